@@ -1,0 +1,54 @@
+"""Everything the exporter raises on purpose.
+
+    ExporterError                 base; its text is a complete message for the user
+    ├── ConfigError               an option, environment variable or configuration file is wrong
+    ├── EngineError               the engine cannot be asked
+    │   ├── EngineUnreachable     nobody answers at the address, or the connection broke
+    │   ├── EngineTimeout         the engine did not answer in time
+    │   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
+    │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
+    ├── ObservationError          a document is not what the API or the file format promises
+    └── UnknownContainer          a name or id that the snapshot does not hold
+"""
+
+from __future__ import annotations
+
+
+class ExporterError(Exception):
+    """Base of all errors; `str(error)` names the thing and says what to do."""
+
+
+class ConfigError(ExporterError):
+    """An option, an environment variable or the configuration file is wrong."""
+
+
+class EngineError(ExporterError):
+    """The engine cannot be asked."""
+
+
+class EngineUnreachable(EngineError):
+    """Nobody answers at the engine's address, or the connection broke."""
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer in time."""
+
+
+class EngineRefused(EngineError):
+    """The engine, or a proxy before it, answered with an error status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ForbiddenRequest(EngineError):
+    """A request outside the allow-list was about to be sent; it was not."""
+
+
+class ObservationError(ExporterError):
+    """A document is not what the Engine API or the observation file format promises."""
+
+
+class UnknownContainer(ExporterError):
+    """No running container of the snapshot has this name or id."""

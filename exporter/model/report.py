@@ -1,0 +1,227 @@
+"""The answer: who can reach whom, by which paths, and what could not be decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from exporter.model.ports import NO_PORTS, PortSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+SCHEMA = 1
+"""Version of the JSON report; fields are only ever added within one version."""
+
+HOST = "host"
+"""The sandbox id of the engine's own network namespace."""
+
+
+class Verdict(StrEnum):
+    """Of an ordered pair of containers."""
+
+    REACHABLE = "reachable"
+    BLOCKED = "blocked"
+    UNKNOWN = "unknown"
+
+
+class Protocol(StrEnum):
+    """What a path carries. `icmp` is echo, ICMP or ICMPv6 after the family of the address."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    ICMP = "icmp"
+
+
+class Via(StrEnum):
+    """The mechanism of a path, the most direct first: a pair that has several counts under the first."""
+
+    SAME_SANDBOX = "same_sandbox"
+    BRIDGE = "bridge"
+    LINK = "link"
+    MACVLAN = "macvlan"
+    IPVLAN = "ipvlan"
+    OVERLAY = "overlay"
+    PLUGIN = "plugin"
+    ROUTED = "routed"
+    HOST = "host"
+    PUBLISHED_PORT = "published_port"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way into the destination's sandbox.
+
+    A packet that the source sends to any of `addresses`, of `protocol`, to any of `ports` (empty for ICMP) arrives.
+    `network` is the name of the network that carries or publishes it, None where none does.
+    `undecided` is empty for a path that is certain, else the reason why it may also be closed.
+    """
+
+    via: Via
+    network: str | None
+    protocol: Protocol
+    addresses: tuple[str, ...]
+    ports: PortSet = NO_PORTS
+    undecided: str = ""
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """What holds for an ordered pair; one value is shared by all pairs for which the same holds."""
+
+    paths: tuple[Path, ...] = ()
+    reason: str = ""
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Reachable with one certain path, unknown with undecided ones only, else blocked."""
+        if any(not path.undecided for path in self.paths):
+            return Verdict.REACHABLE
+        return Verdict.UNKNOWN if self.paths else Verdict.BLOCKED
+
+    @cached_property
+    def via(self) -> Via | None:
+        """The mechanism under which the pair is counted; None when blocked."""
+        certain = [path.via for path in self.paths if not path.undecided]
+        candidates = certain or [path.via for path in self.paths]
+        return min(candidates, key=_VIA_ORDER.__getitem__, default=None)
+
+
+_VIA_ORDER = {via: position for position, via in enumerate(Via)}
+
+BLOCKED = PairVerdict()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSummary:
+    """The engine as the report shows it. `icc_enabled` is None where there is no default bridge or it cannot be told."""
+
+    id: str
+    name: str
+    version: str
+    api_version: str
+    firewall_backend: str
+    icc_enabled: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Which sources were readable."""
+
+    api: bool = True
+    firewall: bool = False
+    bridge: bool = False
+    routes: bool = False
+    sandboxes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSummary:
+    """A network; `icc_enabled` as configured (None: no such notion), `icc_effective` as the kernel enforces it."""
+
+    id: str
+    name: str
+    driver: str
+    internal: bool
+    icc_enabled: bool | None
+    icc_effective: bool | None
+    containers: int
+    reachable_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSummary:
+    """A running container; `sandbox` is the id of the container that owns its namespace, or `host`."""
+
+    id: str
+    name: str
+    networks: tuple[str, ...]
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over ordered pairs. Undecided pairs are among `reachable_pairs`; drift is None without kernel evidence."""
+
+    containers: int
+    pairs: int
+    reachable_pairs: int
+    unknown_pairs: int
+    drift_open: int | None
+    drift_closed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """How far a break-in spreads: containers without any peer, most peers of one, most in one connected group."""
+
+    isolated_containers: int
+    max_reach: int
+    largest_component: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One line of the report."""
+
+    source: ContainerSummary
+    destination: ContainerSummary
+    verdict: PairVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Verdicts of all ordered pairs of sandboxes, kept once per class of sources that see the same.
+
+    `class_of` gives the class of a source sandbox, `rows[class]` the verdicts by destination sandbox (a missing
+    destination is blocked), `within` the verdict between two containers that share a sandbox.
+    """
+
+    class_of: Mapping[str, int]
+    rows: tuple[Mapping[str, PairVerdict], ...]
+    within: Mapping[str, PairVerdict]
+
+    def between(self, source: str, destination: str) -> PairVerdict:
+        """Return the verdict from one sandbox to another, or to itself."""
+        if source == destination:
+            return self.within.get(source, BLOCKED)
+        return self.rows[self.class_of[source]].get(destination, BLOCKED)
+
+    def row(self, source: str) -> Mapping[str, PairVerdict]:
+        """Return verdicts by destination for this source; it may hold the source itself, which is no destination."""
+        return self.rows[self.class_of[source]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is published, from one look at the engine. Containers are sorted by name."""
+
+    taken_at: datetime
+    engine: EngineSummary
+    evidence: Evidence
+    assumptions: tuple[str, ...]
+    networks: tuple[NetworkSummary, ...]
+    containers: tuple[ContainerSummary, ...]
+    totals: Totals
+    pairs_by_via: Mapping[Via, int]
+    blast_radius: BlastRadius
+    reach: Reach
+
+    def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
+        """Return the verdict of two distinct containers of this report."""
+        return self.reach.between(source.sandbox, destination.sandbox)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield every reachable or unknown ordered pair, by container name."""
+        for source in self.containers:
+            row = self.reach.row(source.sandbox)
+            within = self.reach.within.get(source.sandbox, BLOCKED)
+            for destination in self.containers:
+                if destination is source:
+                    continue
+                verdict = within if destination.sandbox == source.sandbox else row.get(destination.sandbox, BLOCKED)
+                if verdict.paths:
+                    yield Pair(source, destination, verdict)

@@ -1,0 +1,204 @@
+"""What an observation means: one engine, its networks, containers and sandboxes, in Docker's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from exporter.model.report import Protocol
+
+Address = IPv4Address | IPv6Address
+Subnet = IPv4Network | IPv6Network
+
+
+class EngineVersion(NamedTuple):
+    """Major, minor and patch of `Version`; suffixes of distributions are ignored."""
+
+    major: int
+    minor: int = 0
+    patch: int = 0
+
+
+class Product(StrEnum):
+    """Whose implementation of the Engine API answers."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The engine. A field is None where this engine's API does not tell.
+
+    `bridge_netfilter` is whether frames that stay on one bridge pass iptables (IPv4) and ip6tables (IPv6);
+    `userland_proxy` whether docker-proxy relays published ports; `experimental` whether features are on that
+    engines before 27.0 need for ip6tables.
+    """
+
+    id: str
+    name: str
+    version: EngineVersion
+    version_text: str
+    api_version: str
+    product: Product
+    os_type: str
+    firewall_backend: str
+    rootless: bool
+    swarm: bool
+    experimental: bool | None
+    ipv4_forwarding: bool | None
+    bridge_netfilter_v4: bool | None
+    bridge_netfilter_v6: bool | None
+    userland_proxy: bool | None
+
+
+class GatewayMode(StrEnum):
+    """`com.docker.network.bridge.gateway_mode_ipv4` and `_ipv6` (engine 27.0 and later)."""
+
+    NAT = "nat"
+    NAT_UNPROTECTED = "nat-unprotected"
+    ROUTED = "routed"
+    ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class IpamPool:
+    """A subnet of a network and the address in it that belongs to the gateway, if one was assigned."""
+
+    subnet: Subnet
+    gateway: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of the engine.
+
+    `icc` is None where the driver has no such notion or the engine's answer about it means nothing.
+    `default` marks the engine's default bridge. `mode` and `flag` are macvlan's and ipvlan's.
+    """
+
+    id: str
+    name: str
+    driver: str
+    internal: bool
+    ingress: bool
+    default: bool
+    ipv4: bool
+    ipv6: bool
+    pools: tuple[IpamPool, ...]
+    icc: bool | None
+    masquerade: bool
+    gateway_mode_v4: GatewayMode
+    gateway_mode_v6: GatewayMode
+    inhibit_ipv4: bool
+    trusted_host_interfaces: tuple[str, ...]
+    interface: str
+    parent: str
+    mode: str
+    flag: str
+
+    def gateway_mode(self, family: int) -> GatewayMode:
+        """Return the gateway mode for IP version 4 or 6."""
+        return self.gateway_mode_v4 if family == 4 else self.gateway_mode_v6
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A sandbox's attachment to a network. An address is None where the endpoint has none of that family."""
+
+    network_id: str
+    ipv4: Address | None
+    ipv6: Address | None
+    gateway_v4: Address | None
+    gateway_v6: Address | None
+    gw_priority: int = 0
+
+    def address(self, family: int) -> Address | None:
+        """Return the address of IP version 4 or 6."""
+        return self.ipv4 if family == 4 else self.ipv6
+
+    def gateway(self, family: int) -> Address | None:
+        """Return the next hop that the engine gave for IP version 4 or 6."""
+        return self.gateway_v4 if family == 4 else self.gateway_v6
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """`host_ip:host_port` of the host leads to `container_port`. Operational: what the engine has set up."""
+
+    host_ip: Address
+    host_port: int
+    container_port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ExposedPort:
+    """A port that the image or the command line declares: what a link opens."""
+
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A legacy link of the default bridge: the parent may talk to the child's exposed ports.
+
+    `undecided` says why the engine's rule may not be the child's any more; empty when it is.
+    """
+
+    parent: str
+    child: str
+    undecided: str = ""
+
+
+class Lifetime(StrEnum):
+    """Whether a joiner still shares the namespace of the container it joined."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    ASSUMED = "assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A running container. `sandbox` is the id of the container that owns its namespace, or `host`."""
+
+    id: str
+    name: str
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A network namespace: its endpoints, and what the engine publishes and exposes of it.
+
+    The host's sandbox has no endpoints. A sandbox without any has a loopback interface only.
+    """
+
+    id: str
+    name: str
+    members: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...] = ()
+    published: tuple[PublishedPort, ...] = ()
+    routed: tuple[ExposedPort, ...] = ()
+    exposed: tuple[ExposedPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One engine at one moment, every reference resolved. Mappings are keyed by id."""
+
+    taken_at: datetime
+    engine: Engine
+    networks: Mapping[str, Network]
+    containers: Mapping[str, Container]
+    sandboxes: Mapping[str, Sandbox]
+    links: tuple[Link, ...]
+    assumptions: tuple[str, ...]
