@@ -1,14 +1,14 @@
 """Everything the exporter raises on purpose.
 
-    ExporterError                 base; its text is a complete message for the user
-    ├── ConfigError               an option, environment variable or configuration file is wrong
-    ├── EngineError               the engine cannot be asked
-    │   ├── EngineUnreachable     nobody answers at the address, or the connection broke
-    │   ├── EngineTimeout         the engine did not answer in time
-    │   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
-    │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
-    ├── ObservationError          a document is not what the API or the file format promises
-    └── UnknownContainer          a name or id that the snapshot does not hold
+ExporterError                 base; its text is a complete message for the user
+├── ConfigError               an option, environment variable or configuration file is wrong
+├── EngineError               the engine cannot be asked
+│   ├── EngineUnreachable     nobody answers at the address, or the connection broke
+│   ├── EngineTimeout         the engine did not answer in time
+│   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
+│   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
+├── ObservationError          a document is not what the API or the file format promises
+└── UnknownContainer          a name or id that the snapshot does not hold
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """The first status that the list showed of a container since its latest start.

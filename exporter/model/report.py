@@ -97,7 +97,7 @@ BLOCKED = PairVerdict()
 
 @dataclass(frozen=True, slots=True)
 class EngineSummary:
-    """The engine as the report shows it. `icc_enabled` is None where there is no default bridge or it cannot be told."""
+    """The engine as the report shows it. `icc_enabled` is None without a default bridge, or where it cannot be told."""
 
     id: str
     name: str

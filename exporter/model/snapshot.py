@@ -158,14 +158,6 @@ class Link:
     undecided: str = ""
 
 
-class Lifetime(StrEnum):
-    """Whether a joiner still shares the namespace of the container it joined."""
-
-    ALIVE = "alive"
-    DEAD = "dead"
-    ASSUMED = "assumed"
-
-
 @dataclass(frozen=True, slots=True)
 class Container:
     """A running container. `sandbox` is the id of the container that owns its namespace, or `host`."""
@@ -179,7 +171,8 @@ class Container:
 class Sandbox:
     """A network namespace: its endpoints, and what the engine publishes and exposes of it.
 
-    The host's sandbox has no endpoints. A sandbox without any has a loopback interface only.
+    The host's sandbox has no endpoints. A sandbox without any has a loopback interface only; an `orphaned` one lost
+    its others when the container that owned it ended or started anew.
     """
 
     id: str
@@ -189,6 +182,7 @@ class Sandbox:
     published: tuple[PublishedPort, ...] = ()
     routed: tuple[ExposedPort, ...] = ()
     exposed: tuple[ExposedPort, ...] = ()
+    orphaned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

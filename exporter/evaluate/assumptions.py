@@ -1,0 +1,45 @@
+"""What a declared verdict takes for granted, because the engine's API tells nothing about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.model.snapshot import Network, Product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.model.snapshot import Snapshot
+
+_OWN_RULES_ONLY = (
+    "the firewall holds the engine's own rules and no others, and the engine is not started with --iptables=false"
+)
+_INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
+_ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
+_OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
+_SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
+_PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
+
+
+def assumptions(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the assumptions that matter for this snapshot."""
+    yield from snapshot.assumptions
+    networks = list(snapshot.networks.values())
+    engine = snapshot.engine
+    if engine.product is not Product.DOCKER:
+        yield _PRODUCT
+    if any(network.driver == "bridge" for network in networks):
+        yield _OWN_RULES_ONLY
+        yield _INPUT_OPEN
+    closed = [network for network in networks if network.icc is False]
+    if closed and engine.bridge_netfilter_v4 is None:
+        yield _ICC_ENFORCED.format(names=_names(closed))
+    outside = [network for network in networks if network.driver in ("macvlan", "ipvlan")]
+    if outside:
+        yield _OUTSIDE.format(names=_names(outside))
+    if engine.swarm:
+        yield _SWARM
+
+
+def _names(networks: list[Network]) -> str:
+    return ", ".join(sorted(network.name for network in networks))

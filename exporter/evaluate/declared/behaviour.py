@@ -1,0 +1,94 @@
+"""What an engine of a given version and configuration does to packets, where the API tells, and where it does not.
+
+Sources are moby's releases; what each constant gates is told at its use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from exporter.model.snapshot import Engine, EngineVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+INTERNAL_WITHOUT_DEFAULT_ROUTE = EngineVersion(25, 0)
+"""moby#46603: containers on `--internal` bridges have no default route; engines before gave them one."""
+
+IP6TABLES_BY_DEFAULT = EngineVersion(27, 0)
+"""Before, ip6tables rules were written only with `--experimental --ip6tables`."""
+
+GATEWAY_PER_FAMILY = EngineVersion(28, 0)
+"""moby#48936: the IPv6 default route may belong to another endpoint than the IPv4 one."""
+
+ROUTED_FROM_OTHER_BRIDGES = EngineVersion(28, 0)
+"""moby#48596: other bridges reach a routed network's published ports."""
+
+NO_INTER_NETWORK_DROP = EngineVersion(29, 0)
+"""moby#49981: DOCKER-ISOLATION-STAGE-1/2 and the SKIP-DNAT rule are gone, published ports work across bridges."""
+
+PROXY_UNTOLD = "whether docker-proxy runs (--userland-proxy): engines before 29.5 do not tell"
+IP6TABLES_UNTOLD = "whether the engine writes ip6tables rules (--ip6tables): engines before 27.0 do not tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One way in which the engine may be configured, as far as its API leaves that open."""
+
+    userland_proxy: bool
+    ip6tables: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """The engine's version and backend, and every configuration that agrees with what its API tells."""
+
+    version: EngineVersion
+    nftables: bool
+    rootless: bool
+    proxy_options: tuple[bool, ...]
+    ip6tables_options: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, engine: Engine) -> Behaviour:
+        """Return the behaviour of an engine."""
+        proxy = engine.userland_proxy
+        if engine.version >= IP6TABLES_BY_DEFAULT:
+            ip6tables: tuple[bool, ...] = (True,)
+        else:
+            ip6tables = (True, False) if engine.experimental else (False,)
+        return cls(
+            version=engine.version,
+            nftables=engine.firewall_backend.startswith("nftables"),
+            rootless=engine.rootless,
+            proxy_options=(True, False) if proxy is None else (proxy,),
+            ip6tables_options=ip6tables,
+        )
+
+    def decide(self, holds: Callable[[Settings], bool]) -> str | None:
+        """Return `""` where it holds whatever the API leaves open, None where it never does, else what must be known.
+
+        `holds` is asked about each possible configuration.
+        """
+        outcomes = {settings: holds(settings) for settings in self._possible()}
+        if all(outcomes.values()):
+            return ""
+        if not any(outcomes.values()):
+            return None
+        proxy_matters = any(
+            outcomes[settings] != outcomes[Settings(not settings.userland_proxy, settings.ip6tables)]
+            for settings in outcomes
+            if len(self.proxy_options) > 1
+        )
+        return PROXY_UNTOLD if proxy_matters else IP6TABLES_UNTOLD
+
+    def _possible(self) -> Iterator[Settings]:
+        for proxy, ip6tables in product(self.proxy_options, self.ip6tables_options):
+            yield Settings(proxy, ip6tables)
+
+    @staticmethod
+    def filters(family: int, settings: Settings) -> bool:
+        """Return whether the engine writes firewall rules for IP version 4 or 6."""
+        return family == 4 or settings.ip6tables

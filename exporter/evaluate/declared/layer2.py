@@ -1,0 +1,103 @@
+"""Paths between two sandboxes on one network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.declared.topology import FAMILIES, Attachment, Topology
+from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
+from exporter.model.report import Path, Protocol, Via
+from exporter.model.snapshot import Product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.model.snapshot import Network
+
+ALL_PROTOCOLS: Mapping[Protocol, PortSet] = {
+    Protocol.TCP: ALL_PORTS,
+    Protocol.UDP: ALL_PORTS,
+    Protocol.ICMP: NO_PORTS,
+}
+
+_PODMAN = "Podman's API does not tell whether a network isolates its containers"
+_VEPA = "{driver} in mode vepa: the switch outside decides whether frames come back"
+_PLUGIN = "what a network of driver {driver!r} lets through"
+_INGRESS = "the target ports of swarm services, which the list of containers does not tell"
+
+_VIA = {"bridge": Via.BRIDGE, "macvlan": Via.MACVLAN, "ipvlan": Via.IPVLAN, "overlay": Via.OVERLAY}
+
+
+def shared_network_paths(
+    topology: Topology, destination: Attachment, families: tuple[int, ...], link: str | None
+) -> tuple[Path, ...]:
+    """Return the paths to a member of a network from another member that has addresses of `families` there.
+
+    `link` is None where the source holds no link to the destination, else why the link may not hold (`""`: it does).
+    """
+    reasons = {family: openness(topology, destination.network, family) for family in families}
+    paths = list(_open_paths(destination, reasons))
+    if link is not None and destination.network.default and reasons.get(4) != "":
+        paths.extend(_link_paths(destination, link))
+    return tuple(paths)
+
+
+def openness(topology: Topology, network: Network, family: int) -> str | None:
+    """Return `""` where members of a network reach each other, None where not, else what must be known to tell.
+
+    ICC is a DROP rule in iptables or nftables. It holds for a family only where the engine writes rules for it, and
+    where frames that stay on the bridge pass the firewall at all (br_netfilter).
+    """
+    match network.driver:
+        case "bridge":
+            return _bridge_openness(topology, network, family)
+        case "macvlan":
+            return _mode_openness(network, network.mode)
+        case "ipvlan":
+            return _mode_openness(network, network.flag)
+        case "overlay":
+            return _INGRESS if network.ingress else ""
+        case _:
+            return _PLUGIN.format(driver=network.driver or "?")
+
+
+def _bridge_openness(topology: Topology, network: Network, family: int) -> str | None:
+    engine = topology.snapshot.engine
+    if network.icc is None:
+        return _PODMAN if engine.product is Product.PODMAN else _PLUGIN.format(driver=network.driver)
+    filtered = engine.bridge_netfilter_v4 if family == 4 else engine.bridge_netfilter_v6
+    if network.icc or filtered is False:
+        return ""
+    return topology.behaviour.decide(lambda settings: not topology.behaviour.filters(family, settings))
+
+
+def _mode_openness(network: Network, mode: str) -> str | None:
+    if mode == "vepa":
+        return _VEPA.format(driver=network.driver)
+    return None if mode == "private" else ""
+
+
+def _open_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> Iterator[Path]:
+    addresses: dict[str, list[str]] = defaultdict(list)
+    for family in FAMILIES:
+        address, reason = destination.endpoint.address(family), reasons.get(family)
+        if address is not None and reason is not None:
+            addresses[reason].append(str(address))
+    network = destination.network
+    via = _VIA.get(network.driver, Via.PLUGIN)
+    for reason, group in addresses.items():
+        for protocol, ports in ALL_PROTOCOLS.items():
+            yield Path(via, network.name, protocol, tuple(group), ports, reason)
+
+
+def _link_paths(destination: Attachment, undecided: str) -> Iterator[Path]:
+    """Yield what a link opens: the exposed ports, by IPv4 only, as `ChainInfo.Link` writes its rules."""
+    address = destination.endpoint.ipv4
+    exposed: dict[Protocol, list[int]] = defaultdict(list)
+    for port in destination.sandbox.exposed:
+        exposed[port.protocol].append(port.port)
+    for protocol, ports in exposed.items():
+        if address is not None:
+            name = destination.network.name
+            yield Path(Via.LINK, name, protocol, (str(address),), PortSet.of(*ports), undecided)

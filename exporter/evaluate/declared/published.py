@@ -1,0 +1,208 @@
+"""Paths by way of the host: its addresses, the ports published on them, and containers in host mode behind them.
+
+A packet to a port that is published on a host address is either rewritten (DNAT) before it is routed, and then has to
+pass the FORWARD chain to the container's bridge; or it is delivered to the host, where docker-proxy accepts it and
+speaks to the container as the host, whom the engine's rules never stop.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP, Behaviour, Settings
+from exporter.evaluate.declared.layer2 import openness
+from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology
+from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
+from exporter.model.report import HOST, Path, Protocol, Via
+from exporter.model.snapshot import ExposedPort, GatewayMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox
+
+LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
+ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  compared with, never bound
+
+_ROOTLESS = "rootless: published ports are on the machine's own addresses, which this API does not show"
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """How packets come to some of the host's addresses: by which bridge, None for a source in the host itself."""
+
+    ingress: Network | None
+    family: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A published port and the network of the address that it leads to.
+
+    `same_family` is False where only docker-proxy can lead there: from IPv6 to a container's IPv4 address.
+    """
+
+    sandbox: Sandbox
+    port: PublishedPort
+    network: Network
+    same_family: bool
+
+
+class PublishedPorts:
+    """The published ports of a snapshot. What holds for every bridge but the container's own is computed once."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._by_network: dict[str, list[Publication]] = defaultdict(list)
+        for publication in _publications(topology):
+            self._by_network[publication.network.id].append(publication)
+        self._all = [item for publications in self._by_network.values() for item in publications]
+        self._taken = {protocol: _Taken(self._all, protocol) for protocol in (Protocol.TCP, Protocol.UDP)}
+        self._cache: dict[object, Mapping[str, tuple[Path, ...]]] = {}
+
+    def reached(self, approach: Approach, children: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[Path, ...]]:
+        """Return the paths by destination sandbox; `children` are the containers that the source has links to."""
+        ingress = approach.ingress
+        kind = ingress and (ingress.internal, ingress.masquerade, ingress.gateway_mode(approach.family))
+        key = (kind, approach.family, approach.addresses)
+        if key not in self._cache:
+            self._cache[key] = self._paths(approach, self._all, linked=frozenset()) | self._host_mode(approach)
+        found = self._cache[key]
+        own = self._by_network.get(ingress.id, []) if ingress else []
+        if not own:
+            return found
+        elsewhere = {sandbox: paths for sandbox, paths in found.items() if sandbox not in _sandboxes(own)}
+        linked = frozenset(child for child, _ in children)
+        return elsewhere | self._paths(approach, own, linked=linked)
+
+    def _paths(
+        self, approach: Approach, publications: Sequence[Publication], *, linked: frozenset[str]
+    ) -> dict[str, tuple[Path, ...]]:
+        ports: dict[str, dict[tuple[str, Protocol, tuple[str, ...], str], PortSet]] = defaultdict(dict)
+        for item in publications:
+            addresses = tuple(str(address) for address in approach.addresses if _bound(item.port, address))
+            undecided = self._undecided(approach, item, linked=_is_linked(item, linked)) if addresses else None
+            if undecided is not None:
+                if self._topology.behaviour.rootless and approach.ingress is not None:
+                    addresses, undecided = (), _ROOTLESS
+                group = ports[item.sandbox.id]
+                key = (item.network.name, item.port.protocol, addresses, undecided)
+                group[key] = group.get(key, NO_PORTS) | PortSet.of(item.port.host_port)
+        return {
+            sandbox: tuple(
+                Path(Via.PUBLISHED_PORT, network, protocol, addresses, found, undecided)
+                for (network, protocol, addresses, undecided), found in group.items()
+            )
+            for sandbox, group in ports.items()
+        }
+
+    def _undecided(self, approach: Approach, publication: Publication, *, linked: bool) -> str | None:
+        return self._topology.behaviour.decide(
+            lambda settings: _delivers(self._topology, approach, publication, settings, linked=linked)
+        )
+
+    def _host_mode(self, approach: Approach) -> dict[str, tuple[Path, ...]]:
+        """Return the paths to containers in host mode: the host's ports that the engine does not hold for another."""
+        if approach.ingress is None or not self._topology.snapshot.sandboxes[HOST].members:
+            return {}
+        groups: dict[tuple[Protocol, PortSet], list[str]] = defaultdict(list)
+        for address in approach.addresses:
+            for protocol, taken in self._taken.items():
+                groups[protocol, ALL_PORTS - taken.on(address)].append(str(address))
+            groups[Protocol.ICMP, NO_PORTS].append(str(address))
+        return {
+            HOST: tuple(
+                Path(Via.HOST, None, protocol, tuple(addresses), ports)
+                for (protocol, ports), addresses in groups.items()
+            )
+        }
+
+
+class _Taken:
+    """The host's ports of one protocol that the engine holds for containers."""
+
+    def __init__(self, publications: Sequence[Publication], protocol: Protocol) -> None:
+        ports: dict[Address, list[int]] = defaultdict(list)
+        for item in publications:
+            if item.port.protocol is protocol:
+                ports[item.port.host_ip].append(item.port.host_port)
+        self._bound = {address: PortSet.of(*numbers) for address, numbers in ports.items()}
+
+    def on(self, address: Address) -> PortSet:
+        """Return the ports held on an address."""
+        return self._bound.get(address, NO_PORTS) | self._bound.get(ANY[address.version], NO_PORTS)
+
+
+def _publications(topology: Topology) -> Iterator[Publication]:
+    """Yield every published port: it leads to the endpoint that gives the container its default route."""
+    for sandbox in topology.snapshot.sandboxes.values():
+        for port in sandbox.published:
+            network = topology.gateway(sandbox, 4) or topology.gateway(sandbox, 6)
+            if network is not None:
+                family = port.host_ip.version
+                address = topology.address_on(sandbox, network, family)
+                same_family = address is not None or (network.name == GATEWAY_BRIDGE and family == 4)
+                yield Publication(sandbox, port, network, same_family)
+
+
+def _sandboxes(publications: Sequence[Publication]) -> set[str]:
+    return {item.sandbox.id for item in publications}
+
+
+def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:
+    opened = ExposedPort(publication.port.container_port, publication.port.protocol)
+    sandbox = publication.sandbox
+    return publication.network.default and sandbox.id in linked and opened in sandbox.exposed
+
+
+def _bound(port: PublishedPort, address: Address) -> bool:
+    return port.host_ip in (address, ANY[address.version])
+
+
+def _delivers(
+    topology: Topology, approach: Approach, publication: Publication, settings: Settings, *, linked: bool
+) -> bool:
+    """Return whether a packet to the published port arrives, with the engine configured in one of the possible ways."""
+    ingress, family = approach.ingress, approach.family
+    if not publication.same_family or not topology.behaviour.filters(family, settings):
+        return settings.userland_proxy
+    if ingress is None:
+        return settings.userland_proxy or not (family == 6 and approach.addresses == (LOOPBACK[6],))
+    if ingress is publication.network:
+        return settings.userland_proxy or linked or _icc_open(topology, ingress, family, settings)
+    return _crosses(topology.behaviour, ingress, publication.port, settings)
+
+
+def answers_pass(ingress: Network, family: int) -> bool:
+    """Return whether answers reach a container of `ingress` that come by another bridge (28.2 and later).
+
+    They do where they are addressed to the host, which masqueraded the question, and where the raw table does not
+    protect the network's containers.
+    """
+    protected = ingress.gateway_mode(family) is GatewayMode.NAT and not ingress.internal
+    return ingress.masquerade or not protected
+
+
+def _icc_open(topology: Topology, network: Network, family: int, settings: Settings) -> bool:
+    reason = openness(topology, network, family)
+    return reason == "" or (reason is not None and not topology.behaviour.filters(family, settings))
+
+
+def _crosses(behaviour: Behaviour, ingress: Network, port: PublishedPort, settings: Settings) -> bool:
+    """Return whether a packet from another bridge arrives, and for TCP the answer to it.
+
+    Since 29.0 it is rewritten and accepted, but for `--internal` sources with iptables, whose egress drop comes first
+    (with nftables the destination's accept does). Its answer comes back by the destination's bridge: unless the source
+    was masqueraded, the raw table drops it as direct access to the source's container. Before 29.0 inter-network
+    isolation dropped what was rewritten, and only masqueraded bridges with docker-proxy were spared the rewriting
+    (`-t nat -I DOCKER -i bridge -j RETURN`).
+    """
+    if behaviour.version < NO_INTER_NETWORK_DROP:
+        return settings.userland_proxy and ingress.masquerade and not ingress.internal
+    if ingress.internal and not behaviour.nftables:
+        return False
+    return port.protocol is Protocol.UDP or answers_pass(ingress, port.host_ip.version)

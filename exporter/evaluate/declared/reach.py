@@ -1,0 +1,181 @@
+"""All ordered pairs of sandboxes, computed once per class of sources that see the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, shared_network_paths
+from exporter.evaluate.declared.published import LOOPBACK, Approach, PublishedPorts
+from exporter.evaluate.declared.routed import routed_paths
+from exporter.evaluate.declared.topology import FAMILIES, Attachment, Standing, Topology, bridge_gateway
+from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from exporter.model.snapshot import Address, Network, Sandbox, Snapshot, Subnet
+
+_ORPHANS = "whether they were left behind in the same namespace: both joined a container that started anew since"
+
+Row = dict[str, PairVerdict]
+
+
+def declared_reach(snapshot: Snapshot) -> Reach:
+    """Return what the engine's configuration promises for every ordered pair of sandboxes."""
+    topology = Topology.of(snapshot)
+    rows = _Rows(topology)
+    classes: dict[Standing, int] = {}
+    class_of = {
+        sandbox.id: classes.setdefault(topology.standing(sandbox), len(classes))
+        for sandbox in snapshot.sandboxes.values()
+    }
+    within = {
+        sandbox.id: PairVerdict(tuple(_own_paths(topology, sandbox)))
+        for sandbox in snapshot.sandboxes.values()
+        if len(sandbox.members) > 1
+    }
+    return Reach(class_of, tuple(rows.row(standing) for standing in classes), within)
+
+
+def _own_paths(topology: Topology, sandbox: Sandbox) -> Iterator[Path]:
+    """Yield the paths between containers that share a namespace: all of its addresses."""
+    if sandbox.id == HOST:
+        addresses = [*LOOPBACK.values(), *topology.host_addresses[4], *topology.host_addresses[6]]
+    else:
+        own = [endpoint.address(family) for family in FAMILIES for endpoint in sandbox.endpoints]
+        addresses = [LOOPBACK[4], *(address for address in own if address is not None)]
+        if any(endpoint.ipv6 for endpoint in sandbox.endpoints):
+            addresses.append(LOOPBACK[6])
+    undecided = _ORPHANS if sandbox.orphaned else ""
+    for protocol, ports in ALL_PROTOCOLS.items():
+        yield Path(Via.SAME_SANDBOX, None, protocol, tuple(map(str, addresses)), ports, undecided)
+
+
+class _Rows:
+    """Builds rows; what several rows have in common is made once."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._published = PublishedPorts(topology)
+        self._shared: dict[tuple[str, str, tuple[int, ...], str | None], tuple[Path, ...]] = {}
+        self._routed: dict[tuple[str, int], Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
+        networks = topology.snapshot.networks.values()
+        self._trusted = {name for network in networks for name in network.trusted_host_interfaces}
+
+    def row(self, standing: Standing) -> Row:
+        """Return the verdicts by destination of a source with this standing, blocked ones left out."""
+        paths: dict[str, tuple[Path, ...]] = defaultdict(tuple)
+        for destination, found in self._all_paths(standing):
+            paths[destination] += found
+        return {destination: PairVerdict(found) for destination, found in paths.items() if found}
+
+    def _all_paths(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        if standing.host:
+            yield from self._from_host()
+        else:
+            yield from self._on_shared_networks(standing)
+            yield from self._to_other_bridges(standing)
+        for approach in self._approaches(standing):
+            yield from self._published.reached(approach, standing.children).items()
+
+    def _on_shared_networks(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        children = dict(standing.children)
+        for network_id, families in standing.attached:
+            for member in self._topology.members[network_id]:
+                link = children.get(member.sandbox.id)
+                key = (network_id, member.sandbox.id, families, link)
+                if key not in self._shared:
+                    self._shared[key] = shared_network_paths(self._topology, member, families, link)
+                yield member.sandbox.id, self._shared[key]
+
+    def _to_other_bridges(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        on_link = {(network_id, family) for network_id, families in standing.attached for family in families}
+        for family in FAMILIES:
+            ingress = self._bridge(standing.gateway(family))
+            if ingress is not None:
+                for network_id, sandbox, found in self._routed_from(ingress.interface, family):
+                    if (network_id, family) not in on_link:
+                        yield sandbox, found
+
+    def _routed_from(self, interface: str, family: int) -> Sequence[tuple[str, str, tuple[Path, ...]]]:
+        """Return network, sandbox and paths of all that packets from a bridge's interface reach by being forwarded."""
+        key = (interface if interface in self._trusted else "", family)
+        if key not in self._routed:
+            self._routed[key] = [
+                (network_id, member.sandbox.id, paths)
+                for network_id, members in self._topology.members.items()
+                for member in members
+                if (paths := tuple(routed_paths(self._topology, key[0], member, family)))
+            ]
+        return self._routed[key]
+
+    def _from_host(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        """Yield what a process in the host reaches by sending to container addresses: the engine filters none of it."""
+        for members in self._topology.members.values():
+            for member in members:
+                addresses = _addresses_for_host(member)
+                if addresses is not None:
+                    yield (
+                        member.sandbox.id,
+                        tuple(
+                            Path(Via.HOST, member.network.name, protocol, addresses, ports)
+                            for protocol, ports in ALL_PROTOCOLS.items()
+                        ),
+                    )
+
+    def _approaches(self, standing: Standing) -> Iterator[Approach]:
+        """Yield how packets of such a source come to the host's addresses."""
+        for family in FAMILIES:
+            known = self._topology.host_addresses[family]
+            if standing.host:
+                yield Approach(None, family, known)
+                yield Approach(None, family, (LOOPBACK[family],))
+            else:
+                yield from self._approaches_by_bridges(standing, family, known)
+
+    def _approaches_by_bridges(self, standing: Standing, family: int, known: tuple[Address, ...]) -> Iterator[Approach]:
+        """Yield the on-link gateway of each bridge, then whatever the default route leads to."""
+        attached = [self._topology.network(network) for network, families in standing.attached if family in families]
+        on_link = [pool.subnet for network in attached for pool in network.pools]
+        for network in attached:
+            gateway = bridge_gateway(network, family)
+            if gateway is not None:
+                beyond = self._beyond(standing, network, family, known, on_link)
+                yield Approach(network, family, (gateway, *beyond))
+        egress = self._bridge(standing.gateway(family))
+        if egress is not None and egress not in attached:
+            yield Approach(egress, family, self._beyond(standing, egress, family, known, on_link))
+
+    def _beyond(
+        self,
+        standing: Standing,
+        network: Network,
+        family: int,
+        known: tuple[Address, ...],
+        on_link: Sequence[Subnet],
+    ) -> tuple[Address, ...]:
+        if standing.gateway(family) != network.id:
+            return ()
+        return tuple(address for address in known if not any(address in subnet for subnet in on_link))
+
+    def _bridge(self, network_id: str | None) -> Network | None:
+        network = self._topology.network(network_id) if network_id else None
+        return network if network is not None and network.driver == "bridge" else None
+
+
+def _addresses_for_host(member: Attachment) -> tuple[str, ...] | None:
+    """Return the addresses by which the host reaches a member of a network, None where it does not.
+
+    The host needs an address of its own on the bridge. Members of overlays are reached by their hidden endpoint on
+    docker_gwbridge, whose address the list does not show. macvlan and ipvlan keep the parent's host out.
+    """
+    network = member.network
+    if network.driver == "overlay":
+        return None if network.internal else ()
+    addresses = tuple(
+        str(address)
+        for family in FAMILIES
+        if (address := member.endpoint.address(family)) and bridge_gateway(network, family)
+    )
+    return addresses or None

@@ -1,0 +1,176 @@
+"""The snapshot, indexed as packets look at it: who is on which network, by which gateway, and the host's addresses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.declared.behaviour import (
+    GATEWAY_PER_FAMILY,
+    INTERNAL_WITHOUT_DEFAULT_ROUTE,
+    Behaviour,
+)
+from exporter.model.report import HOST
+from exporter.model.snapshot import GatewayMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.model.snapshot import Address, Endpoint, Link, Network, Sandbox, Snapshot
+
+FAMILIES = (4, 6)
+GATEWAY_BRIDGE = "docker_gwbridge"
+"""The bridge by which members of overlay networks reach the host; the list does not show their endpoints on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A sandbox on a network."""
+
+    sandbox: Sandbox
+    endpoint: Endpoint
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides how far a sandbox reaches: all sandboxes of one standing reach the same (but for themselves).
+
+    `attached` holds network id and the families of the addresses there; `gateways` the ids of the networks with the
+    IPv4 and IPv6 default route; `children` are linked containers with the reason why the link may not hold.
+    """
+
+    host: bool
+    attached: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    gateways: tuple[str | None, str | None] = (None, None)
+    children: tuple[tuple[str, str], ...] = ()
+
+    def gateway(self, family: int) -> str | None:
+        """Return the id of the network with the default route of IP version 4 or 6."""
+        return self.gateways[0] if family == 4 else self.gateways[1]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """An indexed snapshot."""
+
+    snapshot: Snapshot
+    behaviour: Behaviour
+    members: Mapping[str, tuple[Attachment, ...]] = field(repr=False)
+    links: Mapping[str, tuple[Link, ...]] = field(repr=False)
+    host_addresses: Mapping[int, tuple[Address, ...]]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Topology:
+        """Index a snapshot."""
+        members: dict[str, list[Attachment]] = defaultdict(list)
+        for sandbox in snapshot.sandboxes.values():
+            for endpoint in sandbox.endpoints:
+                network = snapshot.networks[endpoint.network_id]
+                members[network.id].append(Attachment(sandbox, endpoint, network))
+        links: dict[str, list[Link]] = defaultdict(list)
+        for link in snapshot.links:
+            links[link.parent].append(link)
+        return cls(
+            snapshot=snapshot,
+            behaviour=Behaviour.of(snapshot.engine),
+            members={network: tuple(attachments) for network, attachments in members.items()},
+            links={parent: tuple(children) for parent, children in links.items()},
+            host_addresses={family: tuple(_host_addresses(snapshot, family)) for family in FAMILIES},
+        )
+
+    def network(self, network_id: str) -> Network:
+        """Return a network by id."""
+        return self.snapshot.networks[network_id]
+
+    def attachments(self, sandbox: Sandbox) -> Iterator[Attachment]:
+        """Yield the networks of a sandbox."""
+        for endpoint in sandbox.endpoints:
+            yield Attachment(sandbox, endpoint, self.snapshot.networks[endpoint.network_id])
+
+    def address_on(self, sandbox: Sandbox, network: Network, family: int) -> Address | None:
+        """Return a sandbox's address on a network, None where it has none of that family."""
+        addresses = (item.address(family) for item in sandbox.endpoints if item.network_id == network.id)
+        return next(addresses, None)
+
+    def gateway(self, sandbox: Sandbox, family: int) -> Network | None:
+        """Return the network that carries the sandbox's default route of a family.
+
+        The order is libnetwork's `Endpoint.Less`: gw-priority, not internal, more families, then name. Engines
+        before 28.0 chose one endpoint for both families, the first that has an IPv4 gateway.
+        """
+        per_family = self.behaviour.version >= GATEWAY_PER_FAMILY
+        asked = family if per_family else 4
+        candidates = [item for item in self.attachments(sandbox) if self._offers_route(item, asked)]
+        chosen = min(candidates, key=_gateway_order, default=None)
+        if chosen is None or (not per_family and not self._offers_route(chosen, family)):
+            return None
+        if chosen.network.driver == "overlay":
+            return self._gateway_bridge()
+        return chosen.network
+
+    def _gateway_bridge(self) -> Network | None:
+        named = (network for network in self.snapshot.networks.values() if network.name == GATEWAY_BRIDGE)
+        return next(named, None)
+
+    def _offers_route(self, item: Attachment, family: int) -> bool:
+        if item.endpoint.address(family) is None:
+            return False
+        network = item.network
+        if network.driver == "overlay":
+            return family == 4 and not network.internal
+        if network.internal and (
+            network.driver != "bridge" or self.behaviour.version >= INTERNAL_WITHOUT_DEFAULT_ROUTE
+        ):
+            return False
+        return network.driver != "bridge" or bridge_gateway(network, family) is not None
+
+    def standing(self, sandbox: Sandbox) -> Standing:
+        """Return what decides how far a sandbox reaches."""
+        if sandbox.id == HOST:
+            return Standing(host=True)
+        gateways = (self.gateway(sandbox, 4), self.gateway(sandbox, 6))
+        return Standing(
+            host=False,
+            attached=tuple(
+                sorted(
+                    (endpoint.network_id, tuple(family for family in FAMILIES if endpoint.address(family)))
+                    for endpoint in sandbox.endpoints
+                )
+            ),
+            gateways=(gateways[0].id if gateways[0] else None, gateways[1].id if gateways[1] else None),
+            children=tuple(sorted((link.child, link.undecided) for link in self.links.get(sandbox.id, ()))),
+        )
+
+
+def bridge_gateway(network: Network, family: int) -> Address | None:
+    """Return the host's own address on a bridge network, None where it has none.
+
+    Gateway mode isolated (28.0) and, for IPv4, inhibit_ipv4 leave the bridge without an address.
+    """
+    if network.driver != "bridge" or network.gateway_mode(family) is GatewayMode.ISOLATED:
+        return None
+    if family == 4 and network.inhibit_ipv4:
+        return None
+    enabled = network.ipv4 if family == 4 else network.ipv6
+    gateways = (pool.gateway for pool in network.pools if pool.gateway and pool.subnet.version == family)
+    return next(gateways, None) if enabled else None
+
+
+def _gateway_order(item: Attachment) -> tuple[int, bool, bool, int, str]:
+    families = sum(item.endpoint.address(family) is not None for family in FAMILIES)
+    network = item.network
+    return (-item.endpoint.gw_priority, network.driver == "overlay", network.internal, -families, network.name)
+
+
+def _host_addresses(snapshot: Snapshot, family: int) -> list[Address]:
+    """Return the host's addresses that the API shows: on its bridges, and those that ports are published on."""
+    bridges = [bridge_gateway(network, family) for network in snapshot.networks.values()]
+    bound = [
+        port.host_ip
+        for sandbox in snapshot.sandboxes.values()
+        for port in sandbox.published
+        if port.host_ip.version == family and not port.host_ip.is_unspecified and not port.host_ip.is_loopback
+    ]
+    return sorted({address for address in [*bridges, *bound] if address is not None}, key=int)

@@ -1,0 +1,153 @@
+"""Why a pair is reachable, blocked or unknown, in the words of Docker's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from exporter.errors import UnknownContainer
+from exporter.evaluate.declared.layer2 import openness
+from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
+from exporter.model.explanation import Explanation, Finding
+from exporter.model.ports import PortSet
+from exporter.model.report import HOST, PairVerdict, Path, Protocol, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.model.report import ContainerSummary, Report
+    from exporter.model.snapshot import Network, Sandbox, Snapshot
+
+_OPENED_BY = {
+    Via.SAME_SANDBOX: "both live in one network namespace: no firewall lies between them",
+    Via.BRIDGE: "both are on network {network}, which lets its containers talk to each other",
+    Via.LINK: "a legacy link on network {network} opens the exposed ports of the linked container",
+    Via.MACVLAN: "both are on macvlan network {network}: the parent interface switches between them, past any firewall",
+    Via.IPVLAN: "both are on ipvlan network {network}: the parent interface passes between them, past any firewall",
+    Via.OVERLAY: "both are on overlay network {network}, which filters nothing",
+    Via.PLUGIN: "both are on network {network}",
+    Via.ROUTED: "the engine lets other bridges reach this address on network {network}",
+    Via.HOST: "a process in the host's namespace is not filtered by the engine",
+    Via.PUBLISHED_PORT: "a published port leads from the host's address to the container on network {network}",
+}
+
+
+def explain(
+    snapshot: Snapshot,
+    report: Report,
+    source: str,
+    destination: str,
+    protocol: Protocol | None = None,
+    port: int | None = None,
+) -> Explanation:
+    """Return why one container reaches another, or not.
+
+    Containers are given by name, id or unique beginning of an id; `protocol` and `port` narrow the question.
+    Raises UnknownContainer.
+    """
+    first, second = find(report, source), find(report, destination)
+    if first is second:
+        raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
+    verdict = report.pair(first, second)
+    paths = tuple(_narrowed(verdict.paths, protocol, port))
+    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second)]
+    return Explanation(first, second, PairVerdict(paths).verdict, paths, tuple(findings))
+
+
+def find(report: Report, key: str) -> ContainerSummary:
+    """Return the container with this name, id or unique beginning of an id. Raises UnknownContainer."""
+    named = [container for container in report.containers if key.removeprefix("/") == container.name]
+    matching = named or [container for container in report.containers if key and container.id.startswith(key)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UnknownContainer(f"{key!r} is the beginning of {len(matching)} container ids: give more of it")
+    near = get_close_matches(key, [container.name for container in report.containers])
+    hint = f": did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownContainer(f"no running container is called {key!r}{hint}")
+
+
+def _narrowed(paths: tuple[Path, ...], protocol: Protocol | None, port: int | None) -> Iterator[Path]:
+    for path in paths:
+        if protocol not in (None, path.protocol):
+            continue
+        if port is None:
+            yield path
+        elif path.protocol is not Protocol.ICMP and port in path.ports:
+            yield replace(path, ports=PortSet.of(port))
+
+
+def _openings(paths: tuple[Path, ...]) -> Iterator[Finding]:
+    seen: dict[tuple[Via, str | None, str], None] = dict.fromkeys(
+        (path.via, path.network, path.undecided) for path in paths
+    )
+    for via, network, undecided in seen:
+        text = _OPENED_BY[via].format(network=network)
+        if undecided:
+            yield Finding(f"perhaps {text}; it depends on {undecided}")
+        else:
+            yield Finding(text, opens=True)
+
+
+def _obstacles(topology: Topology, first: ContainerSummary, second: ContainerSummary) -> Iterator[Finding]:
+    """Yield what stands between two sandboxes, whether or not something else opens the pair."""
+    sandboxes = topology.snapshot.sandboxes
+    source, destination = sandboxes[first.sandbox], sandboxes[second.sandbox]
+    if source is destination:
+        return
+    for container, sandbox in ((first, source), (second, destination)):
+        if sandbox.id != HOST and not sandbox.endpoints:
+            yield Finding(_without_network(container, sandbox), opens=False)
+    shared = _shared(topology, source, destination)
+    for network in shared:
+        yield from _closed_network(topology, network, source, destination)
+    if source.endpoints and destination.endpoints:
+        if not shared:
+            yield Finding(f"{first.name} and {second.name} share no network")
+        yield from _between_networks(topology, source, destination)
+
+
+def _without_network(container: ContainerSummary, sandbox: Sandbox) -> str:
+    if sandbox.orphaned:
+        return f"{container.name} was left behind in a namespace that lost its network: restart it to join again"
+    return f"{container.name} is on no network"
+
+
+def _shared(topology: Topology, source: Sandbox, destination: Sandbox) -> list[Network]:
+    mine = {endpoint.network_id for endpoint in source.endpoints}
+    return [topology.network(endpoint.network_id) for endpoint in destination.endpoints if endpoint.network_id in mine]
+
+
+def _closed_network(topology: Topology, network: Network, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
+    for family in FAMILIES:
+        ends = (topology.address_on(sandbox, network, family) for sandbox in (source, destination))
+        if all(ends) and openness(topology, network, family) is None:
+            cause = "enable_icc=false" if network.driver == "bridge" else f"mode {network.mode or network.flag}"
+            yield Finding(f"network {network.name} keeps its containers apart over IPv{family} ({cause})", opens=False)
+    if network.default and network.icc is False:
+        yield from _reverse_link(topology, source, destination)
+
+
+def _reverse_link(topology: Topology, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
+    """Yield that the rule for a link's answers matches whatever comes from the exposed port (moby, link.go)."""
+    if any(link.child == source.id for link in topology.links.get(destination.id, ())) and source.exposed:
+        ports = ", ".join(f"{port.port}/{port.protocol}" for port in source.exposed)
+        yield Finding(
+            f"the link's rule for answers lets {source.name} open connections to any port of {destination.name} "
+            f"if it sends them from source port {ports}"
+        )
+
+
+def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
+    for family in FAMILIES:
+        gateway = topology.gateway(source, family)
+        has_family = any(endpoint.address(family) for endpoint in source.endpoints)
+        if has_family and gateway is None:
+            yield Finding(f"{source.name} has no IPv{family} default route: it reaches its own networks only")
+    if not destination.published and not destination.routed:
+        yield Finding(f"{destination.name} publishes no port")
+    elif destination.published and not any(
+        bridge_gateway(network, family) for network in topology.snapshot.networks.values() for family in FAMILIES
+    ):
+        yield Finding("no bridge has an address of the host to publish ports on")

@@ -1,0 +1,5 @@
+"""From documents to a snapshot. Pure: no clock, no I/O, no environment."""
+
+from exporter.parse.snapshot import parse
+
+__all__ = ["parse"]

@@ -1,0 +1,83 @@
+"""Typed access to documents of the Engine API, which may be older, newer or other than we know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ObservationError
+
+if TYPE_CHECKING:
+    from exporter.model.snapshot import Address, Subnet
+
+# Go's strconv.ParseBool, which the bridge driver applies to its options.
+_GO_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_GO_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def text(document: Mapping[str, Any], key: str) -> str:
+    """Return a string, or `""` where the field is absent, null or of another type."""
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def flag(document: Mapping[str, Any], key: str) -> bool | None:
+    """Return a boolean, or None where the field is absent, null or of another type."""
+    value = document.get(key)
+    return value if isinstance(value, bool) else None
+
+
+def integer(document: Mapping[str, Any], key: str) -> int:
+    """Return an integer, or 0 where the field is absent, null or of another type."""
+    value = document.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object, or an empty one where the field is absent, null or of another type."""
+    value = document.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def objects(document: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    """Return the objects of an array, passing over anything else in it."""
+    value = document.get(key)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def strings(document: Mapping[str, Any], key: str) -> Sequence[str]:
+    """Return the strings of an array, passing over anything else in it."""
+    value = document.get(key)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
+
+
+def identity(document: Mapping[str, Any], kind: str) -> str:
+    """Return the document's `Id`. Raises ObservationError without one: nothing can be said about it then."""
+    value = text(document, "Id")
+    if not value:
+        raise ObservationError(f"a {kind} in the engine's answer has no Id: is this a Docker Engine?")
+    return value
+
+
+def address(value: str) -> Address | None:
+    """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped."""
+    try:
+        return ip_address(value.partition("/")[0])
+    except ValueError:
+        return None
+
+
+def subnet(value: str) -> Subnet | None:
+    """Return a subnet, or None for what is none."""
+    try:
+        return ip_network(value, strict=False)
+    except ValueError:
+        return None
+
+
+def go_bool(value: str) -> bool | None:
+    """Return what Go's strconv.ParseBool makes of the text, None where it would fail."""
+    if value in _GO_TRUE:
+        return True
+    return False if value in _GO_FALSE else None

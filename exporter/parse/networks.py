@@ -1,0 +1,74 @@
+"""`GET /networks` to networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exporter.model.snapshot import Engine, EngineVersion, GatewayMode, IpamPool, Network, Product
+from exporter.parse.fields import address, flag, go_bool, identity, mapping, objects, subnet, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_BRIDGE = "com.docker.network.bridge."
+_GATEWAY_MODES = {
+    GatewayMode.NAT: EngineVersion(0),
+    GatewayMode.ROUTED: EngineVersion(27, 0),
+    GatewayMode.NAT_UNPROTECTED: EngineVersion(28, 0),
+    GatewayMode.ISOLATED: EngineVersion(28, 0),
+}
+"""Since which engine a mode exists; an older engine stores the option and ignores it."""
+
+
+def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine) -> dict[str, Network]:
+    """Return networks by id. Config-only networks are templates, not networks, and left out."""
+    networks = (_network(document, engine) for document in documents if not flag(document, "ConfigOnly"))
+    return {network.id: network for network in networks}
+
+
+def _network(document: Mapping[str, Any], engine: Engine) -> Network:
+    options = mapping(document, "Options")
+    driver = text(document, "Driver")
+    network_id = identity(document, "network")
+    return Network(
+        id=network_id,
+        name=text(document, "Name"),
+        driver=driver,
+        internal=flag(document, "Internal") is True,
+        ingress=flag(document, "Ingress") is True,
+        default=text(options, _BRIDGE + "default_bridge") == "true",
+        ipv4=flag(document, "EnableIPv4") is not False,
+        ipv6=flag(document, "EnableIPv6") is True,
+        pools=tuple(_pools(document)),
+        icc=_icc(options, driver, engine),
+        masquerade=go_bool(text(options, _BRIDGE + "enable_ip_masquerade")) is not False,
+        gateway_mode_v4=_gateway_mode(text(options, _BRIDGE + "gateway_mode_ipv4"), engine),
+        gateway_mode_v6=_gateway_mode(text(options, _BRIDGE + "gateway_mode_ipv6"), engine),
+        inhibit_ipv4=go_bool(text(options, _BRIDGE + "inhibit_ipv4")) is True,
+        trusted_host_interfaces=tuple(filter(None, text(options, _BRIDGE + "trusted_host_interfaces").split(":"))),
+        interface=text(options, _BRIDGE + "name") or f"br-{network_id[:12]}",
+        parent=text(options, "parent"),
+        mode=text(options, f"{driver}_mode") or {"macvlan": "bridge", "ipvlan": "l2"}.get(driver, ""),
+        flag=text(options, "ipvlan_flag") or "bridge",
+    )
+
+
+def _icc(options: Mapping[str, Any], driver: str, engine: Engine) -> bool | None:
+    """Return the configured ICC; absent means true to the bridge driver, and nothing at all to Podman's API."""
+    if driver != "bridge" or engine.product is Product.PODMAN:
+        return None
+    return go_bool(text(options, _BRIDGE + "enable_icc") or "true")
+
+
+def _gateway_mode(value: str, engine: Engine) -> GatewayMode:
+    if value not in set(GatewayMode):
+        return GatewayMode.NAT
+    mode = GatewayMode(value)
+    return mode if engine.version >= _GATEWAY_MODES[mode] else GatewayMode.NAT
+
+
+def _pools(document: Mapping[str, Any]) -> Iterator[IpamPool]:
+    for config in objects(mapping(document, "IPAM"), "Config"):
+        pool = subnet(text(config, "Subnet"))
+        if pool is not None:
+            yield IpamPool(pool, address(text(config, "Gateway")))

@@ -1,0 +1,75 @@
+"""Who lives in whose network namespace.
+
+A container joins the namespace that its target has at the joiner's start. If the owner of that namespace ends or
+starts anew, the joiner stays behind in the old one, which has lost its interfaces (moby#24935, moby#36334).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.model.report import HOST
+from exporter.parse.lifetimes import started, surely_before
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.observation import Sighting
+    from exporter.parse.containers import ListedContainer
+
+_JOIN = "container:"
+
+
+@dataclass(frozen=True, slots=True)
+class Residence:
+    """The sandbox of each container, by container id, and what had to be assumed for it."""
+
+    sandbox_of: Mapping[str, str]
+    orphaned: frozenset[str]
+    assumptions: tuple[str, ...]
+
+
+def residences(listed: Mapping[str, ListedContainer], sightings: Mapping[str, Sighting]) -> Residence:
+    """Return where each container lives.
+
+    `orphaned` are the sandboxes that have lost their interfaces; such a one has the id of the first of its members.
+    """
+    by_name = {container.name: container.id for container in listed.values()}
+    sandbox_of: dict[str, str] = {}
+    left_behind: dict[str, list[str]] = defaultdict(list)
+    assumptions: list[str] = []
+    for container in listed.values():
+        root = _root(container, listed, by_name)
+        sandbox_of[container.id] = root
+        if root in (container.id, HOST):
+            continue
+        joined, opened = started(sightings.get(container.id)), started(sightings.get(root))
+        if root not in listed or surely_before(joined, opened):
+            left_behind[root].append(container.id)
+        elif not surely_before(opened, joined):
+            assumptions.append(_assumption(container, listed[root]))
+    orphaned = {member: members[0] for members in left_behind.values() for member in members}
+    return Residence(sandbox_of | orphaned, frozenset(orphaned.values()), tuple(assumptions))
+
+
+def _root(container: ListedContainer, listed: Mapping[str, ListedContainer], by_name: Mapping[str, str]) -> str:
+    """Follow `container:` to the id of the namespace's owner, which may not run any more, or to the host."""
+    seen = {container.id}
+    current = container
+    while current.mode.startswith(_JOIN):
+        target = current.mode.removeprefix(_JOIN)
+        target = by_name.get(target, target)
+        if target in seen or target not in listed:
+            return target
+        seen.add(target)
+        current = listed[target]
+    return HOST if current.mode == "host" else current.id
+
+
+def _assumption(joiner: ListedContainer, owner: ListedContainer) -> str:
+    return (
+        f"{joiner.name} still shares the namespace of {owner.name}: "
+        "their statuses do not tell whether the owner was started anew since"
+    )

@@ -1,0 +1,117 @@
+"""An observation to a snapshot: resolves names, namespaces and links."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.model.report import HOST
+from exporter.model.snapshot import Container, Endpoint, GatewayMode, Link, Network, Sandbox, Snapshot
+from exporter.parse.containers import ListedContainer, parse_containers
+from exporter.parse.engine import parse_engine
+from exporter.parse.lifetimes import started, surely_before
+from exporter.parse.networks import parse_networks
+from exporter.parse.sandboxes import Residence, residences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.model.observation import Observation, Sighting
+
+_NO_INTERFACE = frozenset({"host", "null"})
+"""Drivers whose endpoints add no interface to a sandbox."""
+
+_STALE_LINK = (
+    "the linked container was started after its parent: the engine keeps the link's rule for the old address "
+    "(moby#24043), and its API does not tell that address"
+)
+
+
+def parse(observation: Observation) -> Snapshot:
+    """Return what the observation means.
+
+    Raises ObservationError where a document lacks what identifies it. Fields that are missing otherwise, or are of
+    another type than the API promises, count as not told.
+    """
+    engine = parse_engine(observation.version, observation.info)
+    networks = parse_networks(observation.networks, engine)
+    listed = parse_containers(observation.containers)
+    residence = residences(listed, observation.sightings)
+    networks |= _unlisted_networks(listed, networks)
+    return Snapshot(
+        taken_at=observation.taken_at,
+        engine=engine,
+        networks=networks,
+        containers={
+            container.id: Container(container.id, container.name, residence.sandbox_of[container.id])
+            for container in sorted(listed.values(), key=lambda container: (container.name, container.id))
+        },
+        sandboxes=_sandboxes(listed, residence, networks),
+        links=tuple(_links(listed, observation.sightings)),
+        assumptions=residence.assumptions,
+    )
+
+
+def _resolve(name: str, endpoint: Endpoint, networks: Mapping[str, Network]) -> str:
+    """Return the id of an endpoint's network; Podman's API gives the network's name in the place of the id."""
+    if endpoint.network_id in networks:
+        return endpoint.network_id
+    return next((network.id for network in networks.values() if network.name == name), endpoint.network_id or name)
+
+
+def _unlisted_networks(listed: Mapping[str, ListedContainer], networks: Mapping[str, Network]) -> dict[str, Network]:
+    """Return stand-ins for networks that appeared after the list of networks was read: of no known driver."""
+    endpoints = (item for container in listed.values() for item in container.endpoints)
+    missing = {_resolve(name, endpoint, networks): name for name, endpoint in endpoints}
+    return {
+        network_id: Network(
+            id=network_id, name=name, driver="", internal=False, ingress=False, default=False, ipv4=True, ipv6=True,
+            pools=(), icc=None, masquerade=True, gateway_mode_v4=GatewayMode.NAT, gateway_mode_v6=GatewayMode.NAT,
+            inhibit_ipv4=False, trusted_host_interfaces=(), interface="", parent="", mode="", flag="",
+        )
+        for network_id, name in missing.items()
+        if network_id not in networks
+    }  # fmt: skip
+
+
+def _sandboxes(
+    listed: Mapping[str, ListedContainer], residence: Residence, networks: Mapping[str, Network]
+) -> dict[str, Sandbox]:
+    members: dict[str, list[str]] = defaultdict(list)
+    for container in listed.values():
+        members[residence.sandbox_of[container.id]].append(container.id)
+    members[HOST] = members.get(HOST, [])
+    return {
+        sandbox: _sandbox(sandbox, tuple(inhabitants), listed, residence, networks)
+        for sandbox, inhabitants in members.items()
+    }
+
+
+def _sandbox(
+    sandbox: str,
+    members: tuple[str, ...],
+    listed: Mapping[str, ListedContainer],
+    residence: Residence,
+    networks: Mapping[str, Network],
+) -> Sandbox:
+    if sandbox == HOST:
+        return Sandbox(HOST, HOST, members)
+    owner = listed[sandbox]
+    if sandbox in residence.orphaned:
+        return Sandbox(sandbox, owner.name, members, orphaned=True)
+    resolved = ((_resolve(name, endpoint, networks), endpoint) for name, endpoint in owner.endpoints)
+    endpoints = tuple(
+        replace(endpoint, network_id=network_id)
+        for network_id, endpoint in resolved
+        if networks[network_id].driver not in _NO_INTERFACE
+    )
+    return Sandbox(sandbox, owner.name, members, endpoints, owner.published, owner.routed, owner.exposed)
+
+
+def _links(listed: Mapping[str, ListedContainer], sightings: Mapping[str, Sighting]) -> Iterator[Link]:
+    by_name = {container.name: container.id for container in listed.values()}
+    for child in listed.values():
+        for parent in dict.fromkeys(by_name[name] for name in child.parents if name in by_name):
+            stale = surely_before(started(sightings.get(parent)), started(sightings.get(child.id)))
+            yield Link(parent, child.id, _STALE_LINK if stale else "")

@@ -1,0 +1,106 @@
+"""A report against what packets did: every probe and every pair."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from exporter.model.ports import PortSet
+from exporter.model.report import Protocol, Verdict, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from exporter.model.report import PairVerdict, Path, Report
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Probe:
+    """A packet of `source` to an address and port (0 for ICMP), and the sandbox that it arrives in. Sandboxes by id."""
+
+    source: str
+    address: str
+    protocol: str
+    port: int
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was compared, and every disagreement in words."""
+
+    pairs: int
+    probes: int
+    unknown_pairs: int
+    disagreements: tuple[str, ...]
+
+
+def compare(
+    report: Report,
+    arrived: Collection[Probe],
+    addresses: Iterable[str],
+    ports: Iterable[int],
+    listening: Iterable[int] | None = None,
+    protocols: Iterable[str] = ("tcp", "udp", "icmp"),
+) -> Comparison:
+    """Compare a report with the probes that arrived, out of all to `addresses` and `ports` from every sandbox.
+
+    An undecided path may do either; everything else has to be as reported, probe by probe and pair by pair. Where
+    nobody listened on some of the ports inside the sandboxes, `listening` are those on which somebody did.
+    """
+    names = {container.sandbox: container.name for container in reversed(report.containers)}
+    truth: dict[tuple[str, str], set[tuple[str, str, int]]] = defaultdict(set)
+    for probe in arrived:
+        truth[probe.source, probe.destination].add((probe.address, probe.protocol, probe.port))
+    probed = {probe for probe in _probes(addresses, ports) if probe[1] in set(protocols)}
+    heard = PortSet.of(*(listening if listening is not None else ports))
+    wrong: list[str] = []
+    unknown = pairs = 0
+    for source, destination in product(names, names):
+        if source != destination:
+            pairs += 1
+            verdict = report.reach.between(source, destination)
+            unknown += verdict.verdict is Verdict.UNKNOWN
+            label = f"{names[source]} -> {names[destination]}"
+            wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
+    return Comparison(pairs, pairs * len(probed), unknown, tuple(wrong))
+
+
+def _probes(addresses: Iterable[str], ports: Iterable[int]) -> Iterator[tuple[str, str, int]]:
+    numbers = list(ports)
+    for address in addresses:
+        yield address, "icmp", 0
+        yield from ((address, protocol, port) for protocol in ("tcp", "udp") for port in numbers)
+
+
+def _wrong(
+    verdict: PairVerdict, arrived: set[tuple[str, str, int]], probed: set[tuple[str, str, int]], heard: PortSet
+) -> Iterator[str]:
+    possible = _promised(verdict.paths, probed)
+    certain = _promised((_audible(path, heard) for path in verdict.paths if not path.undecided), probed)
+    for address, protocol, port in sorted((arrived & probed) - possible):
+        yield f"{protocol} to {address} port {port} arrives, the report says it does not"
+    for address, protocol, port in sorted(certain - arrived):
+        yield f"{protocol} to {address} port {port} does not arrive, the report says it does"
+    if verdict.verdict is Verdict.BLOCKED and arrived:
+        yield f"blocked, but {len(arrived)} probes arrive"
+    if verdict.verdict is Verdict.REACHABLE and not arrived:
+        yield "reachable, but no probe arrives"
+
+
+def _audible(path: Path, heard: PortSet) -> Path:
+    """Reduce a path to the ports where somebody listened; a published port leads to one where somebody does."""
+    return path if path.via is Via.PUBLISHED_PORT else replace(path, ports=path.ports & heard)
+
+
+def _promised(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+    return {
+        (address, protocol, port)
+        for path in paths
+        for address, protocol, port in probed
+        if address in path.addresses
+        and protocol == path.protocol
+        and (path.protocol is Protocol.ICMP or port in path.ports)
+    }
