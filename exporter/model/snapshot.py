@@ -69,9 +69,10 @@ class GatewayMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IpamPool:
-    """A subnet of a network and the address in it that belongs to the gateway, if one was assigned."""
+    """A subnet of a network, the part of it that addresses are taken from, and the gateway's address, if it has one."""
 
     subnet: Subnet
+    range: Subnet
     gateway: Address | None
 
 

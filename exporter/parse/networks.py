@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.snapshot import Engine, EngineVersion, GatewayMode, IpamPool, Network, Product
 from exporter.parse.fields import address, flag, go_bool, identity, mapping, objects, subnet, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+
+    from exporter.model.snapshot import Address
 
 _BRIDGE = "com.docker.network.bridge."
 _GATEWAY_MODES = {
@@ -24,6 +27,28 @@ def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine) -> di
     """Return networks by id. Config-only networks are templates, not networks, and left out."""
     networks = (_network(document, engine) for document in documents if not flag(document, "ConfigOnly"))
     return {network.id: network for network in networks}
+
+
+def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Address]]) -> dict[str, Network]:
+    """Return bridge networks with the gateways that `GET /networks` leaves out when the user did not choose them.
+
+    An endpoint names its network's gateway, but not on `--internal` networks since 25.0. What nobody names is the
+    first address of the pool: the engine's IPAM hands addresses out in order, and the gateway's first.
+    """
+    return {
+        network.id: network
+        if network.driver != "bridge"
+        else replace(network, pools=tuple(_with_gateway(pool, told.get(network.id, ())) for pool in network.pools))
+        for network in networks.values()
+    }
+
+
+def _with_gateway(pool: IpamPool, told: Iterable[Address]) -> IpamPool:
+    if pool.gateway is not None:
+        return pool
+    named = (gateway for gateway in told if gateway in pool.subnet)
+    first = pool.range.network_address
+    return replace(pool, gateway=next(named, first if first != pool.subnet.network_address else first + 1))
 
 
 def _network(document: Mapping[str, Any], engine: Engine) -> Network:
@@ -71,4 +96,4 @@ def _pools(document: Mapping[str, Any]) -> Iterator[IpamPool]:
     for config in objects(mapping(document, "IPAM"), "Config"):
         pool = subnet(text(config, "Subnet"))
         if pool is not None:
-            yield IpamPool(pool, address(text(config, "Gateway")))
+            yield IpamPool(pool, subnet(text(config, "IPRange")) or pool, address(text(config, "Gateway")))

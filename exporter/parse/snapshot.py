@@ -11,13 +11,14 @@ from exporter.model.snapshot import Container, Endpoint, GatewayMode, Link, Netw
 from exporter.parse.containers import ListedContainer, parse_containers
 from exporter.parse.engine import parse_engine
 from exporter.parse.lifetimes import started, surely_before
-from exporter.parse.networks import parse_networks
+from exporter.parse.networks import parse_networks, with_gateways
 from exporter.parse.sandboxes import Residence, residences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.model.observation import Observation, Sighting
+    from exporter.model.snapshot import Address
 
 _NO_INTERFACE = frozenset({"host", "null"})
 """Drivers whose endpoints add no interface to a sandbox."""
@@ -39,6 +40,7 @@ def parse(observation: Observation) -> Snapshot:
     listed = parse_containers(observation.containers)
     residence = residences(listed, observation.sightings)
     networks |= _unlisted_networks(listed, networks)
+    networks = with_gateways(networks, _told_gateways(listed, networks))
     return Snapshot(
         taken_at=observation.taken_at,
         engine=engine,
@@ -58,6 +60,16 @@ def _resolve(name: str, endpoint: Endpoint, networks: Mapping[str, Network]) -> 
     if endpoint.network_id in networks:
         return endpoint.network_id
     return next((network.id for network in networks.values() if network.name == name), endpoint.network_id or name)
+
+
+def _told_gateways(listed: Mapping[str, ListedContainer], networks: Mapping[str, Network]) -> dict[str, set[Address]]:
+    """Return the gateways that endpoints name, by network."""
+    told: dict[str, set[Address]] = defaultdict(set)
+    for container in listed.values():
+        for name, endpoint in container.endpoints:
+            gateways = (endpoint.gateway_v4, endpoint.gateway_v6)
+            told[_resolve(name, endpoint, networks)].update(gateway for gateway in gateways if gateway)
+    return told
 
 
 def _unlisted_networks(listed: Mapping[str, ListedContainer], networks: Mapping[str, Network]) -> dict[str, Network]:

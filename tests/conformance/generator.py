@@ -1,0 +1,167 @@
+"""Random hosts: an engine's arguments, networks, containers, and what happens to them afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.lab import Container, Network, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PORTS = (80, 5432, 7777)
+"""Where every sandbox listens: what is published and exposed leads to these."""
+
+CARDS = ("eth10", "eth11")
+"""The lab's interfaces for macvlan: engines before 27.0 take one network for each."""
+
+HOST_ADDRESS = "198.51.100.10"
+_BRIDGE = "com.docker.network.bridge."
+_CUSTOM_BRIDGE = "mybridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A host to build: `before` are commands for the host, run before the engine starts, `after` docker commands."""
+
+    version: str
+    topology: Topology
+    before: tuple[str, ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+
+
+def generate(version: str, seed: int) -> Case:
+    """Return the case of a seed: the same one each time."""
+    return _Generator(version, seed).case()
+
+
+class _Generator:
+    def __init__(self, version: str, seed: int) -> None:
+        self.random = Random(f"{version}/{seed}")  # noqa: S311  repeatable, not secret
+        self.version, self.seed = version, seed
+        self.modern = version == "28.5"
+        self.networks: list[Network] = []
+        self.containers: list[Container] = []
+        self.before: list[str] = []
+
+    def case(self) -> Case:
+        args = self._args()
+        for index in range(self.random.randint(1, 4)):
+            self.networks.append(self._network(index))
+        for index in range(self.random.randint(4, 8)):
+            self.containers.append(self._container(index, default="--bridge=none" not in args))
+        topology = Topology(self.seed, args, tuple(self.networks), tuple(self.containers))
+        return Case(self.version, topology, tuple(self.before), tuple(self._after()))
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def _args(self) -> tuple[str, ...]:
+        args: list[str] = []
+        if self.chance(0.4):
+            args.append("--icc=false")
+        if self.chance(0.25):
+            args.append("--userland-proxy=false")
+        if self.chance(0.1):
+            args.append("--ip-masq=false")
+        if self.chance(0.15) and self.version != "28.5":
+            args += ["--experimental", "--ip6tables"]
+        bridge = self.random.random()
+        if bridge < 0.07:
+            args = [arg for arg in args if arg != "--icc=false"] + ["--bridge=none"]
+        elif bridge < 0.2:
+            args.append(f"--bridge={_CUSTOM_BRIDGE}")
+            self.before += [
+                f"ip link add {_CUSTOM_BRIDGE} type bridge",
+                f"ip address add 10.99.0.1/24 dev {_CUSTOM_BRIDGE}",
+                f"ip link set {_CUSTOM_BRIDGE} up",
+            ]
+        elif bridge < 0.35:
+            args += ["--ipv6", f"--fixed-cidr-v6=fd00:{self.seed % 9999}:d::/64"]
+        return tuple(args)
+
+    def _network(self, index: int) -> Network:
+        if self.chance(0.2) and sum(network.driver == "macvlan" for network in self.networks) < len(CARDS):
+            return self._macvlan(index)
+        options = dict(self._bridge_options())
+        internal = self.chance(0.2)
+        flags = ["--subnet", f"10.10{index}.{self.seed % 250}.0/24"]
+        if self.chance(0.45):
+            flags = ["--ipv6", "--subnet", f"fd00:{self.seed % 9999}:{index}::/64", *flags]
+        if internal:
+            flags.append("--internal")
+        if self.modern:
+            options |= dict(self._gateway_modes(internal=internal, ipv6="--ipv6" in flags))
+        return Network(f"net{index}", "bridge", options, tuple(flags))
+
+    def _bridge_options(self) -> Iterator[tuple[str, str]]:
+        if self.chance(0.4):
+            yield _BRIDGE + "enable_icc", self.random.choice(["false", "0", "F", "False", "true", "1"])
+        if self.chance(0.2):
+            yield _BRIDGE + "enable_ip_masquerade", "false"
+        if self.chance(0.05):
+            yield _BRIDGE + "inhibit_ipv4", "true"
+
+    def _gateway_modes(self, *, internal: bool, ipv6: bool) -> Iterator[tuple[str, str]]:
+        modes = ["isolated"] if internal else ["nat", "nat-unprotected", "routed"]
+        for family in (4, 6) if ipv6 else (4,):
+            if self.chance(0.35):
+                yield f"{_BRIDGE}gateway_mode_ipv{family}", self.random.choice(modes)
+
+    def _macvlan(self, index: int) -> Network:
+        parent = CARDS[sum(network.driver == "macvlan" for network in self.networks)]
+        mode = self.random.choice(["bridge", "bridge", "private", "vepa", "passthru"])
+        flags = ["--subnet", f"10.20{index}.{self.seed % 250}.0/24"]
+        if self.chance(0.2):
+            flags.append("--internal")
+        if self.chance(0.3):
+            flags += ["--ipv6", "--subnet", f"fd00:{self.seed % 9999}:a{index}::/64"]
+        return Network(f"net{index}", "macvlan", {"parent": parent, "macvlan_mode": mode}, tuple(flags))
+
+    def _container(self, index: int, *, default: bool) -> Container:
+        name = f"c{index}{self.random.choice('abxyz')}"
+        roll = self.random.random()
+        owners = [container for container in self.containers if container.network != "none"]
+        if roll < 0.08:
+            return Container(name, "none")
+        if roll < 0.18:
+            return Container(name, "host")
+        if roll < 0.28 and owners:
+            return Container(name, f"container:{self.random.choice(owners).name}")
+        usable = [network for network in self.networks if not self._full(network)]
+        names = [network.name for network in usable]
+        first = self.random.choice(names) if names and self.chance(0.65 if default else 1) else "bridge"
+        also = tuple(other for other in names if other != first and self.chance(0.2))
+        flags = [*self._ports(index), *self._links(first, default=default)]
+        return Container(name, first, () if first == "bridge" and not default else also, tuple(flags))
+
+    def _full(self, network: Network) -> bool:
+        """A passthru parent takes one container only."""
+        members = (container for container in self.containers if network.name in (container.network, *container.also))
+        return network.options.get("macvlan_mode") == "passthru" and any(members)
+
+    def _ports(self, index: int) -> Iterator[str]:
+        for slot in range(self.random.randint(0, 3)):
+            port = self.random.choice(PORTS)
+            protocol = self.random.choice(["", "/udp"])
+            if self.chance(0.45):
+                yield from ("--expose", f"{port}{protocol}")
+            else:
+                host = self.random.choice(["", "", "", "127.0.0.1:", f"{HOST_ADDRESS}:"])
+                yield from ("-p", f"{host}{20000 + 10 * index + slot}:{port}{protocol}")
+
+    def _links(self, network: str, *, default: bool) -> Iterator[str]:
+        children = [
+            container
+            for container in self.containers
+            if container.network == "bridge" and not any(flag == "--link" for flag in container.flags)
+        ]
+        if network == "bridge" and default and children and self.chance(0.35):
+            yield from ("--link", self.random.choice(children).name)
+
+    def _after(self) -> Iterator[tuple[str, ...]]:
+        for container in self.containers:
+            if self.chance(0.08):
+                yield (self.random.choice(["pause", "kill", "restart"]), container.name)
