@@ -141,7 +141,7 @@ def _reverse_link(topology: Topology, source: Sandbox, destination: Sandbox) -> 
 
 def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
     for family in FAMILIES:
-        gateway = topology.gateway(source, family)
+        gateway = topology.route(source, family)
         has_family = any(endpoint.address(family) for endpoint in source.endpoints)
         if has_family and gateway is None:
             yield Finding(f"{source.name} has no IPv{family} default route: it reaches its own networks only")

@@ -37,8 +37,8 @@ def run_case(case: Case) -> Outcome:
     """Build the case on an engine of its own, and compare what the exporter reports with what packets do."""
     engine = start_engine(case.version)
     try:
-        for command in case.before:
-            engine.on_host("sh", "-ec", command)
+        for preparation in case.before:
+            engine.on_host("sh", "-ec", preparation)
         engine.restart(*case.topology.args)
         build(engine, case.topology)
         for command in case.after:

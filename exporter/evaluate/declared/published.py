@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP, Behaviour, Settings
 from exporter.evaluate.declared.layer2 import openness
-from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology
+from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology, bridge_gateway
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import HOST, Path, Protocol, Via
 from exporter.model.snapshot import ExposedPort, GatewayMode
@@ -138,14 +138,16 @@ class _Taken:
 
 
 def _publications(topology: Topology) -> Iterator[Publication]:
-    """Yield every published port: it leads to the endpoint that gives the container its default route."""
+    """Yield every published port that leads anywhere: to the endpoint that gives the container its default route."""
     for sandbox in topology.snapshot.sandboxes.values():
         for port in sandbox.published:
             network = topology.gateway(sandbox, 4) or topology.gateway(sandbox, 6)
-            if network is not None:
-                family = port.host_ip.version
-                address = topology.address_on(sandbox, network, family)
-                same_family = address is not None or (network.name == GATEWAY_BRIDGE and family == 4)
+            family = port.host_ip.version
+            if network is None:
+                continue
+            hidden = network.name == GATEWAY_BRIDGE and family == 4
+            same_family = hidden or topology.address_on(sandbox, network, family) is not None
+            if bridge_gateway(network, family if same_family else 10 - family) is not None:
                 yield Publication(sandbox, port, network, same_family)
 
 

@@ -92,7 +92,7 @@ class _Rows:
     def _to_other_bridges(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
         on_link = {(network_id, family) for network_id, families in standing.attached for family in families}
         for family in FAMILIES:
-            ingress = self._bridge(standing.gateway(family))
+            ingress = self._bridge(standing.route(family))
             if ingress is not None:
                 for network_id, sandbox, found in self._routed_from(ingress.interface, family):
                     if (network_id, family) not in on_link:
@@ -143,7 +143,7 @@ class _Rows:
             if gateway is not None:
                 beyond = self._beyond(standing, network, family, known, on_link)
                 yield Approach(network, family, (gateway, *beyond))
-        egress = self._bridge(standing.gateway(family))
+        egress = self._bridge(standing.route(family))
         if egress is not None and egress not in attached:
             yield Approach(egress, family, self._beyond(standing, egress, family, known, on_link))
 
@@ -155,7 +155,7 @@ class _Rows:
         known: tuple[Address, ...],
         on_link: Sequence[Subnet],
     ) -> tuple[Address, ...]:
-        if standing.gateway(family) != network.id:
+        if standing.route(family) != network.id:
             return ()
         return tuple(address for address in known if not any(address in subnet for subnet in on_link))
 

@@ -47,7 +47,7 @@ def routed_paths(topology: Topology, interface: str, destination: Attachment, fa
 def _unfiltered(topology: Topology, destination: Attachment, family: int) -> Openings:
     """Return what passes where the engine writes no rules: everything, but answers need a route back."""
     openings = dict(ALL_PROTOCOLS)
-    if topology.gateway(destination.sandbox, family) is None:
+    if topology.route(destination.sandbox, family) is None:
         del openings[Protocol.TCP]
     return openings
 

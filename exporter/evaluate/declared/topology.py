@@ -37,18 +37,18 @@ class Attachment:
 class Standing:
     """What decides how far a sandbox reaches: all sandboxes of one standing reach the same (but for themselves).
 
-    `attached` holds network id and the families of the addresses there; `gateways` the ids of the networks with the
+    `attached` holds network id and the families of the addresses there; `routes` the ids of the networks with the
     IPv4 and IPv6 default route; `children` are linked containers with the reason why the link may not hold.
     """
 
     host: bool
     attached: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    gateways: tuple[str | None, str | None] = (None, None)
+    routes: tuple[str | None, str | None] = (None, None)
     children: tuple[tuple[str, str], ...] = ()
 
-    def gateway(self, family: int) -> str | None:
+    def route(self, family: int) -> str | None:
         """Return the id of the network with the default route of IP version 4 or 6."""
-        return self.gateways[0] if family == 4 else self.gateways[1]
+        return self.routes[0] if family == 4 else self.routes[1]
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,22 @@ class Topology:
             network.driver != "bridge" or self.behaviour.version >= INTERNAL_WITHOUT_DEFAULT_ROUTE
         ):
             return False
-        return network.driver != "bridge" or bridge_gateway(network, family) is not None
+        return True
+
+    def route(self, sandbox: Sandbox, family: int) -> Network | None:
+        """Return the network of the default route where that leads anywhere.
+
+        With inhibit_ipv4 the route stands, but nobody has the gateway's address.
+        """
+        network = self.gateway(sandbox, family)
+        dead = network is not None and network.driver == "bridge" and bridge_gateway(network, family) is None
+        return None if dead else network
 
     def standing(self, sandbox: Sandbox) -> Standing:
         """Return what decides how far a sandbox reaches."""
         if sandbox.id == HOST:
             return Standing(host=True)
-        gateways = (self.gateway(sandbox, 4), self.gateway(sandbox, 6))
+        routes = (self.route(sandbox, 4), self.route(sandbox, 6))
         return Standing(
             host=False,
             attached=tuple(
@@ -139,7 +148,7 @@ class Topology:
                     for endpoint in sandbox.endpoints
                 )
             ),
-            gateways=(gateways[0].id if gateways[0] else None, gateways[1].id if gateways[1] else None),
+            routes=(routes[0].id if routes[0] else None, routes[1].id if routes[1] else None),
             children=tuple(sorted((link.child, link.undecided) for link in self.links.get(sandbox.id, ()))),
         )
 

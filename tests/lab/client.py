@@ -1,0 +1,43 @@
+"""The smallest HTTP client that speaks to an engine's unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+from .errors import LabError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection whose wire is a unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the unix socket in place of a TCP one."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def get(path: Path, url: str, timeout: float = 30) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    """GET a JSON document; anything but status 200 is a LabError."""
+    connection = _UnixConnection(path, timeout)
+    try:
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except OSError as error:
+        raise LabError(f"GET {url}: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise LabError(f"GET {url}: status {answer.status}: {body.strip()}")
+    return json.loads(body) if answer.getheader("Content-Type", "").startswith("application/json") else body
