@@ -24,11 +24,16 @@ _CUSTOM_BRIDGE = "mybridge"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A host to build: `before` are commands for the host, run before the engine starts, `after` docker commands."""
+    """A host to build.
+
+    `before` are commands for the host, run before the engine starts with its arguments; `swarm` makes the engine a
+    manager before the networks are made; `after` are docker commands that follow the last container.
+    """
 
     version: str
     topology: Topology
     before: tuple[str, ...] = ()
+    swarm: bool = False
     after: tuple[tuple[str, ...], ...] = ()
 
 
@@ -45,15 +50,18 @@ class _Generator:
         self.networks: list[Network] = []
         self.containers: list[Container] = []
         self.before: list[str] = []
+        self.swarm = False
+        self.docker0 = True
 
     def case(self) -> Case:
         args = self._args()
+        self.swarm = self.chance(0.12)
         for index in range(self.random.randint(1, 4)):
             self.networks.append(self._network(index))
-        for index in range(self.random.randint(4, 8)):
+        for index in range(self.random.randint(4, 9)):
             self.containers.append(self._container(index, default="--bridge=none" not in args))
         topology = Topology(self.seed, args, tuple(self.networks), tuple(self.containers))
-        return Case(self.version, topology, tuple(self.before), tuple(self._after()))
+        return Case(self.version, topology, tuple(self.before), self.swarm, tuple(self._after()))
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -69,6 +77,7 @@ class _Generator:
         if self.chance(0.15) and self.version != "28.5":
             args += ["--experimental", "--ip6tables"]
         bridge = self.random.random()
+        self.docker0 = bridge >= 0.2
         if bridge < 0.07:
             args = [arg for arg in args if arg != "--icc=false"] + ["--bridge=none"]
         elif bridge < 0.2:
@@ -85,6 +94,10 @@ class _Generator:
     def _network(self, index: int) -> Network:
         if self.chance(0.2) and sum(network.driver == "macvlan" for network in self.networks) < len(CARDS):
             return self._macvlan(index)
+        if self.swarm and self.chance(0.5):
+            return Network(
+                f"net{index}", "overlay", {}, ("--attachable", *(["--internal"] if self.chance(0.2) else []))
+            )
         options = dict(self._bridge_options())
         internal = self.chance(0.2)
         flags = ["--subnet", f"10.10{index}.{self.seed % 250}.0/24"]
@@ -92,6 +105,8 @@ class _Generator:
             flags = ["--ipv6", "--subnet", f"fd00:{self.seed % 9999}:{index}::/64", *flags]
         if internal:
             flags.append("--internal")
+        if self.modern and self.chance(0.1):
+            options[_BRIDGE + "trusted_host_interfaces"] = "eth0:docker0"
         if self.modern:
             options |= dict(self._gateway_modes(internal=internal, ipv6="--ipv6" in flags))
         return Network(f"net{index}", "bridge", options, tuple(flags))
@@ -149,7 +164,9 @@ class _Generator:
             if self.chance(0.45):
                 yield from ("--expose", f"{port}{protocol}")
             else:
-                host = self.random.choice(["", "", "", "127.0.0.1:", f"{HOST_ADDRESS}:"])
+                host = self.random.choice(["", "", "", "", "127.0.0.1:", f"{HOST_ADDRESS}:", "[::1]:", "172.17.0.1:"])
+                if host == "172.17.0.1:" and not self.docker0:
+                    host = ""
                 yield from ("-p", f"{host}{20000 + 10 * index + slot}:{port}{protocol}")
 
     def _links(self, network: str, *, default: bool) -> Iterator[str]:
@@ -165,3 +182,15 @@ class _Generator:
         for container in self.containers:
             if self.chance(0.08):
                 yield (self.random.choice(["pause", "kill", "restart"]), container.name)
+            elif self.chance(0.1) and container.network.startswith("net"):
+                yield from self._reconnected(container)
+
+    def _reconnected(self, container: Container) -> Iterator[tuple[str, ...]]:
+        """Attach a running container to one more network, on engines that know it with a gateway priority."""
+        attached = {container.network, *container.also}
+        others = [network.name for network in self.networks if network.driver == "bridge"]
+        for name in others:
+            if name not in attached:
+                priority = ["--gw-priority", self.random.choice(["-1", "1"])] if self.modern else []
+                yield ("network", "connect", *priority, name, container.name)
+                return

@@ -12,7 +12,7 @@ from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
 from exporter.parse import parse
 from tests.conformance.compare import Comparison, Probe, compare
-from tests.conformance.generator import PORTS, Case
+from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
 from tests.lab import HOST, Engine, build, measure, ports_in_use, start_engine
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def run_case(case: Case) -> Outcome:
         for preparation in case.before:
             engine.on_host("sh", "-ec", preparation)
         engine.restart(*case.topology.args)
+        if case.swarm:
+            engine.docker("swarm", "init", f"--advertise-addr={HOST_ADDRESS}")
         build(engine, case.topology)
         for command in case.after:
             engine.docker(*command)

@@ -1,0 +1,34 @@
+# Built with the classic builder and with BuildKit alike. Where nothing can be pulled, BASE may be any image with
+# Python >= 3.11 and its venv module; HTTP(S)_PROXY and PIP_* settings are build arguments and stay out of the image.
+ARG BASE=python:3.13-slim-bookworm
+
+FROM ${BASE} AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_CERT
+WORKDIR /src
+RUN python3 -m venv /opt/exporter
+COPY pyproject.toml README.md LICENSE requirements-dev.txt ./
+COPY exporter exporter
+RUN /opt/exporter/bin/pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
+ && /opt/exporter/bin/pip install --no-cache-dir --constraint requirements-dev.txt dist/*.whl \
+ && /opt/exporter/bin/python -m compileall -q /opt/exporter/lib \
+ && /opt/exporter/bin/pip uninstall --yes --quiet pip
+
+FROM ${BASE}
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="docker-icc-exporter" \
+      org.opencontainers.image.description="Prometheus exporter that says which containers of a Docker host can reach which others" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY --from=build /opt/exporter /opt/exporter
+ENV PATH=/opt/exporter/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Nobody's user: reading the engine's socket takes its group (--group-add) or a read-only proxy, never root.
+USER 65532:65532
+EXPOSE 10422
+# Knows the address from the environment and the configuration file that this names, not from arguments.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-m", "exporter.health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["docker-icc-exporter"]

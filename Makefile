@@ -1,0 +1,71 @@
+# Each target does its own set-up on a fresh Debian 12, and none where it was done before.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGE ?= docker-icc-exporter
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.PHONY: run demo test lint format bench conformance image lock clean help
+
+run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
+	@exec $(BIN)/docker-icc-exporter $(ARGS)
+
+demo: $(VENV)/.installed ## start a real engine with a few containers, and the exporter on it (without root: replay a recorded host)
+	@exec $(BIN)/python -m tests.demo
+
+test: lint lab ## ruff, mypy and all tests; those with real engines need root
+	$(PYTEST) $(ARGS)
+
+lint: $(VENV)/.developed ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.developed ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: lab ## measure polls, scrapes, latency and memory on a real engine against their baselines
+	$(BIN)/python -m tests.bench $(ARGS)
+
+conformance: lab ## random topologies on three engines, every verdict against real packets, at length
+	$(BIN)/python -m tests.conformance $(ARGS)
+
+image: ## build the container image
+	docker build -t $(IMAGE) .
+
+lock: ## write the newest versions that pyproject.toml allows to requirements-dev.txt
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; \
+	"$$folder/bin/pip" install --quiet --upgrade 'pip>=25.1'; \
+	"$$folder/bin/pip" install --quiet --group dev .; \
+	"$$folder/bin/pip" freeze --exclude docker-icc-exporter >requirements-dev.txt
+
+clean: ## remove the virtual environment and everything built or cached here
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find exporter tests -name __pycache__ -type d -exec rm -rf {} +
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Debian keeps venv apart from python3: install it where that is allowed, else say so.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 "Python 3.11 or newer is needed, $(PYTHON) is not: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -q update && apt-get -q -y install python3-venv; } || { echo >&2 "install python3-venv first"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml requirements-dev.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --constraint requirements-dev.txt --editable .
+	@touch $@
+
+$(VENV)/.developed: pyproject.toml requirements-dev.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt --editable .
+	@touch $@ $(VENV)/.installed
+
+.PHONY: lab
+lab: $(VENV)/.developed
+	@if [ "$$(id -u)" = 0 ]; then $(BIN)/python -m tests.lab setup; fi

@@ -1,0 +1,222 @@
+"""The commands. Each imports what it needs when it runs: `--help` loads neither web server nor engine client."""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from exporter import __version__
+from exporter.cli import terminal
+from exporter.cli.options import ALL, LOOK, resolve, settings
+from exporter.errors import ConfigError, ExporterError
+from exporter.publish.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from exporter.cli.text import Line
+    from exporter.config import Config
+
+NAME: Final = "docker-icc-exporter"
+FAILED: Final = 2
+INTERRUPTED: Final = 130
+
+STANDARD = "-"
+"""Names standard input or output where a file is expected."""
+
+EPILOG = """\b
+Priority: flag, then environment variable, then configuration file, then default.
+A key of the configuration file is the flag with its dot unfolded:
+  poll:
+    interval: 30s
+\b
+Exit codes:
+  0    done; diff: no differences
+  1    diff: differences; serve: it could not serve
+  2    wrong use, or the engine or a file could not be read
+  130  interrupted"""
+
+
+class _Commands(click.Group):
+    """Ends quietly on Ctrl-C, where click would move to a new line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@click.group(
+    NAME,
+    cls=_Commands,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@settings(*ALL)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Tell which containers of a Docker Engine can reach which others.
+
+    Without a command it serves: a Prometheus exporter with the gauges icc_enabled and reachable_pairs_total.
+    """
+    if context.invoked_subcommand is None:
+        _serve(context)
+
+
+@commands.command()
+@settings(*ALL)
+@click.pass_context
+def serve(context: click.Context) -> None:
+    """Poll the engine and serve metrics, pages and the JSON API (the default)."""
+    _serve(context)
+
+
+def _serve(context: click.Context) -> None:
+    from exporter import logs
+    from exporter.runtime import daemon
+
+    def configure() -> Config:
+        config = resolve(context, os.environ)
+        if config.snapshot == Path(STANDARD):
+            raise ConfigError("serve reads its snapshot at every poll, which standard input cannot repeat: name a file")
+        logs.configure(config.log_level, config.log_format)
+        return config
+
+    context.exit(daemon.run(configure(), configure))
+
+
+@commands.command()
+@settings(*LOOK)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "dot"]),
+    default="table",
+    show_default=True,
+    help="dot is a graph for Graphviz.",
+)
+@click.pass_context
+def report(context: click.Context, form: str) -> None:
+    """Print every reachable or undecided pair with its paths."""
+    from exporter.cli import look
+    from exporter.publish import formats
+
+    config = resolve(context, os.environ)
+    terminal.write(formats.RENDERERS[form](look.answer(look.observe(config)).report))
+
+
+@commands.command()
+@settings(*LOOK)
+@click.option("--protocol", type=click.Choice(["tcp", "udp", "icmp"]), help="Ask about this protocol only.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Ask about this port only.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("source")
+@click.argument("destination")
+@click.pass_context
+def explain(
+    context: click.Context, source: str, destination: str, protocol: str | None, port: int | None, form: str
+) -> None:
+    """Tell why SOURCE can or cannot reach DESTINATION.
+
+    Both are names of containers, or beginnings of their ids.
+    """
+    from exporter import evaluate
+    from exporter.cli import look, text
+    from exporter.model.report import Protocol
+    from exporter.publish import formats
+
+    if port and protocol == Protocol.ICMP:
+        raise click.UsageError("--port means nothing to --protocol icmp", context)
+    config = resolve(context, os.environ)
+    snapshot, report = look.answer(look.observe(config))
+    asked = Protocol(protocol) if protocol else None
+    explanation = evaluate.explain(snapshot, report, source, destination, asked, port)
+    if form == "json":
+        terminal.write(formats.json.explanation(explanation))
+    else:
+        _print(text.explain(explanation))
+
+
+@commands.command()
+@settings(*LOOK)
+@click.option("-o", "--output", metavar="FILE", default=STANDARD, help="Write here, not to standard output.")
+@click.pass_context
+def snapshot(context: click.Context, output: str) -> None:
+    """Save what the engine says as one JSON file, for --snapshot, diff and bug reports.
+
+    It holds names, addresses and ports of networks and containers, and nothing of environments, commands, images
+    or labels. The file replaces an older one whole and belongs to its owner alone (mode 0600).
+    """
+    from exporter.cli import look
+    from exporter.observe import files
+
+    content = files.dumps(look.observe(resolve(context, os.environ)))
+    if output == STANDARD:
+        terminal.write(content)
+    else:
+        terminal.write_file(Path(output), content)
+
+
+@commands.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.pass_context
+def diff(context: click.Context, before: str, after: str, form: str) -> None:
+    """Compare the observation files A and B: containers that came and went, pairs that opened and closed.
+
+    One of them may be - for standard input. The exit code is 1 when they differ.
+    """
+    from exporter import evaluate
+    from exporter.cli import look, text
+
+    if before == after == STANDARD:
+        raise click.UsageError("only one of the files can be standard input", context)
+    first, second = (look.answer(look.read(Path(name))).report for name in (before, after))
+    difference = evaluate.diff(first, second)
+    if form == "json":
+        terminal.write(text.diff_json(difference))
+    else:
+        _print(text.diff(difference))
+    context.exit(1 if difference else 0)
+
+
+def _print(lines: Iterable[Line]) -> None:
+    colours = terminal.coloured(sys.stdout, os.environ)
+    shown = ((visible(line.text), line.colour) for line in lines)
+    terminal.write("".join(f"{click.style(text, fg=colour) if colours else text}\n" for text, colour in shown))
+
+
+def main() -> None:
+    """Run the command that the command line asks for, and end the program with its exit code."""
+    # a name that the terminal's encoding lacks must not end the program
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        return int(commands.main(prog_name=NAME, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        _complain_of_use(error)
+        return FAILED
+    except ExporterError as error:
+        terminal.complain(str(error))
+        return FAILED
+
+
+def _complain_of_use(error: click.ClickException) -> None:
+    terminal.complain(error.format_message())
+    if isinstance(error, click.UsageError) and error.ctx:
+        click.echo(f"try {error.ctx.command_path} --help", err=True)

@@ -1,0 +1,65 @@
+"""One look at an engine or at a file, and what follows from it.
+
+The engine's client takes longer to load than a file takes to read, so only those who ask an engine load it.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter.cli.terminal import progress
+from exporter.evaluate import evaluate
+from exporter.observe import files
+from exporter.parse import parse
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+    from exporter.model.observation import Observation
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
+
+
+STANDARD: Final = Path("-")
+"""Names standard input or output where a file is expected."""
+
+
+class Answer(NamedTuple):
+    """What an observation means."""
+
+    snapshot: Snapshot
+    report: Report
+
+
+def observe(config: Config) -> Observation:
+    """Return what the file holds, or what the engine says now."""
+    return read(config.snapshot) if config.snapshot else _ask(config)
+
+
+def read(path: Path) -> Observation:
+    """Return the observation in a file or in standard input."""
+    if path == STANDARD:
+        return files.loads(sys.stdin.buffer.read(), "standard input")
+    return files.load(path)
+
+
+def _ask(config: Config) -> Observation:
+    from exporter.observe.client import EngineClient
+    from exporter.observe.host import EngineHost
+    from exporter.observe.observer import Observer
+
+    host = EngineHost.resolve(config.docker_host, os.environ)
+    observer = Observer(EngineClient(host, config.poll_timeout))
+    with closing(observer), progress(f"asking {host}"):
+        return observer.observe()
+
+
+def answer(observation: Observation) -> Answer:
+    """Return what an observation means."""
+    with progress("evaluating"):
+        snapshot = parse(observation)
+        return Answer(snapshot, evaluate(snapshot))

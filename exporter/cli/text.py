@@ -1,0 +1,108 @@
+"""Explanations and differences in plain text: one fact a line, and the sign in front carries the meaning."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter.model.report import SCHEMA, Verdict
+from exporter.publish.formats.json import path as path_document
+from exporter.publish.formats.table import opens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff
+    from exporter.model.report import Path
+
+GOOD: Final = "green"
+BAD: Final = "red"
+DOUBTFUL: Final = "yellow"
+
+_VERDICT_COLOURS: Final = {Verdict.REACHABLE: BAD, Verdict.BLOCKED: GOOD, Verdict.UNKNOWN: DOUBTFUL}
+_FINDING_SIGNS: Final = {True: "+", False: "-", None: " "}
+
+
+class Line(NamedTuple):
+    """A line of text and the colour it has on a terminal."""
+
+    text: str
+    colour: str | None = None
+
+
+def explain(explanation: Explanation) -> Iterator[Line]:
+    """Yield the verdict, then what opens (+) and what blocks (-), then the paths."""
+    names = f"{explanation.source.name} -> {explanation.destination.name}"
+    yield Line(f"{names}: {explanation.verdict}", _VERDICT_COLOURS[explanation.verdict])
+    for finding in explanation.findings:
+        yield Line(f"  {_FINDING_SIGNS[finding.opens]} {finding.text}", _finding_colour(finding))
+    if explanation.paths:
+        yield Line("paths:")
+    for text in ways(explanation.paths):
+        yield Line(f"  {text}")
+
+
+def _finding_colour(finding: Finding) -> str | None:
+    return {True: BAD, False: GOOD, None: None}[finding.opens]
+
+
+def ways(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield paths in words; those that differ in protocol and ports only share a line."""
+    grouped: dict[tuple[str, str | None, tuple[str, ...], str], list[Path]] = {}
+    for path in paths:
+        grouped.setdefault((path.via, path.network, path.addresses, path.undecided), []).append(path)
+    for (via, network, addresses, undecided), alike in grouped.items():
+        where = f" on {network}" if network else ""
+        doubt = f" (undecided: {undecided})" if undecided else ""
+        yield f"{via}{where}: {opens(alike)} at {', '.join(addresses)}{doubt}"
+
+
+def diff(difference: ReportDiff) -> Iterator[Line]:
+    """Yield what opened or came (+), closed or went (-) and what changed (~)."""
+    if difference.icc_before is not difference.icc_after:
+        before, after = (_icc(value) for value in (difference.icc_before, difference.icc_after))
+        yield Line(f"~ icc_enabled: {before} -> {after}", BAD if difference.icc_after else GOOD)
+    for name in difference.containers_removed:
+        yield Line(f"- container {name}")
+    for name in difference.containers_added:
+        yield Line(f"+ container {name}")
+    for change in difference.pairs:
+        yield from _change(change)
+
+
+def _change(change: PairChange) -> Iterator[Line]:
+    was_open, is_open = (verdict not in {None, Verdict.BLOCKED} for verdict in (change.before, change.after))
+    sign, colour = {(False, True): ("+", BAD), (True, False): ("-", GOOD)}.get((was_open, is_open), ("~", DOUBTFUL))
+    before, after = change.before or "absent", change.after or "absent"
+    verdicts = before if before == after else f"{before} -> {after}"
+    yield Line(f"{sign} {change.source} -> {change.destination}: {verdicts}", colour)
+    for text in ways(path for path in change.paths_before if path not in change.paths_after):
+        yield Line(f"    - {text}")
+    for text in ways(path for path in change.paths_after if path not in change.paths_before):
+        yield Line(f"    + {text}")
+
+
+def _icc(value: bool | None) -> str:
+    return "unknown" if value is None else str(value).lower()
+
+
+def diff_json(difference: ReportDiff) -> str:
+    """Return the same as one JSON document."""
+    document = {
+        "schema": SCHEMA,
+        "containers_added": difference.containers_added,
+        "containers_removed": difference.containers_removed,
+        "icc_enabled": {"before": difference.icc_before, "after": difference.icc_after},
+        "pairs": [
+            {
+                "source": change.source,
+                "destination": change.destination,
+                "before": change.before,
+                "after": change.after,
+                "paths_before": [path_document(path) for path in change.paths_before],
+                "paths_after": [path_document(path) for path in change.paths_after],
+            }
+            for change in difference.pairs
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"

@@ -1,0 +1,128 @@
+"""Observations as JSON files: the one format of replays, bug reports and tests."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.errors import ObservationError
+from exporter.model.observation import Observation, Sighting
+from exporter.observe.documents import CONTAINERS, INFO, NETWORKS, VERSION, project_list, project_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT: Final = "docker-icc-exporter/observation"
+SCHEMA: Final = 1
+"""Fields are only ever added within one schema; unknown ones are passed over."""
+
+SIZE_LIMIT: Final = 256 << 20
+"""Bytes of a file; longer ones are refused unread."""
+
+
+class FileObserver:
+    """Looks at a file in place of an engine, every time anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def observe(self) -> Observation:
+        """Return what the file holds now. Raises ObservationError."""
+        return load(self._path)
+
+    def interrupt(self) -> None:
+        """Do nothing: a file does not keep anybody waiting."""
+
+    def close(self) -> None:
+        """Do nothing: nothing stays open."""
+
+
+def load(path: Path) -> Observation:
+    """Return the observation in a file. Raises ObservationError with the file's name and what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ObservationError(f"{path}: cannot be read: {reason}") from error
+    if len(text) > SIZE_LIMIT:
+        raise ObservationError(f"{path}: is longer than {SIZE_LIMIT >> 20} MiB")
+    return loads(text, str(path))
+
+
+def loads(text: str | bytes, name: str) -> Observation:
+    """Return the observation that `dumps` wrote. Raises ObservationError that begins with `name`."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ObservationError(f"{name}: is not JSON: {error}") from error
+    try:
+        return _from_document(document)
+    except ObservationError as error:
+        raise ObservationError(f"{name}: {error}") from error
+
+
+def dumps(observation: Observation) -> str:
+    """Return the observation as JSON text, with a line end."""
+    document = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "taken_at": _written(observation.taken_at),
+        "api": {
+            "version": observation.version,
+            "info": observation.info,
+            "networks": observation.networks,
+            "containers": observation.containers,
+        },
+        "sightings": {
+            identity: {"status": sighting.status, "at": _written(sighting.at)}
+            for identity, sighting in observation.sightings.items()
+        },
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _from_document(document: object) -> Observation:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ObservationError(f'is not an observation: it does not begin with "format": "{FORMAT}"')
+    if document.get("schema") != SCHEMA:
+        raise ObservationError(f"has schema {document.get('schema')!r}, this program reads {SCHEMA}")
+    api = _object(document, "api")
+    return Observation(
+        taken_at=_moment(document, "taken_at"),
+        version=project_object(api.get("version"), VERSION, "api.version"),
+        info=project_object(api.get("info"), INFO, "api.info"),
+        networks=project_list(api.get("networks"), NETWORKS, "api.networks"),
+        containers=project_list(api.get("containers"), CONTAINERS, "api.containers"),
+        sightings={
+            identity: _sighting(entry, identity) for identity, entry in _object(document, "sightings", {}).items()
+        },
+    )
+
+
+def _sighting(entry: object, identity: str) -> Sighting:
+    if not isinstance(entry, dict) or not isinstance(entry.get("status"), str):
+        raise ObservationError(f"sightings of {identity}: a status is missing")
+    return Sighting(entry["status"], _moment(entry, "at"))
+
+
+def _object(document: dict[str, Any], key: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    value = document.get(key, default)
+    if not isinstance(value, dict):
+        raise ObservationError(f"{key} is {'missing' if value is None else 'not an object'}")
+    return value
+
+
+def _moment(document: dict[str, Any], key: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(document[key])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ObservationError(f"{key} is not a time such as 2026-01-01T00:00:00Z") from error
+    if moment.tzinfo is None:
+        raise ObservationError(f"{key} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,101 @@
+"""When containers started, as precisely as the list ever told.
+
+A status is precise when a container is young ("Up 3 seconds") and coarse later ("Up 2 hours"), so the first one
+since the container's latest start is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from exporter.model.observation import Sighting
+from exporter.model.uptime import uptime_bounds, uptime_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_CLOCK_WAS_SET = 0.5
+"""Seconds by which the wall clock and the steady clock must part between two looks to say that somebody set it."""
+
+_SLACK = 1.0
+"""Seconds by which an uptime may fall behind our own clock before it means a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When the list was read: `wall` to write down, `steady` (seconds, monotonic) to measure with.
+
+    `asked` is the steady time of the request; the engine made its statuses between the two.
+    """
+
+    wall: datetime
+    steady: float
+    asked: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    sighting: Sighting
+    lowest: int | None
+    steady: float
+    endpoints: frozenset[str]
+
+
+class Sightings:
+    """The first status of every running container since its latest start."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+        self._last: Moment | None = None
+
+    def see(self, containers: Sequence[Mapping[str, Any]], moment: Moment) -> Mapping[str, Sighting]:
+        """Take in a list and return the sightings by container id; who is not in the list is forgotten."""
+        self._follow_clock(moment)
+        seen = {}
+        for container in containers:
+            identity, status = container.get("Id"), container.get("Status")
+            if isinstance(identity, str) and isinstance(status, str):
+                endpoints = frozenset(_endpoints(container))
+                entry = self._seen.get(identity)
+                if entry is None or _restarted(entry, status, endpoints, moment):
+                    sighting = Sighting(status, moment.wall)
+                    entry = _Seen(sighting, uptime_seconds(status), moment.steady, endpoints)
+                elif entry.endpoints != endpoints:
+                    entry = replace(entry, endpoints=endpoints)
+                seen[identity] = entry
+        self._seen = seen
+        return {identity: entry.sighting for identity, entry in seen.items()}
+
+    def _follow_clock(self, moment: Moment) -> None:
+        """Move what was written down along when the wall clock was set: starts are compared with each other."""
+        if self._last is not None:
+            passed = (moment.wall - self._last.wall).total_seconds()
+            jump = passed - (moment.steady - self._last.steady)
+            if abs(jump) > _CLOCK_WAS_SET:
+                self._seen = {identity: _moved(entry, jump) for identity, entry in self._seen.items()}
+        self._last = moment
+
+
+def _moved(entry: _Seen, seconds: float) -> _Seen:
+    sighting = entry.sighting
+    return replace(entry, sighting=replace(sighting, at=sighting.at + timedelta(seconds=seconds)))
+
+
+def _endpoints(container: Mapping[str, Any]) -> Iterable[str]:
+    networks = container.get("NetworkSettings", {}).get("Networks", {})
+    return [network["EndpointID"] for network in networks.values() if network.get("EndpointID")]
+
+
+def _restarted(earlier: _Seen, status: str, endpoints: frozenset[str], moment: Moment) -> bool:
+    """Return whether there was a start since.
+
+    It gives all endpoints new ids, and an uptime below what has passed since the container was first seen.
+    """
+    if earlier.endpoints and endpoints and not earlier.endpoints & endpoints:
+        return True
+    now = uptime_bounds(status)
+    if earlier.lowest is None or now is None:
+        return earlier.sighting.status != status
+    return now[1] + _SLACK <= earlier.lowest + moment.asked - earlier.steady

@@ -1,0 +1,211 @@
+"""Connections to an engine that another thread can cut.
+
+A socket's timeout counts from the last byte, so a server that sends one byte a second keeps a reader for ever. A
+deadline over a whole poll, and a prompt end of the program, need a way to the open sockets from outside the reading
+thread. The SDK's own adapters choose their connection classes themselves; these take their place in its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+import weakref
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from docker.transport.basehttpadapter import BaseHTTPAdapter
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from requests import PreparedRequest
+    from urllib3.connectionpool import ConnectionPool
+
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A peer that vanished without a word is noticed after a minute, on connections where silence is normal."""
+
+
+class OpenSockets:
+    """The sockets of one client. `dials` counts the connections made so far."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.dials = 0
+
+    def add(self, opened: socket.socket) -> None:
+        """Take note of a socket that has just been connected."""
+        with self._lock:
+            self.dials += 1
+            self._sockets.add(opened)
+
+    def cut(self) -> None:
+        """End every read and write that is going on; may be called from any thread, and again."""
+        with self._lock:
+            sockets = list(self._sockets)
+        for opened in sockets:
+            with contextlib.suppress(OSError):
+                # a TLS socket's own shutdown() would pull the TLS state from under the thread that reads
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+class DialledConnection(HTTPConnection):
+    """HTTP over whatever stream socket `dial(timeout)` returns."""
+
+    def __init__(self, dial: Callable[[float | None], socket.socket], sockets: OpenSockets, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._dial = dial
+        self._sockets = sockets
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = self._dial(self.timeout)
+        self._sockets.add(self.sock)
+
+
+class _DialledPool(HTTPConnectionPool):
+    def __init__(self, dial: Callable[[float | None], socket.socket], sockets: OpenSockets, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout, maxsize=1)
+        self._arguments = (dial, sockets, timeout)
+
+    def _new_conn(self) -> DialledConnection:
+        return DialledConnection(*self._arguments)
+
+
+class DialledAdapter(BaseHTTPAdapter):
+    """For unix and ssh hosts: one engine behind it, whatever the request's URL calls the host."""
+
+    def __init__(self, dial: Callable[[float | None], socket.socket], sockets: OpenSockets, timeout: float) -> None:
+        super().__init__()
+        self._pool = _DialledPool(dial, sockets, timeout)
+
+    def get_connection_with_tls_context(
+        self,
+        request: PreparedRequest,  # noqa: ARG002 - the signature is requests'
+        verify: bool | str | None,  # noqa: ARG002
+        proxies: Mapping[str, str] | None = None,  # noqa: ARG002
+        cert: tuple[str, str] | str | None = None,  # noqa: ARG002
+    ) -> HTTPConnectionPool:
+        """Return the pool of connections to the engine."""
+        return self._pool
+
+    def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:  # noqa: ARG002
+        """Return the path: there is no proxy on the way to a socket."""
+        return request.path_url
+
+    def close(self) -> None:
+        """Close the connections that wait in the pool."""
+        super().close()
+        self._pool.close()
+
+
+def dial_unix(path: str) -> Callable[[float | None], socket.socket]:
+    """Return how to connect to a socket file."""
+
+    def dial(timeout: float | None) -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened.settimeout(timeout)
+            opened.connect(path)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    return dial
+
+
+class SshSocket(socket.socket):
+    """One end of a pair of sockets; at the other end `ssh` speaks with the engine, as the Docker CLI has it."""
+
+    def __init__(self, command: list[str]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process: subprocess.Popen[bytes] | None = None
+            super().__init__(fileno=ours.detach())
+            try:
+                # a session of its own: ^C at our terminal is ours to handle
+                self._process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True
+                )
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the socket, and when nobody reads from it any more, end the process."""
+        super().close()
+        if self.fileno() < 0 and self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def dial_ssh(url: str) -> Callable[[float | None], socket.socket]:
+    """Return how to reach the engine behind `ssh://[user@]host[:port]` with the OpenSSH client and its settings."""
+    parts = urlsplit(url)
+    target = ["-l", parts.username] if parts.username else []
+    if parts.port:
+        target += ["-p", str(parts.port)]
+    target += ["--", parts.hostname or "", "docker system dial-stdio"]
+
+    def dial(timeout: float | None) -> socket.socket:
+        options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, int(timeout or 0))}"]
+        opened = SshSocket(["ssh", *options, *target])
+        opened.settimeout(timeout)
+        return opened
+
+    return dial
+
+
+class TcpAdapter(HTTPAdapter):
+    """For tcp hosts, with and without TLS."""
+
+    def __init__(self, sockets: OpenSockets) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=1)
+        self._http, self._https = _reporting_connections(sockets)
+
+    def get_connection_with_tls_context(
+        self,
+        request: PreparedRequest,
+        verify: bool | str | None,
+        proxies: Mapping[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> ConnectionPool:
+        """Return the pool of connections to the engine, which has not made any before we saw it."""
+        pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if isinstance(pool, HTTPSConnectionPool):
+            pool.ConnectionCls = self._https
+        elif isinstance(pool, HTTPConnectionPool):
+            pool.ConnectionCls = self._http
+        return pool
+
+
+def _reporting_connections(sockets: OpenSockets) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
+    """Return connection classes, without and with TLS, that note every socket they open."""
+
+    def opened(sock: socket.socket) -> None:
+        for option in KEEPALIVE:
+            sock.setsockopt(*option)
+        sockets.add(sock)
+
+    class TcpConnection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            opened(self.sock)
+
+    class TlsConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            opened(self.sock)
+
+    return TcpConnection, TlsConnection

@@ -1,0 +1,305 @@
+"""All metrics in one table, and the families of one published state.
+
+Families are built new for every state, so nothing of an earlier one can linger. A metric without samples is
+left out with its HELP: what cannot be known now is absent, never frozen and never zero.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import defaultdict
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+
+from exporter import __version__
+from exporter.model.report import Evidence, Via
+from exporter.publish.state import POLL_RESULTS
+from exporter.publish.text import encodable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from exporter.model.report import NetworkSummary, Report
+    from exporter.publish.state import Published
+
+Samples = list[tuple[tuple[str, ...], float]]
+"""Values of the labels, in the order of the metric's label names, and the value of the series."""
+
+_SHARED_NAME = "Networks that share name and driver are one series"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric as it is documented: `name` is what Prometheus stores, `help` one sentence or two."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    samples: Callable[[Published], Samples]
+    labels: tuple[str, ...] = ()
+
+
+def _single(value: float | None) -> Samples:
+    return [] if value is None else [((), float(value))]
+
+
+def _timestamp(moment: datetime | None) -> Samples:
+    return _single(moment.timestamp() if moment else None)
+
+
+def _of_report(samples: Callable[[Report], Samples]) -> Callable[[Published], Samples]:
+    """Withdraw a domain metric while there is no report."""
+    return lambda published: samples(published.report) if published.report else []
+
+
+def _of_total(value: Callable[[Report], float | None]) -> Callable[[Published], Samples]:
+    return _of_report(lambda report: _single(value(report)))
+
+
+def _of_networks(
+    value: Callable[[NetworkSummary], float | None], together: Callable[[Iterable[float]], float]
+) -> Callable[[Published], Samples]:
+    """Give a series per network. Engines allow several networks of one name; `together` makes one value of theirs."""
+
+    def samples(report: Report) -> Samples:
+        values: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+        for network in report.networks:
+            number = value(network)
+            if number is not None:
+                values[encodable(network.name), encodable(network.driver)].append(number)
+        return [(labels, float(together(numbers))) for labels, numbers in sorted(values.items())]
+
+    return _of_report(samples)
+
+
+def _reachable_pairs_by_via(report: Report) -> Samples:
+    return [((via.value,), float(report.pairs_by_via.get(via, 0))) for via in Via]
+
+
+def _drift_pairs(report: Report) -> Samples:
+    directions = {"open": report.totals.drift_open, "closed": report.totals.drift_closed}
+    return [((direction,), float(pairs)) for direction, pairs in directions.items() if pairs is not None]
+
+
+def _evidence(report: Report) -> Samples:
+    sources = (source.name for source in fields(Evidence))
+    return [((source,), float(readable)) for source, readable in zip(sources, astuple(report.evidence), strict=True)]
+
+
+def _engine_info(report: Report) -> Samples:
+    engine = report.engine
+    labels = (engine.version, engine.api_version, engine.firewall_backend)
+    return [(tuple(encodable(label) for label in labels), 1.0)]
+
+
+def _polls(published: Published) -> Samples:
+    polls = dict.fromkeys(POLL_RESULTS, 0) | dict(published.stats.polls_by_result)
+    return [((result,), float(number)) for result, number in polls.items()]
+
+
+def _events(published: Published) -> Samples:
+    return [((encodable(kind),), float(number)) for kind, number in sorted(published.stats.events_total.items())]
+
+
+METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        "icc_enabled",
+        "gauge",
+        "Whether the daemon's default bridge lets containers communicate: 1 yes, 0 no. As of the last poll; "
+        "absent when there is no default bridge or the engine cannot tell.",
+        _of_total(lambda report: report.engine.icc_enabled),
+    ),
+    MetricSpec(
+        "reachable_pairs_total",
+        "gauge",
+        "Gauge, not a counter: ordered pairs of running containers of which the first can reach the second, each "
+        "pair once, undecided pairs included. As of the last poll.",
+        _of_total(lambda report: report.totals.reachable_pairs),
+    ),
+    MetricSpec(
+        "docker_icc_network_enabled",
+        "gauge",
+        f"Configured inter-container communication of the network: 1 on, 0 off. {_SHARED_NAME}: 1 if any is on.",
+        _of_networks(lambda network: network.icc_enabled, max),
+        ("network", "driver"),
+    ),
+    MetricSpec(
+        "docker_icc_network_effective",
+        "gauge",
+        f"What the kernel enforces on the network: 1 open, 0 closed. {_SHARED_NAME}: 1 if any is open. Absent "
+        "without evidence from the kernel.",
+        _of_networks(lambda network: network.icc_effective, max),
+        ("network", "driver"),
+    ),
+    MetricSpec(
+        "docker_icc_network_containers",
+        "gauge",
+        f"Running containers attached to the network as of the last poll. {_SHARED_NAME}: their sum.",
+        _of_networks(lambda network: network.containers, sum),
+        ("network", "driver"),
+    ),
+    MetricSpec(
+        "docker_icc_network_reachable_pairs",
+        "gauge",
+        "Ordered pairs of containers that can reach each other by way of the network; a pair counts on each of "
+        f"its networks. {_SHARED_NAME}: their sum.",
+        _of_networks(lambda network: network.reachable_pairs, sum),
+        ("network", "driver"),
+    ),
+    MetricSpec(
+        "docker_icc_containers",
+        "gauge",
+        "Running containers as of the last poll.",
+        _of_total(lambda report: report.totals.containers),
+    ),
+    MetricSpec(
+        "docker_icc_pairs",
+        "gauge",
+        "Ordered pairs of distinct running containers: n(n-1).",
+        _of_total(lambda report: report.totals.pairs),
+    ),
+    MetricSpec(
+        "docker_icc_reachable_pairs",
+        "gauge",
+        "Reachable pairs by the most direct mechanism that opens them; the series sum to reachable_pairs_total.",
+        _of_report(_reachable_pairs_by_via),
+        ("via",),
+    ),
+    MetricSpec(
+        "docker_icc_unknown_pairs",
+        "gauge",
+        "Ordered pairs that cannot be proven blocked or reachable; they are among reachable_pairs_total.",
+        _of_total(lambda report: report.totals.unknown_pairs),
+    ),
+    MetricSpec(
+        "docker_icc_drift_pairs",
+        "gauge",
+        "Ordered pairs on which the kernel disagrees with the configuration: open ones are reachable against it, "
+        "closed ones are blocked against it. Absent without evidence from the kernel.",
+        _of_report(_drift_pairs),
+        ("direction",),
+    ),
+    MetricSpec(
+        "docker_icc_isolated_containers",
+        "gauge",
+        "Running containers that reach no other and are reached by none.",
+        _of_total(lambda report: report.blast_radius.isolated_containers),
+    ),
+    MetricSpec(
+        "docker_icc_max_reach",
+        "gauge",
+        "Most containers that any one container can reach.",
+        _of_total(lambda report: report.blast_radius.max_reach),
+    ),
+    MetricSpec(
+        "docker_icc_largest_component",
+        "gauge",
+        "Containers in the largest group that hangs together by reachable pairs, in either direction.",
+        _of_total(lambda report: report.blast_radius.largest_component),
+    ),
+    MetricSpec(
+        "docker_icc_evidence",
+        "gauge",
+        "Whether a source of evidence was readable in the last poll: 1 yes, 0 no.",
+        _of_report(_evidence),
+        ("source",),
+    ),
+    MetricSpec(
+        "docker_icc_up",
+        "gauge",
+        "Whether the last poll could read the engine: 1 yes, 0 no. At 0 the metrics about containers are absent.",
+        lambda published: _single(published.up),
+    ),
+    MetricSpec(
+        "docker_icc_engine_info",
+        "gauge",
+        "The engine that was polled; the value is always 1.",
+        _of_report(_engine_info),
+        ("version", "api_version", "firewall_backend"),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_build_info",
+        "gauge",
+        "The exporter that serves these metrics; the value is always 1.",
+        lambda _: [((__version__, platform.python_version()), 1.0)],
+        ("version", "python_version"),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_polls_total",
+        "counter",
+        "Polls of the engine by how they ended.",
+        _polls,
+        ("result",),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_poll_interval_seconds",
+        "gauge",
+        "Configured time between polls; events of the engine only shorten it.",
+        lambda published: _single(published.stats.poll_interval_seconds),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_poll_duration_seconds",
+        "gauge",
+        "How long the last poll took, from the first request to the verdicts.",
+        lambda published: _single(published.stats.last_poll_duration_seconds),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_evaluation_duration_seconds",
+        "gauge",
+        "How long the last evaluation of all pairs took.",
+        lambda published: _single(published.stats.last_evaluation_seconds),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_last_success_timestamp_seconds",
+        "gauge",
+        "When the last good poll ended, in seconds since the epoch; absent before the first.",
+        lambda published: _timestamp(published.last_success),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_events_total",
+        "counter",
+        "Events received from the engine by type.",
+        _events,
+        ("type",),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_event_stream_up",
+        "gauge",
+        "Whether the engine's event stream is connected: 1 yes, 0 no. At 0 changes show after the poll interval.",
+        lambda published: _single(published.stats.event_stream_up),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_config_last_reload_successful",
+        "gauge",
+        "Whether the configuration was last read without an error: 1 yes, 0 no.",
+        lambda published: _single(published.stats.reload_succeeded),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the configuration was last read without an error, in seconds since the epoch.",
+        lambda published: _timestamp(published.stats.last_reload_success),
+    ),
+)
+"""Every metric but those of the process, in the order of the exposition."""
+
+
+def families(published: Published) -> Iterator[Metric]:
+    """Yield the metrics of a state, and of this process at this moment."""
+    for spec in METRICS:
+        samples = spec.samples(published)
+        if samples:
+            yield _family(spec, samples)
+    yield from ProcessCollector(registry=None).collect()
+
+
+def _family(spec: MetricSpec, samples: Samples) -> Metric:
+    family_type = GaugeMetricFamily if spec.kind == "gauge" else CounterMetricFamily
+    family = family_type(spec.name, spec.help, labels=spec.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

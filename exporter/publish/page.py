@@ -1,0 +1,243 @@
+"""The page at `/`: one state as HTML. It needs neither scripts nor anything from elsewhere."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from exporter import __version__
+from exporter.model.report import Verdict, Via
+from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.formats.table import ways
+from exporter.publish.text import count, encodable, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.explanation import Explanation
+    from exporter.model.report import NetworkSummary, PairVerdict, Report
+    from exporter.publish.state import Published
+
+MATRIX_LIMIT = 60
+"""Containers that the matrix shows at most: what a wide screen holds, and 3,600 cells."""
+
+NETWORK_LIMIT = 200
+CHOICE_LIMIT = 500
+
+SYMBOLS: Mapping[Via, str] = {
+    Via.SAME_SANDBOX: "S",
+    Via.BRIDGE: "B",
+    Via.LINK: "L",
+    Via.MACVLAN: "M",
+    Via.IPVLAN: "I",
+    Via.OVERLAY: "O",
+    Via.PLUGIN: "G",
+    Via.ROUTED: "R",
+    Via.HOST: "H",
+    Via.PUBLISHED_PORT: "P",
+}
+"""What a cell of a reachable pair shows."""
+
+MECHANISMS: Mapping[Via, str] = {
+    Via.SAME_SANDBOX: "shared namespace",
+    Via.BRIDGE: "bridge",
+    Via.LINK: "link",
+    Via.MACVLAN: "macvlan",
+    Via.IPVLAN: "ipvlan",
+    Via.OVERLAY: "overlay",
+    Via.PLUGIN: "plugin driver",
+    Via.ROUTED: "routed",
+    Via.HOST: "host network",
+    Via.PUBLISHED_PORT: "published port",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One pair of the matrix; `kind` is its CSS class."""
+
+    kind: str
+    symbol: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A container of the matrix; `query` is its name as it stands in the query of an address."""
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Sources by destinations, of the first containers by name; `rows` has the cells of each of them.
+
+    `key` names the symbols that occur.
+    """
+
+    peers: tuple[Peer, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    key: tuple[tuple[str, str, str], ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The reachable pairs of one mechanism, and where their part of a bar that is 100 wide begins."""
+
+    name: str
+    pairs: int
+    start: float
+    width: float
+
+
+class Page:
+    """The template, ready to render."""
+
+    def __init__(self, telemetry_path: str) -> None:
+        environment = Environment(
+            loader=PackageLoader("exporter.publish"),
+            autoescape=True,
+            finalize=_shown,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {"moment": moment, "duration": duration, "ways": ways, "count": count}
+        style = environment.get_template("style.css").render()
+        self._template = environment.get_template("page.html")
+        self._constants: Mapping[str, Any] = {
+            "style": Markup(style),  # noqa: S704 - ours, from the package
+            "version": __version__,
+            "telemetry_path": telemetry_path,
+            "mechanisms": MECHANISMS,
+        }
+        digest = b64encode(sha256(style.encode()).digest()).decode()
+        self.content_security_policy = (
+            f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; "
+            "base-uri 'none'; frame-ancestors 'none'"
+        )
+
+    def render(
+        self,
+        published: Published,
+        now: float,
+        asked: Mapping[str, str],
+        answer: Explanation | None,
+        complaint: str,
+    ) -> str:
+        """Return the page. `asked` is a question about a pair, `answer` its explanation, `complaint` why there is none.
+
+        All times are shown beside `now`, in seconds since the epoch.
+        """
+        return self._template.render(
+            self._constants,
+            published=published,
+            now=datetime.fromtimestamp(now, UTC),
+            asked=asked,
+            answer=answer,
+            complaint=complaint,
+            **(_of_report(published.report) if published.report else {}),
+        )
+
+
+def _of_report(report: Report) -> dict[str, Any]:
+    networks = _busiest_first(report.networks)
+    return {
+        "report": report,
+        "matrix": matrix(report),
+        "shares": shares(report),
+        "networks": networks[:NETWORK_LIMIT],
+        "networks_left_out": max(0, len(networks) - NETWORK_LIMIT),
+        "choices": report.containers[:CHOICE_LIMIT],
+        "evidence": [(source.name, getattr(report.evidence, source.name)) for source in fields(report.evidence)],
+    }
+
+
+def matrix(report: Report) -> Matrix:
+    """Return the pairs of the first containers by name."""
+    shown = report.containers[:MATRIX_LIMIT]
+    cell = PerVerdict(_cell)
+    rows = tuple(
+        tuple(ITSELF if destination is source else cell(report.pair(source, destination)) for destination in shown)
+        for source in shown
+    )
+    occurring = {(each.kind, each.symbol) for row in rows for each in row}
+    key = tuple(entry for entry in _KEY if entry[:2] in occurring)
+    peers = tuple(Peer(each.name, quote(encodable(each.name), safe="")) for each in shown)
+    return Matrix(peers, rows, key, len(report.containers) - len(shown))
+
+
+def shares(report: Report) -> tuple[Share, ...]:
+    """Return the reachable pairs by mechanism, those that occur, as parts of one bar."""
+    total = sum(report.pairs_by_via.values())
+    result: list[Share] = []
+    start = 0.0
+    for via in Via:
+        pairs = report.pairs_by_via.get(via, 0)
+        if pairs:
+            width = 100 * pairs / total
+            result.append(Share(MECHANISMS[via], pairs, start, width))
+            start += width
+    return tuple(result)
+
+
+ITSELF = Cell("itself", "", "")
+
+_KEY = (
+    *(("reachable", SYMBOLS[via], MECHANISMS[via]) for via in Via),
+    ("unknown", "?", "undecided"),
+    ("blocked", "·", "blocked"),
+)
+
+
+def _cell(verdict: PairVerdict) -> Cell:
+    if verdict.verdict is Verdict.BLOCKED or verdict.via is None:
+        return Cell("blocked", "·", f"blocked: {verdict.reason}" if verdict.reason else "blocked")
+    if verdict.verdict is Verdict.UNKNOWN:
+        return Cell("unknown", "?", f"unknown: {verdict.reason or verdict.paths[0].undecided}")
+    return Cell("reachable", SYMBOLS[verdict.via], f"reachable by {_ways(verdict)}")
+
+
+def _ways(verdict: PairVerdict) -> str:
+    texts = (
+        f"{MECHANISMS[way.via]}{f' on {way.network}' if way.network else ''}, {way.opens}"
+        for way in ways(verdict.paths)
+    )
+    return " and by ".join(dict.fromkeys(texts))
+
+
+def _busiest_first(networks: tuple[NetworkSummary, ...]) -> list[NetworkSummary]:
+    return sorted(networks, key=lambda network: (-network.containers, network.name))
+
+
+def moment(at: datetime) -> str:
+    """Return a time for people, in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def duration(seconds: float) -> str:
+    """Return how long something takes or took, in the two largest units that say something."""
+    whole = max(0, round(seconds))
+    for (size, unit), (smaller_size, smaller_unit) in pairwise(_UNITS):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller_unit}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def _shown(value: object) -> object:
+    """Spell out hidden characters in everything that the template prints; what remains is escaped by the template."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,126 @@
+"""What is published at this moment, as one immutable value behind one reference.
+
+The poller makes the next `Published` out of the current one and hands it to the `Board`, which renders the
+expositions and then swaps its reference. Readers take `board.current` once and so never see two polls mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from exporter.model.observation import Observation
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
+
+POLL_RESULTS = ("ok", "unreachable", "timeout", "refused", "malformed", "error")
+"""How a poll may end; each is counted, from zero."""
+
+NOT_POLLED = "the engine has not been polled yet"
+
+
+@dataclass(frozen=True, slots=True)
+class PollStats:
+    """What the exporter counted and measured of itself. Durations are seconds, None before the first.
+
+    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` is None
+    where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
+    """
+
+    polls_by_result: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    poll_interval_seconds: float | None = None
+    last_poll_duration_seconds: float | None = None
+    last_evaluation_seconds: float | None = None
+    events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    event_stream_up: bool = False
+    reload_succeeded: bool | None = None
+    last_reload_success: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One rendered exposition, as it goes over the wire with and without compression."""
+
+    plain: bytes
+    gzip: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the last poll gave. `report`, `observation` and `snapshot` are None together with `up` being False.
+
+    `since` is when the engine was found up or down in an unbroken row of polls that last until now.
+    `bodies` holds the rendered expositions by format; the board fills it in.
+    """
+
+    up: bool
+    since: datetime
+    last_error: str = ""
+    last_success: datetime | None = None
+    report: Report | None = None
+    snapshot: Snapshot | None = None
+    observation: Observation | None = None
+    stats: PollStats = PollStats()
+    bodies: Mapping[str, Body] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    @classmethod
+    def not_polled(cls, started: datetime, stats: PollStats | None = None) -> Self:
+        """Return the state before the first poll has ended."""
+        return cls(up=False, since=started, last_error=NOT_POLLED, stats=stats or PollStats())
+
+    def succeeded(
+        self, at: datetime, observation: Observation, snapshot: Snapshot, report: Report, stats: PollStats
+    ) -> Published:
+        """Return the state after a good poll that ended `at`."""
+        return Published(
+            up=True,
+            since=self.since if self.up else at,
+            last_success=at,
+            report=report,
+            snapshot=snapshot,
+            observation=observation,
+            stats=stats,
+        )
+
+    def failed(self, at: datetime, error: str, stats: PollStats) -> Published:
+        """Return the state after a poll that failed `at`: the verdicts are withdrawn, not frozen."""
+        never_polled = self.last_error == NOT_POLLED
+        return Published(
+            up=False,
+            since=at if self.up or never_polled else self.since,
+            last_error=error,
+            last_success=self.last_success,
+            stats=stats,
+        )
+
+    def counted(self, stats: PollStats) -> Published:
+        """Return the same state with newer statistics."""
+        return replace(self, stats=stats)
+
+
+class Board:
+    """Where the current state hangs. One thread may publish while any number read: the swap is one assignment.
+
+    `render` gives the expositions of a state by format; it runs in `publish`, so that a scrape costs nothing.
+    """
+
+    def __init__(self, render: Callable[[Published], Mapping[str, Body]], initial: Published) -> None:
+        self._render = render
+        self._current = self._rendered(initial)
+
+    @property
+    def current(self) -> Published:
+        """The state to answer with. Take it once per answer."""
+        return self._current
+
+    def publish(self, published: Published) -> None:
+        """Render a state and make it the current one."""
+        self._current = self._rendered(published)
+
+    def _rendered(self, published: Published) -> Published:
+        return replace(published, bodies=self._render(published))

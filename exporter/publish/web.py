@@ -1,0 +1,208 @@
+"""The HTTP interface: metrics, health, the JSON API and the page for people. Read-only, and without any state."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from exporter import evaluate
+from exporter.errors import UnknownContainer
+from exporter.model.report import Protocol
+from exporter.publish.exposition import accepts_gzip, negotiate
+from exporter.publish.formats import json as json_report
+from exporter.publish.page import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.requests import Request
+
+    from exporter.model.explanation import Explanation
+    from exporter.model.observation import Observation
+    from exporter.publish.state import Board, Published
+
+_JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_HIGHEST_PORT = 65535
+
+
+def create_app(
+    board: Board,
+    *,
+    dumps: Callable[[Observation], str],
+    ready_within: float,
+    telemetry_path: str = "/metrics",
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
+    """Return the application over a board.
+
+    `dumps` writes an observation as its file would hold it, `ready_within` is how many seconds a good poll makes
+    the exporter ready, `clock` gives the seconds since the epoch.
+    """
+    site = _Site(board, dumps, ready_within, clock, Page(telemetry_path))
+    routes = [
+        Route("/", site.page),
+        Route(telemetry_path, site.metrics),
+        Route("/-/healthy", site.healthy),
+        Route("/-/ready", site.ready),
+        Route("/api/v1/report", site.report),
+        Route("/api/v1/explain", site.explain),
+        Route("/api/v1/snapshot", site.snapshot),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+    app.router.redirect_slashes = False
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """The handlers. Those that take long are plain functions, which the framework keeps off the event loop."""
+
+    board: Board
+    dumps: Callable[[Observation], str]
+    ready_within: float
+    clock: Callable[[], float]
+    template: Page
+
+    async def metrics(self, request: Request) -> Response:
+        """Serve bytes that are already rendered."""
+        chosen, content_type = negotiate(_header(request, "Accept"))
+        body = self.board.current.bodies[chosen.name]
+        headers = {"Vary": "Accept, Accept-Encoding"}
+        if accepts_gzip(_header(request, "Accept-Encoding")):
+            return _respond(body.gzip, content_type, headers=headers | {"Content-Encoding": "gzip"})
+        return _respond(body.plain, content_type, headers=headers)
+
+    async def healthy(self, _: Request) -> Response:
+        """Say that the process answers."""
+        return _respond("Healthy\n", _TEXT)
+
+    async def ready(self, _: Request) -> Response:
+        """Say whether what is published rests on a recent look at the engine."""
+        reason = self._not_ready(self.board.current)
+        return _respond(f"Not ready: {reason}\n", _TEXT, 503) if reason else _respond("Ready\n", _TEXT)
+
+    def _not_ready(self, published: Published) -> str:
+        if published.last_success is None:
+            return published.last_error
+        age = self.clock() - published.last_success.timestamp()
+        # A poll in the future is as stale as an old one: the clock was set back after it.
+        if abs(age) <= self.ready_within:
+            return ""
+        reason = f"the last good poll was {age:.0f} s ago, more than {self.ready_within:.0f} s"
+        return f"{reason}: {published.last_error}" if published.last_error else reason
+
+    def report(self, request: Request) -> Response:
+        """Stream the whole report."""
+        published = self.board.current
+        if published.report is None:
+            return _error(published.last_error, 503)
+        chunks = () if request.method == "HEAD" else json_report.stream(published.report)
+        return StreamingResponse(chunks, media_type=_JSON, headers=_HEADERS)
+
+    def snapshot(self, _: Request) -> Response:
+        """Serve the observation that the report follows from."""
+        published = self.board.current
+        if published.observation is None:
+            return _error(published.last_error, 503)
+        return _respond(self.dumps(published.observation), _JSON)
+
+    def explain(self, request: Request) -> Response:
+        """Say why a pair is reachable, blocked or unknown."""
+        try:
+            answer = _explanation(self.board.current, request.query_params)
+        except _NothingPublished as error:
+            return _error(str(error), 503)
+        except UnknownContainer as error:
+            return _error(str(error), 404)
+        except ValueError as error:
+            return _error(str(error), 400)
+        return _respond(json_report.explanation(answer), _JSON)
+
+    def page(self, request: Request) -> Response:
+        """Show everything to people, and the explanation of a pair if they ask for one."""
+        published, asked = self.board.current, request.query_params
+        answer, complaint = None, ""
+        if asked.get("source") or asked.get("destination"):
+            try:
+                answer = _explanation(published, asked)
+            except (UnknownContainer, ValueError) as error:
+                complaint = str(error)
+        html = self.template.render(published, self.clock(), asked, answer, complaint)
+        policy = {"Content-Security-Policy": self.template.content_security_policy}
+        return _respond(html, "text/html; charset=utf-8", headers=policy)
+
+
+class _NothingPublished(ValueError):
+    """There is no report to answer from."""
+
+
+def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:
+    """Answer a question; raises ValueError where it is malformed, UnknownContainer where it names none."""
+    source, destination = asked.get("source", ""), asked.get("destination", "")
+    if not source or not destination:
+        raise ValueError("source and destination are needed: names of containers, or beginnings of their ids")
+    protocol, port = _protocol(asked.get("protocol", "")), _port(asked.get("port", ""))
+    if port is not None and protocol is Protocol.ICMP:
+        raise ValueError("icmp has no ports: leave port or protocol out")
+    if published.report is None or published.snapshot is None:
+        raise _NothingPublished(published.last_error)
+    return evaluate.explain(published.snapshot, published.report, source, destination, protocol, port)
+
+
+def _protocol(text: str) -> Protocol | None:
+    try:
+        return Protocol(text) if text else None
+    except ValueError:
+        raise ValueError(f"protocol must be one of {', '.join(Protocol)}, not {text!r}") from None
+
+
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_HIGHEST_PORT))):
+        raise ValueError(f"port must be a number from 1 to {_HIGHEST_PORT}, not {text!r}")
+    if not 1 <= int(text) <= _HIGHEST_PORT:
+        raise ValueError(f"port must be from 1 to {_HIGHEST_PORT}, not {int(text)}")
+    return int(text)
+
+
+def _header(request: Request, name: str) -> str:
+    """Return a header's value; several of one name mean the same as their elements in one."""
+    return ", ".join(request.headers.getlist(name))
+
+
+def _respond(
+    content: str | bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    body = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    return Response(body, status, {**_HEADERS, "Content-Type": content_type, **(headers or {})})
+
+
+def _error(message: str, status: int) -> Response:
+    return _respond(json.dumps({"error": message}) + "\n", _JSON, status)
+
+
+async def _refused(_: Request, refusal: Exception) -> Response:
+    """Answer unknown paths and methods."""
+    if not isinstance(refusal, HTTPException):
+        raise refusal
+    return _respond(f"{refusal.detail}\n", _TEXT, refusal.status_code, refusal.headers)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    """Answer after a defect; the framework raises it on, so that the server logs it."""
+    return _respond("Internal Server Error\n", _TEXT, 500)

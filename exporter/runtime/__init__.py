@@ -1,0 +1,1 @@
+"""When things happen: polls on a schedule, events that make them come sooner, signals."""

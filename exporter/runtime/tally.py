@@ -1,0 +1,76 @@
+"""What the daemon counts of itself, from several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from exporter.publish.state import PollStats
+
+
+class Tally:
+    """Counters and measurements. `stats` gives them as an immutable value."""
+
+    def __init__(self, poll_interval: float) -> None:
+        self._lock = threading.Lock()
+        self._polls: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._stream_up = False
+        self._poll_interval = poll_interval
+        self._poll_duration: float | None = None
+        self._evaluation: float | None = None
+        self._reload_succeeded: bool | None = None
+        self._reload_success: datetime | None = None
+
+    def polled(self, result: str) -> None:
+        """Count the end of a poll."""
+        with self._lock:
+            self._polls[result] += 1
+
+    def duration(self, seconds: float) -> None:
+        """Note how long the look took, whatever became of it."""
+        with self._lock:
+            self._poll_duration = seconds
+
+    def evaluated(self, seconds: float) -> None:
+        """Note how long it took to make a report of what was seen."""
+        with self._lock:
+            self._evaluation = seconds
+
+    def event(self, kind: str) -> None:
+        """Count an event of the engine."""
+        with self._lock:
+            self._events[kind] += 1
+
+    def stream(self, *, up: bool) -> None:
+        """Note whether the engine's events arrive."""
+        with self._lock:
+            self._stream_up = up
+
+    def reloaded(self, *, succeeded: bool) -> None:
+        """Note how reading the configuration again went."""
+        with self._lock:
+            self._reload_succeeded = succeeded
+            if succeeded:
+                self._reload_success = datetime.now(UTC)
+
+    def interval(self, seconds: float) -> None:
+        """Note the time between polls that is in force now."""
+        with self._lock:
+            self._poll_interval = seconds
+
+    def stats(self) -> PollStats:
+        """Return everything as of now."""
+        with self._lock:
+            return PollStats(
+                polls_by_result=MappingProxyType(dict(self._polls)),
+                poll_interval_seconds=self._poll_interval,
+                last_poll_duration_seconds=self._poll_duration,
+                last_evaluation_seconds=self._evaluation,
+                events_total=MappingProxyType(dict(self._events)),
+                event_stream_up=self._stream_up,
+                reload_succeeded=self._reload_succeeded,
+                last_reload_success=self._reload_success,
+            )

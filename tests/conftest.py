@@ -1,0 +1,44 @@
+"""What all tests share: where real engines can run, and that nothing is skipped where everything must run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+REQUIRED = os.environ.get("ICC_REQUIRE_LAB") == "1" or os.environ.get("CI") == "true"
+"""A check that may not leave tests out: a skip is a failure then."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one engine version on one worker, and skip the lab without root."""
+    for item in items:
+        if not item.get_closest_marker("lab"):
+            continue
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="real engines need root"))
+        # a module's engine of one version is started once, not once for each worker
+        version = next((name for name in parameters(item).values() if name in VERSIONS), "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{version}"))
+
+
+def parameters(item: pytest.Item) -> Mapping[str, object]:
+    """Return the parameters of a test and of its fixtures by name."""
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where nothing may be skipped."""
+    report = yield
+    if REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and nothing may be skipped here: {report.longrepr}"
+    return report

@@ -1,0 +1,149 @@
+"""The exporter on a real engine with a handful of containers: python -m tests.demo (make demo).
+
+Without root, or where no engine can start, it shows a recorded host instead, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+from tests.lab import Container, Engine, LabError, Network, Topology, build, engine
+from tests.lab.packages import install_tools, unpacked
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+VERSION = "28.5"
+PORT = 10422
+RECORDED = Path(__file__).parent / "data" / "demo-host.json"
+START_TIMEOUT = 15.0
+PROGRAMS = Path(sys.executable).parent
+
+HOST = Topology(
+    networks=(
+        Network("shop"),
+        Network("tenants", options={"com.docker.network.bridge.enable_icc": "false"}),
+    ),
+    containers=(
+        Container("client"),
+        Container("shop-api", network="shop", flags=("--publish=8080:80",)),
+        Container("shop-db", network="shop"),
+        Container("tenant-a", network="tenants"),
+        Container("tenant-b", network="tenants"),
+        Container("offline", network="none"),
+    ),
+)
+
+
+def main() -> int:
+    """Show what can be shown here until somebody has enough of it."""
+    signal.signal(signal.SIGTERM, _end)
+    with contextlib.suppress(KeyboardInterrupt):
+        if os.geteuid() != 0:
+            return _replay("starting an engine needs root")
+        print(f"Starting a Docker Engine {VERSION}; the first time it is downloaded.", flush=True)
+        try:
+            install_tools()
+            with engine(VERSION) as made:
+                furnish(made)
+                return _show(f"--docker.host={made.host}", _about(made))
+        except LabError as error:
+            return _replay(f"no engine can start here: {error}")
+    return 0
+
+
+def furnish(made: Engine) -> None:
+    """Start the demo's containers: a web server on the default bridge, and those of `HOST`."""
+    made.run("web", command=("httpd", "-f", "-p", "80"))
+    build(made, HOST)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _about(made: Engine) -> str:
+    address = made.api("/containers/web/json")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    return f"""\
+A private Docker Engine {made.version} runs for this demo. In another terminal:
+
+  export DOCKER_HOST={made.host} PATH={unpacked(VERSION) / "usr/bin"}:{PROGRAMS}:$PATH
+  docker ps
+  docker exec client wget -T 2 -O /dev/null http://{address}/
+  docker-icc-exporter report
+  docker-icc-exporter explain client web
+  docker-icc-exporter explain tenant-a tenant-b
+
+Change something and watch reachable_pairs_total follow within a second:
+
+  docker network connect shop client
+  docker rm -f web"""
+
+
+def _replay(reason: str) -> int:
+    print(f"REPLAY, NOT A LIVE ENGINE: {reason}.\nShown is a recorded Docker Engine {VERSION}.\n")
+    about = f"""\
+In another terminal:
+
+  export ICC_EXPORTER_SNAPSHOT={RECORDED} PATH={PROGRAMS}:$PATH
+  docker-icc-exporter report
+  docker-icc-exporter explain client web
+  docker-icc-exporter explain tenant-a tenant-b"""
+    return _show(f"--snapshot={RECORDED}", about)
+
+
+def _show(source: str, about: str) -> int:
+    """Run the exporter on an engine or a file until it ends or the demo is ended."""
+    port = _free_port()
+    command = [sys.executable, "-m", "exporter", source, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    exporter = subprocess.Popen(command, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(exporter, url)
+        print(f"{about}\n\nThe exporter serves at {url}/ and {url}/metrics:\n", flush=True)
+        _print_gauges(url)
+        print("\nCtrl-C ends the demo and removes everything it made.", flush=True)
+        return exporter.wait()
+    finally:
+        exporter.terminate()
+        exporter.wait()
+
+
+def _free_port() -> int:
+    """Return the exporter's port, or any other where that one is taken."""
+    for port in (PORT, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise SystemExit("no TCP port is free on 127.0.0.1")
+
+
+def _wait_until_ready(exporter: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while exporter.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urlopen(f"{url}/-/ready", timeout=2):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the exporter did not get ready")
+
+
+def _print_gauges(url: str) -> None:
+    with urlopen(f"{url}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    for line in lines:
+        if line.startswith(("icc_enabled ", "reachable_pairs_total ", "docker_icc_network_enabled{")):
+            print(f"  {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Observations in files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.errors import ObservationError
+from exporter.observe import files
+from exporter.observe.files import FileObserver, dumps, load, loads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exporter.model.observation import Observation
+    from exporter.observe.observer import Observer
+
+
+@pytest.fixture
+def observation(observer: Observer) -> Observation:
+    """Give what an observer sees."""
+    return observer.observe()
+
+
+def document(**changes: Any) -> str:  # noqa: ANN401
+    """Return a small file, with some of its parts changed; None leaves a part out."""
+    parts = {
+        "format": "docker-icc-exporter/observation",
+        "schema": 1,
+        "taken_at": "2026-01-01T00:00:00Z",
+        "api": {"version": {}, "info": {}, "networks": [], "containers": []},
+    } | changes
+    return json.dumps({key: value for key, value in parts.items() if value is not None})
+
+
+def test_a_file_gives_back_what_was_seen(observation: Observation, tmp_path: Path) -> None:
+    """Writing and reading an observation loses nothing, to the microsecond."""
+    path = tmp_path / "host.json"
+    path.write_text(dumps(observation))
+    assert load(path) == observation
+    assert FileObserver(path).observe() == observation
+
+
+def test_the_format_is_the_documented_one(observation: Observation) -> None:
+    """The parts of the file have the names that other programs rely on."""
+    parts = json.loads(dumps(observation))
+    assert list(parts) == ["format", "schema", "taken_at", "api", "sightings"]
+    assert list(parts["api"]) == ["version", "info", "networks", "containers"]
+    assert parts["taken_at"].endswith("Z")
+    assert set(parts["sightings"]["id-of-a"]) == {"status", "at"}
+
+
+def test_parts_of_later_versions_are_passed_over() -> None:
+    """Unknown parts beside the known ones, and files without sightings, are read."""
+    observation = loads(document(host={"rules": []}, sandboxes={}), "x")
+    assert observation.networks == []
+    assert observation.sightings == {}
+
+
+def test_a_raw_answer_in_a_file_is_reduced_too() -> None:
+    """Labels that somebody put into a file by hand do not come in either."""
+    api = {"version": {}, "info": {}, "networks": [], "containers": [{"Id": "a", "Labels": {"secret": "x"}}]}
+    assert loads(document(api=api), "x").containers == [{"Id": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "is not an observation"),
+        ("{}", "is not an observation"),
+        (document(format="other"), "is not an observation"),
+        (document(schema=2), "has schema 2"),
+        (document(schema=None), "has schema None"),
+        (document(taken_at=None), "taken_at is not a time"),
+        (document(taken_at="yesterday"), "taken_at is not a time"),
+        (document(taken_at=5), "taken_at is not a time"),
+        (document(taken_at="2026-01-01T00:00:00"), "taken_at has no time zone"),
+        (document(api=None), "api is missing"),
+        (document(api=[]), "api is not an object"),
+        (document(api={"version": {}, "info": {}, "networks": []}), "api.containers is not a list"),
+        (document(api={"version": {}, "info": {}, "networks": {}, "containers": []}), "api.networks is not a list"),
+        (document(api={"info": {}, "networks": [], "containers": []}), "api.version is not an object"),
+        (document(sightings=[]), "sightings is not an object"),
+        (document(sightings={"a": {}}), "sightings of a: a status is missing"),
+        (document(sightings={"a": {"status": "Up 1 second"}}), "at is not a time"),
+    ],
+    ids=range(20),
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
+    """The message holds the file's name and the part that cannot be right."""
+    path = tmp_path / "host.json"
+    path.write_text(text)
+    with pytest.raises(ObservationError, match=rf"host\.json: {complaint}"):
+        load(path)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    """Files that are absent, folders, or no text are told with the operating system's reason."""
+    with pytest.raises(ObservationError, match=r"absent\.json: cannot be read: No such file"):
+        load(tmp_path / "absent.json")
+    with pytest.raises(ObservationError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+    with pytest.raises(ObservationError, match="cannot be read: embedded null"):
+        load(tmp_path / "a\0b")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ObservationError, match="binary: is not JSON"):
+        load(tmp_path / "binary")
+
+
+def test_an_endless_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file longer than the limit is not decoded."""
+    monkeypatch.setattr(files, "SIZE_LIMIT", 1 << 20)
+    path = tmp_path / "long"
+    path.write_bytes(b" " * (2 << 20))
+    with pytest.raises(ObservationError, match="longer than 1 MiB"):
+        load(path)

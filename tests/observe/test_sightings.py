@@ -1,0 +1,111 @@
+"""The first status since a container's latest start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from exporter.observe.sightings import Moment, Sightings
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def moment(seconds: float, clock_set_by: float = 0.0) -> Moment:
+    """Return the moment so many seconds later, on a wall clock that somebody has set."""
+    return Moment(START + timedelta(seconds=seconds + clock_set_by), 1000.0 + seconds, 1000.0 + seconds - 0.01)
+
+
+def running(status: str, *endpoints: str, identity: str = "a") -> dict[str, Any]:
+    """Return a container of the list."""
+    networks = {f"n{index}": {"EndpointID": endpoint} for index, endpoint in enumerate(endpoints)}
+    return {"Id": identity, "Status": status, "NetworkSettings": {"Networks": networks}}
+
+
+def test_the_first_status_is_kept_while_the_container_runs() -> None:
+    """Later, coarser texts of one run do not replace the first precise one."""
+    sightings = Sightings()
+    first = sightings.see([running("Up 3 seconds", "e1")], moment(0))
+    for seconds, status in (
+        (15, "Up 18 seconds"),
+        (90, "Up About a minute"),
+        (9000, "Up 3 hours"),
+        (9e5, "Up 10 days"),
+    ):
+        assert sightings.see([running(status, "e1")], moment(seconds)) == first
+
+
+def test_an_uptime_that_fell_is_a_new_start() -> None:
+    """A restarted container is sighted anew, with the text and the time of now."""
+    sightings = Sightings()
+    sightings.see([running("Up 2 hours")], moment(0))
+    seen = sightings.see([running("Up 4 seconds")], moment(15))
+    assert (seen["a"].status, seen["a"].at) == ("Up 4 seconds", START + timedelta(seconds=15))
+
+
+def test_an_uptime_that_grew_too_little_is_a_new_start() -> None:
+    """A restart just after the first sighting shows, although the uptime is higher than it was then."""
+    sightings = Sightings()
+    sightings.see([running("Up 1 second")], moment(0))
+    assert sightings.see([running("Up 11 seconds")], moment(15))["a"].status == "Up 11 seconds"
+
+
+def test_a_slow_answer_is_no_new_start() -> None:
+    """The engine may have written the status any time between request and answer; that is not held against it."""
+    sightings = Sightings()
+    first = sightings.see([running("Up 1 second")], moment(0))
+    late = Moment(START + timedelta(seconds=20), 1020.0, 1012.0)
+    assert sightings.see([running("Up 13 seconds")], late) == first
+
+
+def test_new_endpoints_are_a_new_start() -> None:
+    """Every start makes new endpoints, so a container whose endpoints are all new was restarted."""
+    sightings = Sightings()
+    sightings.see([running("Up 2 hours", "e1", "e2")], moment(0))
+    assert sightings.see([running("Up 2 hours", "e3", "e4")], moment(15))["a"].at == START + timedelta(seconds=15)
+
+
+def test_a_connect_is_no_start() -> None:
+    """Another network, or one less, leaves the sighting as it is."""
+    sightings = Sightings()
+    first = sightings.see([running("Up 3 seconds", "e1")], moment(0))
+    assert sightings.see([running("Up 2 minutes", "e1", "e2")], moment(150)) == first
+    assert sightings.see([running("Up 3 minutes", "e2")], moment(200)) == first
+
+
+def test_pausing_and_health_are_no_start() -> None:
+    """What stands in brackets behind the uptime does not matter."""
+    sightings = Sightings()
+    first = sightings.see([running("Up 3 seconds (health: starting)")], moment(0))
+    assert sightings.see([running("Up 20 seconds (healthy)")], moment(17)) == first
+    assert sightings.see([running("Up 30 seconds (Paused)")], moment(27)) == first
+
+
+def test_a_status_without_an_uptime_that_changes_is_a_new_start() -> None:
+    """Where a text tells no uptime, another text is the only sign there is."""
+    sightings = Sightings()
+    first = sightings.see([running("Restarting (1) 2 seconds ago")], moment(0))
+    assert sightings.see([running("Restarting (1) 2 seconds ago")], moment(1)) == first
+    assert sightings.see([running("Up 1 second")], moment(2))["a"].status == "Up 1 second"
+
+
+def test_who_is_gone_is_forgotten() -> None:
+    """A container that left the list and came back is sighted anew; nothing of the gone stays in memory."""
+    sightings = Sightings()
+    sightings.see([running("Up 3 seconds"), running("Up 1 second", identity="b")], moment(0))
+    assert set(sightings.see([running("Up 1 second", identity="b")], moment(1))) == {"b"}
+    assert sightings.see([running("Up 5 seconds")], moment(2))["a"].at == START + timedelta(seconds=2)
+
+
+def test_sightings_follow_a_clock_that_was_set() -> None:
+    """Starts are compared with each other, so what was written down moves along with the wall clock."""
+    sightings = Sightings()
+    sightings.see([running("Up 3 seconds")], moment(0))
+    seen = sightings.see([running("Up 13 seconds")], moment(10, clock_set_by=-3600))
+    assert seen["a"].at == START - timedelta(seconds=3600)
+    seen = sightings.see([running("Up 23 seconds")], moment(20, clock_set_by=-3600))
+    assert seen["a"].at == START - timedelta(seconds=3600)
+
+
+def test_entries_without_an_id_or_status_are_passed_over() -> None:
+    """An entry that says neither who nor how long has no sighting, and is no error here."""
+    assert Sightings().see([{}, {"Id": 1, "Status": "Up 1 second"}, {"Id": "x", "Status": None}], moment(0)) == {}

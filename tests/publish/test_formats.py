@@ -1,0 +1,313 @@
+"""The report as JSON, CSV, DOT and as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+
+from exporter.model.ports import PortSet
+from exporter.model.report import PairVerdict, Protocol, Reach, Verdict, Via
+from exporter.publish.formats import RENDERERS
+from exporter.publish.formats import json as json_report
+from exporter.publish.formats.csv import COLUMNS
+from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.text import columns, encodable, visible
+from tests.builders import (
+    container,
+    counted,
+    crowd,
+    engine,
+    network,
+    open_verdict,
+    path,
+    report,
+    small_town,
+    unknown_verdict,
+)
+from tests.publish.strategies import names
+
+if TYPE_CHECKING:
+    from exporter.model.report import Report
+
+
+def named(source: str, destination: str, network_name: str) -> Report:
+    """Return a report of two containers and a network with these names."""
+    first, second = (
+        replace(container(name), id=identity, sandbox=identity)
+        for name, identity in ((source, "first"), (destination, "second"))
+    )
+    draft = report([first, second], {}, networks=[network(network_name)], engine_summary=engine(name=network_name))
+    row = {"second": open_verdict(network=network_name)}
+    return counted(replace(draft, reach=Reach({"first": 0, "second": 1}, (row, {}), {})))
+
+
+def as_json(of: Report) -> dict[str, Any]:
+    """Return the parsed JSON report."""
+    document: dict[str, Any] = json.loads(RENDERERS["json"](of))
+    return document
+
+
+def rows(of: Report) -> list[dict[str, str]]:
+    """Return the rows of the CSV report."""
+    return list(csv.DictReader(StringIO(RENDERERS["csv"](of), newline="")))
+
+
+class TestJson:
+    def test_the_schema_is_the_documented_one(self) -> None:
+        """Every key of the schema is there, with the types that it promises."""
+        document = as_json(small_town())
+        assert document["schema"] == 1
+        assert document["taken_at"] == "2026-01-01T00:00:00Z"
+        assert document.keys() == {
+            *("schema", "taken_at", "engine", "evidence", "assumptions"),
+            *("networks", "containers", "totals", "pairs"),
+        }
+        assert document["engine"] == {
+            "id": "ENGINE:ID",
+            "name": "docker-host",
+            "version": "28.5.1",
+            "api_version": "1.51",
+            "firewall_backend": "iptables",
+            "icc_enabled": False,
+        }
+        assert document["evidence"] == {
+            "api": True,
+            "firewall": False,
+            "bridge": False,
+            "routes": False,
+            "sandboxes": False,
+        }
+        assert document["networks"][0] == {
+            "id": "id-backend",
+            "name": "backend",
+            "driver": "bridge",
+            "internal": True,
+            "icc_enabled": True,
+            "icc_effective": None,
+            "containers": 2,
+            "reachable_pairs": 4,
+        }
+        assert document["containers"][4] == {
+            "id": "id-monitor",
+            "name": "monitor",
+            "networks": ["host"],
+            "sandbox": "host",
+        }
+        assert document["totals"] == {
+            "containers": 7,
+            "pairs": 42,
+            "reachable_pairs": 18,
+            "unknown_pairs": 3,
+            "drift_open": None,
+            "drift_closed": None,
+        }
+
+    def test_pairs_are_named_and_have_their_paths(self) -> None:
+        """A pair is written by container name, a certain path without an `undecided` key."""
+        (pair,) = (each for each in as_json(small_town())["pairs"] if each["source"] == "batch")
+        assert pair == {
+            "source": "batch",
+            "destination": "web",
+            "verdict": "reachable",
+            "declared": "reachable",
+            "reason": "",
+            "paths": [
+                {
+                    "via": "published_port",
+                    "network": "bridge",
+                    "protocol": "tcp",
+                    "addresses": ["10.0.0.1"],
+                    "ports": "80,443",
+                }
+            ],
+        }
+
+    def test_an_undecided_path_says_why(self) -> None:
+        """Only undecided paths bear the reason."""
+        pair = next(each for each in as_json(small_town())["pairs"] if each["verdict"] == "unknown")
+        assert pair["reason"] == "the driver is a plugin"
+        assert [each["undecided"] for each in pair["paths"]] == ["the driver is a plugin"]
+
+    def test_a_path_without_network_and_ports(self) -> None:
+        """No network is null, ICMP has empty ports."""
+        assert json_report.path(path(Via.SAME_SANDBOX, None, Protocol.ICMP, ("127.0.0.1",))) == {
+            "via": "same_sandbox",
+            "network": None,
+            "protocol": "icmp",
+            "addresses": ["127.0.0.1"],
+            "ports": "",
+        }
+
+    def test_all_pairs_and_no_others_are_listed(self) -> None:
+        """The pairs are those of the report, in its order, one to a line."""
+        listed = [(pair["source"], pair["destination"]) for pair in as_json(small_town())["pairs"]]
+        assert listed == [(pair.source.name, pair.destination.name) for pair in small_town().pairs()]
+        assert RENDERERS["json"](small_town()).count("\n") == len(listed) + 2
+
+    def test_a_report_without_pairs_is_json(self) -> None:
+        """Nothing running is an empty list of pairs."""
+        assert as_json(report([], {}, networks=[]))["pairs"] == []
+
+    def test_a_large_report_comes_in_chunks(self) -> None:
+        """No chunk of 62,250 pairs is larger than a few hundred of them."""
+        sizes = [len(chunk) for chunk in json_report.stream(crowd(250))]
+        assert sum(sizes) > 20_000_000
+        assert max(sizes) < 300_000
+
+    @settings(max_examples=50)
+    @given(names, names, names)
+    def test_names_survive(self, source: str, destination: str, network_name: str) -> None:
+        """Whatever the names, parsing gives them back, lone surrogates too."""
+        document = as_json(named(source, destination, network_name))
+        (pair,) = document["pairs"]
+        assert (pair["source"], pair["destination"]) == (source, destination)
+        assert pair["paths"][0]["network"] == network_name
+
+
+class TestCsv:
+    def test_one_row_for_each_path(self) -> None:
+        """Every path of every pair is a row under the documented columns."""
+        found = rows(small_town())
+        assert len(found) == sum(len(pair.verdict.paths) for pair in small_town().pairs())
+        assert tuple(found[0]) == COLUMNS
+        (row,) = (each for each in found if each["source"] == "batch")
+        assert row == {
+            "source": "batch",
+            "destination": "web",
+            "verdict": "reachable",
+            "declared": "reachable",
+            "reason": "",
+            "via": "published_port",
+            "network": "bridge",
+            "protocol": "tcp",
+            "addresses": "10.0.0.1",
+            "ports": "80,443",
+            "undecided": "",
+        }
+
+    def test_lines_end_as_the_rfc_says(self) -> None:
+        """Each record ends in CR LF."""
+        text = RENDERERS["csv"](small_town())
+        assert text.endswith("\r\n")
+        assert text.count("\n") == text.count("\r\n")
+
+    @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+    def test_names_are_no_formulas(self, name: str) -> None:
+        """A name that a spreadsheet would compute is kept from it by an apostrophe."""
+        assert rows(named(name, "web", "bridge"))[0]["source"] == f"'{name}"
+
+    @settings(max_examples=50)
+    @given(names, names, names)
+    def test_names_survive(self, source: str, destination: str, network_name: str) -> None:
+        """Commas, quotes and newlines in names come back as they were."""
+        row = rows(named(source, destination, network_name))[0]
+        for cell, name in zip(
+            (row["source"], row["destination"], row["network"]), (source, destination, network_name), strict=True
+        ):
+            assert cell.removeprefix("'") == encodable(name).removeprefix("'")
+
+
+_STRING = r'"((?:[^"\\]|\\.)*)"'
+_EDGE = re.compile(rf"  {_STRING} -> {_STRING} \[label={_STRING}(, style=dashed)?\];")
+_NODE = re.compile(rf"  {_STRING} \[label={_STRING}(, shape=box)?\];")
+
+
+def unquoted(text: str) -> str:
+    """Return what Graphviz shows of a label."""
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+class TestDot:
+    def test_edges_are_the_pairs(self) -> None:
+        """Each pair is one edge that names all of its mechanisms; undecided ones are dashed."""
+        town = small_town()
+        edges = _EDGE.findall(RENDERERS["dot"](town))
+        assert len(edges) == town.totals.reachable_pairs
+        assert ("id-monitor", "id-web", "host, published_port", "") in edges
+        assert ("id-web", "id-batch", "plugin", ", style=dashed") in edges
+
+    def test_nodes_are_all_containers(self) -> None:
+        """Containers without an edge are in the graph too, those in the host's namespace as boxes."""
+        nodes = _NODE.findall(RENDERERS["dot"](small_town()))
+        assert [name for _, name, _ in nodes] == [each.name for each in small_town().containers]
+        assert [name for _, name, box in nodes if box] == ["monitor"]
+
+    @settings(max_examples=50)
+    @given(names, names)
+    def test_names_survive(self, source: str, destination: str) -> None:
+        """Names are shown as they are, hidden characters spelled out, and every line stays a statement."""
+        text = RENDERERS["dot"](named(source, destination, 'a"\\'))
+        lines = text.removesuffix("\n").split("\n")
+        nodes = [_NODE.fullmatch(line) for line in lines[4:6]]
+        assert [unquoted(node[2]) for node in nodes if node] == [
+            visible(name) for name in sorted((source, destination))
+        ]
+        assert _EDGE.fullmatch(lines[6])
+        assert lines[7:] == ["}"]
+
+
+class TestTable:
+    def test_a_row_says_who_reaches_whom_and_how(self) -> None:
+        """The protocols of one way share a line."""
+        lines = RENDERERS["table"](small_town()).splitlines()
+        (row,) = (line.split("  ") for line in lines if re.match(r"api +web ", line))
+        cells = [cell.strip() for cell in row if cell]
+        assert cells == ["api", "web", "reachable", "bridge", "frontend", "172.18.0.2", "tcp any; udp any; icmp"]
+
+    def test_undecided_paths_say_why(self) -> None:
+        """The reason stands behind what may be open."""
+        verdict = unknown_verdict("nobody knows")
+        text = RENDERERS["table"](report(verdicts={("db", "web"): verdict}))
+        assert "tcp any (nobody knows)" in text
+        assert "2 containers; 1 of 2 pairs reachable, 1 of them undecided." in text
+
+    def test_a_reachable_pair_stays_reachable_on_its_undecided_paths(self) -> None:
+        """The verdict is the pair's, also in the line of a path that is not certain."""
+        verdict = PairVerdict(
+            (path(ports=PortSet.of(80)), path(Via.PUBLISHED_PORT, ports=PortSet.of(90), undecided="?"))
+        )
+        lines = RENDERERS["table"](report(verdicts={("db", "web"): verdict})).splitlines()
+        assert sum(Verdict.REACHABLE in line.split() for line in lines) == 2
+
+    def test_nothing_reachable_is_said_in_words(self) -> None:
+        """A host on which nobody reaches anybody has no empty table."""
+        assert "No container reaches another." in RENDERERS["table"](report(verdicts={}))
+
+    @settings(max_examples=50)
+    @given(names, names)
+    def test_columns_stay_aligned(self, source: str, destination: str) -> None:
+        """Wide, combining and hidden characters move no column and break no line."""
+        text = RENDERERS["table"](named(source, destination, "net"))
+        titles, row = text.split("\n\n")[2].split("\n")
+        title, cell = titles.index("VERDICT"), "reachable  bridge  net "
+        assert [columns(row[:at]) for at in range(len(row)) if row.startswith(cell, at)][-1:] == [title]
+
+
+@pytest.mark.parametrize("form", RENDERERS)
+def test_every_format_ends_its_last_line(form: str) -> None:
+    """Each text is whole lines, empty report or not."""
+    for each in (report([], {}, networks=[]), small_town()):
+        assert RENDERERS[form](each).endswith("\n")
+
+
+def test_shared_verdicts_are_rendered_once() -> None:
+    """Equal work is done once for each verdict object, and never mixed up between two."""
+    calls: list[PairVerdict] = []
+
+    def render(verdict: PairVerdict) -> int:
+        calls.append(verdict)
+        return id(verdict)
+
+    memo = PerVerdict(render)
+    verdicts = [open_verdict() for _ in range(5000)]
+    assert [memo(verdict) for verdict in verdicts for _ in range(2)] == [
+        id(verdict) for verdict in verdicts for _ in range(2)
+    ]
+    assert len(calls) == len(verdicts)

@@ -1,0 +1,148 @@
+"""The table of metrics against what is really exposed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.model.report import Evidence, Via
+from exporter.publish.exposition import Format, render
+from exporter.publish.metrics import METRICS
+from exporter.publish.state import POLL_RESULTS, Published
+from tests.builders import TAKEN_AT, down, network, published, report, small_town
+
+if TYPE_CHECKING:
+    from exporter.model.report import Report
+    from exporter.publish.metrics import MetricSpec
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def series(state: Published) -> Series:
+    """Return all samples of a state by name and labels; fails on a duplicate."""
+    text = render(state)[Format.TEXT_0_0_4.name].plain.decode()
+    found: Series = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, f"duplicate series {key}"
+            found[key] = sample.value
+    return found
+
+
+def value(state: Published, name: str, **labels: str) -> float | None:
+    """Return one sample, None where it is absent."""
+    return series(state).get((name, frozenset(labels.items())))
+
+
+def names(state: Published) -> set[str]:
+    """Return the names of all metrics but the process's own."""
+    return {name for name, _ in series(state) if not name.startswith("process_")}
+
+
+def complete() -> Report:
+    """Return a report in which no metric is left out."""
+    draft = small_town()
+    networks = tuple(replace(each, icc_effective=True) for each in draft.networks)
+    totals = replace(draft.totals, drift_open=1, drift_closed=0)
+    return replace(draft, networks=networks, totals=totals, evidence=Evidence(firewall=True))
+
+
+def test_the_table_and_the_exposition_hold_the_same_metrics() -> None:
+    """Every metric of the table is exposed, and nothing that is exposed is missing in the table."""
+    assert names(published(complete())) == {spec.name for spec in METRICS}
+
+
+def test_labels_are_those_of_the_table() -> None:
+    """Each series bears exactly the labels that the table names."""
+    labels = {spec.name: set(spec.labels) for spec in METRICS}
+    for name, pairs in series(published(complete())):
+        if name in labels:
+            assert {label for label, _ in pairs} == labels[name]
+
+
+@pytest.mark.parametrize("spec", METRICS, ids=lambda spec: spec.name)
+def test_help_is_a_sentence(spec: MetricSpec) -> None:
+    """Every metric has a HELP that begins like a sentence, ends like one and has no character to escape."""
+    text = spec.help
+    assert text[0].isupper()
+    assert text.endswith(".")
+    assert not set(text) & {'"', "\\", "\n"}
+
+
+def test_the_gauge_with_a_counters_name_says_so() -> None:
+    """`reachable_pairs_total` is typed as a gauge, and its HELP says it first."""
+    (spec,) = (each for each in METRICS if each.name == "reachable_pairs_total")
+    assert spec.kind == "gauge"
+    assert spec.help.startswith("Gauge, not a counter")
+
+
+@pytest.mark.parametrize(("icc", "expected"), [(True, 1.0), (False, 0.0), (None, None)])
+def test_icc_enabled_has_three_values(icc: bool | None, expected: float | None) -> None:
+    """The gauge is 1, 0, or absent where there is no answer."""
+    assert value(published(report(icc_enabled=icc)), "icc_enabled") == expected
+
+
+def test_pairs_by_via_are_a_partition() -> None:
+    """The series of all mechanisms are there, zeros too, and sum to `reachable_pairs_total`."""
+    samples = series(published(small_town()))
+    by_via = {
+        dict(labels)["via"]: number
+        for (name, labels), number in samples.items()
+        if name == "docker_icc_reachable_pairs"
+    }
+    assert by_via.keys() == {via.value for via in Via}
+    assert sum(by_via.values()) == samples["reachable_pairs_total", frozenset()]
+
+
+def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
+    """With the engine down `docker_icc_up` is 0, and only what the exporter knows of itself stays beside it."""
+    state = down()
+    assert value(state, "docker_icc_up") == 0
+    assert {name for name in names(state) if not name.startswith("docker_icc_exporter_")} == {"docker_icc_up"}
+    assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") == TAKEN_AT.timestamp()
+
+
+def test_polls_are_counted_from_zero() -> None:
+    """Before the first poll every way to end is there with 0, so that the first failure is an increase."""
+    state = Published.not_polled(TAKEN_AT)
+    assert [value(state, "docker_icc_exporter_polls_total", result=result) for result in POLL_RESULTS] == [0.0] * 6
+    assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") is None
+
+
+def test_networks_of_one_name_and_driver_share_a_series() -> None:
+    """Docker allows several networks of one name: their counts add up, and one that is open makes the series open."""
+    twins = [
+        network("twin", identity="1", icc_enabled=False, containers=2, reachable_pairs=0),
+        network("twin", identity="2", icc_enabled=True, containers=3, reachable_pairs=6),
+        network("twin", "macvlan", identity="3", icc_enabled=None, containers=1, reachable_pairs=0),
+    ]
+    state = published(report(networks=twins))
+    labels = {"network": "twin", "driver": "bridge"}
+    assert value(state, "docker_icc_network_enabled", **labels) == 1
+    assert value(state, "docker_icc_network_containers", **labels) == 5
+    assert value(state, "docker_icc_network_reachable_pairs", **labels) == 6
+    assert value(state, "docker_icc_network_containers", network="twin", driver="macvlan") == 1
+
+
+def test_networks_without_the_notion_have_no_icc_series() -> None:
+    """A host network is neither on nor off."""
+    state = published(report(networks=[network("host", "host", icc_enabled=None)]))
+    assert value(state, "docker_icc_network_enabled", network="host", driver="host") is None
+    assert value(state, "docker_icc_network_containers", network="host", driver="host") == 2
+
+
+def test_names_that_differ_in_broken_characters_only_share_a_series() -> None:
+    """Names that UTF-8 cannot tell apart never make a duplicate series."""
+    state = published(report(networks=[network("a\ud800", identity="1"), network("a\udfff", identity="2")]))
+    assert value(state, "docker_icc_network_containers", network="a\ufffd", driver="bridge") == 4
+
+
+def test_the_process_is_measured() -> None:
+    """The standard metrics of the process are there."""
+    resident = value(published(), "process_resident_memory_bytes")
+    assert resident is not None
+    assert resident > 0

@@ -1,0 +1,323 @@
+"""The page for people."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+
+from exporter import evaluate
+from exporter.model.report import Evidence
+from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
+from exporter.publish.state import Published
+from exporter.publish.text import visible
+from tests.builders import (
+    TAKEN_AT,
+    container,
+    crowd,
+    down,
+    engine,
+    network,
+    open_verdict,
+    published,
+    report,
+    small_town,
+    unknown_verdict,
+)
+from tests.publish.server import demo
+from tests.publish.strategies import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.explanation import Explanation
+
+PAGE = Page("/metrics")
+NOW = TAKEN_AT.timestamp() + 75
+
+
+def shown(
+    state: Published,
+    asked: Mapping[str, str] | None = None,
+    answer: Explanation | None = None,
+    complaint: str = "",
+) -> Reader:
+    """Return the page, read."""
+    html = PAGE.render(state, NOW, asked or {}, answer, complaint)
+    # what goes over the wire
+    html.encode("utf-8")
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert not reader.open, f"elements left open: {reader.open}"
+    return reader
+
+
+class Reader(HTMLParser):
+    """Collects the elements, their attributes and texts; checks that they nest."""
+
+    VOID = frozenset({"meta", "link", "input", "option", "rect", "path"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open:
+            self.texts.append((self.open[-1], data))
+
+    @property
+    def text(self) -> str:
+        """All text that is shown, blanks joined."""
+        return " ".join(" ".join(data for tag, data in self.texts if tag != "style").split())
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        """Return the values of an attribute of all elements of a kind."""
+        return [attributes[name] for each, attributes in self.elements if each == tag and name in attributes]
+
+    def classes(self, tag: str) -> list[str]:
+        """Return the classes of all elements of a kind."""
+        return self.attributes(tag, "class")
+
+
+def test_a_person_sees_the_state_of_the_engine() -> None:
+    """The engine, whether it is up and since when, and the age of the verdicts are there."""
+    text = shown(published(small_town())).text
+    assert "docker-host" in text
+    assert "Engine 28.5.1 · API 1.51 · iptables" in text
+    assert "Up since 2026-01-01 00:00:00 UTC last good poll 1 min 15 s ago, every 15 s" in text
+
+
+@pytest.mark.parametrize(("icc", "word"), [(True, "On"), (False, "Off"), (None, "Unknown")])
+def test_icc_is_told_in_a_word(icc: bool | None, word: str) -> None:
+    """On, off and unknown are different words, not colours only."""
+    assert ("p", word) in shown(published(report(icc_enabled=icc))).texts
+
+
+def test_totals_and_blast_radius_are_there() -> None:
+    """The numbers are those of the report."""
+    text = shown(published(small_town())).text
+    assert "18 of 42 ordered pairs · 43% · 3 undecided" in text
+    assert "Containers 7 Isolated containers 1 Farthest reach of one 4 Largest connected group 6" in text
+    assert "shared namespace 2 bridge 6 link 2 plugin driver 3 host network 4 published port 1" in text
+
+
+def test_the_shares_fill_the_bar() -> None:
+    """The parts of the bar lie side by side and fill it."""
+    parts = shares(small_town())
+    assert parts[0].start == 0
+    assert all(one.start + one.width == pytest.approx(two.start) for one, two in pairwise(parts))
+    assert parts[-1].start + parts[-1].width == pytest.approx(100)
+
+
+def test_the_matrix_shows_every_verdict() -> None:
+    """A cell is the pair's verdict as a class and as a symbol, and its title says how."""
+    town = small_town()
+    grid = matrix(town)
+    cells = {
+        (grid.peers[row].name, grid.peers[column].name): cell
+        for row, line in enumerate(grid.rows)
+        for column, cell in enumerate(line)
+    }
+    assert len(cells) == 49
+    for source in town.containers:
+        for destination in town.containers:
+            if source is not destination:
+                assert cells[source.name, destination.name].kind == town.pair(source, destination).verdict
+    assert [cells["web", name].symbol for name in ("api", "batch", "db", "vault", "web")] == ["B", "?", "L", "·", ""]
+    assert cells["monitor", "web"].title == (
+        "reachable by host network on frontend, tcp any; udp any; icmp and by published port on bridge, tcp 80,443"
+    )
+    assert cells["web", "batch"].title == "unknown: the driver is a plugin"
+
+
+def test_the_key_explains_the_symbols_that_occur() -> None:
+    """Every symbol of the matrix is in the key, and no other."""
+    grid = matrix(report(verdicts={("db", "web"): unknown_verdict()}))
+    assert grid.key == (("unknown", "?", "undecided"), ("blocked", "·", "blocked"))
+
+
+def test_heads_of_rows_and_columns_are_marked() -> None:
+    """Readers of the screen are told which heads belong to rows and which to columns."""
+    reader = shown(published(small_town()))
+    scopes = reader.attributes("th", "scope")
+    assert scopes.count("row") == 7 + 6
+    assert scopes.count("col") == 7 + 6
+
+
+def test_a_large_matrix_is_cut_and_says_so() -> None:
+    """Beyond the limit the page says how many containers are missing and where they are."""
+    reader = shown(published(crowd(MATRIX_LIMIT + 3)))
+    assert reader.classes("td").count("itself") == MATRIX_LIMIT
+    assert (
+        "The first 60 containers by name; 3 more are left out here. All of them are in the JSON report ." in reader.text
+    )
+    assert "left out" not in shown(published(crowd(MATRIX_LIMIT))).text
+
+
+def test_a_long_list_of_networks_is_cut_and_says_so() -> None:
+    """Of very many networks those with the most containers are shown."""
+    networks = [network(f"net-{number}", containers=number) for number in range(NETWORK_LIMIT + 1)]
+    text = shown(published(report(networks=networks))).text
+    assert "The 200 networks with the most containers; 1 more are in the JSON report ." in text
+    assert "net-200 bridge" in text
+    assert "net-0 bridge" not in text
+
+
+def test_networks_are_listed_with_their_icc() -> None:
+    """On, off and without the notion are told apart in the table of networks."""
+    text = shown(published(small_town())).text
+    assert "backend bridge on yes 2 4" in text
+    assert "bridge bridge off — 1 1" in text
+    assert "weave weaveworks/net-plugin:2.8.1 — — 1 0" in text
+
+
+def test_what_the_verdicts_rest_on_is_told() -> None:
+    """Evidence and assumptions are part of the answer."""
+    text = shown(published(small_town())).text
+    assert "api read" in text
+    assert "firewall not read" in text
+    assert "Verdicts are declared" in text
+    assert "docker-proxy runs, as is the engine's default" in text
+    assert (
+        "Verdicts follow what the kernel enforces." in shown(published(report(evidence=Evidence(firewall=True)))).text
+    )
+
+
+def test_an_engine_that_is_down_shows_its_error_and_no_verdicts() -> None:
+    """Down is said loudly, with the reason, and nothing of the last report is left."""
+    reader = shown(down("connection refused"))
+    assert "Down" in reader.text
+    assert "connection refused" in reader.text
+    assert "The last good poll ended 2026-01-01 00:00:00 UTC" in reader.text
+    assert not {"table", "form", "svg"} & {tag for tag, _ in reader.elements}
+
+
+def test_the_page_before_the_first_poll() -> None:
+    """Before the first poll the page says that there was none."""
+    assert "the engine has not been polled yet" in shown(Published.not_polled(TAKEN_AT)).text
+
+
+def test_an_engine_without_containers() -> None:
+    """Nothing running needs neither matrix nor form."""
+    reader = shown(published(report([], {}, networks=[])))
+    assert "0 containers running: a pair needs two." in reader.text
+    assert "form" not in {tag for tag, _ in reader.elements}
+
+
+def test_an_explanation_is_shown_where_it_was_asked_for() -> None:
+    """The answer stands under the form, which keeps the question."""
+    state = demo()
+    assert state.snapshot
+    assert state.report
+    answer = evaluate.explain(state.snapshot, state.report, "web", "client")
+    reader = shown(state, {"source": "web", "destination": "client", "protocol": "tcp"}, answer)
+    assert "web → client reachable" in reader.text
+    assert {"web", "client"} <= set(reader.attributes("input", "value"))
+    assert ("option", {"value": "tcp", "selected": ""}) in reader.elements
+
+
+def test_a_wrong_question_is_told_so() -> None:
+    """A complaint stands in the page, escaped."""
+    reader = shown(published(), {"source": "<b>"}, complaint="no running container is called '<b>'")
+    assert "no running container is called '<b>'" in reader.text
+
+
+def test_cells_lead_to_their_explanation() -> None:
+    """The address behind a cell asks about its pair, whatever the names."""
+    names_of = ["a&b", "c d"]
+    pairs = {(one, two): open_verdict() for one in names_of for two in names_of if one != two}
+    reader = shown(published(report([container(name) for name in names_of], pairs)))
+    assert "./?source=a%26b&destination=c%20d#why" in reader.attributes("a", "href")
+
+
+def test_links_are_relative() -> None:
+    """The page works under any prefix of a proxy."""
+    links = shown(published(small_town())).attributes("a", "href")
+    assert "./metrics" in links
+    assert all(link.startswith("./") for link in links)
+
+
+def test_nothing_comes_from_elsewhere() -> None:
+    """There is no script, and nothing is loaded: neither style nor picture nor font."""
+    html = PAGE.render(published(small_town()), NOW, {}, None, "")
+    reader = shown(published(small_town()))
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in reader.elements}
+    assert not reader.attributes("div", "style")
+    assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", html)
+    assert "@import" not in html
+
+
+def test_the_policy_allows_the_style_of_the_page_only() -> None:
+    """The digest in the policy is that of the style element as it is sent."""
+    html = PAGE.render(published(), NOW, {}, None, "")
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in PAGE.content_security_policy
+    assert "script-src" not in PAGE.content_security_policy
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, names, names)
+def test_no_name_becomes_markup(source: str, destination: str, other: str) -> None:
+    """Whatever names hold, the page has the elements that it always has, and shows the names, nothing hidden."""
+
+    def page_of(first: str, second: str, third: str) -> Reader:
+        containers = [
+            replace(container(first), id="1", sandbox="1", networks=(third,)),
+            replace(container(second), id="2", sandbox="2", networks=(third,)),
+        ]
+        draft = report(
+            containers,
+            {},
+            networks=[network(third, third)],
+            assumptions=(third,),
+            engine_summary=engine(name=f"e{third}", version=third, firewall_backend=f"b{third}"),
+        )
+        return shown(published(draft), {"source": first, "destination": second, "port": third}, complaint=f"!{third}")
+
+    hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
+    assert f"!{visible(other)}" in "".join(data for tag, data in hostile.texts if tag == "p")
+    assert visible(source) in hostile.attributes("th", "title")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-5, "0 s"),
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (75, "1 min 15 s"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+        (timedelta(days=3, hours=4).total_seconds(), "3 d 4 h"),
+    ],
+)
+def test_durations_read_well(seconds: float, expected: str) -> None:
+    """Two units are enough, and a clock that was set back shows no negative time."""
+    assert duration(seconds) == expected

@@ -1,0 +1,21 @@
+"""Engines for the tests."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fake_engine import FakeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    """Give an engine that answers as it should; its socket's path is short enough for sun_path."""
+    with tempfile.TemporaryDirectory() as folder, FakeEngine(Path(folder) / "engine.sock") as fake:
+        yield fake

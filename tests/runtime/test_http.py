@@ -1,0 +1,213 @@
+"""The HTTP server against clients of all kinds."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.responses import Response
+
+from exporter.errors import ExporterError
+from exporter.runtime import http as http_module
+from exporter.runtime.http import HttpServer, bind, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
+
+BIG = b"x" * (8 << 20)
+
+
+def app(text: bytes) -> ASGIApp:
+    """Return an application that always says this."""
+    return Response(text)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Give the port of a server with a body too big for any socket's buffer."""
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(BIG))
+    server.start()
+    yield listener.getsockname()[1]
+    server.stop()
+
+
+def connect(port: int) -> socket.socket:
+    """Return a connection that takes in little before somebody reads from it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(10)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def fetch(port: int, host: str = "127.0.0.1") -> bytes:
+    """Return the body of an answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def test_every_address_is_served() -> None:
+    """Several addresses, of both families, by name and as "all", lead to one application."""
+    sockets = bind(["127.0.0.1:0", "[::1]:0", ":0", "localhost:0"])
+    server = HttpServer(sockets, app(b"hello"))
+    server.start()
+    for listener in sockets:
+        host, number = listener.getsockname()[:2]
+        assert fetch(number, {"::": "127.0.0.1"}.get(host, host)) == b"hello"
+    server.stop()
+
+
+def test_all_addresses_are_those_of_both_families() -> None:
+    """`:PORT` answers over IPv4 and over IPv6."""
+    (listener,) = bind([":0"])
+    server = HttpServer([listener], app(b"hello"))
+    server.start()
+    number = listener.getsockname()[1]
+    assert fetch(number) == fetch(number, "::1") == b"hello"
+    assert shown(listener) == f"[::]:{number}"
+    server.stop()
+
+
+def test_a_port_in_use_is_named() -> None:
+    """The error names the address, and the other addresses are free again."""
+    (taken,) = bind(["127.0.0.1:0"])
+    with taken:
+        (spare,) = bind(["127.0.0.1:0"])
+        spare.close()
+        addresses = [shown(taken).replace(str(taken.getsockname()[1]), "0"), shown(taken)]
+        with pytest.raises(ExporterError, match=f"cannot listen on {shown(taken)}: Address already in use"):
+            bind(addresses)
+
+
+@pytest.mark.parametrize("address", ["no-such-host.invalid:1", "192.0.2.1:0"])
+def test_an_address_of_somebody_else_is_named(address: str) -> None:
+    """What is no address of this machine is told with the operating system's reason."""
+    with pytest.raises(ExporterError, match=f"cannot listen on {address}: ."):
+        bind([address])
+
+
+def test_two_hundred_idle_connections_cost_no_thread(port: int) -> None:
+    """Connections that ask nothing leave the number of threads as it is, and others are served meanwhile."""
+    before = threading.active_count()
+    idle = [connect(port) for _ in range(200)]
+    assert fetch(port) == BIG
+    assert threading.active_count() <= before + 1
+    for connection in idle:
+        connection.close()
+
+
+def test_a_stalled_client_stalls_nobody_else(port: int) -> None:
+    """Clients that ask and do not read, or send half a request, do not delay an answer to another."""
+    stalled = [connect(port) for _ in range(20)]
+    for connection in stalled[:10]:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    for connection in stalled[10:]:
+        connection.sendall(b"GET / HTTP/1.1\r\nHos")
+    began = time.monotonic()
+    assert fetch(port) == BIG
+    assert time.monotonic() - began < 2
+    for connection in stalled:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHos", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["nothing", "half", "no reading"]
+)
+def test_patience_has_an_end(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never asks, never finishes asking or never reads loses its connection in the end."""
+    monkeypatch.setattr(http_module, "PATIENCE", 0.2)
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(BIG))
+    server.start()
+    with connect(listener.getsockname()[1]) as connection:
+        connection.sendall(sent)
+        time.sleep(1.0)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - which of the two notices is up to the kernel
+            while connection.recv(1 << 20):
+                pass
+            raise ConnectionResetError
+    server.stop()
+
+
+def test_a_waiting_connection_is_kept_for_the_next_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two requests a client may be silent for longer than in the middle of one."""
+    monkeypatch.setattr(http_module, "PATIENCE", 0.1)
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(b"hello"))
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=10)
+    for _ in range(3):
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"hello"
+        own = connection.sock
+        time.sleep(0.4)
+    assert connection.sock is own
+    connection.close()
+    server.stop()
+
+
+def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit new connections are closed, and there is room again when old ones end."""
+    monkeypatch.setattr(http_module, "CONNECTIONS", 5)
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(b"hello"))
+    server.start()
+    number = listener.getsockname()[1]
+    idle = [connect(number) for _ in range(5)]
+    time.sleep(0.2)
+    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+        fetch(number)
+    for connection in idle:
+        connection.close()
+    time.sleep(0.2)
+    assert fetch(number) == b"hello"
+    server.stop()
+
+
+def test_a_header_without_end_is_refused(port: int) -> None:
+    """A request's head may be some kilobytes long and not more."""
+    with connect(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000 + b"\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_stopping_is_quick_with_clients_around(port: int) -> None:
+    """Idle, stalled and half-asking clients do not keep the server from ending within its second."""
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(BIG))
+    server.start()
+    clients = [connect(listener.getsockname()[1]) for _ in range(30)]
+    for client in clients[:10]:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.1)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 1.2
+    assert not server.alive
+    for client in clients:
+        client.close()
+    assert fetch(port) == BIG
+
+
+def test_the_application_can_be_exchanged() -> None:
+    """A reload puts another application in place without a pause."""
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(b"one"))
+    server.start()
+    assert fetch(listener.getsockname()[1]) == b"one"
+    server.app = app(b"two")
+    assert fetch(listener.getsockname()[1]) == b"two"
+    assert server.alive
+    server.stop()
+    assert not server.alive

@@ -1,0 +1,113 @@
+"""The flow goes one way: who may import whom, and what the pure rooms may never touch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(__file__).parent.parent / "exporter"
+
+ALLOWED = {
+    "errors": set(),
+    "model": {"errors"},
+    "observe": {"errors", "model"},
+    "parse": {"errors", "model"},
+    "evaluate": {"errors", "model"},
+    "publish": {"errors", "model", "evaluate"},
+    "runtime": {"errors", "model", "observe", "parse", "evaluate", "publish", "config"},
+    "config": {"errors", "configfile"},
+    "configfile": {"errors"},
+    "logs": {"publish"},
+    "health": {"errors", "config"},
+    "cli": {"errors", "model", "observe", "parse", "evaluate", "publish", "runtime", "config", "logs"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""Rooms by the rooms that they may import."""
+
+OUTSIDE = {"docker", "requests", "urllib3", "socket", "subprocess"}
+"""Ways out of the process, for one room only."""
+
+LISTENS = {"runtime": {"socket"}}
+"""Who is asked needs a socket too."""
+
+PURE = ("model", "parse", "evaluate")
+IMPURE = {"time", "os", "sys", "random", "secrets", "logging", "threading", "asyncio", "pathlib", "io", "tempfile"}
+
+
+def rooms() -> list[str]:
+    """Return the names of the modules and packages directly below `exporter`."""
+    return sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+
+
+def sources(room: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Yield the modules of a room."""
+    single = PACKAGE / f"{room}.py"
+    for path in [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the dotted names that a module imports anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_room_is_in_the_table() -> None:
+    """A new room cannot come without saying whom it may import."""
+    assert rooms() == sorted(ALLOWED)
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
+    """Imports between rooms follow the one direction of the flow."""
+    for path, tree in sources(room):
+        others = {name.split(".")[1] for name in imported(tree) if name.startswith("exporter.")} - {room, "__version__"}
+        assert others <= ALLOWED[room], path
+
+
+@pytest.mark.parametrize("room", sorted(set(ALLOWED) - {"observe"}))
+def test_only_observe_talks_to_the_outside(room: str) -> None:
+    """No other room imports the engine's client, a socket or a program runner."""
+    for path, tree in sources(room):
+        assert not {name.split(".")[0] for name in imported(tree)} & OUTSIDE - LISTENS.get(room, set()), path
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_pure_rooms_have_no_clock_no_files_and_no_environment(room: str) -> None:
+    """What decides is a function of what was seen and of nothing else."""
+    for path, tree in sources(room):
+        assert not {name.split(".")[0] for name in imported(tree)} & IMPURE, path
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not {name for name in calls if name.endswith((".now", ".utcnow", ".today")) or name == "open"}, path
+
+
+def test_importing_a_module_does_nothing() -> None:
+    """Importing writes nothing, starts no thread, and leaves logging and signals as they were."""
+    modules = [
+        ".".join(("exporter", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in sorted(PACKAGE.rglob("*.py"))
+    ]
+    script = f"""
+import importlib, logging, signal, threading
+before = [signal.getsignal(number) for number in signal.valid_signals()]
+for name in {modules!r}:
+    importlib.import_module(name)
+assert [signal.getsignal(number) for number in signal.valid_signals()] == before
+assert threading.active_count() == 1
+assert not logging.getLogger().handlers
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
