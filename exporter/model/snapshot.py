@@ -148,6 +148,15 @@ class ExposedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutedPort:
+    """A published port of a network in gateway mode routed: open at the container's own address of a family."""
+
+    family: int
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A legacy link of the default bridge: the parent may talk to the child's exposed ports.
 
@@ -181,7 +190,7 @@ class Sandbox:
     members: tuple[str, ...]
     endpoints: tuple[Endpoint, ...] = ()
     published: tuple[PublishedPort, ...] = ()
-    routed: tuple[ExposedPort, ...] = ()
+    routed: tuple[RoutedPort, ...] = ()
     exposed: tuple[ExposedPort, ...] = ()
     orphaned: bool = False
 

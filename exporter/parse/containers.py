@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import Protocol
-from exporter.model.snapshot import Endpoint, ExposedPort, PublishedPort
+from exporter.model.snapshot import Endpoint, ExposedPort, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ListedContainer:
     parents: tuple[str, ...]
     endpoints: tuple[tuple[str, Endpoint], ...]
     published: tuple[PublishedPort, ...]
-    routed: tuple[ExposedPort, ...]
+    routed: tuple[RoutedPort, ...]
     exposed: tuple[ExposedPort, ...]
 
 
@@ -50,7 +50,7 @@ def _container(document: Mapping[str, Any]) -> ListedContainer:
         parents=tuple(name.partition("/")[0] for name in names if "/" in name),
         endpoints=tuple(_endpoints(mapping(mapping(document, "NetworkSettings"), "Networks"))),
         published=tuple(dict.fromkeys(_published(ports))),
-        routed=tuple(dict.fromkeys(_exposed(port for port in ports if text(port, "IP") and not _public(port)))),
+        routed=tuple(dict.fromkeys(_routed(ports))),
         exposed=tuple(dict.fromkeys(_exposed(ports))),
     )
 
@@ -85,7 +85,16 @@ def _published(ports: Sequence[Mapping[str, Any]]) -> Iterator[PublishedPort]:
                 yield PublishedPort(host_ip, _public(port), exposed.port, exposed.protocol)
 
 
-def _exposed(ports: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]]) -> Iterator[ExposedPort]:
+def _routed(ports: Sequence[Mapping[str, Any]]) -> Iterator[RoutedPort]:
+    """Yield the ports of gateway mode routed: bound to an address, but to no port, of the host."""
+    for port in ports:
+        host_ip = address(text(port, "IP"))
+        for exposed in _exposed([port]):
+            if host_ip is not None and not _public(port):
+                yield RoutedPort(host_ip.version, exposed.port, exposed.protocol)
+
+
+def _exposed(ports: Sequence[Mapping[str, Any]]) -> Iterator[ExposedPort]:
     for port in ports:
         number, protocol = integer(port, "PrivatePort"), text(port, "Type")
         if 0 < number <= 65535 and protocol in (Protocol.TCP, Protocol.UDP):

@@ -47,8 +47,10 @@ def compare(
 ) -> Comparison:
     """Compare a report with the probes that arrived, out of all to `addresses` and `ports` from every sandbox.
 
-    An undecided path may do either; everything else has to be as reported, probe by probe and pair by pair. Where
-    nobody listened on some of the ports inside the sandboxes, `listening` are those on which somebody did.
+    An undecided path may do either; everything else has to be as reported, probe by probe and pair by pair, also
+    between containers that share a sandbox. What arrived at other addresses, which the report cannot know, counts for
+    the pair only. Where nobody listened on some of the ports inside the sandboxes, `listening` are those on which
+    somebody did.
     """
     names = {container.sandbox: container.name for container in reversed(report.containers)}
     truth: dict[tuple[str, str], set[tuple[str, str, int]]] = defaultdict(set)
@@ -59,12 +61,13 @@ def compare(
     wrong: list[str] = []
     unknown = pairs = 0
     for source, destination in product(names, names):
-        if source != destination:
-            pairs += 1
-            verdict = report.reach.between(source, destination)
-            unknown += verdict.verdict is Verdict.UNKNOWN
-            label = f"{names[source]} -> {names[destination]}"
-            wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
+        if source == destination and source not in report.reach.within:
+            continue
+        pairs += 1
+        verdict = report.reach.between(source, destination)
+        unknown += verdict.verdict is Verdict.UNKNOWN
+        label = f"{names[source]} -> {names[destination]}"
+        wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
     return Comparison(pairs, pairs * len(probed), unknown, tuple(wrong))
 
 

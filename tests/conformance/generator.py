@@ -44,7 +44,7 @@ def generate(version: str, seed: int) -> Case:
 
 class _Generator:
     def __init__(self, version: str, seed: int) -> None:
-        self.random = Random(f"{version}/{seed}")  # noqa: S311  repeatable, not secret
+        self.random = Random(f"{version}/{seed}")
         self.version, self.seed = version, seed
         self.modern = version == "28.5"
         self.networks: list[Network] = []
@@ -149,11 +149,12 @@ class _Generator:
         names = [network.name for network in usable]
         first = self.random.choice(names) if names and self.chance(0.65 if default else 1) else "bridge"
         also = tuple(other for other in names if other != first and self.chance(0.2))
-        flags = [*self._ports(index), *self._links(first, default=default)]
-        return Container(name, first, () if first == "bridge" and not default else also, tuple(flags))
+        links = list(self._links(first, default=default))
+        # engines before 28.0 fail to connect a container with links to a network that takes over its default route
+        return Container(name, first, () if links else also, (*self._ports(index), *links))
 
     def _full(self, network: Network) -> bool:
-        """A passthru parent takes one container only."""
+        """Return whether no more container fits: a passthru parent takes one."""
         members = (container for container in self.containers if network.name in (container.network, *container.also))
         return network.options.get("macvlan_mode") == "passthru" and any(members)
 

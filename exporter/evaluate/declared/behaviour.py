@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 INTERNAL_WITHOUT_DEFAULT_ROUTE = EngineVersion(25, 0)
 """moby#46603: containers on `--internal` bridges have no default route; engines before gave them one."""
 
+LOOPBACK_KEEPS_IPV6 = EngineVersion(26, 0)
+"""moby#47062: IPv6 is switched off on the interfaces of IPv4-only networks, no longer in the whole namespace."""
+
 IP6TABLES_BY_DEFAULT = EngineVersion(27, 0)
 """Before, ip6tables rules were written only with `--experimental --ip6tables`."""
 

@@ -61,7 +61,9 @@ class PublishedPorts:
         for publication in _publications(topology):
             self._by_network[publication.network.id].append(publication)
         self._all = [item for publications in self._by_network.values() for item in publications]
-        self._taken = {protocol: _Taken(self._all, protocol) for protocol in (Protocol.TCP, Protocol.UDP)}
+        sandboxes = topology.snapshot.sandboxes.values()
+        held = [port for sandbox in sandboxes for port in sandbox.published]
+        self._taken = {protocol: _Taken(held, protocol) for protocol in (Protocol.TCP, Protocol.UDP)}
         self._cache: dict[object, Mapping[str, tuple[Path, ...]]] = {}
 
     def reached(self, approach: Approach, children: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[Path, ...]]:
@@ -106,30 +108,30 @@ class PublishedPorts:
         )
 
     def _host_mode(self, approach: Approach) -> dict[str, tuple[Path, ...]]:
-        """Return the paths to containers in host mode: the host's ports that the engine does not hold for another."""
         if approach.ingress is None or not self._topology.snapshot.sandboxes[HOST].members:
             return {}
+        return {HOST: self.host_paths(approach, Via.HOST)}
+
+    def host_paths(self, approach: Approach, via: Via) -> tuple[Path, ...]:
+        """Return the paths to containers in host mode: the host's ports that the engine does not hold for another."""
         groups: dict[tuple[Protocol, PortSet], list[str]] = defaultdict(list)
         for address in approach.addresses:
             for protocol, taken in self._taken.items():
                 groups[protocol, ALL_PORTS - taken.on(address)].append(str(address))
             groups[Protocol.ICMP, NO_PORTS].append(str(address))
-        return {
-            HOST: tuple(
-                Path(Via.HOST, None, protocol, tuple(addresses), ports)
-                for (protocol, ports), addresses in groups.items()
-            )
-        }
+        return tuple(
+            Path(via, None, protocol, tuple(addresses), ports) for (protocol, ports), addresses in groups.items()
+        )
 
 
 class _Taken:
     """The host's ports of one protocol that the engine holds for containers."""
 
-    def __init__(self, publications: Sequence[Publication], protocol: Protocol) -> None:
+    def __init__(self, held: Sequence[PublishedPort], protocol: Protocol) -> None:
         ports: dict[Address, list[int]] = defaultdict(list)
-        for item in publications:
-            if item.port.protocol is protocol:
-                ports[item.port.host_ip].append(item.port.host_port)
+        for port in held:
+            if port.protocol is protocol:
+                ports[port.host_ip].append(port.host_port)
         self._bound = {address: PortSet.of(*numbers) for address, numbers in ports.items()}
 
     def on(self, address: Address) -> PortSet:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, shared_network_paths
 from exporter.evaluate.declared.published import LOOPBACK, Approach, PublishedPorts
-from exporter.evaluate.declared.routed import routed_paths
-from exporter.evaluate.declared.topology import FAMILIES, Attachment, Standing, Topology, bridge_gateway
+from exporter.evaluate.declared.routed import Entry, routed_paths
+from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Attachment, Standing, Topology, bridge_gateway
 from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
 
 if TYPE_CHECKING:
@@ -30,26 +32,18 @@ def declared_reach(snapshot: Snapshot) -> Reach:
         sandbox.id: classes.setdefault(topology.standing(sandbox), len(classes))
         for sandbox in snapshot.sandboxes.values()
     }
+    found = Reach(class_of, tuple(rows.row(standing) for standing in classes), {})
     within = {
-        sandbox.id: PairVerdict(tuple(_own_paths(topology, sandbox)))
+        sandbox.id: PairVerdict((*rows.own_paths(sandbox), *_by_way_of_the_host(found.row(sandbox.id).get(sandbox.id))))
         for sandbox in snapshot.sandboxes.values()
         if len(sandbox.members) > 1
     }
-    return Reach(class_of, tuple(rows.row(standing) for standing in classes), within)
+    return replace(found, within=within)
 
 
-def _own_paths(topology: Topology, sandbox: Sandbox) -> Iterator[Path]:
-    """Yield the paths between containers that share a namespace: all of its addresses."""
-    if sandbox.id == HOST:
-        addresses = [*LOOPBACK.values(), *topology.host_addresses[4], *topology.host_addresses[6]]
-    else:
-        own = [endpoint.address(family) for family in FAMILIES for endpoint in sandbox.endpoints]
-        addresses = [LOOPBACK[4], *(address for address in own if address is not None)]
-        if any(endpoint.ipv6 for endpoint in sandbox.endpoints):
-            addresses.append(LOOPBACK[6])
-    undecided = _ORPHANS if sandbox.orphaned else ""
-    for protocol, ports in ALL_PROTOCOLS.items():
-        yield Path(Via.SAME_SANDBOX, None, protocol, tuple(map(str, addresses)), ports, undecided)
+def _by_way_of_the_host(verdict: PairVerdict | None) -> tuple[Path, ...]:
+    """Return the paths by which a sandbox comes back to itself: its own published ports."""
+    return tuple(path for path in verdict.paths if path.via is Via.PUBLISHED_PORT) if verdict else ()
 
 
 class _Rows:
@@ -59,9 +53,22 @@ class _Rows:
         self._topology = topology
         self._published = PublishedPorts(topology)
         self._shared: dict[tuple[str, str, tuple[int, ...], str | None], tuple[Path, ...]] = {}
-        self._routed: dict[tuple[str, int], Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
+        self._routed: dict[Entry, Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
         networks = topology.snapshot.networks.values()
         self._trusted = {name for network in networks for name in network.trusted_host_interfaces}
+
+    def own_paths(self, sandbox: Sandbox) -> tuple[Path, ...]:
+        """Return the paths between containers that share a namespace: all of its own addresses."""
+        if sandbox.id == HOST:
+            known = self._topology.host_addresses
+            approaches = (Approach(None, family, (LOOPBACK[family], *known[family])) for family in FAMILIES)
+            return tuple(path for item in approaches for path in self._published.host_paths(item, Via.SAME_SANDBOX))
+        addresses = tuple(str(address) for address in _own_addresses(self._topology, sandbox))
+        undecided = _ORPHANS if sandbox.orphaned else ""
+        return tuple(
+            Path(Via.SAME_SANDBOX, None, protocol, addresses, ports, undecided)
+            for protocol, ports in ALL_PROTOCOLS.items()
+        )
 
     def row(self, standing: Standing) -> Row:
         """Return the verdicts by destination of a source with this standing, blocked ones left out."""
@@ -94,27 +101,26 @@ class _Rows:
         for family in FAMILIES:
             ingress = self._bridge(standing.route(family))
             if ingress is not None:
-                for network_id, sandbox, found in self._routed_from(ingress.interface, family):
+                for network_id, sandbox, found in self._routed_from(Entry.by(ingress, family, self._trusted)):
                     if (network_id, family) not in on_link:
                         yield sandbox, found
 
-    def _routed_from(self, interface: str, family: int) -> Sequence[tuple[str, str, tuple[Path, ...]]]:
-        """Return network, sandbox and paths of all that packets from a bridge's interface reach by being forwarded."""
-        key = (interface if interface in self._trusted else "", family)
-        if key not in self._routed:
-            self._routed[key] = [
+    def _routed_from(self, entry: Entry) -> Sequence[tuple[str, str, tuple[Path, ...]]]:
+        """Return network, sandbox and paths of all that packets reach by being forwarded."""
+        if entry not in self._routed:
+            self._routed[entry] = [
                 (network_id, member.sandbox.id, paths)
                 for network_id, members in self._topology.members.items()
                 for member in members
-                if (paths := tuple(routed_paths(self._topology, key[0], member, family)))
+                if (paths := tuple(routed_paths(self._topology, entry, member)))
             ]
-        return self._routed[key]
+        return self._routed[entry]
 
     def _from_host(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Yield what a process in the host reaches by sending to container addresses: the engine filters none of it."""
         for members in self._topology.members.values():
             for member in members:
-                addresses = _addresses_for_host(member)
+                addresses = _addresses_for_host(self._topology, member)
                 if addresses is not None:
                     yield (
                         member.sandbox.id,
@@ -164,15 +170,25 @@ class _Rows:
         return network if network is not None and network.driver == "bridge" else None
 
 
-def _addresses_for_host(member: Attachment) -> tuple[str, ...] | None:
+def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:
+    yield LOOPBACK[4]
+    for family in FAMILIES:
+        yield from (address for endpoint in sandbox.endpoints if (address := endpoint.address(family)))
+    if topology.behaviour.version >= LOOPBACK_KEEPS_IPV6 or any(endpoint.ipv6 for endpoint in sandbox.endpoints):
+        yield LOOPBACK[6]
+
+
+def _addresses_for_host(topology: Topology, member: Attachment) -> tuple[str, ...] | None:
     """Return the addresses by which the host reaches a member of a network, None where it does not.
 
-    The host needs an address of its own on the bridge. Members of overlays are reached by their hidden endpoint on
-    docker_gwbridge, whose address the list does not show. macvlan and ipvlan keep the parent's host out.
+    The host needs an address of its own on the bridge. Members of overlays that have no other default route are
+    reached by their hidden endpoint on docker_gwbridge, whose address the list does not show. macvlan and ipvlan keep
+    the parent's host out.
     """
     network = member.network
     if network.driver == "overlay":
-        return None if network.internal else ()
+        gateway = topology.gateway(member.sandbox, 4)
+        return () if gateway is not None and gateway.name == GATEWAY_BRIDGE else None
     addresses = tuple(
         str(address)
         for family in FAMILIES

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import (
@@ -12,66 +15,105 @@ from exporter.evaluate.declared.behaviour import (
     Behaviour,
 )
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS
+from exporter.evaluate.declared.published import answers_pass
 from exporter.evaluate.declared.topology import Attachment, Topology, bridge_gateway
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
-from exporter.model.snapshot import ExposedPort, GatewayMode
+from exporter.model.snapshot import ExposedPort, GatewayMode, RoutedPort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Set
+
+    from exporter.model.snapshot import Network
 
 Openings = dict[Protocol, PortSet]
 """What passes: the ports of each protocol that does, none for ICMP echo."""
 
 
-def routed_paths(topology: Topology, interface: str, destination: Attachment, family: int) -> Iterator[Path]:
-    """Yield the paths to the destination's address for packets that enter the host by another bridge's `interface`.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How packets enter the host from another bridge.
+
+    `interface` is that bridge's name where some network trusts it, else empty. `answered` is whether answers reach the
+    source though they come by another bridge; `masqueraded` whether they are addressed to the host.
+    """
+
+    family: int
+    interface: str
+    masqueraded: bool
+    answered: bool
+
+    @classmethod
+    def by(cls, ingress: Network, family: int, trusted: Set[str]) -> Entry:
+        """Return how packets of a family enter by a bridge."""
+        interface = ingress.interface if ingress.interface in trusted else ""
+        masqueraded = ingress.masquerade and ingress.gateway_mode(family) is not GatewayMode.ROUTED
+        return cls(family, interface, masqueraded, answers_pass(ingress, family))
+
+
+def routed_paths(topology: Topology, entry: Entry, destination: Attachment) -> Iterator[Path]:
+    """Yield the paths to the destination's address for packets that enter the host by another bridge.
 
     The source sent them to its default gateway, since it is on no network with that address.
     """
-    network, address = destination.network, destination.endpoint.address(family)
+    family, network = entry.family, destination.network
+    address = destination.endpoint.address(family)
     if network.driver != "bridge" or address is None or bridge_gateway(network, family) is None:
         return
-    filtered = _filtered(topology.behaviour, interface, destination, family)
     options = topology.behaviour.ip6tables_options if family == 6 else (True,)
-    if options == (True,):
-        certain, possible = filtered, filtered
-    else:
-        unfiltered = _unfiltered(topology, destination, family)
-        certain, possible = (filtered if True in options else unfiltered), unfiltered
-    for protocol, ports in possible.items():
-        undecided = "" if certain.get(protocol) == ports else IP6TABLES_UNTOLD
-        yield Path(Via.ROUTED, network.name, protocol, (str(address),), ports, undecided)
+    outcomes = [
+        _filtered(topology, entry, destination) if filters else _unfiltered(topology, destination, family)
+        for filters in options
+    ]
+    for protocol in Protocol:
+        possible = [openings[protocol] for openings in outcomes if protocol in openings]
+        if possible:
+            undecided = "" if len(possible) == len(outcomes) and len(set(possible)) == 1 else IP6TABLES_UNTOLD
+            ports = reduce(or_, possible)
+            yield Path(Via.ROUTED, network.name, protocol, (str(address),), ports, undecided)
 
 
 def _unfiltered(topology: Topology, destination: Attachment, family: int) -> Openings:
-    """Return what passes where the engine writes no rules: everything, but answers need a route back."""
-    openings = dict(ALL_PROTOCOLS)
-    if topology.route(destination.sandbox, family) is None:
-        del openings[Protocol.TCP]
-    return openings
+    """Return what passes where the engine writes no rules: everything, but answers need a way back."""
+    return _answerable(dict(ALL_PROTOCOLS), answered=_routes_back(topology, destination, family))
 
 
-def _filtered(behaviour: Behaviour, interface: str, destination: Attachment, family: int) -> Openings:
-    """Return what the engine's rules let pass from one bridge to another.
+def _filtered(topology: Topology, entry: Entry, destination: Attachment) -> Openings:
+    """Return what the engine's rules let pass from one bridge to another, and for TCP let back."""
+    answered = entry.answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
+    return _answerable(_accepted(topology.behaviour, entry, destination), answered=answered)
+
+
+def _accepted(behaviour: Behaviour, entry: Entry, destination: Attachment) -> Openings:
+    """Return what arrives.
 
     Nothing, but for a routed network's published ports and ICMP (28.0), all of a nat-unprotected one (29.0: before,
     DOCKER-ISOLATION-STAGE-2 dropped it), and published ports from a trusted interface (29.0).
     """
     network, sandbox = destination.network, destination.sandbox
-    mode = network.gateway_mode(family)
+    mode = network.gateway_mode(entry.family)
     if mode is GatewayMode.ROUTED and behaviour.version >= ROUTED_FROM_OTHER_BRIDGES:
-        return _ports(sandbox.routed) | {Protocol.ICMP: NO_PORTS}
+        return _ports(port for port in sandbox.routed if port.family == entry.family) | {Protocol.ICMP: NO_PORTS}
     if behaviour.version < NO_INTER_NETWORK_DROP or network.internal:
         return {}
     if mode is GatewayMode.NAT_UNPROTECTED:
         return dict(ALL_PROTOCOLS)
-    if interface in network.trusted_host_interfaces:
+    if entry.interface and entry.interface in network.trusted_host_interfaces:
         return _ports(ExposedPort(port.container_port, port.protocol) for port in sandbox.published)
     return {}
 
 
-def _ports(exposed: Iterable[ExposedPort]) -> Openings:
+def _answerable(openings: Openings, *, answered: bool) -> Openings:
+    return {protocol: ports for protocol, ports in openings.items() if answered or protocol is not Protocol.TCP}
+
+
+def _routes_back(topology: Topology, destination: Attachment, family: int) -> bool:
+    """Return whether the destination's default route leads to the host, which knows the way to the source."""
+    network = topology.route(destination.sandbox, family)
+    return network is not None and network.driver == "bridge"
+
+
+def _ports(exposed: Iterable[ExposedPort | RoutedPort]) -> Openings:
     ports: Mapping[Protocol, list[int]] = defaultdict(list)
     for port in exposed:
         ports[port.protocol].append(port.port)

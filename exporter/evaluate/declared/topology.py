@@ -120,11 +120,10 @@ class Topology:
         network = item.network
         if network.driver == "overlay":
             return family == 4 and not network.internal
-        if network.internal and (
-            network.driver != "bridge" or self.behaviour.version >= INTERNAL_WITHOUT_DEFAULT_ROUTE
-        ):
-            return False
-        return True
+        # --internal bridges had a default route in old engines; their rules, not routes, kept packets in
+        return not network.internal or (
+            network.driver == "bridge" and self.behaviour.version < INTERNAL_WITHOUT_DEFAULT_ROUTE
+        )
 
     def route(self, sandbox: Sandbox, family: int) -> Network | None:
         """Return the network of the default route where that leads anywhere.
