@@ -38,8 +38,8 @@ A key of the configuration file is the flag with its dot unfolded:
 \b
 Exit codes:
   0    done; diff: no differences
-  1    diff: differences; serve: it could not serve
-  2    wrong use, or the engine or a file could not be read
+  1    diff: differences; serve: its HTTP server ended by itself
+  2    wrong use, an address taken by another program, or the engine or a file could not be read
   130  interrupted"""
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from exporter.errors import UnknownContainer
 from exporter.evaluate.declared.layer2 import openness
-from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
+from exporter.evaluate.declared.topology import FAMILIES, Topology
 from exporter.model.explanation import Explanation, Finding
 from exporter.model.ports import PortSet
-from exporter.model.report import HOST, PairVerdict, Path, Protocol, Via
+from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.model.report import ContainerSummary, Report
-    from exporter.model.snapshot import Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Network, PublishedPort, Sandbox, Snapshot
 
 _OPENED_BY = {
     Via.SAME_SANDBOX: "both live in one network namespace: no firewall lies between them",
@@ -51,7 +52,7 @@ def explain(
         raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
     verdict = report.pair(first, second)
     paths = tuple(_narrowed(verdict.paths, protocol, port))
-    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second)]
+    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second, verdict)]
     return Explanation(first, second, PairVerdict(paths).verdict, paths, tuple(findings))
 
 
@@ -90,7 +91,9 @@ def _openings(paths: tuple[Path, ...]) -> Iterator[Finding]:
             yield Finding(text, opens=True)
 
 
-def _obstacles(topology: Topology, first: ContainerSummary, second: ContainerSummary) -> Iterator[Finding]:
+def _obstacles(
+    topology: Topology, first: ContainerSummary, second: ContainerSummary, verdict: PairVerdict
+) -> Iterator[Finding]:
     """Yield what stands between two sandboxes, whether or not something else opens the pair."""
     sandboxes = topology.snapshot.sandboxes
     source, destination = sandboxes[first.sandbox], sandboxes[second.sandbox]
@@ -104,8 +107,11 @@ def _obstacles(topology: Topology, first: ContainerSummary, second: ContainerSum
         yield from _closed_network(topology, network, source, destination)
     if source.endpoints and destination.endpoints:
         if not shared:
-            yield Finding(f"{first.name} and {second.name} share no network")
+            yield Finding(f"{first.name} and {second.name} share no network", opens=False)
         yield from _between_networks(topology, source, destination)
+        yield from _closed_ports(topology, source, destination, verdict)
+    elif source.endpoints and verdict.verdict is Verdict.BLOCKED:
+        yield Finding(f"{first.name} has no way to an address of the host", opens=False)
 
 
 def _without_network(container: ContainerSummary, sandbox: Sandbox) -> str:
@@ -141,13 +147,36 @@ def _reverse_link(topology: Topology, source: Sandbox, destination: Sandbox) -> 
 
 def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
     for family in FAMILIES:
-        gateway = topology.route(source, family)
         has_family = any(endpoint.address(family) for endpoint in source.endpoints)
-        if has_family and gateway is None:
+        if has_family and topology.route(source, family) is None:
             yield Finding(f"{source.name} has no IPv{family} default route: it reaches its own networks only")
     if not destination.published and not destination.routed:
         yield Finding(f"{destination.name} publishes no port")
-    elif destination.published and not any(
-        bridge_gateway(network, family) for network in topology.snapshot.networks.values() for family in FAMILIES
-    ):
-        yield Finding("no bridge has an address of the host to publish ports on")
+
+
+def _closed_ports(topology: Topology, source: Sandbox, destination: Sandbox, verdict: PairVerdict) -> Iterator[Finding]:
+    """Yield why published ports of the destination lead the source nowhere."""
+    open_ports = {
+        (path.protocol, port) for path in verdict.paths if path.via is Via.PUBLISHED_PORT for port in path.ports
+    }
+    closed: dict[str, list[PublishedPort]] = defaultdict(list)
+    for port in destination.published:
+        if (port.protocol, port.host_port) not in open_ports:
+            closed[_why_closed(topology, source, port)].append(port)
+    for reason, ports in closed.items():
+        bindings = ", ".join(f"{port.host_ip}:{port.host_port}/{port.protocol}" for port in ports)
+        yield Finding(f"published port {bindings} does not help: {reason}", opens=False)
+
+
+def _why_closed(topology: Topology, source: Sandbox, port: PublishedPort) -> str:
+    family = port.host_ip.version
+    ingress = topology.route(source, family)
+    if port.host_ip.is_loopback:
+        return "it is bound to the host's loopback, where only the host itself can go"
+    if ingress is None or ingress.driver != "bridge":
+        return f"{source.name} has no way to an IPv{family} address of the host"
+    if not ingress.masquerade:
+        return f"network {ingress.name} is not masqueraded, so the engine's rules drop the packet or its answer"
+    if topology.behaviour.proxy_options == (False,):
+        return "docker-proxy is off, and the engine's rules drop what they rewrite to another network or a closed one"
+    return "nothing leads from the port to an address of the container"

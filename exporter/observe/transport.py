@@ -2,31 +2,38 @@
 
 A socket's timeout counts from the last byte, so a server that sends one byte a second keeps a reader for ever. A
 deadline over a whole poll, and a prompt end of the program, need a way to the open sockets from outside the reading
-thread. The SDK's own adapters choose their connection classes themselves; these take their place in its session.
+thread; that includes a socket on its way up: a lookup of a name has no timeout at all, and a TLS handshake is many
+reads. The SDK's own adapters choose their connection classes themselves; these take their place in its session.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from errno import ECONNABORTED
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from docker.transport.basehttpadapter import BaseHTTPAdapter
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from requests import PreparedRequest
     from urllib3.connectionpool import ConnectionPool
 
-KEEPALIVE = (
+SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
@@ -35,12 +42,69 @@ KEEPALIVE = (
 """A peer that vanished without a word is noticed after a minute, on connections where silence is normal."""
 
 
+class Address(NamedTuple):
+    """What a socket is made of, and where it connects to."""
+
+    family: int
+    type: int
+    protocol: int
+    where: Any
+
+
+class Lookup:
+    """Addresses of one client's engine, found in a thread that nobody has to wait for: getaddrinfo knows no timeout.
+
+    A lookup that nobody waits for any more goes on, and is joined by the next that asks: there is never more than one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Future[list[Address]]] = []
+        self._going = False
+
+    def addresses(self, host: str, port: int, timeout: float | None) -> list[Address]:
+        """Return where the name leads. Raises OSError as getaddrinfo does, TimeoutError, ConnectionAbortedError."""
+        found: Future[list[Address]] = Future()
+        with self._lock:
+            self._waiting.append(found)
+            first, self._going = not self._going, True
+        if first:
+            threading.Thread(target=self._run, args=(host, port), name="lookup", daemon=True).start()
+        return found.result(timeout)
+
+    def cut(self) -> None:
+        """Let nobody wait any more."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for found in waiting:
+            found.set_exception(ConnectionAbortedError(ECONNABORTED, os.strerror(ECONNABORTED)))
+
+    def _run(self, host: str, port: int) -> None:
+        addresses: list[Address] = []
+        failure: Exception | None = None
+        try:
+            addresses = [
+                Address(*entry[:3], entry[4]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            ]
+        except (OSError, ValueError) as error:
+            failure = error
+        with self._lock:
+            self._going = False
+            waiting, self._waiting = self._waiting, []
+        for found in waiting:
+            if failure:
+                found.set_exception(failure)
+            else:
+                found.set_result(addresses)
+
+
 class OpenSockets:
     """The sockets of one client. `dials` counts the connections made so far."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.lookup = Lookup()
         self.dials = 0
 
     def add(self, opened: socket.socket) -> None:
@@ -49,8 +113,17 @@ class OpenSockets:
             self.dials += 1
             self._sockets.add(opened)
 
+    @contextmanager
+    def rising(self, opened: socket.socket) -> Iterator[None]:
+        """Let `cut` reach a connection that is being made, also while a TLS socket takes the descriptor over."""
+        with opened.dup() as second:
+            with self._lock:
+                self._sockets.add(second)
+            yield
+
     def cut(self) -> None:
-        """End every read and write that is going on; may be called from any thread, and again."""
+        """End every lookup, read and write that is going on; may be called from any thread, and again."""
+        self.lookup.cut()
         with self._lock:
             sockets = list(self._sockets)
         for opened in sockets:
@@ -193,19 +266,67 @@ class TcpAdapter(HTTPAdapter):
 def _reporting_connections(sockets: OpenSockets) -> tuple[type[HTTPConnection], type[HTTPSConnection]]:
     """Return connection classes, without and with TLS, that note every socket they open."""
 
-    def opened(sock: socket.socket) -> None:
-        for option in KEEPALIVE:
-            sock.setsockopt(*option)
-        sockets.add(sock)
-
     class TcpConnection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connected(self, sockets)
+
         def connect(self) -> None:
             super().connect()
-            opened(self.sock)
+            sockets.add(self.sock)
 
     class TlsConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            opened = _connected(self, sockets)
+            self._rising = ExitStack()
+            self._rising.enter_context(sockets.rising(opened))
+            return opened
+
         def connect(self) -> None:
-            super().connect()
-            opened(self.sock)
+            self._rising = ExitStack()
+            try:
+                super().connect()
+            except BaseException:
+                # urllib3 forgets it in a handshake that fails, and the engine would be waited for by nobody
+                self.close()
+                raise
+            finally:
+                self._rising.close()
+            sockets.add(self.sock)
 
     return TcpConnection, TlsConnection
+
+
+def _connected(connection: HTTPConnection, sockets: OpenSockets) -> socket.socket:
+    """Connect as urllib3 does, with its exceptions, where `sockets` can cut it."""
+    timeout = cast("float | None", connection.timeout)
+    host = connection.host.strip("[]")
+    try:
+        return _connect(sockets.lookup.addresses(host, connection.port or 0, timeout), timeout, sockets)
+    except socket.gaierror as error:
+        raise NameResolutionError(host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"no connection to {host} within {timeout} s") from error
+    except (OSError, ValueError) as error:
+        raise NewConnectionError(connection, f"no connection: {error}") from error
+
+
+def _connect(addresses: list[Address], timeout: float | None, sockets: OpenSockets) -> socket.socket:
+    """Return a connection to the first address that takes one. Raises the last one's OSError."""
+    failure = OSError("the name has no addresses")
+    for address in addresses:
+        opened = socket.socket(*address[:3])
+        try:
+            for option in SOCKET_OPTIONS:
+                opened.setsockopt(*option)
+            opened.settimeout(timeout)
+            with sockets.rising(opened):
+                opened.connect(address.where)
+        except OSError as error:
+            opened.close()
+            failure = error
+        except BaseException:
+            opened.close()
+            raise
+        else:
+            return opened
+    raise failure

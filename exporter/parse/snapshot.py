@@ -38,6 +38,8 @@ def parse(observation: Observation) -> Snapshot:
     engine = parse_engine(observation.version, observation.info)
     networks = parse_networks(observation.networks, engine)
     listed = parse_containers(observation.containers)
+    if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
+        engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings)
     networks |= _unlisted_networks(listed, networks)
     networks = with_gateways(networks, _told_gateways(listed, networks))
@@ -53,6 +55,16 @@ def parse(observation: Observation) -> Snapshot:
         links=tuple(_links(listed, observation.sightings)),
         assumptions=residence.assumptions,
     )
+
+
+def _needs_userland_proxy(container: ListedContainer) -> bool:
+    """Return whether a published port gives away that docker-proxy runs, to engines that do not say.
+
+    An IPv6 port of the host can lead to a container without IPv6 by docker-proxy only, and no engine sets up such a
+    mapping without it. The reverse proves nothing: the port may have been bound to IPv4 on purpose.
+    """
+    has_ipv6 = any(endpoint.ipv6 for _, endpoint in container.endpoints)
+    return not has_ipv6 and any(port.host_ip.version == 6 for port in container.published)
 
 
 def _resolve(name: str, endpoint: Endpoint, networks: Mapping[str, Network]) -> str:

@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
 from exporter.model.report import Evidence, Via
-from exporter.publish.state import POLL_RESULTS
+from exporter.publish.state import PollResult
 from exporter.publish.text import encodable
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _engine_info(report: Report) -> Samples:
 
 
 def _polls(published: Published) -> Samples:
-    polls = dict.fromkeys(POLL_RESULTS, 0) | dict(published.stats.polls_by_result)
+    polls = dict.fromkeys(PollResult, 0) | dict(published.stats.polls_by_result)
     return [((result,), float(number)) for result, number in polls.items()]
 
 

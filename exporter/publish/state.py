@@ -7,6 +7,7 @@ expositions and then swaps its reference. Readers take `board.current` once and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +19,22 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
 
-POLL_RESULTS = ("ok", "unreachable", "timeout", "refused", "malformed", "error")
-"""How a poll may end; each is counted, from zero."""
+
+class PollResult(StrEnum):
+    """How a poll may end; each is counted, from zero."""
+
+    OK = "ok"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    MALFORMED = "malformed"
+    ERROR = "error"
+    """A defect of the exporter."""
+    SKIPPED = "skipped"
+    """It did not begin, because the one before still went on."""
+    MISSED = "missed"
+    """It did not begin, because the scheduler was late."""
+
 
 NOT_POLLED = "the engine has not been polled yet"
 
@@ -32,7 +47,7 @@ class PollStats:
     where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
     """
 
-    polls_by_result: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
     poll_interval_seconds: float | None = None
     last_poll_duration_seconds: float | None = None
     last_evaluation_seconds: float | None = None

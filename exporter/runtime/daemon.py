@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.config import Config
+    from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
 logger = logging.getLogger(__name__)
@@ -48,21 +49,16 @@ _TICKS_PER_INTERVAL = 4
 
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
-    """Poll and serve until SIGTERM or SIGINT; return the exit code: 0, or 1 where it cannot serve.
+    """Poll and serve until SIGTERM or SIGINT; return the exit code: 0, or 1 where the HTTP server ended by itself.
 
     `reload` returns the configuration anew at SIGHUP, or raises ExporterError: the old one then stays in force.
-    Raises ConfigError where the engine's address is none.
+    Raises ExporterError where there is nothing to begin with: an address that is none, or is taken.
     """
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         target = _target(config)
-        try:
-            sockets = bind(config.listen_addresses)
-        except ExporterError as error:
-            logger.error("cannot start: %s", error)  # noqa: TRY400 - the message is complete
-            return 1
-        return Daemon(config, target, sockets, reload).run()
+        return Daemon(config, target, bind(config.listen_addresses), reload).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -194,7 +190,7 @@ class Daemon:
         ready_within = READY_INTERVALS * config.poll_interval
         return create_app(self._board, dumps=dumps, ready_within=ready_within, telemetry_path=config.telemetry_path)
 
-    def _report_trouble(self, kind: str) -> None:
+    def _report_trouble(self, kind: PollResult) -> None:
         self._tally.polled(kind)
         logger.warning("a poll was not run as planned: %s", kind)
 

@@ -158,7 +158,9 @@ def _bind_all(port: int) -> socket.socket:
 
 
 def _listener(family: int, where: tuple[object, ...], *, dualstack: bool = False) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # named, for asyncio asks for it: without, it leaves Nagle's algorithm on, and an answer waits 40 ms for the
+    # client's delayed acknowledgement
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

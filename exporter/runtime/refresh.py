@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ExporterError, ObservationError
+from exporter.publish.state import PollResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,12 @@ logger = logging.getLogger(__name__)
 _GRACE = 1.0
 """Seconds that a look may exceed its own deadline before it is given up from outside."""
 
-_RESULTS: tuple[tuple[type[ExporterError], str], ...] = (
-    (EngineTimeout, "timeout"),
-    (EngineRefused, "refused"),
-    (EngineUnreachable, "unreachable"),
-    (ObservationError, "malformed"),
+_RESULTS: tuple[tuple[type[ExporterError], PollResult], ...] = (
+    (EngineTimeout, PollResult.TIMEOUT),
+    (EngineRefused, PollResult.REFUSED),
+    (EngineUnreachable, PollResult.UNREACHABLE),
+    (ObservationError, PollResult.MALFORMED),
 )
-_DEFECT = "error"
 
 
 class Source(Protocol):
@@ -49,7 +49,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    result: str
+    result: PollResult
     message: str
 
 
@@ -96,7 +96,7 @@ class Refresher:
             except ExporterError as error:
                 self._end(_result_of(error), error)
             except Exception as error:  # noqa: BLE001 - a defect must be seen, and must not end the daemon
-                self._end(_DEFECT, error)
+                self._end(PollResult.ERROR, error)
 
     def check(self) -> None:
         """Give up a look that has passed its deadline by far: what was published before is withdrawn."""
@@ -105,7 +105,9 @@ class Refresher:
             self._looking_since = None
             self._given_up = True
             self._source.interrupt()
-            self._fail("timeout", EngineTimeout(f"a look at the engine did not end within {self._timeout:g} s"))
+            self._fail(
+                PollResult.TIMEOUT, EngineTimeout(f"a look at the engine did not end within {self._timeout:g} s")
+            )
 
     def use(self, source: Source, timeout: float) -> None:
         """Look at another source from the next refresh on; a look that is going on at the old one is ended."""
@@ -136,7 +138,7 @@ class Refresher:
             self._tally.duration(time.monotonic() - began)
 
     def _succeed(self, observation: Observation, snapshot: Snapshot, report: Report) -> None:
-        self._tally.polled("ok")
+        self._tally.polled(PollResult.OK)
         if self._failure is not None or not self._board.current.up:
             self._failure = None
             logger.info(
@@ -151,19 +153,20 @@ class Refresher:
         now = datetime.now(UTC)
         self._publish(lambda current: current.succeeded(now, observation, snapshot, report, self._tally.stats()))
 
-    def _end(self, result: str, error: Exception) -> None:
+    def _end(self, result: PollResult, error: Exception) -> None:
         """Take note of how a refresh failed, unless that was our own doing."""
         if not (self._stopped or self._given_up):
             self._fail(result, error)
 
-    def _fail(self, result: str, error: Exception) -> None:
+    def _fail(self, result: PollResult, error: Exception) -> None:
         message = str(error) if isinstance(error, ExporterError) else f"defect: {type(error).__name__}: {error}"
         self._tally.polled(result)
         failure = _Failure(result, message)
+        defect = result is PollResult.ERROR
         # what fails fails at every poll: once is news
-        level = logging.DEBUG if failure == self._failure else logging.ERROR if result == _DEFECT else logging.WARNING
+        level = logging.DEBUG if failure == self._failure else logging.ERROR if defect else logging.WARNING
         self._failure = failure
-        logger.log(level, "poll failed: %s", message, exc_info=error if result == _DEFECT else None)
+        logger.log(level, "poll failed: %s", message, exc_info=error if defect else None)
         now = datetime.now(UTC)
         self._publish(lambda current: current.failed(now, message, self._tally.stats()))
 
@@ -172,5 +175,5 @@ class Refresher:
             self._board.publish(change(self._board.current))
 
 
-def _result_of(error: ExporterError) -> str:
-    return next((result for kind, result in _RESULTS if isinstance(error, kind)), _DEFECT)
+def _result_of(error: ExporterError) -> PollResult:
+    return next((result for kind, result in _RESULTS if isinstance(error, kind)), PollResult.ERROR)

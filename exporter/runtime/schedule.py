@@ -18,13 +18,19 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from exporter.publish.state import PollResult
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apscheduler.events import JobEvent
     from apscheduler.job import Job
 
-TROUBLE: Final = {EVENT_JOB_ERROR: "error", EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "skipped"}
+TROUBLE: Final = {
+    EVENT_JOB_ERROR: PollResult.ERROR,
+    EVENT_JOB_MISSED: PollResult.MISSED,
+    EVENT_JOB_MAX_INSTANCES: PollResult.SKIPPED,
+}
 """What may happen to a run instead of going well, by the scheduler's event code."""
 
 _OVERDUE = 1.5
@@ -60,11 +66,11 @@ class DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 class Schedule:
     """Calls `work` at once and then every `interval` seconds, never twice at a time.
 
-    `trouble` hears "error", "missed" or "skipped" of a run that raised, or did not take place. `check` must be called
-    every second or so; it keeps the pace when somebody sets the clock.
+    `trouble` hears of a run that raised, or did not take place. `check` must be called every second or so; it keeps
+    the pace when somebody sets the clock.
     """
 
-    def __init__(self, work: Callable[[], None], interval: float, trouble: Callable[[str], None]) -> None:
+    def __init__(self, work: Callable[[], None], interval: float, trouble: Callable[[PollResult], None]) -> None:
         self._work = work
         self._interval = interval
         self._trouble = trouble

@@ -6,8 +6,12 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from exporter.publish.state import PollStats
+
+if TYPE_CHECKING:
+    from exporter.publish.state import PollResult
 
 
 class Tally:
@@ -15,7 +19,7 @@ class Tally:
 
     def __init__(self, poll_interval: float) -> None:
         self._lock = threading.Lock()
-        self._polls: Counter[str] = Counter()
+        self._polls: Counter[PollResult] = Counter()
         self._events: Counter[str] = Counter()
         self._stream_up = False
         self._poll_interval = poll_interval
@@ -24,7 +28,7 @@ class Tally:
         self._reload_succeeded: bool | None = None
         self._reload_success: datetime | None = None
 
-    def polled(self, result: str) -> None:
+    def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
         with self._lock:
             self._polls[result] += 1

@@ -32,8 +32,8 @@ ROUTED_FROM_OTHER_BRIDGES = EngineVersion(28, 0)
 NO_INTER_NETWORK_DROP = EngineVersion(29, 0)
 """moby#49981: DOCKER-ISOLATION-STAGE-1/2 and the SKIP-DNAT rule are gone, published ports work across bridges."""
 
-PROXY_UNTOLD = "whether docker-proxy runs (--userland-proxy): engines before 29.5 do not tell"
-IP6TABLES_UNTOLD = "whether the engine writes ip6tables rules (--ip6tables): engines before 27.0 do not tell"
+PROXY_UNTOLD = "whether docker-proxy runs (--userland-proxy): this engine does not tell"
+IP6TABLES_UNTOLD = "whether the engine writes ip6tables rules (--ip6tables): this engine does not tell"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,33 @@ ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  compared wi
 _ROOTLESS = "rootless: published ports are on the machine's own addresses, which this API does not show"
 
 
+@dataclass(frozen=True, eq=False)
+class HostAddresses:
+    """Some of the host's addresses of one family. Made once and shared, so that it can be a key by identity."""
+
+    addresses: tuple[Address, ...]
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The addresses as text."""
+        return tuple(map(str, self.addresses))
+
+    def bound(self, port: PublishedPort) -> tuple[str, ...]:
+        """Return those that a port is published on, as text."""
+        if not self.addresses or port.host_ip.version != self.addresses[0].version:
+            return ()
+        if port.host_ip.is_unspecified:
+            return self.texts
+        return (str(port.host_ip),) if port.host_ip in self.addresses else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Approach:
     """How packets come to some of the host's addresses: by which bridge, None for a source in the host itself."""
 
     ingress: Network | None
     family: int
-    addresses: tuple[Address, ...]
+    host: HostAddresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +91,7 @@ class PublishedPorts:
         """Return the paths by destination sandbox; `children` are the containers that the source has links to."""
         ingress = approach.ingress
         kind = ingress and (ingress.internal, ingress.masquerade, ingress.gateway_mode(approach.family))
-        key = (kind, approach.family, approach.addresses)
+        key = (kind, approach.family, approach.host)
         if key not in self._cache:
             self._cache[key] = self._paths(approach, self._all, linked=frozenset()) | self._host_mode(approach)
         found = self._cache[key]
@@ -86,7 +107,7 @@ class PublishedPorts:
     ) -> dict[str, tuple[Path, ...]]:
         ports: dict[str, dict[tuple[str, Protocol, tuple[str, ...], str], PortSet]] = defaultdict(dict)
         for item in publications:
-            addresses = tuple(str(address) for address in approach.addresses if _bound(item.port, address))
+            addresses = approach.host.bound(item.port)
             undecided = self._undecided(approach, item, linked=_is_linked(item, linked)) if addresses else None
             if undecided is not None:
                 if self._topology.behaviour.rootless and approach.ingress is not None:
@@ -115,7 +136,7 @@ class PublishedPorts:
     def host_paths(self, approach: Approach, via: Via) -> tuple[Path, ...]:
         """Return the paths to containers in host mode: the host's ports that the engine does not hold for another."""
         groups: dict[tuple[Protocol, PortSet], list[str]] = defaultdict(list)
-        for address in approach.addresses:
+        for address in approach.host.addresses:
             for protocol, taken in self._taken.items():
                 groups[protocol, ALL_PORTS - taken.on(address)].append(str(address))
             groups[Protocol.ICMP, NO_PORTS].append(str(address))
@@ -163,10 +184,6 @@ def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:
     return publication.network.default and sandbox.id in linked and opened in sandbox.exposed
 
 
-def _bound(port: PublishedPort, address: Address) -> bool:
-    return port.host_ip in (address, ANY[address.version])
-
-
 def _delivers(
     topology: Topology, approach: Approach, publication: Publication, settings: Settings, *, linked: bool
 ) -> bool:
@@ -175,7 +192,7 @@ def _delivers(
     if not publication.same_family or not topology.behaviour.filters(family, settings):
         return settings.userland_proxy
     if ingress is None:
-        return settings.userland_proxy or not (family == 6 and approach.addresses == (LOOPBACK[6],))
+        return settings.userland_proxy or not (family == 6 and approach.host.addresses == (LOOPBACK[6],))
     if ingress is publication.network:
         return settings.userland_proxy or linked or _icc_open(topology, ingress, family, settings)
     return _crosses(topology.behaviour, ingress, publication.port, settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, shared_network_paths
-from exporter.evaluate.declared.published import LOOPBACK, Approach, PublishedPorts
+from exporter.evaluate.declared.published import LOOPBACK, Approach, HostAddresses, PublishedPorts
 from exporter.evaluate.declared.routed import Entry, routed_paths
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Attachment, Standing, Topology, bridge_gateway
 from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
@@ -16,7 +16,7 @@ from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from exporter.model.snapshot import Address, Network, Sandbox, Snapshot, Subnet
+    from exporter.model.snapshot import Address, Network, Sandbox, Snapshot
 
 _ORPHANS = "whether they were left behind in the same namespace: both joined a container that started anew since"
 
@@ -54,6 +54,8 @@ class _Rows:
         self._published = PublishedPorts(topology)
         self._shared: dict[tuple[str, str, tuple[int, ...], str | None], tuple[Path, ...]] = {}
         self._routed: dict[Entry, Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
+        self._addresses: dict[tuple[int, frozenset[Address]], HostAddresses] = {}
+        self._singles: dict[Address, HostAddresses] = {}
         networks = topology.snapshot.networks.values()
         self._trusted = {name for network in networks for name in network.trusted_host_interfaces}
 
@@ -61,7 +63,8 @@ class _Rows:
         """Return the paths between containers that share a namespace: all of its own addresses."""
         if sandbox.id == HOST:
             known = self._topology.host_addresses
-            approaches = (Approach(None, family, (LOOPBACK[family], *known[family])) for family in FAMILIES)
+            everywhere = {family: HostAddresses((LOOPBACK[family], *known[family])) for family in FAMILIES}
+            approaches = (Approach(None, family, addresses) for family, addresses in everywhere.items())
             return tuple(path for item in approaches for path in self._published.host_paths(item, Via.SAME_SANDBOX))
         addresses = tuple(str(address) for address in _own_addresses(self._topology, sandbox))
         undecided = _ORPHANS if sandbox.orphaned else ""
@@ -133,37 +136,36 @@ class _Rows:
     def _approaches(self, standing: Standing) -> Iterator[Approach]:
         """Yield how packets of such a source come to the host's addresses."""
         for family in FAMILIES:
-            known = self._topology.host_addresses[family]
             if standing.host:
-                yield Approach(None, family, known)
-                yield Approach(None, family, (LOOPBACK[family],))
+                yield Approach(None, family, self._host_addresses(family, frozenset()))
+                yield Approach(None, family, self._single(LOOPBACK[family]))
             else:
-                yield from self._approaches_by_bridges(standing, family, known)
+                yield from self._approaches_by_bridges(standing, family)
 
-    def _approaches_by_bridges(self, standing: Standing, family: int, known: tuple[Address, ...]) -> Iterator[Approach]:
-        """Yield the on-link gateway of each bridge, then whatever the default route leads to."""
+    def _approaches_by_bridges(self, standing: Standing, family: int) -> Iterator[Approach]:
+        """Yield the default route to all addresses that are not on link, and the on-link gateway of each bridge."""
+        egress = self._bridge(standing.route(family))
         attached = [self._topology.network(network) for network, families in standing.attached if family in families]
-        on_link = [pool.subnet for network in attached for pool in network.pools]
-        for network in attached:
+        others = [network for network in attached if network is not egress]
+        if egress is not None:
+            on_link = frozenset(
+                address for network in others for address in self._topology.host_inside(network, family)
+            )
+            yield Approach(egress, family, self._host_addresses(family, on_link))
+        for network in others:
             gateway = bridge_gateway(network, family)
             if gateway is not None:
-                beyond = self._beyond(standing, network, family, known, on_link)
-                yield Approach(network, family, (gateway, *beyond))
-        egress = self._bridge(standing.route(family))
-        if egress is not None and egress not in attached:
-            yield Approach(egress, family, self._beyond(standing, egress, family, known, on_link))
+                yield Approach(network, family, self._single(gateway))
 
-    def _beyond(
-        self,
-        standing: Standing,
-        network: Network,
-        family: int,
-        known: tuple[Address, ...],
-        on_link: Sequence[Subnet],
-    ) -> tuple[Address, ...]:
-        if standing.route(family) != network.id:
-            return ()
-        return tuple(address for address in known if not any(address in subnet for subnet in on_link))
+    def _host_addresses(self, family: int, excluded: frozenset[Address]) -> HostAddresses:
+        key = (family, excluded)
+        if key not in self._addresses:
+            known = self._topology.host_addresses[family]
+            self._addresses[key] = HostAddresses(tuple(address for address in known if address not in excluded))
+        return self._addresses[key]
+
+    def _single(self, address: Address) -> HostAddresses:
+        return self._singles.setdefault(address, HostAddresses((address,)))
 
     def _bridge(self, network_id: str | None) -> Network | None:
         network = self._topology.network(network_id) if network_id else None

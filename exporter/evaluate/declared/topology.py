@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -83,6 +84,14 @@ class Topology:
     def network(self, network_id: str) -> Network:
         """Return a network by id."""
         return self.snapshot.networks[network_id]
+
+    def host_inside(self, network: Network, family: int) -> Iterator[Address]:
+        """Yield the host's addresses that members of a network take for neighbours, whether or not they are."""
+        known = self.host_addresses[family]
+        for pool in network.pools:
+            if pool.subnet.version == family:
+                first = bisect_left(known, int(pool.subnet.network_address), key=int)
+                yield from known[first : bisect_right(known, int(pool.subnet.broadcast_address), key=int)]
 
     def attachments(self, sandbox: Sandbox) -> Iterator[Attachment]:
         """Yield the networks of a sandbox."""
