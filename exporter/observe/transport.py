@@ -17,7 +17,7 @@ import weakref
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from errno import ECONNABORTED
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from docker.transport.basehttpadapter import BaseHTTPAdapter
@@ -84,7 +84,8 @@ class Lookup:
         failure: Exception | None = None
         try:
             addresses = [
-                Address(*entry[:3], entry[4]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                Address(family, kind, protocol, where)
+                for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             ]
         except (OSError, ValueError) as error:
             failure = error
@@ -277,20 +278,14 @@ def _reporting_connections(sockets: OpenSockets) -> tuple[type[HTTPConnection], 
     class TlsConnection(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
             opened = _connected(self, sockets)
-            self._rising = ExitStack()
+            # until the handshake is over; it takes the descriptor out of the socket object
             self._rising.enter_context(sockets.rising(opened))
             return opened
 
         def connect(self) -> None:
             self._rising = ExitStack()
-            try:
+            with self._rising:
                 super().connect()
-            except BaseException:
-                # urllib3 forgets it in a handshake that fails, and the engine would be waited for by nobody
-                self.close()
-                raise
-            finally:
-                self._rising.close()
             sockets.add(self.sock)
 
     return TcpConnection, TlsConnection
@@ -298,8 +293,7 @@ def _reporting_connections(sockets: OpenSockets) -> tuple[type[HTTPConnection], 
 
 def _connected(connection: HTTPConnection, sockets: OpenSockets) -> socket.socket:
     """Connect as urllib3 does, with its exceptions, where `sockets` can cut it."""
-    timeout = cast("float | None", connection.timeout)
-    host = connection.host.strip("[]")
+    host, timeout = connection.host.strip("[]"), connection.timeout
     try:
         return _connect(sockets.lookup.addresses(host, connection.port or 0, timeout), timeout, sockets)
     except socket.gaierror as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from exporter.model.report import HOST, Path, Protocol, Via
 from exporter.model.snapshot import ExposedPort, GatewayMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox
 
@@ -89,26 +89,33 @@ class PublishedPorts:
 
     def reached(self, approach: Approach, children: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[Path, ...]]:
         """Return the paths by destination sandbox; `children` are the containers that the source has links to."""
+        elsewhere = self._elsewhere(approach)
+        own = self._by_network.get(approach.ingress.id, []) if approach.ingress else []
+        if not own:
+            return elsewhere
+        neighbours = {item.sandbox.id for item in own}
+        linked = frozenset(child for child, _ in children)
+        return {sandbox: paths for sandbox, paths in elsewhere.items() if sandbox not in neighbours} | self._paths(
+            approach, own, partial(self._delivers_to_neighbour, approach, linked)
+        )
+
+    def _elsewhere(self, approach: Approach) -> Mapping[str, tuple[Path, ...]]:
+        """Return what holds for containers that are not on the bridge of the approach."""
         ingress = approach.ingress
         kind = ingress and (ingress.internal, ingress.masquerade, ingress.gateway_mode(approach.family))
-        key = (kind, approach.family, approach.host)
+        key = (kind, approach.host)
         if key not in self._cache:
-            self._cache[key] = self._paths(approach, self._all, linked=frozenset()) | self._host_mode(approach)
-        found = self._cache[key]
-        own = self._by_network.get(ingress.id, []) if ingress else []
-        if not own:
-            return found
-        elsewhere = {sandbox: paths for sandbox, paths in found.items() if sandbox not in _sandboxes(own)}
-        linked = frozenset(child for child, _ in children)
-        return elsewhere | self._paths(approach, own, linked=linked)
+            delivers = partial(self._delivers_elsewhere, approach)
+            self._cache[key] = self._paths(approach, self._all, delivers) | self._host_mode(approach)
+        return self._cache[key]
 
     def _paths(
-        self, approach: Approach, publications: Sequence[Publication], *, linked: frozenset[str]
+        self, approach: Approach, publications: Sequence[Publication], delivers: Callable[[Publication, Settings], bool]
     ) -> dict[str, tuple[Path, ...]]:
         ports: dict[str, dict[tuple[str, Protocol, tuple[str, ...], str], PortSet]] = defaultdict(dict)
         for item in publications:
             addresses = approach.host.bound(item.port)
-            undecided = self._undecided(approach, item, linked=_is_linked(item, linked)) if addresses else None
+            undecided = self._topology.behaviour.decide(partial(delivers, item)) if addresses else None
             if undecided is not None:
                 if self._topology.behaviour.rootless and approach.ingress is not None:
                     addresses, undecided = (), _ROOTLESS
@@ -123,10 +130,34 @@ class PublishedPorts:
             for sandbox, group in ports.items()
         }
 
-    def _undecided(self, approach: Approach, publication: Publication, *, linked: bool) -> str | None:
-        return self._topology.behaviour.decide(
-            lambda settings: _delivers(self._topology, approach, publication, settings, linked=linked)
-        )
+    def _delivers_elsewhere(self, approach: Approach, item: Publication, settings: Settings) -> bool:
+        """Return whether a packet from the host or from another bridge arrives."""
+        if self._proxied_only(approach, item, settings):
+            return settings.userland_proxy
+        if approach.ingress is None:
+            only_loopback = approach.host.addresses == (LOOPBACK[6],)
+            return settings.userland_proxy or not only_loopback
+        return _crosses(self._topology.behaviour, approach.ingress, item.port, settings)
+
+    def _delivers_to_neighbour(
+        self, approach: Approach, linked: frozenset[str], item: Publication, settings: Settings
+    ) -> bool:
+        """Return whether a packet from the container's own bridge arrives.
+
+        docker-proxy takes it (rewriting is for `! -i bridge` then), or it is rewritten and has to pass as any other
+        packet between members of the bridge.
+        """
+        if settings.userland_proxy or self._proxied_only(approach, item, settings):
+            return settings.userland_proxy
+        return _is_linked(item, linked) or self._icc_open(item.network, approach.family, settings)
+
+    def _proxied_only(self, approach: Approach, item: Publication, settings: Settings) -> bool:
+        """Return whether the engine writes no rule for the port, so that docker-proxy alone leads there."""
+        return not item.same_family or not self._topology.behaviour.filters(approach.family, settings)
+
+    def _icc_open(self, network: Network, family: int, settings: Settings) -> bool:
+        reason = openness(self._topology, network, family)
+        return reason == "" or (reason is not None and not self._topology.behaviour.filters(family, settings))
 
     def _host_mode(self, approach: Approach) -> dict[str, tuple[Path, ...]]:
         if approach.ingress is None or not self._topology.snapshot.sandboxes[HOST].members:
@@ -174,28 +205,10 @@ def _publications(topology: Topology) -> Iterator[Publication]:
                 yield Publication(sandbox, port, network, same_family)
 
 
-def _sandboxes(publications: Sequence[Publication]) -> set[str]:
-    return {item.sandbox.id for item in publications}
-
-
 def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:
     opened = ExposedPort(publication.port.container_port, publication.port.protocol)
     sandbox = publication.sandbox
     return publication.network.default and sandbox.id in linked and opened in sandbox.exposed
-
-
-def _delivers(
-    topology: Topology, approach: Approach, publication: Publication, settings: Settings, *, linked: bool
-) -> bool:
-    """Return whether a packet to the published port arrives, with the engine configured in one of the possible ways."""
-    ingress, family = approach.ingress, approach.family
-    if not publication.same_family or not topology.behaviour.filters(family, settings):
-        return settings.userland_proxy
-    if ingress is None:
-        return settings.userland_proxy or not (family == 6 and approach.host.addresses == (LOOPBACK[6],))
-    if ingress is publication.network:
-        return settings.userland_proxy or linked or _icc_open(topology, ingress, family, settings)
-    return _crosses(topology.behaviour, ingress, publication.port, settings)
 
 
 def answers_pass(ingress: Network, family: int) -> bool:
@@ -206,11 +219,6 @@ def answers_pass(ingress: Network, family: int) -> bool:
     """
     protected = ingress.gateway_mode(family) is GatewayMode.NAT and not ingress.internal
     return ingress.masquerade or not protected
-
-
-def _icc_open(topology: Topology, network: Network, family: int, settings: Settings) -> bool:
-    reason = openness(topology, network, family)
-    return reason == "" or (reason is not None and not topology.behaviour.filters(family, settings))
 
 
 def _crosses(behaviour: Behaviour, ingress: Network, port: PublishedPort, settings: Settings) -> bool:
