@@ -25,7 +25,7 @@ from exporter.model.report import (
     Via,
 )
 from exporter.model.snapshot import Engine, EngineVersion, Product, Snapshot
-from exporter.publish.state import PollStats, Published
+from exporter.publish.state import PollResult, PollStats, Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -261,7 +261,7 @@ def observation() -> Observation:
 def stats() -> PollStats:
     """Return statistics in which nothing is missing."""
     return PollStats(
-        polls_by_result={"ok": 7, "timeout": 1},
+        polls_by_result={PollResult.OK: 7, PollResult.TIMEOUT: 1},
         poll_interval_seconds=15.0,
         last_poll_duration_seconds=0.021,
         last_evaluation_seconds=0.002,

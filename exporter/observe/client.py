@@ -26,6 +26,7 @@ from exporter.errors import (
     ForbiddenRequest,
     ObservationError,
 )
+from exporter.observe.advice import advice, advice_on_refusal
 from exporter.observe.transport import DialledAdapter, OpenSockets, TcpAdapter, dial_ssh, dial_unix
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ class EngineClient:
             self.close()
             if late or isinstance(error, _TIMEOUTS):
                 raise EngineTimeout(f"the engine at {self.host} did not answer within {self._timeout:g} s") from error
-            raise EngineUnreachable(f"cannot reach the engine at {self.host}: {_reason(error)}") from error
+            message = f"cannot reach the engine at {self.host}: {_reason(error)}"
+            raise EngineUnreachable(_advised(message, advice(self.host, error))) from error
 
 
 def spoken_version(document: object) -> str:
@@ -254,7 +256,13 @@ def _refused(path: str, response: requests.Response) -> EngineRefused:
     with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
         text = str(json.loads(body)["message"])
     message = _shortened(text.strip()) or response.reason or "no reason given"
-    return EngineRefused(f"GET {path}: the engine answered {response.status_code}: {message}", response.status_code)
+    status = response.status_code
+    complete = _advised(f"GET {path}: the engine answered {status}: {message}", advice_on_refusal(status, text))
+    return EngineRefused(complete, status)
+
+
+def _advised(message: str, what_to_do: str) -> str:
+    return f"{message} ({what_to_do})" if what_to_do else message
 
 
 def _reason(error: BaseException) -> str:

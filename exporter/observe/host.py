@@ -56,6 +56,16 @@ class EngineHost:
         """Whether a tcp connection speaks TLS."""
         return self.tls_verify or self.cert_path is not None
 
+    @property
+    def certificates(self) -> Path:
+        """The folder of ca.pem, cert.pem and key.pem."""
+        return self.cert_path or Path.home() / ".docker"
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether there is a certificate to show to the engine."""
+        return (self.certificates / "cert.pem").exists()
+
     def parsed(self) -> str:
         """Return the URL as the SDK's transports name it: http+unix:, http:, https: or ssh:.
 
@@ -73,7 +83,7 @@ class EngineHost:
         """Return the SDK's TLS settings. Raises EngineUnreachable where a certificate's file is missing."""
         if not self.tls:
             return None
-        folder = self.cert_path or Path.home() / ".docker"
+        folder = self.certificates
         ca, cert, key = (folder / name for name in _CERTIFICATES)
         # files that nobody asked for may be missing: the system's authorities, no client certificate
         optional = self.cert_path is None

@@ -25,7 +25,12 @@ APART = 0.25
 """Seconds between the beginnings of two refreshes, however many hints come."""
 
 SETTLED = 0.6
-"""Seconds after the last refresh when there is another: engines tell of an end before they have written it down."""
+"""Seconds after the last refresh when there is another: engines tell of an end before they have written it down.
+
+Seen: when one container starts, is killed, ends or is removed, `GET /containers/json` is up to 14 ms behind its last
+event (20.10; 26.1: 10 ms, 28.5: 1 ms), which QUIET covers. When 24 are killed or removed at once, it is up to 223 ms
+behind (26.1: 110 ms, 28.5: 39 ms): without a second look such a container stays in the gauges until the next poll.
+"""
 
 _FIRST_PAUSE = 0.1
 

@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from queue import Queue
-from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from typing import TYPE_CHECKING
 
-from tests.cli.program import COMMAND, HOST, environment, run
+from tests.cli.program import HOST, environment, run
+from tests.cli.service import ANY_PORT, service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-ANY_PORT = "--web.listen-address=127.0.0.1:0"
-
-
-class Service:
-    """A running exporter that logs JSON."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self._lines: Queue[str] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.address = self.logged("listening")["address"]
-
-    def _read(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self._lines.put(line)
-
-    def logged(self, message: str) -> dict[str, Any]:
-        """Return the next log entry with this message."""
-        while True:
-            entry: dict[str, Any] = json.loads(self._lines.get(timeout=10))
-            if entry["msg"] == message:
-                return entry
-
-    def get(self, path: str) -> str:
-        """Return the body at a path."""
-        with urlopen(f"http://{self.address}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-
-@contextmanager
-def service(*arguments: str | Path, **extra: str) -> Iterator[Service]:
-    """Have an exporter on a free port, and see it end cleanly."""
-    command = [*COMMAND, "--log.format=json", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**extra))
-    try:
-        yield Service(process)
-        process.terminate()
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait()
-        if process.stderr:
-            process.stderr.close()
 
 
 def healthy(address: str) -> int:
@@ -86,13 +36,12 @@ def test_it_serves_without_a_command() -> None:
 
 
 def test_a_port_in_use_is_an_error_that_names_it() -> None:
-    """It does not start, says why in one line, and the exit code is not 0."""
+    """It does not start, says why in one line, and the exit code is that of wrong use."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run("serve", f"--web.listen-address={address}", "--snapshot", HOST)
-    assert done.returncode == 1
-    assert f"cannot listen on {address}: Address already in use" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2
+    assert done.stderr == f"error: cannot listen on {address}: Address already in use\n"
 
 
 def test_the_health_check_finds_the_exporter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def main() -> int:
     """Run the cases one after the other; return 1 where a verdict and a packet disagree."""
     options = _options()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.count)
-    failed = pairs = probes = unknown = 0
+    failed = pairs = probes = 0
+    unknown: Counter[str] = Counter()
     for seed, version in product(seeds, options.version or VERSIONS):
         began = time.monotonic()
         try:
@@ -29,15 +31,18 @@ def main() -> int:
             continue
         found = outcome.comparison
         failed += bool(found.disagreements)
-        pairs, probes, unknown = pairs + found.pairs, probes + found.probes, unknown + found.unknown_pairs
+        pairs, probes = pairs + found.pairs, probes + found.probes
+        unknown.update(found.unknown)
         print(
-            f"{version} seed {seed}: {found.pairs} pairs, {found.probes} probes, {found.unknown_pairs} unknown, "
+            f"{version} seed {seed}: {found.pairs} pairs, {found.probes} probes, {len(found.unknown)} unknown, "
             f"{len(found.disagreements)} wrong, {time.monotonic() - began:.1f} s",
             flush=True,
         )
         if found.disagreements:
             _show(outcome, options.save)
-    print(f"{pairs} pairs, {probes} probes, {unknown} unknown pairs; {failed} cases with a disagreement")
+    for reason, count in unknown.most_common():
+        print(f"unknown for {count} pairs: {reason}")
+    print(f"{pairs} pairs, {probes} probes, {unknown.total()} unknown pairs; {failed} cases with a disagreement")
     return 1 if failed else 0
 
 

@@ -29,11 +29,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared, and every disagreement in words."""
+    """What was compared, why each unknown pair is unknown, and every disagreement in words."""
 
     pairs: int
     probes: int
-    unknown_pairs: int
+    unknown: tuple[str, ...]
     disagreements: tuple[str, ...]
 
 
@@ -59,16 +59,18 @@ def compare(
     probed = {probe for probe in _probes(addresses, ports) if probe[1] in set(protocols)}
     heard = PortSet.of(*(listening if listening is not None else ports))
     wrong: list[str] = []
-    unknown = pairs = 0
+    unknown: list[str] = []
+    pairs = 0
     for source, destination in product(names, names):
         if source == destination and source not in report.reach.within:
             continue
         pairs += 1
         verdict = report.reach.between(source, destination)
-        unknown += verdict.verdict is Verdict.UNKNOWN
+        if verdict.verdict is Verdict.UNKNOWN:
+            unknown.append(verdict.paths[0].undecided)
         label = f"{names[source]} -> {names[destination]}"
         wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
-    return Comparison(pairs, pairs * len(probed), unknown, tuple(wrong))
+    return Comparison(pairs, pairs * len(probed), tuple(unknown), tuple(wrong))
 
 
 def _probes(addresses: Iterable[str], ports: Iterable[int]) -> Iterator[tuple[str, str, int]]:

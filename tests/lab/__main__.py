@@ -1,6 +1,6 @@
 """The lab by hand.
 
-python -m tests.lab setup                          install the system tools, download and unpack the engines
+python -m tests.lab setup                          install the system tools, download everything else into the cache
 python -m tests.lab run VERSION [ARGUMENT ...]     keep an engine (with dockerd arguments) until Ctrl-C
 python -m tests.lab reap                           remove what dead runs left behind
 python -m tests.lab selftest                       start every engine and send packets between two containers
@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from . import VERSIONS, LabError, arrivals, engine, reap
-from .packages import cache_folder, install_tools, unpacked
+from .packages import BUNDLES, cache_folder, install_tools, python_root, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,9 @@ def setup() -> None:
     installed = install_tools()
     print(f"system tools: {'installed ' + ' '.join(installed) if installed else 'all there'}")
     print(f"cache: {cache_folder()}")
-    for name in (*VERSIONS, "common"):
+    for name in BUNDLES:
         print(f"{name}: {unpacked(name)}", flush=True)
+    print(f"Debian with Python: {python_root()}")
 
 
 def keep(version: str, *args: str) -> None:

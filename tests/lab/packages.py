@@ -42,8 +42,14 @@ ENGINES = {
 }
 # Newer runc want a newer C library; bookworm's serves every engine. The static busybox is the only image.
 COMMON = Bundle("bookworm", ("runc", "busybox-static"))
+PROMETHEUS = {
+    "2.42": Bundle("bookworm", ("prometheus",)),
+    "2.53": Bundle("trixie", ("prometheus",)),
+    "3.5": Bundle("forky", ("prometheus",)),
+}
 
 VERSIONS = tuple(ENGINES)
+BUNDLES = {**ENGINES, "common": COMMON, **{f"prometheus-{version}": made for version, made in PROMETHEUS.items()}}
 
 # Tool -> package. These come from the system: they must fit its kernel and its libraries.
 TOOLS = {
@@ -56,7 +62,11 @@ TOOLS = {
     "unshare": "util-linux",
     "mount": "mount",
     "dpkg": "dpkg",
+    "debootstrap": "debootstrap",
 }
+
+# What the base image of the project's Dockerfile has to have.
+PYTHON_PACKAGES = ("python3", "python3-venv")
 
 
 def cache_folder() -> Path:
@@ -85,16 +95,26 @@ def install_tools() -> tuple[str, ...]:
 
 
 def unpacked(name: str) -> Path:
-    """Return the folder of a bundle (an engine version or "common"); download it first when it is not there."""
-    bundle = COMMON if name == "common" else ENGINES.get(name)
+    """Return the folder of a bundle; download it first when it is not there."""
+    bundle = BUNDLES.get(name)
     if bundle is None:
-        raise LabError(f"no engine {name!r}: there are {', '.join(VERSIONS)}")
+        raise LabError(f"no bundle {name!r}: there are {', '.join(BUNDLES)}")
     folder = cache_folder() / f"{name}-{bundle.suite}"
     if not folder.exists():
         with _locked(cache_folder()):
             if not folder.exists():
                 _fetch(bundle, folder)
     return folder
+
+
+def python_root(suite: str = "bookworm") -> Path:
+    """Return a tar of a small Debian with Python, as `docker import` takes it; make it first when it is not there."""
+    tar = cache_folder() / f"python-root-{suite}.tar"
+    if not tar.exists():
+        with _locked(cache_folder()):
+            if not tar.exists():
+                _bootstrap(suite, tar)
+    return tar
 
 
 @contextmanager
@@ -120,6 +140,20 @@ def _fetch(bundle: Bundle, folder: Path) -> None:
         run(["dpkg", "-x", str(deb), str(part / "root")])
     (part / "root").chmod(0o755)
     (part / "root").rename(folder)
+    shutil.rmtree(part)
+
+
+def _bootstrap(suite: str, tar: Path) -> None:
+    """Install a Debian into a folder and pack it; its scripts run in a chroot with mounts that end with them."""
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=tar.parent))
+    root = part / "root"
+    include = f"--include={','.join(PYTHON_PACKAGES)}"
+    command = ["debootstrap", "--variant=minbase", include, f"--keyring={KEYRING}", suite, str(root), MIRROR]
+    run(["unshare", "--mount", "--propagation=private", "--", *command], timeout=900)
+    useless = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/locale/*", "dev/*")
+    excluded = [f"--exclude=./{path}" for path in useless]
+    run(["tar", "--numeric-owner", f"--directory={root}", *excluded, "-cf", str(part / "tar"), "."], timeout=300)
+    (part / "tar").rename(tar)
     shutil.rmtree(part)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
-import ssl
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,11 +18,11 @@ from exporter.errors import EngineTimeout, EngineUnreachable
 from exporter.observe.client import EngineClient
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
-from tests.fake_engine import hangs
+from tests.fake_engine import dribbles, hangs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import ssl
+    from collections.abc import Callable, Iterator
 
     from tests.fake_engine import FakeEngine
 
@@ -66,30 +64,6 @@ def _relay(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(piece)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder as DOCKER_CERT_PATH wants it; its certificate serves the server too."""
-    folder = tmp_path_factory.mktemp("certs")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=engine",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    shutil.copy(folder / "cert.pem", folder / "ca.pem")
-    return folder
-
-
-@pytest.fixture
-def tls(certificates: Path) -> ssl.SSLContext:
-    """Give a server's TLS that demands the client's certificate, as an engine with --tlsverify does."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-    context.load_verify_locations(certificates / "ca.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def test_tcp_reaches_the_engine_in_two_requests_per_poll(engine: FakeEngine) -> None:
@@ -196,3 +170,150 @@ def test_without_an_ssh_client_the_engine_is_unreachable(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(EngineUnreachable, match="No such file or directory: ssh"):
         EngineClient(EngineHost("ssh://far"), 1.0).get("/info")
+
+
+@contextmanager
+def tcp_server(behave: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Accept connections at a TCP port and leave each to `behave`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            behave(connection)
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+# a record of a handshake that is 16,000 bytes long, of which one arrives at a time
+HANDSHAKE = [b"\x16\x03\x03\x3e\x80\x02\x00\x3e\x7c\x03\x03", *[b"x"] * 400]
+
+
+def says_nothing(connection: socket.socket) -> None:
+    """Read until the client gives up."""
+    while connection.recv(4096):
+        pass
+
+
+@pytest.mark.parametrize("behave", [says_nothing, dribbles(HANDSHAKE, pause=0.02)], ids=["silence", "dribble"])
+def test_a_tls_handshake_is_given_up_in_time(behave: Callable[[socket.socket], None]) -> None:
+    """A server that never finishes the handshake is a timeout, again and again, though no single read takes long."""
+    with tcp_server(behave) as port:
+        observer = Observer(EngineClient(EngineHost(f"tcp://127.0.0.1:{port}", tls_verify=True), 0.4))
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(EngineTimeout):
+                observer.observe()
+            assert time.monotonic() - began < 1.5
+
+
+def test_interrupt_ends_a_tls_handshake() -> None:
+    """A handshake that goes on ends at once when somebody interrupts it."""
+    began = threading.Event()
+
+    def behave(connection: socket.socket) -> None:
+        connection.recv(1)
+        began.set()
+        dribbles(HANDSHAKE, pause=0.02)(connection)
+
+    with tcp_server(behave) as port:
+        client = EngineClient(EngineHost(f"tcp://127.0.0.1:{port}", tls_verify=True), 30.0)
+        thread = asking(client)
+        assert began.wait(5)
+        client.interrupt()
+        thread.join(2)
+        assert not thread.is_alive()
+
+
+def test_descriptors_of_failed_handshakes_are_given_back() -> None:
+    """A server that breaks every handshake off does not use up descriptors."""
+    with tcp_server(hangs) as port:
+        client = EngineClient(EngineHost(f"tcp://127.0.0.1:{port}", tls_verify=True), 5.0)
+        before = descriptors()
+        for _ in range(30):
+            with pytest.raises(EngineUnreachable):
+                client.get("/info")
+        assert descriptors() < before + 10
+
+
+def descriptors() -> int:
+    """Return how many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def asking(client: EngineClient) -> threading.Thread:
+    """Have a thread ask; it ends well when the engine turns out to be unreachable."""
+
+    def ask() -> None:
+        with pytest.raises(EngineUnreachable):
+            client.get("/info")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+class Names:
+    """A resolver that answers when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = 0
+        self.answer = threading.Event()
+        self._resolve = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._slow)
+
+    def _slow(self, host: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the library has it
+        if host == "slow.example":
+            self.asked += 1
+            self.answer.wait(20)
+            host = "127.0.0.1"
+        return self._resolve(host, *arguments, **options)
+
+
+def test_a_slow_lookup_is_given_up_in_time(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls end at their deadline while the name is looked up, by one thread in all, and its answer counts at last."""
+    names = Names(monkeypatch)
+    with tcp_front(engine) as port:
+        observer = Observer(EngineClient(EngineHost(f"tcp://slow.example:{port}"), 0.3))
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(EngineTimeout, match="did not answer within"):
+                observer.observe()
+            assert time.monotonic() - began < 1.3
+        assert names.asked == 1
+        names.answer.set()
+        assert len(observer.observe().containers) == 2
+        observer.close()
+
+
+def test_interrupt_ends_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a name is released at once when somebody interrupts."""
+    names = Names(monkeypatch)
+    client = EngineClient(EngineHost("tcp://slow.example:1"), 30.0)
+    thread = asking(client)
+    while not names.asked:
+        time.sleep(0.01)
+    client.interrupt()
+    thread.join(2)
+    assert not thread.is_alive()
+    names.answer.set()
+
+
+def test_all_addresses_of_a_name_are_tried(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first address refuses, as localhost's IPv6 one often does, the next is asked."""
+    with tcp_front(engine) as port:
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.9", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+        observer = Observer(EngineClient(EngineHost(f"tcp://both.example:{port}"), 5.0))
+        assert len(observer.observe().containers) == 2
+        observer.close()

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.model.report import Evidence, Via
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
-from exporter.publish.state import POLL_RESULTS, Published
+from exporter.publish.state import PollResult, Published
 from tests.builders import TAKEN_AT, down, network, published, report, small_town
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
 def test_polls_are_counted_from_zero() -> None:
     """Before the first poll every way to end is there with 0, so that the first failure is an increase."""
     state = Published.not_polled(TAKEN_AT)
-    assert [value(state, "docker_icc_exporter_polls_total", result=result) for result in POLL_RESULTS] == [0.0] * 6
+    assert {value(state, "docker_icc_exporter_polls_total", result=result) for result in PollResult} == {0.0}
     assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") is None
 
 

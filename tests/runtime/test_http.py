@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from exporter.errors import ExporterError
 from exporter.runtime import http as http_module
-from exporter.runtime.http import HttpServer, bind, shown
+from exporter.runtime.http import HttpServer, PatientProtocol, bind, shown
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp
@@ -77,6 +78,26 @@ def test_all_addresses_are_those_of_both_families() -> None:
     assert fetch(number) == fetch(number, "::1") == b"hello"
     assert shown(listener) == f"[::]:{number}"
     server.stop()
+
+
+@pytest.mark.parametrize("address", [":0", "127.0.0.1:0", "[::1]:0"])
+def test_small_answers_are_not_held_back(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepted connections have Nagle's algorithm off: head and body of an answer are two small writes."""
+    options = []
+    accept = PatientProtocol.connection_made
+
+    def connection_made(self: PatientProtocol, transport: asyncio.Transport) -> None:
+        accept(self, transport)
+        options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(PatientProtocol, "connection_made", connection_made)
+    (listener,) = bind([address])
+    server = HttpServer([listener], app(b"hello"))
+    server.start()
+    assert fetch(listener.getsockname()[1], "::1" if "::1" in address else "127.0.0.1") == b"hello"
+    server.stop()
+    assert len(options) == 1
+    assert options[0] != 0
 
 
 def test_a_port_in_use_is_named() -> None:

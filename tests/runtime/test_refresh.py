@@ -18,7 +18,10 @@ from exporter.runtime.tally import Tally
 from tests.builders import report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exporter.model.report import Report
+    from exporter.publish.state import PollResult
 
 
 class Source:
@@ -63,8 +66,8 @@ class Bench:
         return self.report
 
     @property
-    def polls(self) -> dict[str, int]:
-        return dict(self.board.current.stats.polls_by_result)
+    def polls(self) -> Mapping[PollResult, int]:
+        return self.board.current.stats.polls_by_result
 
 
 def test_a_good_poll_is_published() -> None:

@@ -1,0 +1,1 @@
+"""What the exporter costs, beside what the usual ways cost in the same minutes: python -m tests.bench."""

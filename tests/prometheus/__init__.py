@@ -1,0 +1,1 @@
+"""Real Prometheus servers that scrape the exporter."""

@@ -1,0 +1,63 @@
+"""A web server on the default bridge, before and after --icc=false, and with a link."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.service import ANY_PORT, service
+from tests.lab import HOST, VERSIONS, Engine, engine
+from tests.story.gauges import IN_TIME, POLL, compare, reported, withdrawn
+from tests.story.truth import WEB_SERVER, truth, visits
+
+pytestmark = pytest.mark.lab
+
+
+def address_of(made: Engine, container: str) -> str:
+    """Return a container's address on the default bridge."""
+    return str(made.api(f"/containers/{container}/json")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_story_of_the_default_bridge(version: str) -> None:
+    """Open, then closed by --icc=false, then pierced by a link on one port, then closed again as the link's ends go."""
+    with engine(version) as made, service(ANY_PORT, POLL, f"--docker.host={made.host}") as exporter:
+        made.run("web", "--expose=80", command=WEB_SERVER)
+        made.run("client")
+        web = address_of(made, "web")
+        assert visits(made, "client", web)
+        compare(exporter, made, icc=1, bridge=2)
+
+        made.stop()
+        exporter.seconds_until(withdrawn, IN_TIME)
+        made.start("--icc=false")
+        for name in ("web", "client"):
+            made.docker("start", name)
+        assert not visits(made, "client", web)
+        closed = compare(exporter, made, icc=0)
+        assert ("icmp", 0) in closed.between(HOST, "web")
+
+        made.run("app", "--link=web")
+        assert visits(made, "app", "web")
+        assert not visits(made, "client", web)
+        linked = compare(exporter, made, icc=0, link=1)
+        assert linked.between("app", "web") == {("tcp", 80)}
+        assert linked.between("web", "app") == set()
+
+        made.docker("stop", "web")
+        compare(exporter, made, icc=0)
+        made.docker("start", "web")
+        # what is left of the link depends on the engine: packets decide
+        found = truth(made)
+        assert reported(exporter) == found.pairs
+        assert exporter.samples()["reachable_pairs_total"] == len(found.pairs)
+
+        made.docker("restart", "app")
+        assert visits(made, "app", "web")
+        compare(exporter, made, icc=0, link=1)
+        address = address_of(made, "app")
+        made.docker("stop", "app")
+        compare(exporter, made, icc=0)
+        made.run("newcomer")
+        assert address_of(made, "newcomer") == address
+        assert not visits(made, "newcomer", "web")
+        compare(exporter, made, icc=0)
