@@ -149,7 +149,8 @@ class PublishedPorts:
         """
         if settings.userland_proxy or self._proxied_only(approach, item, settings):
             return settings.userland_proxy
-        return _is_linked(item, linked) or self._icc_open(item.network, approach.family, settings)
+        linked_here = approach.family == 4 and _is_linked(item, linked)
+        return linked_here or self._icc_open(item.network, approach.family, settings)
 
     def _proxied_only(self, approach: Approach, item: Publication, settings: Settings) -> bool:
         """Return whether the engine writes no rule for the port, so that docker-proxy alone leads there."""
@@ -206,6 +207,7 @@ def _publications(topology: Topology) -> Iterator[Publication]:
 
 
 def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:
+    """Return whether a link opens the port that a publication leads to; links are for IPv4 only."""
     opened = ExposedPort(publication.port.container_port, publication.port.protocol)
     sandbox = publication.sandbox
     return publication.network.default and sandbox.id in linked and opened in sandbox.exposed
