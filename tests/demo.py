@@ -1,16 +1,19 @@
 """The exporter on a real engine with a handful of containers: python -m tests.demo (make demo).
 
 Without root, or where no engine can start, it shows a recorded host instead, and says so.
+`python -m tests.demo record` makes the recordings anew.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,25 +31,34 @@ RECORDED = Path(__file__).parent / "data" / "demo-host.json"
 START_TIMEOUT = 15.0
 PROGRAMS = Path(sys.executable).parent
 
+# One of each way in which containers reach one another, or do not.
 HOST = Topology(
     networks=(
         Network("shop"),
         Network("tenants", options={"com.docker.network.bridge.enable_icc": "false"}),
+        Network("vault", flags=("--internal",)),
     ),
     containers=(
         Container("client"),
-        Container("shop-api", network="shop", flags=("--publish=8080:80",)),
-        Container("shop-db", network="shop"),
-        Container("tenant-a", network="tenants"),
-        Container("tenant-b", network="tenants"),
-        Container("offline", network="none"),
+        Container("shop-api", "shop", flags=("--publish=8080:80",)),
+        Container("shop-db", "shop", also=("vault",)),
+        Container("tenant-a", "tenants"),
+        Container("tenant-b", "tenants"),
+        Container("tenant-c", "tenants", flags=("--publish=8443:443",)),
+        Container("backup", "vault"),
+        Container("node-agent", "host"),
+        Container("offline", "none"),
+        Container("shop-sidecar", "container:shop-api"),  # late: seconds after its owner, as the API counts them
     ),
 )
+WEB_SERVER = ("sh", "-c", "echo It works. >/tmp/index.html; exec httpd -f -p 80 -h /tmp")
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Show what can be shown here until somebody has enough of it."""
     signal.signal(signal.SIGTERM, _end)
+    if arguments:
+        return _record() if arguments == ["record"] else _usage()
     with contextlib.suppress(KeyboardInterrupt):
         if os.geteuid() != 0:
             return _replay("starting an engine needs root")
@@ -63,8 +75,41 @@ def main() -> int:
 
 def furnish(made: Engine) -> None:
     """Start the demo's containers: a web server on the default bridge, and those of `HOST`."""
-    made.run("web", command=("httpd", "-f", "-p", "80"))
+    made.run("web", command=WEB_SERVER)
     build(made, HOST)
+
+
+def change(made: Engine) -> None:
+    """Let a later look at the host differ: a server is replaced, and a client gets into the shop."""
+    made.docker("rm", "--force", "web")
+    made.run("newcomer")
+    made.docker("network", "connect", "shop", "client")
+
+
+def _usage() -> int:
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+def _record() -> int:
+    """Write down what the API says of the demo's host, and of what becomes of it."""
+    with engine(VERSION) as made:
+        furnish(made)
+        _save(made, RECORDED)
+        change(made)
+        _save(made, RECORDED.with_stem(f"{RECORDED.stem}-later"))
+    return 0
+
+
+def _save(made: Engine, file: Path) -> None:
+    command = [sys.executable, "-m", "exporter", "snapshot", f"--docker.host={made.host}"]
+    document = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    document["api"]["info"]["Name"] = "demo-host"  # not the recording machine's name
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as draft:
+        json.dump(document, draft)
+        draft.flush()
+        command = [sys.executable, "-m", "exporter", "snapshot", f"--snapshot={draft.name}"]
+        file.write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
@@ -78,10 +123,11 @@ A private Docker Engine {made.version} runs for this demo. In another terminal:
 
   export DOCKER_HOST={made.host} PATH={unpacked(VERSION) / "usr/bin"}:{PROGRAMS}:$PATH
   docker ps
-  docker exec client wget -T 2 -O /dev/null http://{address}/
+  docker exec client timeout 2 wget -q -O - http://{address}/
   docker-icc-exporter report
   docker-icc-exporter explain client web
   docker-icc-exporter explain tenant-a tenant-b
+  docker-icc-exporter explain tenant-a tenant-c
 
 Change something and watch reachable_pairs_total follow within a second:
 
@@ -97,7 +143,8 @@ In another terminal:
   export ICC_EXPORTER_SNAPSHOT={RECORDED} PATH={PROGRAMS}:$PATH
   docker-icc-exporter report
   docker-icc-exporter explain client web
-  docker-icc-exporter explain tenant-a tenant-b"""
+  docker-icc-exporter explain tenant-a tenant-b
+  docker-icc-exporter explain tenant-a tenant-c"""
     return _show(f"--snapshot={RECORDED}", about)
 
 
@@ -146,4 +193,4 @@ def _print_gauges(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,35 +1,27 @@
 """Hosts as the Engine API documents them, written in a line per thing, and what the exporter makes of them.
 
-    seen = host("28.5", icc=False).network("a").container("web", "a", publish=["8080:80"]).container("db").look()
-    assert seen.verdict("db", "web") == "unknown"
+seen = host("28.5", icc=False).network("a").container("web", "a", publish=["8080:80"]).container("db").look()
+assert seen.verdict("db", "web") == "unknown"
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Self
 
-from exporter.evaluate import evaluate, explain
 from exporter.model.observation import Observation, Sighting
-from exporter.model.report import Protocol, Verdict
-from exporter.parse import parse
+from tests.looks import Look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    from exporter.model.report import ContainerSummary, PairVerdict, Path, Report, Via
-    from exporter.model.snapshot import Snapshot
 
 Document = dict[str, Any]
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BRIDGE_OPTION = "com.docker.network.bridge."
-
-OPEN, CLOSED, UNKNOWN = Verdict.REACHABLE, Verdict.BLOCKED, Verdict.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +56,6 @@ def identity(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def host(version: str, **settings: Any) -> Host:
-    """Return a host on which nothing runs yet; settings are those of `Host`."""
-    return Host(version, **settings)
-
-
 class Host:
     """The documents of one engine, under construction.
 
@@ -97,17 +84,18 @@ class Host:
         self.containers: list[Document] = []
         self.sightings: dict[str, Sighting] = {}
         self.link_names: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {}
         self._members: dict[str, int] = {}
         self._by_name: dict[str, Document] = {}
         if bridge:
-            options: dict[str, object] = {
+            options: dict[str, Any] = {
                 "default_bridge": "true",
                 "enable_icc": str(icc).lower(),
                 "enable_ip_masquerade": str(masquerade).lower(),
                 "host_binding_ipv4": "0.0.0.0",
                 "name": bridge,
             }
-            self.network("bridge", "bridge", ipv6=ipv6, **options)  # type: ignore[arg-type]
+            self.network("bridge", ipv6=ipv6, **options)
         self.network("host", "host", subnets=())
         self.network("none", "null", subnets=())
         if swarm:
@@ -200,6 +188,7 @@ class Host:
                 "Mounts": [],
             }
         )
+        self._names[identity("container", name)] = name
         self.sightings[identity("container", name)] = Sighting(f"Up {up}", NOW)
         for child in links:
             self.link_names.setdefault(child, []).append(f"/{name}/{child}")
@@ -207,13 +196,16 @@ class Host:
 
     def seen(self, name: str, status: str, *, before: float = 0) -> Self:
         """Say which status the list first showed of a container, and how many seconds before now."""
+        self._names[identity("container", name)] = name
         self.sightings[identity("container", name)] = Sighting(f"Up {status}", NOW - timedelta(seconds=before))
         return self
 
     def observation(self) -> Observation:
         """Return what one look at this engine shows: the containers that run."""
         containers = [
-            document | {"Names": [*document["Names"], *self.link_names.get(document["Names"][0][1:], ())]}
+            document | {"Names": [*document["Names"], *self.link_names[child]]}
+            if (child := self._names.get(document["Id"], "")) in self.link_names
+            else document
             for document in self.containers
         ]
         return Observation(NOW, self.version, self.info, self.networks, containers, self.sightings)
@@ -258,9 +250,7 @@ class Host:
             (6, "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway"),
         ):
             configs = [
-                config
-                for config in document["IPAM"]["Config"] or ()
-                if ip_network(config["Subnet"]).version == version
+                config for config in document["IPAM"]["Config"] or () if ip_network(config["Subnet"]).version == version
             ]
             if configs:
                 config = configs[min(pool, len(configs) - 1)]
@@ -275,84 +265,8 @@ class Host:
         return not isolated and not kept and network["Driver"] != "overlay"
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the exporter makes of an observation, asked by names of containers."""
-
-    observation: Observation
-    snapshot: Snapshot
-    report: Report
-
-    @classmethod
-    def at(cls, observation: Observation) -> Look:
-        """Parse and evaluate."""
-        snapshot = parse(observation)
-        return cls(observation, snapshot, evaluate(snapshot))
-
-    @cached_property
-    def containers(self) -> Mapping[str, ContainerSummary]:
-        """The running containers by name."""
-        return {container.name: container for container in self.report.containers}
-
-    def pair(self, source: str, destination: str) -> PairVerdict:
-        """Return what holds for a pair."""
-        return self.report.pair(self.containers[source], self.containers[destination])
-
-    def verdict(self, source: str, destination: str) -> Verdict:
-        """Return a pair's verdict."""
-        return self.pair(source, destination).verdict
-
-    def vias(self, source: str, destination: str) -> set[Via]:
-        """Return the mechanisms of all of a pair's paths."""
-        return {path.via for path in self.pair(source, destination).paths}
-
-    def reasons(self, source: str, destination: str) -> set[str]:
-        """Return what is not known of a pair's undecided paths."""
-        return {path.undecided for path in self.pair(source, destination).paths if path.undecided}
-
-    def probe(self, source: str, destination: str, address: str, what: str) -> Verdict:
-        """Return whether a packet, such as `80/tcp` or `icmp`, to an address arrives in the destination's sandbox."""
-        hits = [path for path in self.pair(source, destination).paths if _carries(path, address, what)]
-        if any(not path.undecided for path in hits):
-            return OPEN
-        return UNKNOWN if hits else CLOSED
-
-    def direct(self, source: str, destination: str, network: str, what: str, family: int = 4) -> Verdict:
-        """Return whether a packet to the destination's own address on a network arrives."""
-        return self.probe(source, destination, self.ip(destination, network, family), what)
-
-    def ip(self, container: str, network: str = "bridge", family: int = 4) -> str:
-        """Return a container's address on a network."""
-        documents = {entry["Names"][0][1:]: entry for entry in self.observation.containers}
-        endpoint = documents[container]["NetworkSettings"]["Networks"][network]
-        return str(endpoint["IPAddress" if family == 4 else "GlobalIPv6Address"])
-
-    def gateway(self, network: str = "bridge", family: int = 4) -> str:
-        """Return the host's address on a bridge network."""
-        found = next(item for item in self.snapshot.networks.values() if item.name == network)
-        return next(str(pool.gateway) for pool in found.pools if pool.subnet.version == family)
-
-    def why(self, source: str, destination: str) -> str:
-        """Return the findings of `explain`, a line each."""
-        found = explain(self.snapshot, self.report, source, destination)
-        return "\n".join(finding.text for finding in found.findings)
-
-    def assumes(self, *words: str) -> bool:
-        """Return whether one of the report's assumptions has all of these words."""
-        return any(all(word in text for word in words) for text in self.report.assumptions)
-
-
-def without_container(observation: Observation, name: str) -> Observation:
-    """Return the observation of the same host when a container does not run."""
-    kept = [document for document in observation.containers if document["Names"][0] != f"/{name}"]
-    return replace(observation, containers=kept)
-
-
-def _carries(path: Path, address: str, what: str) -> bool:
-    port, _, protocol = what.rpartition("/")
-    if path.protocol != protocol or address not in path.addresses:
-        return False
-    return path.protocol is Protocol.ICMP or int(port) in path.ports
+host = Host
+"""A host on which nothing runs yet, as a sentence begins."""
 
 
 def _version(release: Release) -> Document:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from exporter.model.observation import Observation
 from tests.hosts import ALL, Host, host
+
+if TYPE_CHECKING:
+    from exporter.model.observation import Observation
 
 NAMES = ("n0", "n1", "n2", "n3")
 PORTS = ("80", "5432", "53/udp")
@@ -42,7 +44,7 @@ def hosts(draw: st.DrawFn, versions: tuple[str, ...] = ALL) -> Observation:
 
 _drivers = st.sampled_from(["bridge"] * 5 + ["macvlan", "ipvlan", "overlay", "weave"])
 
-_networks = st.fixed_dictionaries(
+_networks: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"internal": st.booleans(), "ipv6": st.booleans()},
     optional={
         "enable_icc": st.sampled_from(_BOOLEANS),

@@ -15,7 +15,8 @@ from exporter.model.report import BLOCKED, Protocol, Via
 from exporter.parse import parse
 from tests.builders import counted
 from tests.evaluate.strategies import hosts
-from tests.hosts import CLOSED, UNKNOWN, Look, identity
+from tests.hosts import identity
+from tests.looks import CLOSED, UNKNOWN, Look
 
 if TYPE_CHECKING:
     from random import Random

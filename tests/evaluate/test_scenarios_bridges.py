@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from exporter.model.report import Via
-from tests.hosts import ALL, CLOSED, OPEN, UNKNOWN, Host, host
+from tests.hosts import ALL, Host, host
+from tests.looks import CLOSED, OPEN, UNKNOWN
 
 engines = pytest.mark.parametrize("version", ALL)
 newest = pytest.mark.parametrize("version", ["29", "29 nft"])
@@ -252,9 +255,9 @@ def test_20_nat_unprotected_networks(version: str, expected: str) -> None:
 @pytest.mark.parametrize("version", ["20.10", "26.1"])
 def test_31_icc_of_dual_stack_networks(version: str) -> None:
     """Without experimental features icc=false is about IPv4 only; with them IPv6 is undecided."""
-    options = {"ipv6": True, "enable_icc": "false"}
+    options: dict[str, Any] = {"ipv6": True, "enable_icc": "false"}
     for experimental, expected in ((False, OPEN), (True, UNKNOWN)):
-        built = host(version, ExperimentalBuild=experimental).network("net", **options)  # type: ignore[arg-type]
+        built = host(version, ExperimentalBuild=experimental).network("net", **options)
         seen = built.container("a", "net").container("b", "net").look()
         assert seen.direct("a", "b", "net", "80/tcp", family=6) == expected
         assert seen.direct("a", "b", "net", "80/tcp") == CLOSED

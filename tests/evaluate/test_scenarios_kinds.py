@@ -6,10 +6,13 @@ observed anew as a whole, which the daemon's tests show).
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from exporter.model.report import HOST, Via
-from tests.hosts import ALL, CLOSED, NOW, OPEN, UNKNOWN, Look, host
+from tests.hosts import ALL, NOW, host
+from tests.looks import CLOSED, OPEN, UNKNOWN, Look
 
 engines = pytest.mark.parametrize("version", ALL)
 modern = pytest.mark.parametrize("version", ["28.5", "29", "29 nft"])
@@ -17,9 +20,9 @@ modern = pytest.mark.parametrize("version", ["28.5", "29", "29 nft"])
 
 @engines
 @pytest.mark.parametrize("options", [{"internal": True}, {"enable_icc": "false"}], ids=["internal", "icc=false"])
-def test_21_the_host_is_kept_out_by_nothing(version: str, options: dict[str, object]) -> None:
+def test_21_the_host_is_kept_out_by_nothing(version: str, options: dict[str, Any]) -> None:
     """A container in host mode reaches all of an internal network and of one without ICC."""
-    built = host(version).network("net", **options).container("h", "host")  # type: ignore[arg-type]
+    built = host(version).network("net", **options).container("h", "host")
     seen = built.container("b", "net").look()
     assert {path.protocol.value for path in seen.pair("h", "b").paths} == {"tcp", "udp", "icmp"}
     assert seen.vias("h", "b") == {Via.HOST}
@@ -136,7 +139,7 @@ def test_28_ports_of_swarm_services_are_an_assumption(version: str) -> None:
 @engines
 @pytest.mark.parametrize(("mode", "expected"), [("bridge", OPEN), ("private", CLOSED), ("vepa", UNKNOWN), ("", OPEN)])
 def test_29_macvlan(version: str, mode: str, expected: str) -> None:
-    """macvlan goes by its mode, which is bridge when none is given; ICC is no notion of it."""
+    """Macvlan goes by its mode, which is bridge when none is given; ICC is no notion of it."""
     built = host(version).network("lan", "macvlan", parent="eth0", macvlan_mode=mode, enable_icc="false")
     seen = built.container("a", "lan").container("b", "lan").look()
     assert seen.verdict("a", "b") == expected
@@ -147,7 +150,7 @@ def test_29_macvlan(version: str, mode: str, expected: str) -> None:
 @pytest.mark.parametrize(("driver", "mode"), [("macvlan", "bridge"), ("ipvlan", "l2")])
 def test_29_and_30_two_subnets_of_one_network_meet_outside_only(version: str, driver: str, mode: str) -> None:
     """Addresses of two subnets of a layer 2 network meet at a router outside the host: never certainly reachable."""
-    options = {"parent": "eth0", f"{driver}_mode": mode}
+    options: dict[str, Any] = {"parent": "eth0", f"{driver}_mode": mode}
     built = host(version).network("lan", driver, subnets=("10.1.0.0/24", "10.2.0.0/24"), **options)
     seen = built.container("a", "lan").container("b", "lan", pool=1).container("c", "lan").look()
     assert seen.verdict("a", "b") != OPEN
@@ -234,9 +237,7 @@ def test_38_networks_of_one_name_are_told_apart(version: str) -> None:
     renamed = Look.at(built.observation())
     assert renamed.report.totals == seen.report.totals
     assert renamed.verdict("c0", "c2") == CLOSED
-    counted = sorted(
-        (each.containers, each.reachable_pairs) for each in renamed.report.networks if each.name == "dup"
-    )
+    counted = sorted((each.containers, each.reachable_pairs) for each in renamed.report.networks if each.name == "dup")
     assert counted == [(2, 0), (2, 2), (2, 2)]
 
 
@@ -258,6 +259,14 @@ def test_41_unknown_drivers_are_undecided(version: str, driver: str) -> None:
     assert seen.verdict("a", "b") == UNKNOWN
     assert seen.vias("a", "b") == {Via.PLUGIN}
     assert (seen.report.totals.unknown_pairs, seen.report.totals.reachable_pairs) == (2, 2)
+
+
+@engines
+@pytest.mark.parametrize(("source", "destination"), [("h", "a"), ("a", "h")])
+def test_41_unknown_drivers_are_undecided_towards_the_host(version: str, source: str, destination: str) -> None:
+    """Whether the host has an address on a network of an unknown driver is not known, so neither way is blocked."""
+    built = host(version).network("net", "weave").container("a", "net").container("h", "host")
+    assert built.look().verdict(source, destination) == UNKNOWN
 
 
 @pytest.mark.parametrize("version", ["20.10", "26.1", "28.5"])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hosts import ALL, CLOSED, OPEN, UNKNOWN, Host, host
+from tests.hosts import ALL, Host, host
+from tests.looks import CLOSED, OPEN, UNKNOWN
 
 if TYPE_CHECKING:
     from exporter.model.report import Verdict
@@ -32,12 +33,12 @@ def neighbours(version: str, *, icc: str, ipv6: bool = False) -> Host:
     return host(version).network("net", ipv6=ipv6, enable_icc=icc).container("a", "net").container("b", "net")
 
 
-def strangers(version: str, **options: str) -> Host:
-    """Return a on one bridge, and b on another, whose options are given, with port 80 published as 8080."""
+def strangers(version: str, mode: str = "nat") -> Host:
+    """Return a on one bridge, and b on another in a gateway mode, with port 80 published as 8080."""
     return (
         host(version)
         .network("left")
-        .network("right", **options)
+        .network("right", gateway_mode_ipv4=mode)
         .container("a", "left")
         .container("b", "right", publish=["8080:80"])
     )
@@ -162,7 +163,7 @@ def test_row_12_routed_networks(version: str, expected: Verdict) -> None:
 @pytest.mark.parametrize("what", EVERYTHING)
 def test_row_13_nat_unprotected_networks(version: str, expected: Verdict, what: str) -> None:
     """From 29.0 on a nat-unprotected network is open to other bridges altogether."""
-    seen = strangers(version, gateway_mode_ipv4="nat-unprotected").look()
+    seen = strangers(version, "nat-unprotected").look()
     assert seen.direct("a", "b", "right", what) == expected
 
 
@@ -267,7 +268,7 @@ def test_row_22_no_network_no_way(version: str) -> None:
 @engines
 @pytest.mark.parametrize(("mode", "expected"), [("bridge", OPEN), ("private", CLOSED), ("vepa", UNKNOWN)])
 def test_row_23_macvlan_modes(version: str, mode: str, expected: Verdict) -> None:
-    """macvlan switches between its containers by its mode; with vepa the switch outside decides."""
+    """Macvlan switches between its containers by its mode; with vepa the switch outside decides."""
     built = host(version).network("lan", "macvlan", parent="eth0", macvlan_mode=mode)
     assert built.container("a", "lan").container("b", "lan").look().verdict("a", "b") == expected
 
@@ -275,7 +276,7 @@ def test_row_23_macvlan_modes(version: str, mode: str, expected: Verdict) -> Non
 @pytest.mark.parametrize("version", ["26.1", "28.5", "29", "29 nft"])
 @pytest.mark.parametrize(("flag", "expected"), [("bridge", OPEN), ("private", CLOSED), ("vepa", UNKNOWN)])
 def test_row_24_ipvlan_flags(version: str, flag: str, expected: Verdict) -> None:
-    """ipvlan passes between its containers by its flag; with vepa the switch outside decides."""
+    """Ipvlan passes between its containers by its flag; with vepa the switch outside decides."""
     built = host(version).network("lan", "ipvlan", parent="eth0", ipvlan_flag=flag)
     assert built.container("a", "lan").container("b", "lan").look().verdict("a", "b") == expected
 
@@ -289,7 +290,7 @@ def test_row_24_ipvlan_flags_before_23() -> None:
 @engines
 @pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
 def test_row_25_the_parent_interface_keeps_the_host_out(version: str, driver: str) -> None:
-    """macvlan and ipvlan are closed to the host and its bridges, unless something outside routes."""
+    """Macvlan and ipvlan are closed to the host and its bridges, unless something outside routes."""
     built = host(version).network("lan", driver, parent="eth0").container("a", "lan").container("b")
     seen = built.container("h", "host").look()
     pairs = (("a", "b"), ("b", "a"), ("a", "h"), ("h", "a"))

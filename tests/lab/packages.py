@@ -44,8 +44,8 @@ ENGINES = {
 COMMON = Bundle("bookworm", ("runc", "busybox-static"))
 PROMETHEUS = {
     "2.42": Bundle("bookworm", ("prometheus",)),
-    "2.53": Bundle("trixie", ("prometheus",)),
-    "3.5": Bundle("forky", ("prometheus",)),
+    "2.53": Bundle("trixie", ("prometheus", "promtool")),
+    "3.5": Bundle("forky", ("prometheus", "promtool")),
 }
 
 VERSIONS = tuple(ENGINES)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.cli.service import ANY_PORT, service
 from tests.lab import HOST, VERSIONS, Engine, engine
-from tests.story.gauges import IN_TIME, POLL, compare, reported, withdrawn
-from tests.story.truth import WEB_SERVER, truth, visits
+from tests.story.gauges import IN_TIME, POLL, compare, withdrawn
+from tests.story.truth import WEB_SERVER, visits
 
 pytestmark = pytest.mark.lab
 
@@ -46,14 +46,10 @@ def test_the_story_of_the_default_bridge(version: str) -> None:
         made.docker("stop", "web")
         compare(exporter, made, icc=0)
         made.docker("start", "web")
-        # what is left of the link depends on the engine: packets decide
-        found = truth(made)
-        assert reported(exporter) == found.pairs
-        assert exporter.samples()["reachable_pairs_total"] == len(found.pairs)
-
-        made.docker("restart", "app")
+        # the link's rule is still there for the old address, which the API does not show: it is the same here
         assert visits(made, "app", "web")
-        compare(exporter, made, icc=0, link=1)
+        compare(exporter, made, icc=0, link=1, undecided=1)
+
         address = address_of(made, "app")
         made.docker("stop", "app")
         compare(exporter, made, icc=0)

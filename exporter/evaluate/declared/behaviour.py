@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 INTERNAL_WITHOUT_DEFAULT_ROUTE = EngineVersion(25, 0)
 """moby#46603: containers on `--internal` bridges have no default route; engines before gave them one."""
 
+INTERNAL_IPV6_WORKS = EngineVersion(25, 0)
+"""da9e44a620: before, ip6tables rules of `--internal` bridges also dropped neighbour discovery (libnetwork#2626)."""
+
 LOOPBACK_KEEPS_IPV6 = EngineVersion(26, 0)
 """moby#47062: IPv6 is switched off on the interfaces of IPv4-only networks, no longer in the whole namespace."""
 

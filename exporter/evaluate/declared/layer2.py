@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.declared.behaviour import INTERNAL_IPV6_WORKS
 from exporter.evaluate.declared.topology import FAMILIES, Attachment, Topology
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
@@ -67,9 +68,12 @@ def _bridge_openness(topology: Topology, network: Network, family: int) -> str |
     if network.icc is None:
         return _PODMAN if engine.product is Product.PODMAN else _PLUGIN.format(driver=network.driver)
     filtered = engine.bridge_netfilter_v4 if family == 4 else engine.bridge_netfilter_v6
-    if network.icc or filtered is False:
+    behaviour = topology.behaviour
+    # neighbour discovery comes from link-local addresses, which the rules of old engines took for outsiders
+    deaf = family == 6 and network.internal and behaviour.version < INTERNAL_IPV6_WORKS
+    if filtered is False or (network.icc and not deaf):
         return ""
-    return topology.behaviour.decide(lambda settings: not topology.behaviour.filters(family, settings))
+    return behaviour.decide(lambda settings: not behaviour.filters(family, settings))
 
 
 def _mode_openness(network: Network, mode: str) -> str | None:

@@ -1,0 +1,117 @@
+"""Hosts larger than any, in reasonable time and memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.evaluate import evaluate
+from exporter.model.report import Verdict
+from exporter.parse import parse
+from tests.hosts import ALL, Host, host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.model.observation import Observation
+    from exporter.model.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What evaluating an observation took."""
+
+    report: Report
+    seconds: float
+    peak_bytes: int
+
+
+def cost(observation: Observation) -> Cost:
+    """Parse and evaluate, first for the time, then for the memory that it takes at its height."""
+    began = time.process_time()
+    report = evaluate(parse(observation))
+    seconds = time.process_time() - began
+    tracemalloc.start()
+    evaluate(parse(observation))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return Cost(report, seconds, peak)
+
+
+def crowd(version: str, size: int) -> Host:
+    """Return containers on one network."""
+    built = host(version).network("net", subnets=("10.0.0.0/8",))
+    for index in range(size):
+        built.container(f"c{index}", "net")
+    return built
+
+
+def suburbs(version: str, size: int) -> Host:
+    """Return networks with one container each."""
+    built = host(version)
+    for index in range(size):
+        built.network(f"n{index}").container(f"c{index}", f"n{index}")
+    return built
+
+
+def publishers(version: str, size: int) -> Host:
+    """Return networks with one container each that publishes a port."""
+    built = host(version)
+    for index in range(size):
+        built.network(f"n{index}").container(f"c{index}", f"n{index}", publish=[f"{10_000 + index}:80"])
+    return built
+
+
+def society(version: str, size: int) -> Host:
+    """Return containers each of which is on another three of a few networks."""
+    built = host(version)
+    names = [f"n{index}" for index in range(13)]
+    for name in names:
+        built.network(name, subnets=(f"10.{names.index(name)}.0.0/16",))
+    for index, networks in enumerate(islice(combinations(names, 3), size)):
+        built.container(f"c{index}", *networks, publish=[f"{10_000 + index}:80"])
+    return built
+
+
+@pytest.mark.parametrize(
+    ("town", "size", "seconds", "mebibytes"),
+    [(crowd, 1000, 2, 40), (suburbs, 10_000, 30, 300), (society, 250, 10, 200), (publishers, 250, 10, 200)],
+    ids=["a thousand on one network", "ten thousand networks", "250 sets of networks", "250 publishers"],
+)
+def test_large_hosts_are_evaluated(town: Callable[[str, int], Host], size: int, seconds: float, mebibytes: int) -> None:
+    """Evaluation of a host of this size ends within these bounds, which leave a slow machine room."""
+    spent = cost(town("29", size).observation())
+    print(f"{town.__name__} {size}: {spent.seconds:.2f} s, {spent.peak_bytes / 2**20:.0f} MiB")
+    assert spent.report.totals.containers == size
+    assert spent.seconds < seconds
+    assert spent.peak_bytes < mebibytes * 2**20
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_thousand_neighbours_all_reach_each_other(version: str) -> None:
+    """The counts of a crowd are those of a complete graph."""
+    report = evaluate(parse(crowd(version, 1000).observation()))
+    assert report.totals.reachable_pairs == report.totals.pairs == 999_000
+    radius = report.blast_radius
+    assert (radius.isolated_containers, radius.max_reach, radius.largest_component) == (0, 999, 1000)
+
+
+def test_ten_thousand_networks_are_apart() -> None:
+    """Containers each on a network of their own reach nobody."""
+    report = evaluate(parse(suburbs("29", 2000).observation()))
+    assert report.totals.reachable_pairs == 0
+    assert report.blast_radius.isolated_containers == 2000
+
+
+def test_publishers_reach_each_other() -> None:
+    """Every published port is open to every other network, and each path names it."""
+    report = evaluate(parse(publishers("29", 100).observation()))
+    assert report.totals.reachable_pairs == report.totals.pairs == 9900
+    pair = report.pair(report.containers[0], report.containers[1])
+    assert pair.verdict is Verdict.REACHABLE
+    assert {str(path.ports) for path in pair.paths} == {"10001"}

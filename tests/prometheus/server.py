@@ -1,0 +1,158 @@
+"""A Prometheus from Debian's archive, and a relay that shows what it and the exporter say to each other."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from tests.lab.packages import unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 15.0
+
+CONFIGURATION = """\
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: docker-icc
+    static_configs:
+      - targets: ["{target}"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The headers of one scrape and its answer, by lower-case name."""
+
+    request: dict[str, str]
+    status: int
+    answer: dict[str, str]
+
+
+class Relay(ThreadingHTTPServer):
+    """Passes requests on to the exporter, headers and all, and keeps what was said."""
+
+    daemon_threads = True
+
+    def __init__(self, exporter: str) -> None:
+        super().__init__(("127.0.0.1", 0), _RelayHandler)
+        self.exporter = exporter
+        self.exchanges: list[Exchange] = []
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _RelayHandler(BaseHTTPRequestHandler):
+    server: Relay
+
+    def do_GET(self) -> None:
+        connection = HTTPConnection(self.server.exporter, timeout=5)
+        try:
+            connection.request("GET", self.path, headers=dict(self.headers))
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        self.server.exchanges.append(Exchange(_lower(self.headers), answer.status, _lower(answer.headers)))
+        self.send_response(answer.status)
+        for name in ("Content-Type", "Content-Encoding"):
+            if value := answer.headers.get(name):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _lower(headers: Any) -> dict[str, str]:  # noqa: ANN401 - two libraries' mappings
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@contextmanager
+def relay(exporter: str) -> Iterator[Relay]:
+    """Have a relay in front of an exporter."""
+    with Relay(exporter) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+class Prometheus:
+    """A running server; `query` asks it."""
+
+    def __init__(self, address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._address = address
+        self._process = process
+        self._log = log
+
+    def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the data that its API answers with; waits until it listens."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with urlopen(f"http://{self._address}/api/v1/{path}?{urlencode(parameters)}", timeout=5) as answer:
+                    return json.load(answer)["data"]
+            except (URLError, ConnectionError):
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.1)
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return the samples of an instant query, with their labels but for the job's, as soon as there are any."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := self.ask("query", query=expression)["result"]):
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.1)
+        return [
+            ({name: text for name, text in each["metric"].items() if name not in ("job", "instance", "__name__")},
+             float(each["value"][1]))
+            for each in found
+        ]  # fmt: skip
+
+
+@contextmanager
+def prometheus(version: str, target: str, folder: Path) -> Iterator[Prometheus]:
+    """Have a Prometheus of this version that scrapes a target every second."""
+    configuration = folder / "prometheus.yml"
+    configuration.write_text(CONFIGURATION.format(target=target))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        str(unpacked(f"prometheus-{version}") / "usr/bin/prometheus"),
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+    ]
+    log = folder / "prometheus.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+    try:
+        yield Prometheus(address, process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on: Prometheus does not tell which one it took by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
