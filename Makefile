@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 IMAGE ?= docker-icc-exporter
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run demo test lint format bench conformance image lock clean help
+.PHONY: run demo test lint format bench conformance docs image lock clean help
 
 run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
 	@exec $(BIN)/docker-icc-exporter $(ARGS)
@@ -37,6 +37,9 @@ conformance: lab ## random topologies on three engines, every verdict against re
 
 image: ## build the container image
 	docker build -t $(IMAGE) .
+
+docs: $(VENV)/.developed ## write docs/metrics.md from the code
+	$(BIN)/python -m tests.docs
 
 lock: ## write the newest versions that pyproject.toml allows to requirements-dev.txt
 	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

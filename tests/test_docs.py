@@ -1,0 +1,33 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs import METRICS_PAGE, metrics_page
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_metrics_is_current() -> None:
+    """docs/metrics.md lists exactly the metrics of the code; `make docs` brings it up to date."""
+    assert METRICS_PAGE.read_text() == metrics_page()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link in the documents names a file that exists."""
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_commands_of_the_readme_exist() -> None:
+    """Every subcommand that the README shows is one."""
+    shown = set(re.findall(r"^\$ docker-icc-exporter (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    command = [sys.executable, "-m", "exporter", "--help"]
+    known = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert shown == {name for name in shown if f"\n  {name} " in known}
