@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP
 from exporter.model.snapshot import Network, Product
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _OWN_RULES_ONLY = (
     "the firewall holds the engine's own rules and no others, and the engine is not started with --iptables=false"
 )
+_NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or --bridge-accept-fwmark"
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
 _OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
@@ -31,6 +33,8 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     if any(network.driver == "bridge" for network in networks):
         yield _OWN_RULES_ONLY
         yield _INPUT_OPEN
+        if engine.version >= NO_INTER_NETWORK_DROP:
+            yield _NO_DIRECT_ROUTING
     closed = [network for network in networks if network.icc is False]
     if closed and engine.bridge_netfilter_v4 is None:
         yield _ICC_ENFORCED.format(names=_names(closed))

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from exporter.model.report import PairVerdict
     from exporter.model.snapshot import Snapshot
 
-_WITHIN_A_NETWORK = frozenset({Via.BRIDGE, Via.LINK, Via.MACVLAN, Via.IPVLAN, Via.OVERLAY, Via.PLUGIN})
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Ordered pairs of distinct containers.
 
     `by_via` counts each reachable or unknown pair once, under its first mechanism. `attached` and `within_network` are
-    keyed by network id and network name; the latter counts pairs with a path by addresses of that very network.
+    keyed by network id; the latter counts pairs with a path by addresses of that very network.
     """
 
     by_via: Mapping[Via, int]
@@ -43,8 +41,8 @@ class Counts:
                 by_via[verdict.via] += pairs
             if verdict.verdict is Verdict.UNKNOWN:
                 unknown += pairs
-            for network in {path.network for path in verdict.paths if path.via in _WITHIN_A_NETWORK}:
-                within_network[network or ""] += pairs
+            for network in {path.within for path in verdict.paths if path.within}:
+                within_network[network] += pairs
         return cls(by_via, unknown, _attached(snapshot), within_network, _blast_radius(reach, sizes))
 
 

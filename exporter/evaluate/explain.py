@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import UnknownContainer
 from exporter.evaluate.declared.layer2 import openness
-from exporter.evaluate.declared.topology import FAMILIES, Topology
+from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
 from exporter.model.explanation import Explanation, Finding
 from exporter.model.ports import PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
@@ -52,7 +52,9 @@ def explain(
         raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
     verdict = report.pair(first, second)
     paths = tuple(_narrowed(verdict.paths, protocol, port))
-    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second, verdict)]
+    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second, verdict)] or [
+        Finding(f"{first.name} has no way to any address of {second.name}", opens=False)
+    ]
     return Explanation(first, second, PairVerdict(paths).verdict, paths, tuple(findings))
 
 
@@ -105,13 +107,27 @@ def _obstacles(
     shared = _shared(topology, source, destination)
     for network in shared:
         yield from _closed_network(topology, network, source, destination)
-    if source.endpoints and destination.endpoints:
+    if source.id == HOST:
+        yield from _out_of_the_hosts_reach(topology, destination)
+        yield from _closed_ports(topology, source, destination, verdict)
+    elif source.endpoints and destination.endpoints:
         if not shared:
             yield Finding(f"{first.name} and {second.name} share no network", opens=False)
         yield from _between_networks(topology, source, destination)
         yield from _closed_ports(topology, source, destination, verdict)
     elif source.endpoints and verdict.verdict is Verdict.BLOCKED:
         yield Finding(f"{first.name} has no way to an address of the host", opens=False)
+
+
+def _out_of_the_hosts_reach(topology: Topology, destination: Sandbox) -> Iterator[Finding]:
+    for endpoint in destination.endpoints:
+        network = topology.network(endpoint.network_id)
+        if network.driver in ("macvlan", "ipvlan"):
+            yield Finding(f"the host cannot talk to {network.driver} network {network.name} on its parent", opens=False)
+        elif network.driver == "overlay" and network.internal:
+            yield Finding(f"overlay network {network.name} is internal: the host is not on it", opens=False)
+        elif network.driver == "bridge" and bridge_gateway(network, 4) is bridge_gateway(network, 6) is None:
+            yield Finding(f"the host has no address on network {network.name}", opens=False)
 
 
 def _without_network(container: ContainerSummary, sandbox: Sandbox) -> str:

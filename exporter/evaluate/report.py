@@ -71,7 +71,7 @@ def _networks(snapshot: Snapshot, counts: Counts) -> Iterator[NetworkSummary]:
             icc_enabled=network.icc,
             icc_effective=None,
             containers=counts.attached[network.id],
-            reachable_pairs=counts.within_network[network.name],
+            reachable_pairs=counts.within_network[network.id],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 LOWEST = 1
 HIGHEST = 65535
+
+_TEXT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class PortSet:
         """
         if not text:
             return cls()
+        if not _TEXT.fullmatch(text):
+            raise ValueError(f"not a set of ports: {text!r}")
         parts = (part.partition("-") for part in text.split(","))
         return cls.from_intervals((int(low), int(high or low)) for low, _, high in parts)
 

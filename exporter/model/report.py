@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -57,7 +57,8 @@ class Path:
 
     A packet that the source sends to any of `addresses`, of `protocol`, to any of `ports` (empty for ICMP) arrives.
     `network` is the name of the network that carries or publishes it, None where none does.
-    `undecided` is empty for a path that is certain, else the reason why it may also be closed.
+    `undecided` is empty for a path that is certain, else the reason why it may also be closed. `within` is the id of
+    the network that both ends are attached to, where that network carries the path: names need not be unique.
     """
 
     via: Via
@@ -66,6 +67,13 @@ class Path:
     addresses: tuple[str, ...]
     ports: PortSet = NO_PORTS
     undecided: str = ""
+    within: str = field(default="", compare=False, repr=False)
+
+    @property
+    def order(self) -> tuple[int, str, str, Protocol, tuple[str, ...], tuple[tuple[int, int], ...]]:
+        """Where the path stands among the paths of a pair, whatever order the engine lists things in."""
+        position = _VIA_ORDER[self.via]
+        return position, self.network or "", self.undecided, self.protocol, self.addresses, self.ports.intervals
 
 
 @dataclass(frozen=True)

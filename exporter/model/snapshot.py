@@ -139,7 +139,7 @@ class PublishedPort:
     protocol: Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class ExposedPort:
     """A port that the image or the command line declares: what a link opens."""
 
@@ -147,7 +147,7 @@ class ExposedPort:
     protocol: Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class RoutedPort:
     """A published port of a network in gateway mode routed: open at the container's own address of a family."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import Protocol
-from exporter.model.snapshot import Endpoint, ExposedPort, PublishedPort, RoutedPort
+from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 _RUNNING = frozenset({"running", "paused"})
 """States with a live namespace: the kernel answers for a paused container too."""
@@ -32,33 +33,49 @@ class ListedContainer:
     exposed: tuple[ExposedPort, ...]
 
 
-def parse_containers(documents: Sequence[Mapping[str, Any]]) -> dict[str, ListedContainer]:
-    """Return running containers by id; containers in any other state have no network."""
-    listed = (_container(document) for document in documents if text(document, "State") in _RUNNING)
-    return {container.id: container for container in listed}
+_UNTOLD = ("(not told)", Endpoint("(not told)", None, None, None, None))
+"""Stands for the networks of a container where Podman's list leaves them out (podman#9529, podman#26313)."""
 
 
-def _container(document: Mapping[str, Any]) -> ListedContainer:
+def parse_containers(documents: Sequence[Mapping[str, Any]], product: Product) -> dict[str, ListedContainer]:
+    """Return running containers by id, sorted by name; containers in any other state have no network."""
+    listed = (_container(document, product) for document in documents if text(document, "State") in _RUNNING)
+    return {
+        container.id: container for container in sorted(listed, key=lambda container: (container.name, container.id))
+    }
+
+
+def _container(document: Mapping[str, Any], product: Product) -> ListedContainer:
     container_id = identity(document, "container")
     names = [name.strip("/") for name in strings(document, "Names")]
     own = [name for name in names if "/" not in name]
     ports = objects(document, "Ports")
+    mode = text(mapping(document, "HostConfig"), "NetworkMode")
+    endpoints = tuple(_endpoints(mapping(mapping(document, "NetworkSettings"), "Networks"), product))
+    untold = product is Product.PODMAN and mode not in ("none", "host") and not mode.startswith("container:")
     return ListedContainer(
         id=container_id,
         name=own[0] if own else container_id[:12],
-        mode=text(mapping(document, "HostConfig"), "NetworkMode"),
+        mode=mode,
         parents=tuple(name.partition("/")[0] for name in names if "/" in name),
-        endpoints=tuple(_endpoints(mapping(mapping(document, "NetworkSettings"), "Networks"))),
-        published=tuple(dict.fromkeys(_published(ports))),
-        routed=tuple(dict.fromkeys(_routed(ports))),
-        exposed=tuple(dict.fromkeys(_exposed(ports))),
+        endpoints=endpoints if endpoints or not untold else (_UNTOLD,),
+        published=tuple(sorted(set(_published(ports)), key=_binding)),
+        routed=tuple(sorted(set(_routed(ports)))),
+        exposed=tuple(sorted(set(_exposed(ports)))),
     )
 
 
-def _endpoints(networks: Mapping[str, Any]) -> Iterator[tuple[str, Endpoint]]:
-    """Yield the name of each network that the container is attached to now, and its endpoint there."""
-    for name, document in networks.items():
-        if isinstance(document, dict) and text(document, "EndpointID"):
+def _binding(port: PublishedPort) -> tuple[int, int, int, str, int]:
+    return port.host_ip.version, int(port.host_ip), port.host_port, port.protocol, port.container_port
+
+
+def _endpoints(networks: Mapping[str, Any], product: Product) -> Iterator[tuple[str, Endpoint]]:
+    """Yield the name of each network that the container is attached to now, and its endpoint there, by name.
+
+    Docker lists networks that a container will join when it starts, without an endpoint; Podman names no endpoint.
+    """
+    for name, document in sorted(networks.items()):
+        if isinstance(document, Mapping) and (text(document, "EndpointID") or product is Product.PODMAN):
             yield (
                 name,
                 Endpoint(

@@ -11,7 +11,7 @@ from exporter.parse.fields import flag, mapping, objects, strings, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VERSION = re.compile(r"^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+_VERSION = re.compile(r"^v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?")
 _DEVELOPMENT_MINOR = 999
 """Builds of moby's master call themselves `29-dev`: later than every 29.x release."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def identity(document: Mapping[str, Any], kind: str) -> str:
     return value
 
 
+@lru_cache(maxsize=1 << 16)
 def address(value: str) -> Address | None:
     """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped."""
     try:
@@ -68,6 +70,7 @@ def address(value: str) -> Address | None:
         return None
 
 
+@lru_cache(maxsize=1 << 16)
 def subnet(value: str) -> Subnet | None:
     """Return a subnet, or None for what is none."""
     try:

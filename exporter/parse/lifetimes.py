@@ -19,7 +19,10 @@ def started(sighting: Sighting | None) -> Interval | None:
     if sighting is None or bounds is None:
         return None
     lowest, below = bounds
-    return sighting.at - timedelta(seconds=below), sighting.at - timedelta(seconds=lowest)
+    try:
+        return sighting.at - timedelta(seconds=below), sighting.at - timedelta(seconds=lowest)
+    except OverflowError:  # before the calendar begins: no status of a real engine
+        return None
 
 
 def surely_before(first: Interval | None, second: Interval | None) -> bool:

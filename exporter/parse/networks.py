@@ -23,6 +23,10 @@ _GATEWAY_MODES = {
 """Since which engine a mode exists; an older engine stores the option and ignores it."""
 
 
+_IPVLAN_FLAG = EngineVersion(23, 0)
+"""Since when ipvlan_flag exists; an older engine stores the option and ignores it."""
+
+
 def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine) -> dict[str, Network]:
     """Return networks by id. Config-only networks are templates, not networks, and left out."""
     networks = (_network(document, engine) for document in documents if not flag(document, "ConfigOnly"))
@@ -47,8 +51,13 @@ def _with_gateway(pool: IpamPool, told: Iterable[Address]) -> IpamPool:
     if pool.gateway is not None:
         return pool
     named = (gateway for gateway in told if gateway in pool.subnet)
+    return replace(pool, gateway=next(named, _first_address(pool)))
+
+
+def _first_address(pool: IpamPool) -> Address:
     first = pool.range.network_address
-    return replace(pool, gateway=next(named, first if first != pool.subnet.network_address else first + 1))
+    whole = first == pool.subnet.network_address and pool.subnet.num_addresses > 1
+    return first + 1 if whole else first
 
 
 def _network(document: Mapping[str, Any], engine: Engine) -> Network:
@@ -74,7 +83,7 @@ def _network(document: Mapping[str, Any], engine: Engine) -> Network:
         interface=text(options, _BRIDGE + "name") or f"br-{network_id[:12]}",
         parent=text(options, "parent"),
         mode=text(options, f"{driver}_mode") or {"macvlan": "bridge", "ipvlan": "l2"}.get(driver, ""),
-        flag=text(options, "ipvlan_flag") or "bridge",
+        flag=(text(options, "ipvlan_flag") if engine.version >= _IPVLAN_FLAG else "") or "bridge",
     )
 
 

@@ -37,7 +37,7 @@ def parse(observation: Observation) -> Snapshot:
     """
     engine = parse_engine(observation.version, observation.info)
     networks = parse_networks(observation.networks, engine)
-    listed = parse_containers(observation.containers)
+    listed = parse_containers(observation.containers, engine.product)
     if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings)
@@ -49,7 +49,7 @@ def parse(observation: Observation) -> Snapshot:
         networks=networks,
         containers={
             container.id: Container(container.id, container.name, residence.sandbox_of[container.id])
-            for container in sorted(listed.values(), key=lambda container: (container.name, container.id))
+            for container in listed.values()
         },
         sandboxes=_sandboxes(listed, residence, networks),
         links=tuple(_links(listed, observation.sightings)),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import INTERNAL_IPV6_WORKS
-from exporter.evaluate.declared.topology import FAMILIES, Attachment, Topology
+from exporter.evaluate.declared.topology import FAMILIES, Attachment, Segment, Topology
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
 from exporter.model.snapshot import Product
@@ -25,23 +25,53 @@ ALL_PROTOCOLS: Mapping[Protocol, PortSet] = {
 _PODMAN = "Podman's API does not tell whether a network isolates its containers"
 _VEPA = "{driver} in mode vepa: the switch outside decides whether frames come back"
 _PLUGIN = "what a network of driver {driver!r} lets through"
+_ROUTER = "whether a router outside the host leads from one subnet of the network to the other"
 _INGRESS = "the target ports of swarm services, which the list of containers does not tell"
 
 _VIA = {"bridge": Via.BRIDGE, "macvlan": Via.MACVLAN, "ipvlan": Via.IPVLAN, "overlay": Via.OVERLAY}
 
 
 def shared_network_paths(
-    topology: Topology, destination: Attachment, families: tuple[int, ...], link: str | None
+    topology: Topology, destination: Attachment, segments: tuple[Segment, ...], link: str | None
 ) -> tuple[Path, ...]:
-    """Return the paths to a member of a network from another member that has addresses of `families` there.
+    """Return the paths to a member of a network from another member that has addresses in `segments` of it.
 
     `link` is None where the source holds no link to the destination, else why the link may not hold (`""`: it does).
     """
-    reasons = {family: openness(topology, destination.network, family) for family in families}
+    network = destination.network
+    if is_foreign(network):
+        return foreign_paths(network, _addresses(destination))
+    reasons = {segment.family: openness(topology, network, segment.family) for segment in segments}
+    if _switched(network):
+        here = destination.segments()
+        reasons |= {item.family: _ROUTER for item in segments if item not in here and reasons[item.family] == ""}
     paths = list(_open_paths(destination, reasons))
     if link is not None and destination.network.default and reasons.get(4) != "":
         paths.extend(_link_paths(destination, link))
     return tuple(paths)
+
+
+def is_foreign(network: Network) -> bool:
+    """Return whether nothing is known about what a network's driver does."""
+    return network.driver not in _VIA
+
+
+def foreign_paths(network: Network, addresses: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the paths that a network of an unknown driver may open to addresses, all of them undecided."""
+    reason = _PLUGIN.format(driver=network.driver or "?")
+    return tuple(
+        Path(Via.PLUGIN, network.name, protocol, addresses, ports, reason, network.id)
+        for protocol, ports in ALL_PROTOCOLS.items()
+    )
+
+
+def _addresses(member: Attachment) -> tuple[str, ...]:
+    return tuple(str(address) for family in FAMILIES if (address := member.endpoint.address(family)))
+
+
+def _switched(network: Network) -> bool:
+    """Return whether the network's subnets meet at a router outside: the parent interface passes frames only."""
+    return network.driver == "macvlan" or (network.driver == "ipvlan" and network.mode == "l2")
 
 
 def openness(topology: Topology, network: Network, family: int) -> str | None:
@@ -60,7 +90,7 @@ def openness(topology: Topology, network: Network, family: int) -> str | None:
         case "overlay":
             return _INGRESS if network.ingress else ""
         case _:
-            return _PLUGIN.format(driver=network.driver or "?")
+            return _PLUGIN.format(driver=network.driver)
 
 
 def _bridge_openness(topology: Topology, network: Network, family: int) -> str | None:
@@ -89,19 +119,18 @@ def _open_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
         if address is not None and reason is not None:
             addresses[reason].append(str(address))
     network = destination.network
-    via = _VIA.get(network.driver, Via.PLUGIN)
+    via = _VIA[network.driver]
     for reason, group in addresses.items():
         for protocol, ports in ALL_PROTOCOLS.items():
-            yield Path(via, network.name, protocol, tuple(group), ports, reason)
+            yield Path(via, network.name, protocol, tuple(group), ports, reason, network.id)
 
 
 def _link_paths(destination: Attachment, undecided: str) -> Iterator[Path]:
     """Yield what a link opens: the exposed ports, by IPv4 only, as `ChainInfo.Link` writes its rules."""
-    address = destination.endpoint.ipv4
+    address, network = destination.endpoint.ipv4, destination.network
     exposed: dict[Protocol, list[int]] = defaultdict(list)
     for port in destination.sandbox.exposed:
         exposed[port.protocol].append(port.port)
     for protocol, ports in exposed.items():
         if address is not None:
-            name = destination.network.name
-            yield Path(Via.LINK, name, protocol, (str(address),), PortSet.of(*ports), undecided)
+            yield Path(Via.LINK, network.name, protocol, (str(address),), PortSet.of(*ports), undecided, network.id)

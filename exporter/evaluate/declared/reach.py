@@ -7,10 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
-from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, shared_network_paths
+from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, foreign_paths, is_foreign, shared_network_paths
 from exporter.evaluate.declared.published import LOOPBACK, Approach, HostAddresses, PublishedPorts
 from exporter.evaluate.declared.routed import Entry, routed_paths
-from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Attachment, Standing, Topology, bridge_gateway
+from exporter.evaluate.declared.topology import (
+    FAMILIES,
+    GATEWAY_BRIDGE,
+    Attachment,
+    Segment,
+    Standing,
+    Topology,
+    bridge_gateway,
+)
 from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
 
 if TYPE_CHECKING:
@@ -34,7 +42,9 @@ def declared_reach(snapshot: Snapshot) -> Reach:
     }
     found = Reach(class_of, tuple(rows.row(standing) for standing in classes), {})
     within = {
-        sandbox.id: PairVerdict((*rows.own_paths(sandbox), *_by_way_of_the_host(found.row(sandbox.id).get(sandbox.id))))
+        sandbox.id: PairVerdict(
+            _in_order((rows.own_paths(sandbox), _by_way_of_the_host(found.row(sandbox.id).get(sandbox.id))))
+        )
         for sandbox in snapshot.sandboxes.values()
         if len(sandbox.members) > 1
     }
@@ -52,11 +62,12 @@ class _Rows:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._published = PublishedPorts(topology)
-        self._shared: dict[tuple[str, str, tuple[int, ...], str | None], tuple[Path, ...]] = {}
+        self._shared: dict[tuple[str, str, tuple[Segment, ...], str | None], tuple[Path, ...]] = {}
         self._routed: dict[Entry, Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
         self._addresses: dict[tuple[int, frozenset[Address]], HostAddresses] = {}
         self._singles: dict[Address, HostAddresses] = {}
         networks = topology.snapshot.networks.values()
+        self._foreign = [network for network in networks if is_foreign(network)]
         self._trusted = {name for network in networks for name in network.trusted_host_interfaces}
 
     def own_paths(self, sandbox: Sandbox) -> tuple[Path, ...]:
@@ -75,10 +86,11 @@ class _Rows:
 
     def row(self, standing: Standing) -> Row:
         """Return the verdicts by destination of a source with this standing, blocked ones left out."""
-        paths: dict[str, tuple[Path, ...]] = defaultdict(tuple)
+        groups: dict[str, list[tuple[Path, ...]]] = defaultdict(list)
         for destination, found in self._all_paths(standing):
-            paths[destination] += found
-        return {destination: PairVerdict(found) for destination, found in paths.items() if found}
+            if found:
+                groups[destination].append(found)
+        return {destination: PairVerdict(_in_order(found)) for destination, found in groups.items()}
 
     def _all_paths(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
         if standing.host:
@@ -86,21 +98,22 @@ class _Rows:
         else:
             yield from self._on_shared_networks(standing)
             yield from self._to_other_bridges(standing)
+        yield from self._past_unknown_drivers(standing)
         for approach in self._approaches(standing):
             yield from self._published.reached(approach, standing.children).items()
 
     def _on_shared_networks(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
         children = dict(standing.children)
-        for network_id, families in standing.attached:
+        for network_id, segments in standing.attached:
             for member in self._topology.members[network_id]:
                 link = children.get(member.sandbox.id)
-                key = (network_id, member.sandbox.id, families, link)
+                key = (network_id, member.sandbox.id, segments, link)
                 if key not in self._shared:
-                    self._shared[key] = shared_network_paths(self._topology, member, families, link)
+                    self._shared[key] = shared_network_paths(self._topology, member, segments, link)
                 yield member.sandbox.id, self._shared[key]
 
     def _to_other_bridges(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        on_link = {(network_id, family) for network_id, families in standing.attached for family in families}
+        on_link = {(network_id, item.family) for network_id, segments in standing.attached for item in segments}
         for family in FAMILIES:
             ingress = self._bridge(standing.route(family))
             if ingress is not None:
@@ -118,6 +131,26 @@ class _Rows:
                 if (paths := tuple(routed_paths(self._topology, entry, member)))
             ]
         return self._routed[entry]
+
+    def _past_unknown_drivers(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        """Yield what nobody can tell: where a network of an unknown driver leads, and who finds a way into it."""
+        attached = {network_id for network_id, _ in standing.attached}
+        for network in self._foreign:
+            if network.id in attached:
+                for sandbox in self._topology.snapshot.sandboxes.values():
+                    if all(endpoint.network_id != network.id for endpoint in sandbox.endpoints):
+                        yield sandbox.id, self._anywhere(network, sandbox)
+            elif standing.host or any(standing.routes):
+                for member in self._topology.members.get(network.id, ()):
+                    yield member.sandbox.id, self._anywhere(network, member.sandbox)
+
+    def _anywhere(self, network: Network, sandbox: Sandbox) -> tuple[Path, ...]:
+        """Return undecided paths to every address that leads to a sandbox, none where it has no network."""
+        own = [address for endpoint in sandbox.endpoints for address in (endpoint.ipv4, endpoint.ipv6) if address]
+        known = self._topology.host_addresses
+        hosts = [*known[4], *known[6]] if sandbox.id == HOST or sandbox.published else []
+        reachable = bool(sandbox.endpoints or (sandbox.id == HOST and sandbox.members))
+        return foreign_paths(network, tuple(map(str, [*own, *hosts]))) if reachable else ()
 
     def _from_host(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Yield what a process in the host reaches by sending to container addresses: the engine filters none of it."""
@@ -145,7 +178,11 @@ class _Rows:
     def _approaches_by_bridges(self, standing: Standing, family: int) -> Iterator[Approach]:
         """Yield the default route to all addresses that are not on link, and the on-link gateway of each bridge."""
         egress = self._bridge(standing.route(family))
-        attached = [self._topology.network(network) for network, families in standing.attached if family in families]
+        attached = [
+            self._topology.network(network)
+            for network, segments in standing.attached
+            if any(segment.family == family for segment in segments)
+        ]
         others = [network for network in attached if network is not egress]
         if egress is not None:
             on_link = frozenset(
@@ -170,6 +207,10 @@ class _Rows:
     def _bridge(self, network_id: str | None) -> Network | None:
         network = self._topology.network(network_id) if network_id else None
         return network if network is not None and network.driver == "bridge" else None
+
+
+def _in_order(groups: Sequence[tuple[Path, ...]]) -> tuple[Path, ...]:
+    return tuple(sorted((path for group in groups for path in group), key=lambda path: path.order))
 
 
 def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:

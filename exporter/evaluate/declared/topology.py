@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.declared.behaviour import (
     GATEWAY_PER_FAMILY,
@@ -25,6 +25,13 @@ GATEWAY_BRIDGE = "docker_gwbridge"
 """The bridge by which members of overlay networks reach the host; the list does not show their endpoints on it."""
 
 
+class Segment(NamedTuple):
+    """A subnet of a network, by IP version and position among the network's pools."""
+
+    family: int
+    pool: int
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A sandbox on a network."""
@@ -33,17 +40,26 @@ class Attachment:
     endpoint: Endpoint
     network: Network
 
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the subnets that the endpoint has addresses in."""
+        found = ((family, self.endpoint.address(family)) for family in FAMILIES)
+        return tuple(Segment(family, self._pool(address)) for family, address in found if address is not None)
+
+    def _pool(self, address: Address) -> int:
+        pools = enumerate(self.network.pools)
+        return next((position for position, pool in pools if address in pool.subnet), -1)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What decides how far a sandbox reaches: all sandboxes of one standing reach the same (but for themselves).
 
-    `attached` holds network id and the families of the addresses there; `routes` the ids of the networks with the
+    `attached` holds network id and the subnets of the addresses there; `routes` the ids of the networks with the
     IPv4 and IPv6 default route; `children` are linked containers with the reason why the link may not hold.
     """
 
     host: bool
-    attached: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    attached: tuple[tuple[str, tuple[Segment, ...]], ...] = ()
     routes: tuple[str | None, str | None] = (None, None)
     children: tuple[tuple[str, str], ...] = ()
 
@@ -150,12 +166,7 @@ class Topology:
         routes = (self.route(sandbox, 4), self.route(sandbox, 6))
         return Standing(
             host=False,
-            attached=tuple(
-                sorted(
-                    (endpoint.network_id, tuple(family for family in FAMILIES if endpoint.address(family)))
-                    for endpoint in sandbox.endpoints
-                )
-            ),
+            attached=tuple(sorted((item.network.id, item.segments()) for item in self.attachments(sandbox))),
             routes=(routes[0].id if routes[0] else None, routes[1].id if routes[1] else None),
             children=tuple(sorted((link.child, link.undecided) for link in self.links.get(sandbox.id, ()))),
         )
