@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model.report import BlastRadius, Reach, Verdict, Via
+from exporter.model.report import BlastRadius, Protocol, Reach, Verdict, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.model.report import PairVerdict
     from exporter.model.snapshot import Snapshot
@@ -41,7 +41,8 @@ class Counts:
                 by_via[verdict.via] += pairs
             if verdict.verdict is Verdict.UNKNOWN:
                 unknown += pairs
-            for network in {path.within for path in verdict.paths if path.within}:
+            carrying = (path for path in verdict.paths if path.protocol is not Protocol.ICMP)
+            for network in {path.within for path in carrying if path.within}:
                 within_network[network] += pairs
         return cls(by_via, unknown, _attached(snapshot), within_network, _blast_radius(reach, sizes))
 
@@ -68,13 +69,15 @@ def _attached(snapshot: Snapshot) -> Counter[str]:
 
 
 def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
-    totals = [sum(sizes[destination] for destination in row) for row in reach.rows]
+    rows = [[destination for destination, found in row.items() if _counts(found)] for row in reach.rows]
+    totals = [sum(sizes[destination] for destination in row) for row in rows]
+    members = [frozenset(row) for row in rows]
     out_degrees = (
-        totals[index] - (size if sandbox in reach.rows[index] else 0) + (size - 1 if sandbox in reach.within else 0)
+        totals[index] - (size if sandbox in members[index] else 0) + (size - 1 if sandbox in reach.within else 0)
         for sandbox, index in reach.class_of.items()
         if (size := sizes[sandbox])
     )
-    components = _components(reach, sizes)
+    components = _components(reach.class_of, rows, sizes)
     return BlastRadius(
         isolated_containers=sum(1 for component in components if component == 1),
         max_reach=max(out_degrees, default=0),
@@ -82,7 +85,11 @@ def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
     )
 
 
-def _components(reach: Reach, sizes: Mapping[str, int]) -> list[int]:
+def _counts(verdict: PairVerdict) -> bool:
+    return verdict.verdict is not Verdict.BLOCKED
+
+
+def _components(class_of: Mapping[str, int], rows: Sequence[Sequence[str]], sizes: Mapping[str, int]) -> list[int]:
     """Return the numbers of containers in each group that reachability, whatever its direction, connects."""
     parent = {sandbox: sandbox for sandbox in sizes}
 
@@ -93,8 +100,8 @@ def _components(reach: Reach, sizes: Mapping[str, int]) -> list[int]:
         return sandbox
 
     joined: set[int] = set()
-    for source, index in reach.class_of.items():
-        row = reach.rows[index]
+    for source, index in class_of.items():
+        row = rows[index]
         others = (destination for destination in row if destination != source)
         first = next(others, None)
         if first is None or not sizes[source]:

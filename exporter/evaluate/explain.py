@@ -52,10 +52,10 @@ def explain(
         raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
     verdict = report.pair(first, second)
     paths = tuple(_narrowed(verdict.paths, protocol, port))
-    findings = [*_openings(paths), *_obstacles(Topology.of(snapshot), first, second, verdict)] or [
+    findings = [*_openings(paths, protocol), *_obstacles(Topology.of(snapshot), first, second, verdict)] or [
         Finding(f"{first.name} has no way to any address of {second.name}", opens=False)
     ]
-    return Explanation(first, second, PairVerdict(paths).verdict, paths, tuple(findings))
+    return Explanation(first, second, _answer(paths, protocol), paths, tuple(findings))
 
 
 def find(report: Report, key: str) -> ContainerSummary:
@@ -81,9 +81,21 @@ def _narrowed(paths: tuple[Path, ...], protocol: Protocol | None, port: int | No
             yield replace(path, ports=PortSet.of(port))
 
 
-def _openings(paths: tuple[Path, ...]) -> Iterator[Finding]:
+def _answer(paths: tuple[Path, ...], protocol: Protocol | None) -> Verdict:
+    """Return the verdict of the paths. Echo decides nothing about a pair, but everything where it is asked for."""
+    if protocol is not Protocol.ICMP:
+        return PairVerdict(paths).verdict
+    if any(not path.undecided for path in paths):
+        return Verdict.REACHABLE
+    return Verdict.UNKNOWN if paths else Verdict.BLOCKED
+
+
+def _openings(paths: tuple[Path, ...], asked: Protocol | None) -> Iterator[Finding]:
+    carrying = [path for path in paths if path.protocol is not Protocol.ICMP or asked is Protocol.ICMP]
+    if paths and not carrying:
+        yield Finding("ICMP echo passes, TCP and UDP do not")
     seen: dict[tuple[Via, str | None, str], None] = dict.fromkeys(
-        (path.via, path.network, path.undecided) for path in paths
+        (path.via, path.network, path.undecided) for path in carrying
     )
     for via, network, undecided in seen:
         text = _OPENED_BY[via].format(network=network)

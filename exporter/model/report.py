@@ -78,24 +78,28 @@ class Path:
 
 @dataclass(frozen=True)
 class PairVerdict:
-    """What holds for an ordered pair; one value is shared by all pairs for which the same holds."""
+    """What holds for an ordered pair; one value is shared by all pairs for which the same holds.
+
+    ICMP echo is among the paths and decides nothing: a pair that can only ping is blocked.
+    """
 
     paths: tuple[Path, ...] = ()
     reason: str = ""
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Reachable with one certain path, unknown with undecided ones only, else blocked."""
-        if any(not path.undecided for path in self.paths):
+        """Reachable with one certain path for TCP or UDP, unknown with undecided ones only, else blocked."""
+        carrying = [path for path in self.paths if path.protocol is not Protocol.ICMP]
+        if any(not path.undecided for path in carrying):
             return Verdict.REACHABLE
-        return Verdict.UNKNOWN if self.paths else Verdict.BLOCKED
+        return Verdict.UNKNOWN if carrying else Verdict.BLOCKED
 
     @cached_property
     def via(self) -> Via | None:
         """The mechanism under which the pair is counted; None when blocked."""
-        certain = [path.via for path in self.paths if not path.undecided]
-        candidates = certain or [path.via for path in self.paths]
-        return min(candidates, key=_VIA_ORDER.__getitem__, default=None)
+        carrying = [path for path in self.paths if path.protocol is not Protocol.ICMP]
+        certain = [path for path in carrying if not path.undecided]
+        return min((path.via for path in certain or carrying), key=_VIA_ORDER.__getitem__, default=None)
 
 
 _VIA_ORDER = {via: position for position, via in enumerate(Via)}
@@ -185,7 +189,7 @@ class Reach:
     """Verdicts of all ordered pairs of sandboxes, kept once per class of sources that see the same.
 
     `class_of` gives the class of a source sandbox, `rows[class]` the verdicts by destination sandbox (a missing
-    destination is blocked), `within` the verdict between two containers that share a sandbox.
+    destination is blocked, without any path), `within` the verdict between two containers that share a sandbox.
     """
 
     class_of: Mapping[str, int]
@@ -231,5 +235,5 @@ class Report:
                 if destination is source:
                     continue
                 verdict = within if destination.sandbox == source.sandbox else row.get(destination.sandbox, BLOCKED)
-                if verdict.paths:
+                if verdict.verdict is not Verdict.BLOCKED:
                     yield Pair(source, destination, verdict)

@@ -89,9 +89,10 @@ def _wrong(
         yield f"{protocol} to {address} port {port} arrives, the report says it does not"
     for address, protocol, port in sorted(certain - arrived):
         yield f"{protocol} to {address} port {port} does not arrive, the report says it does"
-    if verdict.verdict is Verdict.BLOCKED and arrived:
-        yield f"blocked, but {len(arrived)} probes arrive"
-    if verdict.verdict is Verdict.REACHABLE and not arrived:
+    carried = [probe for probe in arrived if probe[1] != Protocol.ICMP]
+    if verdict.verdict is Verdict.BLOCKED and carried:
+        yield f"blocked, but {len(carried)} probes arrive"
+    if verdict.verdict is Verdict.REACHABLE and not carried:
         yield "reachable, but no probe arrives"
 
 

@@ -19,7 +19,7 @@ from exporter.observe.files import dumps, loads
 from exporter.parse import parse
 from tests.evaluate.strategies import hosts, junk
 from tests.hosts import NOW, host
-from tests.looks import CLOSED, UNKNOWN, Look
+from tests.looks import UNKNOWN, Look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from exporter.evaluate.declared.behaviour import INTERNAL_IPV6_WORKS
 from exporter.evaluate.declared.topology import FAMILIES, Attachment, Segment, Topology
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
-from exporter.model.snapshot import Product
+from exporter.model.snapshot import GatewayMode, Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ def shared_network_paths(
     if _switched(network):
         here = destination.segments()
         reasons |= {item.family: _ROUTER for item in segments if item not in here and reasons[item.family] == ""}
-    paths = list(_open_paths(destination, reasons))
+    paths = [*_open_paths(destination, reasons), *_echo_paths(destination, reasons)]
     if link is not None and destination.network.default and reasons.get(4) != "":
         paths.extend(_link_paths(destination, link))
     return tuple(paths)
@@ -123,6 +123,19 @@ def _open_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
     for reason, group in addresses.items():
         for protocol, ports in ALL_PROTOCOLS.items():
             yield Path(via, network.name, protocol, tuple(group), ports, reason, network.id)
+
+
+def _echo_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> Iterator[Path]:
+    """Yield that echo passes icc=false on networks in gateway mode routed.
+
+    Their rule for ICMP, `-o bridge -p icmp -j ACCEPT`, comes before the one that drops what stays on the bridge.
+    """
+    network = destination.network
+    for family, reason in reasons.items():
+        address = destination.endpoint.address(family)
+        routed = network.driver == "bridge" and network.gateway_mode(family) is GatewayMode.ROUTED
+        if reason is None and routed and address is not None:
+            yield Path(Via.BRIDGE, network.name, Protocol.ICMP, (str(address),), within=network.id)
 
 
 def _link_paths(destination: Attachment, undecided: str) -> Iterator[Path]:
