@@ -18,6 +18,7 @@ _OWN_RULES_ONLY = (
 _NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or --bridge-accept-fwmark"
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
+_NO_OLD_LINKS = "no rule of a former link is left on {names}: engines forget some of them (moby#24043)"
 _OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
@@ -38,6 +39,9 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     closed = [network for network in networks if network.icc is False]
     if closed and engine.bridge_netfilter_v4 is None:
         yield _ICC_ENFORCED.format(names=_names(closed))
+    linkable = [network for network in closed if network.default]
+    if linkable:
+        yield _NO_OLD_LINKS.format(names=_names(linkable))
     outside = [network for network in networks if network.driver in ("macvlan", "ipvlan")]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))

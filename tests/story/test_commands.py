@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
+FORMATS = ("table", "json", "csv", "dot")
+
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
@@ -50,12 +52,10 @@ def test_a_report_tells_of_every_container(host: Engine) -> None:
     assert {("tenant-a", "tenant-c"), ("shop-sidecar", "shop-db"), ("client", "node-agent")} <= pairs
     assert {("tenant-a", "tenant-b"), ("client", "backup"), ("client", "offline")}.isdisjoint(pairs)
     assert {(row["source"], row["destination"]) for row in csv.DictReader(io.StringIO(rows.stdout))} == pairs
+    ids = {container["name"]: container["id"] for container in document["containers"]}
     for source, destination in pairs:
         assert re.search(rf"^{source} +{destination} ", table.stdout, re.MULTILINE)
-        assert f'"{source}" -> "{destination}"' in graph.stdout
-
-
-FORMATS = ("table", "json", "csv", "dot")
+        assert f'"{ids[source]}" -> "{ids[destination]}"' in graph.stdout
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ class _Rows:
         self._topology = topology
         self._published = PublishedPorts(topology)
         self._shared: dict[tuple[str, str, tuple[Segment, ...], str | None], tuple[Path, ...]] = {}
-        self._routed: dict[Entry, Sequence[tuple[str, str, tuple[Path, ...]]]] = {}
+        self._destinations: dict[Entry, Sequence[Attachment]] = {}
+        self._routed: dict[tuple[Entry, str, str, bool], tuple[Path, ...]] = {}
         self._addresses: dict[tuple[int, frozenset[Address]], HostAddresses] = {}
         self._singles: dict[Address, HostAddresses] = {}
         networks = topology.snapshot.networks.values()
@@ -117,20 +118,33 @@ class _Rows:
         for family in FAMILIES:
             ingress = self._bridge(standing.route(family))
             if ingress is not None:
-                for network_id, sandbox, found in self._routed_from(Entry.by(ingress, family, self._trusted)):
-                    if (network_id, family) not in on_link:
-                        yield sandbox, found
+                entry = Entry.by(ingress, family, self._trusted)
+                neighbours = self._members(ingress, family)
+                for member in self._routed_to(entry):
+                    if (member.network.id, family) not in on_link:
+                        neighbour = member.sandbox.id in neighbours
+                        yield member.sandbox.id, self._routed_paths(entry, member, neighbour=neighbour)
 
-    def _routed_from(self, entry: Entry) -> Sequence[tuple[str, str, tuple[Path, ...]]]:
-        """Return network, sandbox and paths of all that packets reach by being forwarded."""
-        if entry not in self._routed:
-            self._routed[entry] = [
-                (network_id, member.sandbox.id, paths)
-                for network_id, members in self._topology.members.items()
+    def _routed_to(self, entry: Entry) -> Sequence[Attachment]:
+        """Return whatever packets reach by being forwarded."""
+        if entry not in self._destinations:
+            self._destinations[entry] = [
+                member
+                for members in self._topology.members.values()
                 for member in members
-                if (paths := tuple(routed_paths(self._topology, entry, member)))
+                if self._routed_paths(entry, member, neighbour=True)
             ]
-        return self._routed[entry]
+        return self._destinations[entry]
+
+    def _routed_paths(self, entry: Entry, member: Attachment, *, neighbour: bool) -> tuple[Path, ...]:
+        key = (entry, member.network.id, member.sandbox.id, neighbour)
+        if key not in self._routed:
+            self._routed[key] = tuple(routed_paths(self._topology, entry, member, neighbour=neighbour))
+        return self._routed[key]
+
+    def _members(self, network: Network, family: int) -> frozenset[str]:
+        members = self._topology.members.get(network.id, ())
+        return frozenset(member.sandbox.id for member in members if member.endpoint.address(family))
 
     def _past_unknown_drivers(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Yield what nobody can tell: where a network of an unknown driver leads, and who finds a way into it."""

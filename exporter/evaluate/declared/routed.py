@@ -51,10 +51,11 @@ class Entry:
         return cls(family, interface, masqueraded, answers_pass(ingress, family))
 
 
-def routed_paths(topology: Topology, entry: Entry, destination: Attachment) -> Iterator[Path]:
+def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, neighbour: bool) -> Iterator[Path]:
     """Yield the paths to the destination's address for packets that enter the host by another bridge.
 
-    The source sent them to its default gateway, since it is on no network with that address.
+    The source sent them to its default gateway, since it is on no network with that address. A `neighbour` is on the
+    source's bridge too, with another address: it answers there, past the host.
     """
     family, network = entry.family, destination.network
     address = destination.endpoint.address(family)
@@ -62,7 +63,9 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment) -> I
         return
     options = topology.behaviour.ip6tables_options if family == 6 else (True,)
     outcomes = [
-        _filtered(topology, entry, destination) if filters else _unfiltered(topology, destination, family)
+        _filtered(topology, entry, destination, neighbour=neighbour)
+        if filters
+        else _answerable(ALL_PROTOCOLS, answered=neighbour or _routes_back(topology, destination, family))
         for filters in options
     ]
     for protocol in Protocol:
@@ -73,15 +76,10 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment) -> I
             yield Path(Via.ROUTED, network.name, protocol, (str(address),), ports, undecided)
 
 
-def _unfiltered(topology: Topology, destination: Attachment, family: int) -> Openings:
-    """Return what passes where the engine writes no rules: everything, but answers need a way back."""
-    return _answerable(dict(ALL_PROTOCOLS), answered=_routes_back(topology, destination, family))
-
-
-def _filtered(topology: Topology, entry: Entry, destination: Attachment) -> Openings:
+def _filtered(topology: Topology, entry: Entry, destination: Attachment, *, neighbour: bool) -> Openings:
     """Return what the engine's rules let pass from one bridge to another, and for TCP let back."""
-    answered = entry.answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
-    return _answerable(_accepted(topology.behaviour, entry, destination), answered=answered)
+    by_the_host = entry.answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
+    return _answerable(_accepted(topology.behaviour, entry, destination), answered=neighbour or by_the_host)
 
 
 def _accepted(behaviour: Behaviour, entry: Entry, destination: Attachment) -> Openings:
@@ -103,7 +101,7 @@ def _accepted(behaviour: Behaviour, entry: Entry, destination: Attachment) -> Op
     return {}
 
 
-def _answerable(openings: Openings, *, answered: bool) -> Openings:
+def _answerable(openings: Mapping[Protocol, PortSet], *, answered: bool) -> Openings:
     return {protocol: ports for protocol, ports in openings.items() if answered or protocol is not Protocol.TCP}
 
 
