@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,6 +20,7 @@ from exporter.publish.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import FrameType
 
     from exporter.cli.text import Line
     from exporter.config import Config
@@ -198,11 +200,18 @@ def _print(lines: Iterable[Line]) -> None:
 
 def main() -> None:
     """Run the command that the command line asks for, and end the program with its exit code."""
+    if os.getpid() == 1:
+        # the kernel spares a container's first process the usual effect; the daemon handles the signal once it runs
+        signal.signal(signal.SIGTERM, _end)
     # a name that the terminal's encoding lacks must not end the program
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _run() -> int:

@@ -70,10 +70,10 @@ class Path:
     within: str = field(default="", compare=False, repr=False)
 
     @property
-    def order(self) -> tuple[int, str, str, Protocol, tuple[str, ...], tuple[tuple[int, int], ...]]:
+    def order(self) -> tuple[int, str, str, int, tuple[tuple[int, int], ...], tuple[str, ...]]:
         """Where the path stands among the paths of a pair, whatever order the engine lists things in."""
-        position = _VIA_ORDER[self.via]
-        return position, self.network or "", self.undecided, self.protocol, self.addresses, self.ports.intervals
+        via, protocol = _VIA_ORDER[self.via], _PROTOCOL_ORDER[self.protocol]
+        return via, self.network or "", self.undecided, protocol, self.ports.intervals, self.addresses
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class PairVerdict:
         return min((path.via for path in certain or carrying), key=_VIA_ORDER.__getitem__, default=None)
 
 
+_PROTOCOL_ORDER = {protocol: position for position, protocol in enumerate(Protocol)}
 _VIA_ORDER = {via: position for position, via in enumerate(Via)}
 
 BLOCKED = PairVerdict()

@@ -18,6 +18,7 @@ import pytest
 from exporter import __version__
 from exporter.config import OPTIONS
 from tests.cli.program import COMMAND, HOST, LATER, environment, failure, run
+from tests.lab.system import children_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -318,6 +319,20 @@ def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=10)[1] == ""
         assert process.returncode == 130
+
+
+@pytest.mark.lab
+def test_the_first_process_of_a_container_ends_when_asked(tmp_path: Path) -> None:
+    """SIGTERM ends a command at once also as process 1, which the kernel would spare."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "docker.sock"))
+        listener.listen()
+        command = [*COMMAND, "report", f"--docker.host=unix://{tmp_path / 'docker.sock'}"]
+        outer = subprocess.Popen(["unshare", "--pid", "--fork", *command], env=environment())
+        with listener.accept()[0]:
+            (first,) = children_of(outer.pid)
+            os.kill(first, signal.SIGTERM)
+            assert outer.wait(2) == 128 + signal.SIGTERM
 
 
 def on_a_terminal(*arguments: str, **extra: str) -> str:

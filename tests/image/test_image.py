@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import sys
@@ -34,15 +35,30 @@ SCRAPE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], 
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the image as `docker save` writes it, built where the machine's network can be reached."""
-    file = tmp_path_factory.mktemp("image") / "image.tar"
+    """Return the image as `docker save` writes it, built where the machine's network can be reached.
+
+    The workers of one run share it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    file = shared / "image.tar"
+    with (shared / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            build_image(file)
+    return file
+
+
+def build_image(file: Path) -> None:
+    """Build the image on an engine in the machine's own network, and save it."""
     with engine(BUILDER, connected=True) as made:
         import_base(made)
         arguments = [f"--build-arg=BASE={BASE}", f"--build-arg=PIP_CERT={CERTIFICATES}"]
         arguments += [f"--build-arg={name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
         made.docker("build", "--network=host", f"--tag={IMAGE}", *arguments, str(ROOT), timeout=300)
-        made.docker("save", f"--output={file}", IMAGE)
-    return file
+        part = file.with_suffix(".part")
+        made.docker("save", f"--output={part}", IMAGE)
+    part.rename(file)
 
 
 def import_base(made: Engine) -> None:
@@ -112,6 +128,7 @@ def test_it_is_also_the_command_line(host: Engine) -> None:
 
 def test_it_ends_in_time(host: Engine) -> None:
     """`docker stop` ends it within two seconds, with exit code 0."""
+    assert wait_until(lambda: health(host) == "healthy", STARTS_WITHIN)
     begun = time.monotonic()
     host.docker("stop", "exporter")
     assert time.monotonic() - begun < ENDS_WITHIN

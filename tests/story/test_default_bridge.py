@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.cli.service import ANY_PORT, service
@@ -50,10 +52,14 @@ def test_the_story_of_the_default_bridge(version: str) -> None:
         assert visits(made, "app", "web")
         compare(exporter, made, icc=0, link=1, undecided=1)
 
+        # without this, the engine forgets to remove that rule, and whoever gets the address inherits it (moby#24043)
+        made.docker("restart", "app")
         address = address_of(made, "app")
         made.docker("stop", "app")
         compare(exporter, made, icc=0)
         made.run("newcomer")
         assert address_of(made, "newcomer") == address
-        assert not visits(made, "newcomer", "web")
-        compare(exporter, made, icc=0)
+        # moby#24043: the engine has forgotten the link's rule, and the next container with the address may use it
+        assert visits(made, "newcomer", address_of(made, "web"))
+        assumed = json.loads(exporter.get("/api/v1/report"))["assumptions"]
+        assert any("no rule of a former link is left on bridge" in text for text in assumed)

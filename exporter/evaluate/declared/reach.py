@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
@@ -224,7 +225,20 @@ class _Rows:
 
 
 def _in_order(groups: Sequence[tuple[Path, ...]]) -> tuple[Path, ...]:
-    return tuple(sorted((path for group in groups for path in group), key=lambda path: path.order))
+    """Return the paths of a pair in their order; those that differ in nothing but addresses are one."""
+    paths = [path for group in groups for path in group]
+    if len(groups) > 1:
+        alike: dict[Path, list[Path]] = defaultdict(list)
+        for path in paths:
+            alike[replace(path, addresses=())].append(path)
+        paths = [found[0] if len(found) == 1 else _together(found) for found in alike.values()]
+    return tuple(sorted(paths, key=lambda path: path.order))
+
+
+def _together(paths: Sequence[Path]) -> Path:
+    addresses = {ip_address(text) for path in paths for text in path.addresses}
+    ordered = sorted(addresses, key=lambda address: (address.version, int(address)))
+    return replace(paths[0], addresses=tuple(map(str, ordered)))
 
 
 def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:
