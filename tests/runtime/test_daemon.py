@@ -188,7 +188,8 @@ def test_sighup_with_a_new_listen_address_asks_for_a_restart(engine: FakeEngine,
         (warning,) = [line for line in process.log.splitlines() if "a new listen address" in line]
         assert " level=warn " in warning
         assert ' msg="a new listen address takes effect after a restart"' in warning
-        assert process.metric("docker_icc_exporter_poll_interval_seconds") == 50
+        # published with the next state, which the new interval's first poll makes
+        wait_until(lambda: process.metric("docker_icc_exporter_poll_interval_seconds") == 50)
 
 
 def test_two_hundred_idle_connections_and_a_stalled_client_cost_little(engine: FakeEngine, tmp_path: Path) -> None:
