@@ -54,7 +54,7 @@ def open_verdict(via: Via = Via.BRIDGE, network: str | None = "bridge", address:
 
 def unknown_verdict(reason: str = "the driver is a plugin", network: str | None = "weave") -> PairVerdict:
     """Return a verdict whose only path is undecided."""
-    return PairVerdict((path(Via.PLUGIN, network, undecided=reason),), reason)
+    return PairVerdict((path(Via.PLUGIN, network, undecided=reason),))
 
 
 def engine(

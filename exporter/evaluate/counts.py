@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model.report import BlastRadius, Protocol, Reach, Verdict, Via
+from exporter.model.report import HOST, BlastRadius, Protocol, Reach, Verdict, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.model.report import PairVerdict
-    from exporter.model.snapshot import Snapshot
+    from exporter.model.snapshot import Sandbox, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,20 @@ def _weighted(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerd
 
 def _attached(snapshot: Snapshot) -> Counter[str]:
     attached: Counter[str] = Counter()
+    by_driver = {network.driver: network.id for network in snapshot.networks.values()}
     for sandbox in snapshot.sandboxes.values():
-        for endpoint in sandbox.endpoints:
-            attached[endpoint.network_id] += len(sandbox.members)
+        for network in _networks_of(sandbox, by_driver):
+            attached[network] += len(sandbox.members)
     return attached
+
+
+def _networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> list[str]:
+    """Return the ids of a sandbox's networks. Docker counts `host` and `none` among them, which add no interface."""
+    if sandbox.id == HOST:
+        return [by_driver["host"]] if "host" in by_driver else []
+    if not sandbox.endpoints and not sandbox.orphaned:
+        return [by_driver["null"]] if "null" in by_driver else []
+    return [endpoint.network_id for endpoint in sandbox.endpoints]
 
 
 def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:

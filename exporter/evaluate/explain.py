@@ -100,7 +100,7 @@ def _openings(paths: tuple[Path, ...], asked: Protocol | None) -> Iterator[Findi
     for via, network, undecided in seen:
         text = _OPENED_BY[via].format(network=network)
         if undecided:
-            yield Finding(f"perhaps {text}; it depends on {undecided}")
+            yield Finding(f"perhaps {text}; not known: {undecided}")
         else:
             yield Finding(text, opens=True)
 

@@ -84,7 +84,17 @@ class PairVerdict:
     """
 
     paths: tuple[Path, ...] = ()
-    reason: str = ""
+
+    @cached_property
+    def reason(self) -> str:
+        """What opens the pair, or what would have to be known to tell; empty when blocked."""
+        carrying = [path for path in self.paths if path.protocol is not Protocol.ICMP]
+        if self.verdict is Verdict.UNKNOWN:
+            return "; ".join(dict.fromkeys(path.undecided for path in carrying))
+        opened = (path for path in carrying if not path.undecided)
+        return "; ".join(
+            dict.fromkeys(f"{path.via} on {path.network}" if path.network else path.via for path in opened)
+        )
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -202,9 +202,9 @@ _KEY = (
 
 def _cell(verdict: PairVerdict) -> Cell:
     if verdict.verdict is Verdict.BLOCKED or verdict.via is None:
-        return Cell("blocked", "·", f"blocked: {verdict.reason}" if verdict.reason else "blocked")
+        return Cell("blocked", "·", "blocked")
     if verdict.verdict is Verdict.UNKNOWN:
-        return Cell("unknown", "?", f"unknown: {verdict.reason or verdict.paths[0].undecided}")
+        return Cell("unknown", "?", f"unknown: {verdict.reason}")
     return Cell("reachable", SYMBOLS[verdict.via], f"reachable by {_ways(verdict)}")
 
 

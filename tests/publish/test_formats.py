@@ -117,7 +117,7 @@ class TestJson:
             "destination": "web",
             "verdict": "reachable",
             "declared": "reachable",
-            "reason": "",
+            "reason": "published_port on bridge",
             "paths": [
                 {
                     "via": "published_port",
@@ -183,7 +183,7 @@ class TestCsv:
             "destination": "web",
             "verdict": "reachable",
             "declared": "reachable",
-            "reason": "",
+            "reason": "published_port on bridge",
             "via": "published_port",
             "network": "bridge",
             "protocol": "tcp",
