@@ -62,14 +62,19 @@ def _weighted(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerd
 
 def _attached(snapshot: Snapshot) -> Counter[str]:
     attached: Counter[str] = Counter()
-    by_driver = {network.driver: network.id for network in snapshot.networks.values()}
+    by_driver = networks_by_driver(snapshot)
     for sandbox in snapshot.sandboxes.values():
-        for network in _networks_of(sandbox, by_driver):
+        for network in networks_of(sandbox, by_driver):
             attached[network] += len(sandbox.members)
     return attached
 
 
-def _networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> list[str]:
+def networks_by_driver(snapshot: Snapshot) -> Mapping[str, str]:
+    """Return the id of a network of each driver: of `host` and `null` there is one."""
+    return {network.driver: network.id for network in snapshot.networks.values()}
+
+
+def networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> list[str]:
     """Return the ids of a sandbox's networks. Docker counts `host` and `none` among them, which add no interface."""
     if sandbox.id == HOST:
         return [by_driver["host"]] if "host" in by_driver else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.assumptions import assumptions
-from exporter.evaluate.counts import Counts
+from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
 from exporter.model.report import (
     ContainerSummary,
@@ -76,7 +76,8 @@ def _networks(snapshot: Snapshot, counts: Counts) -> Iterator[NetworkSummary]:
 
 
 def _containers(snapshot: Snapshot) -> Iterator[ContainerSummary]:
+    by_driver = networks_by_driver(snapshot)
     for container in snapshot.containers.values():
-        endpoints = snapshot.sandboxes[container.sandbox].endpoints
-        networks = tuple(sorted(snapshot.networks[endpoint.network_id].name for endpoint in endpoints))
-        yield ContainerSummary(container.id, container.name, networks, container.sandbox)
+        networks = networks_of(snapshot.sandboxes[container.sandbox], by_driver)
+        names = tuple(sorted(snapshot.networks[network].name for network in networks))
+        yield ContainerSummary(container.id, container.name, names, container.sandbox)
