@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,9 @@ from tests.lab import VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+
+# A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRED = os.environ.get("ICC_REQUIRE_LAB") == "1" or os.environ.get("CI") == "true"
 """A check that may not leave tests out: a skip is a failure then."""
