@@ -131,9 +131,9 @@ def _echo_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
     Their rule for ICMP, `-o bridge -p icmp -j ACCEPT`, comes before the one that drops what stays on the bridge.
     """
     network = destination.network
-    for family, reason in reasons.items():
+    for family, reason in reasons.items() if network.driver == "bridge" else ():
         address = destination.endpoint.address(family)
-        routed = network.driver == "bridge" and network.gateway_mode(family) is GatewayMode.ROUTED
+        routed = network.gateway_mode(family) is GatewayMode.ROUTED and not network.internal
         if reason is None and routed and address is not None:
             yield Path(Via.BRIDGE, network.name, Protocol.ICMP, (str(address),), within=network.id)
 

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP, Behaviour, Settings
+from exporter.evaluate.declared.behaviour import GATEWAY_PER_FAMILY, NO_INTER_NETWORK_DROP, Behaviour, Settings
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology, bridge_gateway
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox
 
-LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  compared with, never bound
 
 _ROOTLESS = "rootless: published ports are on the machine's own addresses, which this API does not show"
@@ -135,8 +134,10 @@ class PublishedPorts:
         if self._proxied_only(approach, item, settings):
             return settings.userland_proxy
         if approach.ingress is None:
-            only_loopback = approach.host.addresses == (LOOPBACK[6],)
-            return settings.userland_proxy or not only_loopback
+            inside = approach.family == 6 and all(address.is_loopback for address in approach.host.addresses)
+            return settings.userland_proxy or not inside
+        if not self._topology.forwards(approach.family):
+            return settings.userland_proxy and approach.ingress.masquerade and not approach.ingress.internal
         return _crosses(self._topology.behaviour, approach.ingress, item.port, settings)
 
     def _delivers_to_neighbour(
@@ -149,6 +150,8 @@ class PublishedPorts:
         """
         if settings.userland_proxy or self._proxied_only(approach, item, settings):
             return settings.userland_proxy
+        if not self._topology.forwards(approach.family):
+            return False
         linked_here = approach.family == 4 and _is_linked(item, linked)
         return linked_here or self._icc_open(item.network, approach.family, settings)
 
@@ -196,14 +199,21 @@ def _publications(topology: Topology) -> Iterator[Publication]:
     """Yield every published port that leads anywhere: to the endpoint that gives the container its default route."""
     for sandbox in topology.snapshot.sandboxes.values():
         for port in sandbox.published:
-            network = topology.gateway(sandbox, 4) or topology.gateway(sandbox, 6)
             family = port.host_ip.version
+            network = _published_network(topology, sandbox, family)
             if network is None:
                 continue
             hidden = network.name == GATEWAY_BRIDGE and family == 4
             same_family = hidden or topology.address_on(sandbox, network, family) is not None
             if bridge_gateway(network, family if same_family else 10 - family) is not None:
                 yield Publication(sandbox, port, network, same_family)
+
+
+def _published_network(topology: Topology, sandbox: Sandbox, family: int) -> Network | None:
+    """Return the network that a port of a family is published for: since 28.0 each family may have its own."""
+    per_family = topology.behaviour.version >= GATEWAY_PER_FAMILY
+    own = topology.gateway(sandbox, family) if per_family else None
+    return own or topology.gateway(sandbox, 4) or topology.gateway(sandbox, 6)
 
 
 def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:

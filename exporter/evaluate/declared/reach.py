@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, foreign_paths, is_foreign, shared_network_paths
-from exporter.evaluate.declared.published import LOOPBACK, Approach, HostAddresses, PublishedPorts
+from exporter.evaluate.declared.published import Approach, HostAddresses, PublishedPorts
 from exporter.evaluate.declared.routed import Entry, routed_paths
 from exporter.evaluate.declared.topology import (
     FAMILIES,
     GATEWAY_BRIDGE,
+    LOOPBACK,
     Attachment,
     Segment,
     Standing,
@@ -76,7 +77,9 @@ class _Rows:
         """Return the paths between containers that share a namespace: all of its own addresses."""
         if sandbox.id == HOST:
             known = self._topology.host_addresses
-            everywhere = {family: HostAddresses((LOOPBACK[family], *known[family])) for family in FAMILIES}
+            everywhere = {
+                family: HostAddresses((*self._topology.loopbacks[family], *known[family])) for family in FAMILIES
+            }
             approaches = (Approach(None, family, addresses) for family, addresses in everywhere.items())
             return tuple(path for item in approaches for path in self._published.host_paths(item, Via.SAME_SANDBOX))
         addresses = tuple(str(address) for address in _own_addresses(self._topology, sandbox))
@@ -186,7 +189,7 @@ class _Rows:
         for family in FAMILIES:
             if standing.host:
                 yield Approach(None, family, self._host_addresses(family, frozenset()))
-                yield Approach(None, family, self._single(LOOPBACK[family]))
+                yield Approach(None, family, HostAddresses(self._topology.loopbacks[family]))
             else:
                 yield from self._approaches_by_bridges(standing, family)
 

@@ -61,6 +61,8 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, n
     address = destination.endpoint.address(family)
     if network.driver != "bridge" or address is None or bridge_gateway(network, family) is None:
         return
+    if not topology.forwards(family):
+        return
     options = topology.behaviour.ip6tables_options if family == 6 else (True,)
     outcomes = [
         _filtered(topology, entry, destination, neighbour=neighbour)
@@ -90,9 +92,11 @@ def _accepted(behaviour: Behaviour, entry: Entry, destination: Attachment) -> Op
     """
     network, sandbox = destination.network, destination.sandbox
     mode = network.gateway_mode(entry.family)
+    if network.internal:
+        return {}
     if mode is GatewayMode.ROUTED and behaviour.version >= ROUTED_FROM_OTHER_BRIDGES:
         return _ports(port for port in sandbox.routed if port.family == entry.family) | {Protocol.ICMP: NO_PORTS}
-    if behaviour.version < NO_INTER_NETWORK_DROP or network.internal:
+    if behaviour.version < NO_INTER_NETWORK_DROP:
         return {}
     if mode is GatewayMode.NAT_UNPROTECTED:
         return dict(ALL_PROTOCOLS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.declared.behaviour import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Address, Endpoint, Link, Network, Sandbox, Snapshot
 
 FAMILIES = (4, 6)
+LOOPBACK: Mapping[int, Address] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 GATEWAY_BRIDGE = "docker_gwbridge"
 """The bridge by which members of overlay networks reach the host; the list does not show their endpoints on it."""
 
@@ -77,6 +79,7 @@ class Topology:
     members: Mapping[str, tuple[Attachment, ...]] = field(repr=False)
     links: Mapping[str, tuple[Link, ...]] = field(repr=False)
     host_addresses: Mapping[int, tuple[Address, ...]]
+    loopbacks: Mapping[int, tuple[Address, ...]]
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Topology:
@@ -95,7 +98,12 @@ class Topology:
             members={network: tuple(attachments) for network, attachments in members.items()},
             links={parent: tuple(children) for parent, children in links.items()},
             host_addresses={family: tuple(_host_addresses(snapshot, family)) for family in FAMILIES},
+            loopbacks={family: tuple(_loopbacks(snapshot, family)) for family in FAMILIES},
         )
+
+    def forwards(self, family: int) -> bool:
+        """Return whether the host forwards packets at all; of IPv6 no engine tells, and it counts as forwarding."""
+        return family == 6 or self.snapshot.engine.ipv4_forwarding is not False
 
     def network(self, network_id: str) -> Network:
         """Return a network by id."""
@@ -190,6 +198,13 @@ def _gateway_order(item: Attachment) -> tuple[int, bool, bool, int, str]:
     families = sum(item.endpoint.address(family) is not None for family in FAMILIES)
     network = item.network
     return (-item.endpoint.gw_priority, network.driver == "overlay", network.internal, -families, network.name)
+
+
+def _loopbacks(snapshot: Snapshot, family: int) -> list[Address]:
+    """Return the host's loopback address, and others of its loopback network that ports are published on."""
+    published = (port.host_ip for sandbox in snapshot.sandboxes.values() for port in sandbox.published)
+    bound = {address for address in published if address.version == family and address.is_loopback}
+    return sorted({LOOPBACK[family], *bound}, key=int)
 
 
 def _host_addresses(snapshot: Snapshot, family: int) -> list[Address]:
