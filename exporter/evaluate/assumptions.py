@@ -19,7 +19,6 @@ _NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or -
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
 _NO_OLD_LINKS = "no rule of a former link is left on {names}: engines forget some of them (moby#24043)"
-_FORWARDS_IPV6 = "the host forwards IPv6, which this engine's API does not tell, though it does not forward IPv4"
 _OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
@@ -43,8 +42,6 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     linkable = [network for network in closed if network.default]
     if linkable:
         yield _NO_OLD_LINKS.format(names=_names(linkable))
-    if engine.ipv4_forwarding is False and any(network.ipv6 for network in networks):
-        yield _FORWARDS_IPV6
     outside = [network for network in networks if network.driver in ("macvlan", "ipvlan")]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))

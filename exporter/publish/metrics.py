@@ -244,7 +244,7 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "docker_icc_exporter_poll_duration_seconds",
         "gauge",
-        "How long the last poll took, from the first request to the verdicts.",
+        "How long the last look at the engine took, from the first request to its last answer.",
         lambda published: _single(published.stats.last_poll_duration_seconds),
     ),
     MetricSpec(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from exporter.model.snapshot import Network
 
+_FORWARDING_UNTOLD = "whether the host forwards IPv6: it does not forward IPv4, and the API tells no more"
+
 Openings = dict[Protocol, PortSet]
 """What passes: the ports of each protocol that does, none for ICMP echo."""
 
@@ -74,6 +76,8 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, n
         possible = [openings[protocol] for openings in outcomes if protocol in openings]
         if possible:
             undecided = "" if len(possible) == len(outcomes) and len(set(possible)) == 1 else IP6TABLES_UNTOLD
+            if family == 6 and topology.snapshot.engine.ipv4_forwarding is False:
+                undecided = _FORWARDING_UNTOLD
             ports = reduce(or_, possible)
             yield Path(Via.ROUTED, network.name, protocol, (str(address),), ports, undecided)
 
