@@ -25,9 +25,8 @@ def test_routed_internal_networks_let_no_echo_in() -> None:
 
 
 def test_nothing_is_routed_where_the_host_does_not_forward() -> None:
-    """With IPv4Forwarding false, a routed network's published ports stay closed to other bridges."""
-    built = (
-        host("28.5").network("open", gateway_mode_ipv4="routed").container("a").container("b", "open", publish=["80"])
-    )
+    """With IPv4Forwarding false, a routed network does not even let echo in from other bridges."""
+    built = host("28.5").network("open", gateway_mode_ipv4="routed").container("a").container("b", "open")
+    assert built.look().direct("a", "b", "open", "icmp") == OPEN
     built.info["IPv4Forwarding"] = False
-    assert built.look().direct("a", "b", "open", "80/tcp") == CLOSED
+    assert built.look().direct("a", "b", "open", "icmp") == CLOSED
