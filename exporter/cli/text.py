@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.model.report import SCHEMA, Verdict
+from exporter.publish.formats import table
 from exporter.publish.formats.json import path as path_document
-from exporter.publish.formats.table import opens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,13 +48,10 @@ def _finding_colour(finding: Finding) -> str | None:
 
 def ways(paths: Iterable[Path]) -> Iterator[str]:
     """Yield paths in words; those that differ in protocol and ports only share a line."""
-    grouped: dict[tuple[str, str | None, tuple[str, ...], str], list[Path]] = {}
-    for path in paths:
-        grouped.setdefault((path.via, path.network, path.addresses, path.undecided), []).append(path)
-    for (via, network, addresses, undecided), alike in grouped.items():
-        where = f" on {network}" if network else ""
-        doubt = f" (undecided: {undecided})" if undecided else ""
-        yield f"{via}{where}: {opens(alike)} at {', '.join(addresses)}{doubt}"
+    for way in table.ways(paths):
+        where = f" on {way.network}" if way.network else ""
+        doubt = f" (undecided: {way.undecided})" if way.undecided else ""
+        yield f"{way.via}{where}: {way.opens} at {', '.join(way.addresses)}{doubt}"
 
 
 def diff(difference: ReportDiff) -> Iterator[Line]:

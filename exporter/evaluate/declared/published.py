@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import GATEWAY_PER_FAMILY, NO_INTER_NETWORK_DROP, Behaviour, Settings
+from exporter.evaluate.declared.behaviour import GATEWAY_PER_FAMILY, NO_INTER_NETWORK_DROP, Settings
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology, bridge_gateway
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
@@ -136,9 +136,7 @@ class PublishedPorts:
         if approach.ingress is None:
             inside = approach.family == 6 and all(address.is_loopback for address in approach.host.addresses)
             return settings.userland_proxy or not inside
-        if not self._topology.forwards(approach.family):
-            return settings.userland_proxy and approach.ingress.masquerade and not approach.ingress.internal
-        return _crosses(self._topology.behaviour, approach.ingress, item.port, settings)
+        return _crosses(self._topology, approach.ingress, item.port, settings)
 
     def _delivers_to_neighbour(
         self, approach: Approach, linked: frozenset[str], item: Publication, settings: Settings
@@ -233,7 +231,7 @@ def answers_pass(ingress: Network, family: int) -> bool:
     return ingress.masquerade or not protected
 
 
-def _crosses(behaviour: Behaviour, ingress: Network, port: PublishedPort, settings: Settings) -> bool:
+def _crosses(topology: Topology, ingress: Network, port: PublishedPort, settings: Settings) -> bool:
     """Return whether a packet from another bridge arrives, and for TCP the answer to it.
 
     Since 29.0 it is rewritten and accepted, but for `--internal` sources with iptables, whose egress drop comes first
@@ -242,8 +240,9 @@ def _crosses(behaviour: Behaviour, ingress: Network, port: PublishedPort, settin
     isolation dropped what was rewritten, and only masqueraded bridges with docker-proxy were spared the rewriting
     (`-t nat -I DOCKER -i bridge -j RETURN`).
     """
+    behaviour = topology.behaviour
     if behaviour.version < NO_INTER_NETWORK_DROP:
         return settings.userland_proxy and ingress.masquerade and not ingress.internal
-    if ingress.internal and not behaviour.nftables:
+    if not topology.forwards(port.host_ip.version) or (ingress.internal and not behaviour.nftables):
         return False
     return port.protocol is Protocol.UDP or answers_pass(ingress, port.host_ip.version)
