@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from exporter.model.namespace import Namespace
     from exporter.model.report import Protocol
 
 Address = IPv4Address | IPv6Address
@@ -196,6 +197,18 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the kernel has: the engine's own namespace, and those of sandboxes, by sandbox id, that could be read.
+
+    `missing` gives the reason for each source of evidence (`firewall`, `bridge`, `routes`, `sandboxes`) that could not.
+    """
+
+    host: Namespace
+    sandboxes: Mapping[str, Namespace]
+    missing: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One engine at one moment, every reference resolved. Mappings are keyed by id."""
 
@@ -206,3 +219,4 @@ class Snapshot:
     sandboxes: Mapping[str, Sandbox]
     links: tuple[Link, ...]
     assumptions: tuple[str, ...]
+    kernel: Kernel | None = None

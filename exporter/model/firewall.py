@@ -1,0 +1,414 @@
+"""Firewall rules of iptables and nftables in one representation, in netfilter's words.
+
+Everything that is compared is a whole number (addresses as integers, states and flags as bits) or the name of an
+interface. Parsers write out what their language leaves implicit: nft's `ip saddr` in a table of family inet is a match
+on the family and one on the address; `tcp dport` is one on the protocol and one on the port.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.ranges import Ranges
+
+
+class Hook(StrEnum):
+    """Where on a packet's way a base chain is called."""
+
+    INGRESS = "ingress"
+    PREROUTING = "prerouting"
+    INPUT = "input"
+    FORWARD = "forward"
+    OUTPUT = "output"
+    POSTROUTING = "postrouting"
+    EGRESS = "egress"
+
+
+class TableFamily(StrEnum):
+    """Which packets a table sees; `inet` is `ip` and `ip6` at once, `bridge` are frames that a bridge passes on."""
+
+    IP = "ip"
+    IP6 = "ip6"
+    INET = "inet"
+    BRIDGE = "bridge"
+    ARP = "arp"
+    NETDEV = "netdev"
+
+
+class Field(StrEnum):
+    """What a match looks at."""
+
+    FAMILY = "family"
+    """4 or 6."""
+    ETHER_TYPE = "ether_type"
+    PROTOCOL = "protocol"
+    """The number of the transport protocol: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6."""
+    SOURCE = "source"
+    DESTINATION = "destination"
+    """IP addresses as integers, of the family of the packet."""
+    SOURCE_PORT = "source_port"
+    DESTINATION_PORT = "destination_port"
+    ICMP_TYPE = "icmp_type"
+    ICMP_CODE = "icmp_code"
+    TCP_FLAGS = "tcp_flags"
+    """Bits of the TCP header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32."""
+    INPUT_INTERFACE = "input_interface"
+    OUTPUT_INTERFACE = "output_interface"
+    """Names. Of a frame that a bridge passes on, br_netfilter shows the bridge here to iptables, inet, ip and ip6;
+    in tables of family bridge it is the port."""
+    INPUT_PORT = "input_port"
+    OUTPUT_PORT = "output_port"
+    """Names of bridge ports (physdev), empty for packets that came or leave through no port of a bridge."""
+    INPUT_KIND = "input_kind"
+    OUTPUT_KIND = "output_kind"
+    """The kind of the interface as rtnetlink names it (nft's `iifkind`), such as `bridge` or `veth`."""
+    INPUT_TYPE = "input_type"
+    OUTPUT_TYPE = "output_type"
+    """ARPHRD numbers (nft's `iiftype`): 1 Ethernet, 772 loopback."""
+    SOURCE_MAC = "source_mac"
+    DESTINATION_MAC = "destination_mac"
+    MARK = "mark"
+    CT_STATE = "ct_state"
+    """One bit of `CtState`."""
+    CT_STATUS = "ct_status"
+    """Bits of `CtStatus`."""
+    CT_MARK = "ct_mark"
+    CT_DIRECTION = "ct_direction"
+    """0 for packets in the direction of the first one, 1 for replies."""
+    CT_PROTOCOL = "ct_protocol"
+    CT_ORIGINAL_SOURCE = "ct_original_source"
+    CT_ORIGINAL_DESTINATION = "ct_original_destination"
+    CT_ORIGINAL_SOURCE_PORT = "ct_original_source_port"
+    CT_ORIGINAL_DESTINATION_PORT = "ct_original_destination_port"
+    """The first packet of the connection, before any translation."""
+    CT_REPLY_SOURCE = "ct_reply_source"
+    CT_REPLY_DESTINATION = "ct_reply_destination"
+    CT_REPLY_SOURCE_PORT = "ct_reply_source_port"
+    CT_REPLY_DESTINATION_PORT = "ct_reply_destination_port"
+    """The packet that is expected back."""
+    PACKET_TYPE = "packet_type"
+    """0 to this host, 1 broadcast, 2 multicast, 3 to another host (nft's `meta pkttype`)."""
+    SOCKET_USER = "socket_user"
+    SOCKET_GROUP = "socket_group"
+    """Owner of the socket that sent a packet; packets that are forwarded have none."""
+
+
+class CtState(IntFlag):
+    """The state that conntrack gives a packet."""
+
+    INVALID = 1
+    ESTABLISHED = 2
+    RELATED = 4
+    NEW = 8
+    UNTRACKED = 64
+
+
+class CtStatus(IntFlag):
+    """What conntrack knows of a connection (`IPS_…` of nf_conntrack_common.h)."""
+
+    EXPECTED = 1
+    SEEN_REPLY = 2
+    ASSURED = 4
+    CONFIRMED = 8
+    SNAT = 16
+    DNAT = 32
+    DYING = 512
+
+
+class AddressType(StrEnum):
+    """What the routing table says about an address (`RTN_…`): iptables' addrtype, nft's `fib … type`."""
+
+    UNSPEC = "unspec"
+    UNICAST = "unicast"
+    LOCAL = "local"
+    BROADCAST = "broadcast"
+    ANYCAST = "anycast"
+    MULTICAST = "multicast"
+    BLACKHOLE = "blackhole"
+    UNREACHABLE = "unreachable"
+    PROHIBIT = "prohibit"
+
+
+class Side(StrEnum):
+    """An interface that a lookup of an address is limited to."""
+
+    ANY = "any"
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+# --- Matches: each narrows the packets that the rest of the rule sees. ---
+
+
+@dataclass(frozen=True, slots=True)
+class InRanges:
+    """The number is one of these."""
+
+    field: Field
+    ranges: Ranges
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HasBits:
+    """`number & mask == value`: marks, TCP flags (`--tcp-flags`), addresses with a mask that is no prefix."""
+
+    field: Field
+    mask: int
+    value: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnyBit:
+    """`number & mask != 0`: `--ctstate A,B`, nft's `ct state a,b`. An nft set `{ a, b }` is `InRanges`."""
+
+    field: Field
+    mask: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NameIs:
+    """The interface's name is one of these; `*` at the end stands for any rest (iptables writes `+`)."""
+
+    field: Field
+    names: tuple[str, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressTypeIs:
+    """The type of the source's or the destination's address is one of these, seen from an interface or from any."""
+
+    field: Field
+    types: frozenset[AddressType]
+    side: Side = Side.ANY
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReversePath:
+    """A route back to the source exists and leaves by the input interface (any interface where `loose`).
+
+    iptables' rpfilter; nft's `fib saddr . iif oif exists`; negated, `oif missing`.
+    """
+
+    loose: bool = False
+    with_mark: bool = False
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of the alternatives holds; all matches of an alternative have to. Concatenations in sets are this, too."""
+
+    alternatives: tuple[tuple[Match, ...], ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A match that decides by something that is not known here: it may hold, and it may not.
+
+    `name` is what it is called (`limit`, `string`, `meta time`): the metric counts by it and reports name it. It is
+    also told for matches that are known and depend on time, chance or load.
+    """
+
+    name: str
+    text: str = ""
+
+
+Match = InRanges | HasBits | AnyBit | NameIs | AddressTypeIs | ReversePath | AnyOf | Opaque
+
+
+# --- Statements: each does something to the packets that came so far. ---
+
+
+class Verdict(StrEnum):
+    """How a rule ends for a packet."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+    RETURN = "return"
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """The packet leaves this base chain (accept), is lost (drop, reject), or goes back to the caller (return)."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The packet continues in another chain of the table; with `goto`, it does not come back to this one."""
+
+    chain: str
+    goto: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A verdict map: the first case whose matches all hold decides; without one, the rule is over.
+
+    `key` is the one field that every case compares with one exact value, where there is such: cases can then be looked
+    up by it. The value is the first match of the case.
+    """
+
+    cases: tuple[tuple[tuple[Match, ...], Statement], ...]
+    key: Field | None = None
+
+
+class Translation(StrEnum):
+    """What of a connection's first packet is rewritten."""
+
+    DNAT = "dnat"
+    SNAT = "snat"
+    MASQUERADE = "masquerade"
+    REDIRECT = "redirect"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a translation leads, for packets that the matches hold for.
+
+    Empty `addresses` or `ports` stay as they are. Of several addresses or ports the kernel takes any, except that with
+    `base_port` a port moves by its distance from that one (`--to-destination :2000-2010/1000`).
+    """
+
+    addresses: Ranges
+    ports: Ranges
+    matches: tuple[Match, ...] = ()
+    base_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Translate:
+    """The connection is rewritten as its first packet says, by the first target that applies; then it is accepted.
+
+    Where none applies, as with a map without the packet's key, the rule is over.
+    """
+
+    kind: Translation
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """`new = (old & keep) ^ toggle`, of MARK or CT_MARK."""
+
+    field: Field
+    keep: int
+    toggle: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMark:
+    """Bits of one mark go to the other: CONNMARK --save-mark and --restore-mark, `meta mark set ct mark`."""
+
+    source: Field
+    target: Field
+    source_mask: int = 0xFFFFFFFF
+    target_mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Untrack:
+    """Conntrack does not follow the packet: its state is UNTRACKED, and it is never translated."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLocally:
+    """TPROXY: a local socket takes the packet; empty addresses or ports stay as they are. iptables' also ends the chain."""
+
+    addresses: Ranges
+    ports: Ranges
+    keep_mark: int = 0xFFFFFFFF
+    toggle_mark: int = 0
+    terminates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unforeseeable:
+    """A statement whose effect is not known here (QUEUE to a program, SYNPROXY, …): the packet may pass or be lost."""
+
+    name: str
+    text: str = ""
+
+
+Statement = Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable
+Step = Match | Statement
+
+
+# --- Tables ---
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule: steps from left to right. A rule without a statement only counts.
+
+    `text` is the rule as its own tool writes it, `packets` its counter where it has one.
+    """
+
+    steps: tuple[Step, ...]
+    text: str = ""
+    packets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What makes a chain a base chain. `priority` orders the chains of a hook, lowest first.
+
+    `kind` is nft's type: `nat` chains see the first packet of a connection only; `device` limits ingress and egress.
+    """
+
+    hook: Hook
+    priority: int
+    policy: Verdict = Verdict.ACCEPT
+    kind: str = "filter"
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain with its rules in order."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    base: Base | None = None
+
+
+class Backend(StrEnum):
+    """Which tool shows a table."""
+
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+    NFTABLES = "nftables"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table."""
+
+    family: TableFamily
+    name: str
+    backend: Backend
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """All tables of one network namespace.
+
+    Chains of equal hook and priority run in the reverse of their tables' order: the kernel calls the one first that was
+    registered last (nf_hook_entries_grow), and lists tables by age.
+    """
+
+    tables: tuple[Table, ...] = ()

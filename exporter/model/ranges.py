@@ -1,0 +1,49 @@
+"""Sets of whole numbers as sorted intervals: addresses, ports, protocols, marks."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """An immutable set of whole numbers; `intervals` are closed, sorted, disjoint and never adjacent."""
+
+    intervals: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, *numbers: int) -> Self:
+        """Return the set of exactly these numbers."""
+        return cls.union((number, number) for number in numbers)
+
+    @classmethod
+    def union(cls, intervals: Iterable[tuple[int, int]]) -> Self:
+        """Return the union of closed intervals, given in any order; one that ends before it begins is empty."""
+        merged: list[tuple[int, int]] = []
+        for low, high in sorted(interval for interval in intervals if interval[0] <= interval[1]):
+            if merged and low <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+            else:
+                merged.append((low, high))
+        return cls(tuple(merged))
+
+    def __bool__(self) -> bool:
+        return bool(self.intervals)
+
+    def __contains__(self, number: int) -> bool:
+        position = bisect_right(self.intervals, (number + 1,)) - 1
+        return position >= 0 and self.intervals[position][1] >= number
+
+    def covers(self, low: int, high: int) -> bool | None:
+        """Return whether the set holds all of a closed interval: True, False for none of it, None for a part."""
+        position = bisect_right(self.intervals, (low + 1,)) - 1
+        if position >= 0 and self.intervals[position][1] >= low:
+            return True if self.intervals[position][1] >= high else None
+        following = position + 1
+        touches = following < len(self.intervals) and self.intervals[following][0] <= high
+        return None if touches else False
