@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """What a bridge does with frames. `calls_iptables` and `calls_ip6tables` are this bridge's own br_netfilter switches.
+    """What a bridge does with frames.
 
-    Frames pass iptables where either the bridge's switch or the namespace's (`bridge-nf-call-iptables`) is on.
+    `calls_iptables` and `calls_ip6tables` are this bridge's own br_netfilter switches. Frames pass iptables where
+    either the bridge's switch or the namespace's (`bridge-nf-call-iptables`) is on.
     """
 
     calls_iptables: bool = False
