@@ -326,7 +326,7 @@ class Untrack:
 
 @dataclass(frozen=True, slots=True)
 class ProxyLocally:
-    """TPROXY: a local socket takes the packet. Empty addresses or ports stay as they are; iptables' ends the chain, too."""
+    """TPROXY: a local socket takes the packet. Empty addresses or ports stay as they are; iptables' also accepts."""
 
     addresses: Ranges
     ports: Ranges
