@@ -1,0 +1,251 @@
+"""Whether conversations come about: the first packet arrives, and for TCP its answer and what confirms it, too.
+
+docker-proxy's conversations are two: one of the source with the host, one of the host with the container.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import (
+    ICMP,
+    ICMP6,
+    TCP,
+    UDP,
+    Conversation,
+    Delivery,
+    Departure,
+    Ends,
+    Flight,
+    Stage,
+)
+from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.ways import PICKED_PORT, way
+from exporter.model.ports import HIGHEST
+from exporter.model.report import HOST, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.evaluate.enforced.flight import Port
+    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.model.namespace import Listener
+    from exporter.model.snapshot import Network
+
+_NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
+_ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
+_ALL = Atom(0, HIGHEST)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Conversations of some cells that come about, with the sandbox where they end.
+
+    `published` tells that something on the way led them to another address than the source's.
+    """
+
+    stack: Stack
+    cells: int
+    protocol: Protocol
+    ports: Atom | None
+    network: Network | None
+    published: bool
+    routed: bool
+    doubts: Mapping[str, int]
+
+
+class Conversations:
+    """All conversations of the sandboxes of two worlds, IPv4's and IPv6's. `bits` are the cells of sandboxes."""
+
+    def __init__(self, worlds: Mapping[int, World], bits: Mapping[str, int]) -> None:
+        self._worlds = worlds
+        self._bits = bits
+        self._relayed: dict[tuple[int, Protocol, int, int], list[Found]] = {}
+        self._listening = {family: _Listening(world) for family, world in worlds.items()}
+
+    def found(self, family: int, protocol: Protocol, address: int, cells: int = -1) -> Iterator[Found]:
+        """Yield the conversations with an address that come about, by intervals of ports."""
+        pending: list[Port] = [_ALL if protocol in _NUMBERS else None]
+        while pending:
+            ports = pending.pop()
+            try:
+                found = list(self._at(family, protocol, address, ports, cells))
+            except PortsDiffer as difference:
+                pending.extend(difference.parts)
+            else:
+                yield from found
+
+    def _at(self, family: int, protocol: Protocol, address: int, ports: Port, cells: int) -> Iterator[Found]:
+        world = self._worlds[family]
+        departures = list(self._departures(world, protocol, address, ports, cells))
+        first = Conversation(Stage.FIRST)
+        for delivery in Journey(world, first).deliveries(*departures):
+            if protocol is Protocol.TCP:
+                confirmed = self._confirmed(world, departures, delivery)
+                if confirmed is None:
+                    continue
+                delivery = confirmed  # noqa: PLW2901
+            yield from self._ended(world, protocol, address, ports, delivery)
+
+    def _departures(
+        self, world: World, protocol: Protocol, address: int, ports: Port, cells: int
+    ) -> Iterator[Departure]:
+        number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[world.family]
+        picked = Some(*PICKED_PORT) if protocol in _NUMBERS else None
+        for name, stack in world.stacks.items():
+            bit = self._bits[name] & cells
+            source = _source(stack, address) if bit else None
+            if source is not None:
+                yield Departure(stack, bit, Flight(number, Ends(source, picked, address, ports), icmp_type=kind))
+
+    def _confirmed(self, world: World, departures: Sequence[Departure], delivery: Delivery) -> Delivery | None:
+        """Return the part of a delivery whose answers arrive, and where what confirms them arrives, too."""
+        passages = {passage.stack.name: passage for passage in delivery.flight.passages}
+        answer = Flight(TCP, delivery.flight.ends.reversed())
+        back = Departure(delivery.stack, delivery.cells, answer)
+        answered: dict[str, int] = defaultdict(int)
+        arrived, doubts = 0, dict(delivery.flight.doubts)
+        for item in Journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
+            cells = item.cells & self._bits[item.stack.name] & self._fitting(departures, item)
+            arrived |= cells
+            for passage in item.flight.passages:
+                answered[passage.stack.name] |= passage.tracked & cells
+            _merge(doubts, item.flight.doubts, cells)
+        if not arrived:
+            return None
+        third = Conversation(Stage.CONFIRMATION, passages, answered)
+        again = [replace(item, cells=item.cells & arrived) for item in departures if item.cells & arrived]
+        confirmed = 0
+        for item in Journey(world, third).deliveries(*again):
+            if item.stack is delivery.stack and item.flight.ends.destination == delivery.flight.ends.destination:
+                confirmed |= item.cells
+                _merge(doubts, item.flight.doubts, item.cells)
+        cells = delivery.cells & arrived & confirmed
+        return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
+
+    @staticmethod
+    def _fitting(departures: Sequence[Departure], answer: Delivery) -> int:
+        """Return the cells whose own packets an answer answers: it comes from where they were sent to."""
+        ends = answer.flight.ends
+        fitting = 0
+        for item in departures:
+            sent = item.flight.ends
+            same = ends.source == sent.destination and ends.source_port == sent.destination_port
+            towards = ends.destination
+            home = towards == sent.source or (
+                isinstance(towards, Column) and isinstance(sent.source, int) and towards.values.get(sent.source, 0)
+            )
+            fitting |= item.cells if same and home else 0
+        return fitting
+
+    def _ended(
+        self, world: World, protocol: Protocol, address: int, ports: Port, delivery: Delivery
+    ) -> Iterator[Found]:
+        """Yield where conversations end that came to a namespace's own sockets: docker-proxy leads them on."""
+        flight = delivery.flight
+        interval = ports if isinstance(ports, Atom) else None
+        ends = flight.ends
+        translated = ends.destination != address or ends.destination_port != ports
+        if delivery.stack is world.host and protocol in _NUMBERS:
+            listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
+            if listener is not None and listener.relay is not None:
+                yield from self._led_on(listener, protocol, interval, delivery)
+                return
+        yield Found(
+            stack=delivery.stack,
+            cells=delivery.cells,
+            protocol=protocol,
+            ports=interval,
+            network=world.network_at(delivery.stack, ends.destination),
+            published=translated and delivery.stack is not world.host,
+            routed=flight.routed,
+            doubts=flight.doubts,
+        )
+
+    def _led_on(
+        self, listener: Listener, protocol: Protocol, interval: Atom | None, delivery: Delivery
+    ) -> Iterator[Found]:
+        assert listener.relay is not None
+        address, port = listener.relay
+        key = (address.version, protocol, int(address), port)
+        if key not in self._relayed:
+            self._relayed[key] = []  # a proxy that leads to itself leads nowhere
+            self._relayed[key] = list(self._to_container(*key))
+        for second in self._relayed[key]:
+            doubts = dict(delivery.flight.doubts)
+            for name in second.doubts:
+                doubts[name] = doubts.get(name, 0) | delivery.cells
+            yield Found(
+                second.stack,
+                delivery.cells,
+                protocol,
+                interval,
+                second.network,
+                published=True,
+                routed=False,
+                doubts=doubts,
+            )
+
+    def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> Iterator[Found]:
+        yield from self._at(family, protocol, address, Atom(port, port), self._bits[HOST])
+
+
+class _Listening:
+    """The host's sockets, by how the kernel chooses among them: the exact address first, then any address."""
+
+    def __init__(self, world: World) -> None:
+        self._family = world.family
+        self._by_port: dict[tuple[Protocol, int], list[Listener]] = defaultdict(list)
+        for listener in world.host.namespace.listeners:
+            if listener.relay is not None or listener.address.version == world.family or not listener.v6only:
+                self._by_port[listener.protocol, listener.port].append(listener)
+        self._ports: dict[Protocol, list[int]] = defaultdict(list)
+        for protocol, port in self._by_port:
+            self._ports[protocol].append(port)
+
+    def at(self, protocol: Protocol, address: object, ports: Port) -> Listener | None:
+        """Return the socket that takes packets to an address and port; raise PortsDiffer where ports differ in that."""
+        if isinstance(ports, Atom) and ports.low != ports.high:
+            bounds = (bound for port in self._ports[protocol] for bound in (port, port + 1))
+            inside = [bound for bound in bounds if ports.low <= bound <= ports.high]
+            relaying = [port for port in inside if self._relays(protocol, port) or self._relays(protocol, port - 1)]
+            if any(ports.low < bound for bound in relaying) or self._relays(protocol, ports.low):
+                raise PortsDiffer(ports, [*relaying, ports.low + 1])
+            return None
+        if not isinstance(ports, Atom):
+            return None
+        exact, wild = None, None
+        for listener in self._by_port.get((protocol, ports.low), ()):
+            if int(listener.address) == address and listener.address.version == self._family:
+                exact = exact or listener
+            elif listener.address.is_unspecified and self._takes(listener):
+                wild = listener if wild is None or listener.address.version == self._family else wild
+        return exact or wild
+
+    def _relays(self, protocol: Protocol, port: int) -> bool:
+        return any(listener.relay is not None for listener in self._by_port.get((protocol, port), ()))
+
+    def _takes(self, listener: Listener) -> bool:
+        return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
+
+
+def _source(stack: Stack, address: int) -> int | None:
+    """Return the address that a namespace sends from to another; None where no route leads there."""
+    found = way(stack, Question(address))
+    if found.local:
+        return address
+    if not found.exits:
+        return None
+    return (
+        found.source if found.source is not None else stack.source_for(found.exits[0].interface, found.exits[0].towards)
+    )
+
+
+def _merge(doubts: dict[str, int], more: Mapping[str, int], cells: int) -> None:
+    for name, doubted in more.items():
+        if doubted & cells:
+            doubts[name] = doubts.get(name, 0) | (doubted & cells)

@@ -1,0 +1,159 @@
+"""Packets under way between namespaces, and what is remembered of the way they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.model.firewall import CtState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.evaluate.enforced.world import Segment, Stack, Station
+    from exporter.model.namespace import Interface
+
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+Value = int | Column
+Port = Atom | Some | None
+
+
+class Stage(Enum):
+    """Which packet of a conversation is under way: the first, the answer to it, or the one that confirms the answer."""
+
+    FIRST = "first"
+    ANSWER = "answer"
+    CONFIRMATION = "confirmation"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passage:
+    """A namespace that the first packets came through: what its conntrack knows of their connections.
+
+    `tracked` are the cells whose connections it follows. `before` are the addresses and ports of the packets as they
+    came, `after` as they left; where nothing was rewritten the two are the same.
+    """
+
+    stack: Stack
+    tracked: int
+    before: Ends
+    after: Ends
+    ct_mark: Value = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """Where packets come from and go to."""
+
+    source: Value
+    source_port: Port
+    destination: Value
+    destination_port: Port
+
+    def reversed(self) -> Ends:
+        """Return the ends of an answer."""
+        return Ends(self.destination, self.destination_port, self.source, self.source_port)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flight:
+    """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
+
+    `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge.
+    """
+
+    protocol: int
+    ends: Ends
+    passages: tuple[Passage, ...] = ()
+    doubts: Mapping[str, int] = field(default_factory=dict)
+    icmp_type: int | None = None
+    routed: bool = False
+
+    def doubted(self, doubts: Mapping[str, int]) -> Flight:
+        """Return the flight with more doubts."""
+        if not doubts:
+            return self
+        merged = dict(self.doubts)
+        for name, cells in doubts.items():
+            merged[name] = merged.get(name, 0) | cells
+        return replace(self, doubts=merged)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Departure:
+    """Packets that a namespace itself sends."""
+
+    stack: Stack
+    cells: int
+    flight: Flight
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrival:
+    """Packets that come into a namespace by a link. For packets from several links, the three are columns.
+
+    `interface` is where they came in, `port` the port of the bridge if that is one, `mac` who sent the frame.
+    """
+
+    stack: Stack
+    cells: int
+    flight: Flight
+    interface: str | Column
+    port: str | Column = ""
+    mac: int | Column | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crossing:
+    """Frames that the host passes from ports of a bridge to another port of it, where `receiver` is."""
+
+    bridge: Interface
+    cells: int
+    flight: Flight
+    port: str | Column
+    mac: int | Column | None
+    receiver: Station
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """Packets that arrived at a namespace's own sockets."""
+
+    stack: Stack
+    cells: int
+    flight: Flight
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conversation:
+    """What was sent before a packet, for those that are not the first.
+
+    `passages` are those of the first packets by namespace; `answered` the cells whose answers a namespace saw.
+    """
+
+    stage: Stage
+    passages: Mapping[str, Passage] = field(default_factory=dict)
+    answered: Mapping[str, int] = field(default_factory=dict)
+
+    def state(self, stack: Stack, cells: int, untracked: int) -> int | Column:
+        """Return what conntrack calls packets of these cells in a namespace.
+
+        An answer to what the namespace did not see is invalid; so is what follows an answer that it did not see (the
+        table of nf_conntrack_proto_tcp.c).
+        """
+        if self.stage is Stage.FIRST:
+            known = CtState.NEW
+            followed = cells
+        else:
+            passage = self.passages.get(stack.name)
+            known = CtState.ESTABLISHED
+            followed = passage.tracked if passage else 0
+            if self.stage is Stage.CONFIRMATION:
+                followed &= self.answered.get(stack.name, 0)
+        masks = {known: cells & followed & ~untracked, CtState.UNTRACKED: cells & untracked}
+        masks[CtState.INVALID] = cells & ~followed & ~untracked
+        values: dict[int | str, int] = {int(state): mask for state, mask in masks.items() if mask}
+        return int(known) if len(values) < 2 and int(known) in values else Column(values)

@@ -1,0 +1,388 @@
+"""What one namespace's hooks do to packets: filters, conntrack and translations, in netfilter's order of priorities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import TCP, UDP, Conversation, Ends, Flight, Passage, Stage
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some
+from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Translate, Translation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from exporter.evaluate.enforced.flight import Port, Value
+    from exporter.evaluate.enforced.packets import Constant
+    from exporter.evaluate.enforced.ruleset import BaseChain
+    from exporter.evaluate.enforced.walk import Taken
+    from exporter.evaluate.enforced.world import Stack
+    from exporter.model.firewall import Target
+
+CONNTRACK = -200
+"""The priority at which conntrack looks at packets (NF_IP_PRI_CONNTRACK)."""
+
+NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.INPUT: 100, Hook.POSTROUTING: 100}
+"""Where the chains of type nat are called, whatever priority they have among each other (nf_nat_inet_fn)."""
+
+_ENTRY = (Hook.PREROUTING, Hook.OUTPUT)
+"""Hooks in which conntrack looks a packet up, and in which destinations are rewritten; sources are in the others."""
+
+SEVERAL_ADDRESSES = "which of several addresses the translation takes"
+SEVERAL_PORTS = "which of several ports the translation takes"
+NO_ADDRESS = "the address that the translation takes"
+TRANSPARENT = "whether a transparent socket takes what TPROXY leads to it"
+
+_SYN, _ACK = 2, 16
+_FLAGS = {Stage.FIRST: _SYN, Stage.ANSWER: _SYN | _ACK, Stage.CONFIRMATION: _ACK}
+_ETHER = {4: 0x0800, 6: 0x86DD}
+_MOST_ADDRESSES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passing:
+    """Packets in one namespace, between its hooks.
+
+    `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
+    hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
+    what their translation is was settled on their way out.
+    """
+
+    stack: Stack
+    cells: int
+    flight: Flight
+    arrived: Ends
+    interface: str | Column = ""
+    port: str | Column = ""
+    mac: int | Column | None = None
+    output: str | Column = ""
+    output_port: str = ""
+    mark: Value = 0
+    ct_mark: Value = 0
+    untracked: int = 0
+    translated: bool = False
+    local: bool = False
+    own: bool = False
+    settled: bool = False
+
+    def passage(self) -> Passage:
+        """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""
+        return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark)
+
+
+class Hooks:
+    """The hooks that the packets of one stage of a conversation pass."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
+        """Yield what comes out of a hook, apart where it was rewritten apart."""
+        chains = passing.stack.ruleset.chains(hook)
+        nat = [chain for chain in chains if chain.base.kind == "nat"]
+        other = [chain for chain in chains if chain.base.kind != "nat"]
+        boundary = NAT_PRIORITY.get(hook)
+        if boundary is None:
+            yield from self._filtered(other, passing)
+            return
+        if hook in _ENTRY:
+            early = [chain for chain in other if chain.base.priority < CONNTRACK]
+            other = [chain for chain in other if chain.base.priority >= CONNTRACK]
+            entered = list(self._entered(early, passing))
+        else:
+            entered = [passing]
+        before = [chain for chain in other if chain.base.priority <= boundary]
+        after = [chain for chain in other if chain.base.priority > boundary]
+        for one in entered:
+            for two in self._filtered(before, one):
+                for three in self._translated(hook, nat, two):
+                    yield from self._filtered(after, three)
+
+    def _entered(self, early: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
+        """Pass what comes before conntrack (raw), where packets may be kept from it."""
+        if not early:
+            yield passing
+            return
+        packets = self.packets(passing)
+        packets.fields = {name: value for name, value in packets.fields.items() if name not in _CT_FIELDS}
+        packets.fields[Field.CT_STATE] = Column({int(CtState.INVALID): -1})
+        passed = self._walk(early, packets, passing)
+        if passed is None:
+            return
+        state = packets.fields[Field.CT_STATE]
+        kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
+        yield replace(passed, untracked=passed.untracked | kept & passed.cells)
+
+    def _filtered(self, chains: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
+        if not chains:
+            yield passing
+            return
+        packets = self.packets(passing)
+        passed = self._walk(chains, packets, passing)
+        if passed is not None:
+            yield passed
+
+    def _walk(self, chains: Sequence[BaseChain], packets: Packets, passing: Passing) -> Passing | None:
+        """Lead packets through chains, and keep the marks that they come out with."""
+        outcome = passing.stack.walker.through(chains, packets, passing.cells)
+        if not outcome.accepted:
+            return None
+        flight = passing.flight.doubted(outcome.doubts)
+        taken = 0
+        for item in outcome.taken:
+            taken |= item.cells if isinstance(item.statement, ProxyLocally) else 0
+        if taken:
+            flight = flight.doubted({TRANSPARENT: taken & outcome.accepted})
+        return replace(
+            passing,
+            cells=outcome.accepted,
+            flight=flight,
+            mark=_number(packets.fields[Field.MARK]),
+            ct_mark=_number(packets.fields.get(Field.CT_MARK, 0)),
+            local=passing.local or bool(taken),
+        )
+
+    def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
+        if self._conversation.stage is not Stage.FIRST:
+            yield self._as_before(hook, passing)
+        elif not nat or passing.settled:
+            yield passing
+        else:
+            yield from self._newly(hook, nat, passing)
+
+    def _newly(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
+        """Let the nat chains decide about a connection's first packets: the first chain that rewrites is the last."""
+        packets = self.packets(passing)
+        remaining = passing.cells & ~passing.untracked
+        kept = passing.cells & passing.untracked
+        flight = passing.flight
+        parts: list[tuple[Taken, int]] = []
+        for chain in nat:
+            outcome = passing.stack.walker.base(chain, packets, remaining)
+            parts += [(taken, taken.cells) for taken in outcome.taken]
+            ways = [outcome.accepted, outcome.dropped, *(taken.cells for taken in outcome.taken)]
+            doubted = _more_than_once(ways)
+            flight = flight.doubted(
+                {name: cells & doubted for name, cells in outcome.doubts.items() if cells & doubted}
+            )
+            remaining = outcome.accepted
+        if remaining | kept:
+            yield replace(passing, cells=remaining | kept, flight=flight)
+        for taken, cells in parts:
+            if isinstance(taken.statement, Translate) and taken.target is not None:
+                here = replace(passing, cells=cells, flight=flight, translated=True)
+                yield from _rewritten(hook, taken.statement.kind, taken.target, here)
+
+    def _as_before(self, hook: Hook, passing: Passing) -> Passing:
+        """Rewrite later packets as the first ones were rewritten, answers the other way round.
+
+        Destinations in the entry hooks, sources in the others, each for packets of either direction (nf_nat_packet).
+        """
+        passage = self._conversation.passages.get(passing.stack.name)
+        if passage is None or not passage.tracked & passing.cells & ~passing.untracked:
+            return passing
+        before, after, ends = passage.before, passage.after, passing.flight.ends
+        answering = self._conversation.stage is Stage.ANSWER
+        if hook in _ENTRY:
+            if answering and after.source is not before.source:
+                ends = replace(ends, destination=before.source, destination_port=before.source_port)
+            elif not answering and _destination(after) != _destination(before):
+                ends = replace(ends, destination=after.destination, destination_port=after.destination_port)
+        elif answering and _destination(after) != _destination(before):
+            ends = replace(ends, source=before.destination, source_port=before.destination_port)
+        elif not answering and after.source is not before.source:
+            ends = replace(ends, source=after.source, source_port=after.source_port)
+        return replace(passing, flight=replace(passing.flight, ends=ends))
+
+    def packets(self, passing: Passing) -> Packets:
+        """Return the packets as the rules of a hook see them."""
+        flight, ends = passing.flight, passing.flight.ends
+        family = passing.stack.family
+        fields: dict[Field, Constant | Column] = {
+            Field.FAMILY: family,
+            Field.ETHER_TYPE: _ETHER[family],
+            Field.PROTOCOL: flight.protocol,
+            Field.SOURCE: ends.source,
+            Field.DESTINATION: ends.destination,
+            Field.INPUT_PORT: passing.port,
+            Field.OUTPUT_PORT: passing.output_port,
+            Field.MARK: passing.mark,
+            Field.PACKET_TYPE: 0,
+        }
+        if flight.protocol in (TCP, UDP):
+            _put(fields, Field.SOURCE_PORT, ends.source_port)
+            _put(fields, Field.DESTINATION_PORT, ends.destination_port)
+        else:
+            _put(fields, Field.ICMP_TYPE, flight.icmp_type)
+            fields[Field.ICMP_CODE] = 0
+        if flight.protocol == TCP:
+            fields[Field.TCP_FLAGS] = _FLAGS[self._conversation.stage]
+        _put(fields, Field.INPUT_INTERFACE, passing.interface or None)
+        _put(fields, Field.OUTPUT_INTERFACE, passing.output or None)
+        _put(fields, Field.SOURCE_MAC, passing.mac)
+        if passing.own:
+            fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)
+        fields |= self._connection(passing)
+        return Packets(fields)
+
+    def _connection(self, passing: Passing) -> dict[Field, Constant | Column]:
+        """Return what conntrack adds."""
+        conversation, ends = self._conversation, passing.flight.ends
+        passage = conversation.passages.get(passing.stack.name)
+        answer = conversation.stage is Stage.ANSWER
+        original = passage.before if passage else passing.arrived.reversed() if answer else passing.arrived
+        reply = (passage.after if passage else ends if not answer else ends.reversed()).reversed()
+        fields: dict[Field, Constant | Column] = {
+            Field.CT_STATE: conversation.state(passing.stack, passing.cells, passing.untracked),
+            Field.CT_STATUS: self._status(passing, passage),
+            Field.CT_MARK: passage.ct_mark if passage else passing.ct_mark,
+            Field.CT_DIRECTION: int(answer),
+            Field.CT_PROTOCOL: passing.flight.protocol,
+            Field.CT_ORIGINAL_SOURCE: original.source,
+            Field.CT_ORIGINAL_DESTINATION: original.destination,
+            Field.CT_REPLY_SOURCE: reply.source,
+            Field.CT_REPLY_DESTINATION: reply.destination,
+        }
+        _put(fields, Field.CT_ORIGINAL_SOURCE_PORT, original.source_port)
+        _put(fields, Field.CT_ORIGINAL_DESTINATION_PORT, original.destination_port)
+        _put(fields, Field.CT_REPLY_SOURCE_PORT, reply.source_port)
+        _put(fields, Field.CT_REPLY_DESTINATION_PORT, reply.destination_port)
+        return fields
+
+    def _status(self, passing: Passing, passage: Passage | None) -> int:
+        before, after = (passage.before, passage.after) if passage else (passing.arrived, passing.flight.ends)
+        status = CtStatus(0)
+        if self._conversation.stage is not Stage.FIRST:
+            status |= CtStatus.SEEN_REPLY | CtStatus.CONFIRMED
+        if _destination(before) != _destination(after):
+            status |= CtStatus.DNAT
+        if before.source is not after.source:
+            status |= CtStatus.SNAT
+        return int(status)
+
+
+_CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))
+
+
+def _put(fields: dict[Field, Constant | Column], name: Field, value: Constant | Column | None) -> None:
+    if value is not None:
+        fields[name] = value
+
+
+def _number(value: object) -> Value:
+    return value if isinstance(value, int | Column) else 0
+
+
+def _destination(ends: Ends) -> tuple[object, Port]:
+    return ends.destination, ends.destination_port
+
+
+def _more_than_once(sets: Iterable[int]) -> int:
+    once = twice = 0
+    for cells in sets:
+        twice |= once & cells
+        once |= cells
+    return twice
+
+
+def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[Passing]:
+    ends, flight = passing.flight.ends, passing.flight
+    if hook in _ENTRY:
+        port, doubt = _translated_port(ends.destination_port, target)
+        flight = flight.doubted({doubt: passing.cells} if doubt else {})
+        for address, cells, unsure in _destinations(hook, kind, target, passing):
+            sure = flight.doubted({unsure: cells} if unsure else {})
+            there = replace(
+                ends, destination=address if address is not None else ends.destination, destination_port=port
+            )
+            yield replace(passing, cells=cells, flight=replace(sure, ends=there))
+        return
+    port, doubt = _translated_port(ends.source_port, target)
+    for address, cells, unsure in _sources(kind, target, passing):
+        doubts = {name: cells for name in (doubt, unsure) if name}
+        source = address if address is not None else ends.source
+        there = replace(ends, source=source, source_port=port)
+        yield replace(passing, cells=cells, flight=replace(flight.doubted(doubts), ends=there))
+
+
+def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
+    """Return the port after a translation. A port that is in the range already stays (nf_nat_l4proto_unique_tuple)."""
+    if not target.ports or port is None:
+        return port, ""
+    low, high = target.ports.intervals[0][0], target.ports.intervals[-1][1]
+    if target.base_port is not None and isinstance(port, Atom):
+        if port.low != port.high:
+            raise PortsDiffer(port, range(port.low + 1, port.high + 1))
+        moved = low + (port.low - target.base_port) % (high - low + 1)
+        return Atom(moved, moved), ""
+    if low == high:
+        return Atom(low, low), ""
+    if isinstance(port, Atom):
+        covered = target.ports.covers(port.low, port.high)
+        if covered is None:
+            raise PortsDiffer(port, (low, high + 1))
+        if covered:
+            return port, ""
+    return Some(low, high), SEVERAL_PORTS
+
+
+def _destinations(
+    hook: Hook, kind: Translation, target: Target, passing: Passing
+) -> Iterator[tuple[int | None, int, str]]:
+    """Yield addresses with the cells that are led there; None where the address stays as it is."""
+    if kind is Translation.REDIRECT:
+        yield from _redirected(hook, passing)
+    elif not target.addresses:
+        yield None, passing.cells, ""
+    else:
+        yield from _each(target, passing.cells)
+
+
+def _redirected(hook: Hook, passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+    """Yield the address that REDIRECT takes: the input interface's first one, loopback's for the host's own packets."""
+    stack = passing.stack
+    if hook is Hook.OUTPUT:
+        yield int(ip_address("127.0.0.1" if stack.family == 4 else "::1")), passing.cells, ""
+        return
+    values = passing.interface.values if isinstance(passing.interface, Column) else {passing.interface: -1}
+    for name, cells in values.items():
+        interface = stack.by_name.get(str(name))
+        own = [item for item in interface.addresses if item.version == stack.family] if interface else []
+        first = next((item for item in own if not item.is_link_local), None)
+        if first is not None and cells & passing.cells:
+            yield int(first.ip), cells & passing.cells, ""
+
+
+def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+    if kind is Translation.MASQUERADE:
+        yield from _masqueraded(passing)
+    elif not target.addresses:
+        yield None, passing.cells, ""
+    else:
+        yield from _each(target, passing.cells)
+
+
+def _masqueraded(passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+    """Yield the address of the output interface: without one, masquerading drops (nf_nat_masquerade_ipv4)."""
+    stack = passing.stack
+    names = passing.output.values if isinstance(passing.output, Column) else {passing.output: -1}
+    towards = passing.flight.ends.destination
+    for name, cells in names.items():
+        interface = stack.by_name.get(str(name))
+        if interface is None or not cells & passing.cells:
+            continue
+        address = stack.source_for(interface.index, towards if isinstance(towards, int) else 0)
+        if address is not None:
+            yield address, cells & passing.cells, ""
+
+
+def _each(target: Target, cells: int) -> Iterator[tuple[int | None, int, str]]:
+    addresses = [
+        address
+        for low, high in target.addresses.intervals
+        for address in range(low, min(high, low + _MOST_ADDRESSES) + 1)
+    ]
+    doubt = SEVERAL_ADDRESSES if len(addresses) > 1 else ""
+    for address in addresses[:_MOST_ADDRESSES]:
+        yield address, cells, doubt

@@ -1,0 +1,391 @@
+"""The way of packets from namespace to namespace, until they are delivered or lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import (
+    ICMP6,
+    Arrival,
+    Conversation,
+    Crossing,
+    Delivery,
+    Departure,
+    Ends,
+    Flight,
+    Stage,
+)
+from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.packets import Column, Packets
+from exporter.evaluate.enforced.ways import ways
+from exporter.evaluate.enforced.world import TWO_ANSWER, hears
+from exporter.model.firewall import CtState, Field, Hook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.evaluate.enforced.flight import Value
+    from exporter.evaluate.enforced.ways import Exit
+    from exporter.evaluate.enforced.world import Segment, Stack, Station, World
+    from exporter.model.namespace import Interface
+
+HOPS = 8
+"""Namespaces that packets are followed through; those that go on are lost in a circle."""
+
+Moving = Departure | Arrival | Crossing
+
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
+
+
+class Journey:
+    """Moves packets of one stage of conversations through a world."""
+
+    def __init__(self, world: World, conversation: Conversation) -> None:
+        self._world = world
+        self._conversation = conversation
+        self._hooks = Hooks(conversation)
+
+    def deliveries(self, *moving: Moving) -> list[Delivery]:
+        """Return where packets arrive."""
+        delivered: list[Delivery] = []
+        frontier: list[Moving] = list(moving)
+        for _ in range(HOPS):
+            following: list[Moving] = []
+            for item in frontier:
+                for result in self._move(item):
+                    (delivered if isinstance(result, Delivery) else following).append(result)  # type: ignore[arg-type]
+            frontier = following
+            if not frontier:
+                break
+        return delivered
+
+    def _move(self, item: Moving) -> Iterator[Moving | Delivery]:
+        match item:
+            case Departure():
+                yield from self._depart(item)
+            case Arrival():
+                yield from self._arrive(item)
+            case Crossing():
+                yield from self._cross(item)
+
+    # --- Packets that a namespace sends ---
+
+    def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
+        """Lead packets through OUTPUT; they are routed again where that rewrote or marked them (ip_route_me_harder)."""
+        passing = Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)
+        found = ways(passing)
+        leaving = found.cells
+        outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
+        for cells, output in outputs:
+            if cells:
+                here = replace(passing, cells=cells, output=output)
+                for out in self._hooks.through(Hook.OUTPUT, here):
+                    yield from self._send(out)
+
+    def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
+        found = ways(passing)
+        flight = passing.flight.doubted(found.doubts)
+        found.keep_loopback_in(passing)
+        if found.local:
+            here = replace(passing, cells=found.local, flight=flight, output="lo")
+            for out in self._hooks.through(Hook.POSTROUTING, here):
+                yield from self._loop(out)
+        yield from self._leave(replace(passing, flight=flight), found.leaving)
+
+    def _loop(self, passing: Passing) -> Iterator[Delivery]:
+        """Take packets of a namespace to itself back in by its loopback."""
+        back = replace(passing, interface="lo", output="", settled=True, own=False)
+        for inside in self._hooks.through(Hook.PREROUTING, back):
+            yield from self._deliver(inside)
+
+    def _leave(self, passing: Passing, leaving: dict[Exit, int]) -> Iterator[Moving]:
+        """Lead packets through POSTROUTING and onto their links."""
+        stack = passing.stack
+        if stack.ruleset.idle:
+            for way, cells in leaving.items():
+                yield from self._launch(replace(passing, cells=cells & passing.cells), way)
+            return
+        outputs: dict[int | str, int] = {}
+        for way, cells in leaving.items():
+            name = stack.routing.names[way.interface]
+            outputs[name] = outputs.get(name, 0) | cells
+        output = next(iter(outputs)) if len(outputs) == 1 else Column(outputs)
+        total = 0
+        for cells in leaving.values():
+            total |= cells
+        here = replace(passing, cells=passing.cells & total, output=output)
+        if not here.cells:
+            return
+        for out in self._hooks.through(Hook.POSTROUTING, here):
+            for way, cells in leaving.items():
+                if out.cells & cells:
+                    yield from self._launch(replace(out, cells=out.cells & cells), way)
+
+    def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
+        """Find who answers for the next hop's address, and send the packets there."""
+        stack = passing.stack
+        segment = self._world.segment(stack, way.interface)
+        sender = self._world.station(stack, way.interface)
+        if segment is None or sender is None or not passing.cells:
+            return
+        receivers = segment.answering(way.towards, sender)
+        flight = replace(passing.flight, passages=(*passing.flight.passages, passing.passage()))
+        if len(receivers) > 1:
+            flight = flight.doubted({TWO_ANSWER.format(address=_text(way.towards, stack.family)): passing.cells})
+        for receiver in receivers:
+            audible, doubt = hears(sender, receiver, segment)
+            if audible:
+                told = flight.doubted({doubt: passing.cells} if doubt else {})
+                yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
+
+    def _frames(
+        self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
+    ) -> Iterator[Moving]:
+        cells, flight = passing.cells, passing.flight
+        if sender.stack.family == 6:
+            cells, doubts = self._resolved(sender, receiver, segment, way.towards, passing)
+            flight = flight.doubted(doubts)
+        host = self._world.host
+        bridge = segment.bridge
+        if bridge is not None and sender.stack is host:
+            port = receiver.port.name if receiver.port else ""
+            cells, flight = self._bridge_hooks(
+                (Hook.OUTPUT, Hook.POSTROUTING), replace(passing, cells=cells, flight=flight), "", port, bridge
+            )
+        if not cells:
+            return
+        mac = _mac(sender.interface)
+        if bridge is not None and host not in (sender.stack, receiver.stack):
+            port = sender.port.name if sender.port else ""
+            yield Crossing(bridge, cells, flight, port, mac, receiver, segment)
+        else:
+            port = sender.port.name if sender.port and receiver.stack is host else ""
+            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, port, mac)
+
+    # --- Packets that come in by a link ---
+
+    def _arrive(self, item: Arrival) -> Iterator[Moving | Delivery]:
+        stack = item.stack
+        flight, cells = item.flight, item.cells
+        if not stack.bridging.idle:
+            passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
+            cells, flight = self._bridge_hooks((Hook.PREROUTING, Hook.INPUT), passing, item.port, "", None)
+        cells = self._valid(stack, cells, flight.ends, item.interface)
+        if not cells:
+            return
+        visible = self._visible_port(item)
+        passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
+        for inside in self._hooks.through(Hook.PREROUTING, passing):
+            yield from self._route(inside)
+
+    def _visible_port(self, item: Arrival) -> str | Column:
+        """Return the port that physdev sees: only br_netfilter keeps it, where it is on for the bridge."""
+        stack = item.stack
+        if isinstance(item.interface, Column):
+            names = [stack.by_name[str(name)] for name in item.interface.values]
+        else:
+            names = [stack.by_name[item.interface]]
+        return item.port if any(item.kind == "bridge" and stack.calls_iptables(item) for item in names) else ""
+
+    def _route(self, passing: Passing) -> Iterator[Moving | Delivery]:
+        """Decide between the namespace's own packets and those that it passes on."""
+        if passing.local:
+            yield from self._deliver(passing)
+            return
+        found = ways(passing)
+        flight = passing.flight.doubted(found.doubts)
+        if found.local:
+            yield from self._deliver(replace(passing, cells=found.local, flight=flight))
+        cells = found.cells & _forwarded(passing.stack, passing.interface, found.cells)
+        if cells:
+            output = found.output(passing.stack)
+            here = replace(passing, cells=cells, flight=replace(flight, routed=True), output=output)
+            for out in self._hooks.through(Hook.FORWARD, here):
+                yield from self._leave(out, found.leaving)
+
+    def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+        for inside in self._hooks.through(Hook.INPUT, replace(passing, output="")):
+            flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
+            yield Delivery(inside.stack, inside.cells, flight)
+
+    def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
+        """Return the packets that the kernel does not take for forged (ip_route_input_slow, fib_validate_source)."""
+        if stack.family == 6:
+            return cells
+        valid = 0
+        for name, at in _each(interface, cells):
+            for source, of in _each(ends.source, at):
+                if stack.believes(int(source), str(name)):
+                    valid |= of
+            for destination, of in _each(ends.destination, at):
+                if int(destination) >> 24 == 127 and not stack.accepts_loopback(str(name)):
+                    valid &= ~of
+        return valid
+
+    # --- Frames that the host's bridge passes from port to port ---
+
+    def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
+        host, bridge = self._world.host, item.bridge
+        output = item.receiver.port.name if item.receiver.port else ""
+        passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
+        cells, flight = self._bridge_hooks((Hook.PREROUTING,), passing, item.port, output, bridge)
+        passing = replace(passing, cells=cells, flight=flight)
+        if not cells:
+            return
+        if not host.calls_iptables(bridge):
+            yield from self._passed_on(item, passing, output)
+            return
+        for inside in self._hooks.through(Hook.PREROUTING, passing):
+            if inside.flight.ends.destination is item.flight.ends.destination:
+                yield from self._bridged(item, inside, output)
+            else:
+                yield from self._redirected(item, inside)
+
+    def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
+        """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides."""
+        name = item.bridge.name
+        here = replace(passing, output=name, output_port=output)
+        for forwarded in self._hooks.through(Hook.FORWARD, here):
+            for out in self._hooks.through(Hook.POSTROUTING, forwarded):
+                kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
+                yield from self._passed_on(item, replace(out, flight=kept), output)
+
+    def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
+        hooks = (Hook.FORWARD, Hook.POSTROUTING)
+        cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
+        receiver = item.receiver
+        if cells:
+            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
+
+    def _redirected(self, item: Crossing, passing: Passing) -> Iterator[Moving | Delivery]:
+        """Lead packets on that a bridge's frames were rewritten to: on the same bridge, or into the host's routing.
+
+        br_nf_pre_routing_finish: a new destination that is routed back to the bridge stays a frame (bridged_dnat).
+        """
+        found = ways(passing)
+        segment, host = item.segment, self._world.host
+        stays = {way: cells for way, cells in found.leaving.items() if way.interface == item.bridge.index}
+        for way, cells in stays.items():
+            station = self._world.station(host, way.interface)
+            for receiver in segment.answering(way.towards, station) if station else ():
+                output = receiver.port.name if receiver.port else ""
+                flight = replace(passing.flight, routed=True)
+                there = replace(item, receiver=receiver, cells=cells)
+                yield from self._bridged(there, replace(passing, cells=cells, flight=flight), output)
+        left = passing.cells
+        for cells in stays.values():
+            left &= ~cells
+        if left:
+            yield from self._route(replace(passing, cells=left))
+
+    def _bridge_hooks(
+        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
+    ) -> tuple[int, Flight]:
+        """Lead frames through the bridge family's chains, which see ports for interfaces."""
+        stack = passing.stack
+        cells, flight = passing.cells, passing.flight
+        if stack.bridging.idle:
+            return cells, flight
+        inside = bridge.name if bridge else passing.interface
+        for hook in hooks:
+            entering = port or inside
+            leaving = (output or (bridge.name if bridge else "")) if hook in _LEAVING else ""
+            view = replace(passing, cells=cells, interface="" if hook is Hook.OUTPUT else entering, output=leaving)
+            packets = self._hooks.packets(view)
+            outcome = stack.bridge_walker.through(stack.bridging.chains(hook), packets, cells)
+            cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
+            if not cells:
+                break
+        return cells, flight
+
+    # --- Neighbours of IPv6, whose questions and answers meet the same rules ---
+
+    def _resolved(
+        self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
+    ) -> tuple[int, dict[str, int]]:
+        """Return the packets whose sender learns the receiver's link address, and doubts about that."""
+        crossing = segment.bridge is not None and self._world.host not in (sender.stack, receiver.stack)
+        crossed = crossing and segment.bridge is not None and self._world.host.calls_iptables(segment.bridge)
+        if not crossed and sender.stack.ruleset.idle and receiver.stack.ruleset.idle:
+            return passing.cells, {}
+        asks = _asking(sender, passing)
+        solicited = _SOLICITED_NODE | (target & 0xFFFFFF)
+        question = Flight(ICMP6, Ends(asks, None, solicited, None), icmp_type=_SOLICITATION)
+        answer = Flight(ICMP6, Ends(target, None, asks, None), icmp_type=_ADVERTISEMENT)
+        cells, doubts = passing.cells, dict[str, int]()
+        for message, one, other in ((question, sender, receiver), (answer, receiver, sender)):
+            cells, heard = self._neighbourly(one, other, segment if crossed else None, cells, message)
+            for name, doubted in heard.doubts.items():
+                doubts[name] = doubts.get(name, 0) | doubted
+        return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
+
+    def _neighbourly(
+        self, one: Station, other: Station, segment: Segment | None, cells: int, flight: Flight
+    ) -> tuple[int, Flight]:
+        """Lead a neighbour's message from one station to the other. Conntrack leaves such messages alone."""
+        hooks = Hooks(Conversation(Stage.FIRST))
+        bridge = segment.bridge if segment else None
+        legs: list[tuple[Stack, str, str, tuple[Hook, ...]]] = [
+            (one.stack, "", one.interface.name, (Hook.OUTPUT, Hook.POSTROUTING)),
+            (other.stack, other.interface.name, "", (Hook.PREROUTING, Hook.INPUT)),
+        ]
+        if bridge is not None:
+            host = self._world.host
+            legs.insert(1, (host, bridge.name, "", (Hook.PREROUTING,)))
+            legs.insert(2, (host, bridge.name, bridge.name, (Hook.FORWARD, Hook.POSTROUTING)))
+        for stack, interface, output, passed in legs:
+            for hook in passed:
+                chains = [chain for chain in stack.ruleset.chains(hook) if chain.base.kind != "nat"]
+                if not chains or not cells:
+                    continue
+                passing = Passing(
+                    stack, cells, flight, flight.ends, interface=interface, output=output, untracked=cells
+                )
+                packets: Packets = hooks.packets(passing)
+                packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
+                outcome = stack.walker.through(chains, packets, cells)
+                cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
+        return cells, flight
+
+
+_LEAVING = (Hook.FORWARD, Hook.POSTROUTING, Hook.OUTPUT)
+
+
+def _asking(sender: Station, passing: Passing) -> Value:
+    """Return the address that a solicitation comes from (ndisc_solicit).
+
+    The packets' own source where that is the sender's; else its link-local address.
+    """
+    source = passing.flight.ends.source
+    values = source.values if isinstance(source, Column) else {source: -1}
+    own = {int(item.ip) for item in sender.interface.addresses if item.version == 6}
+    if all(value in own for value in values):
+        return source
+    links = (int(item.ip) for item in sender.interface.addresses if item.version == 6 and item.is_link_local)
+    return next(links, int(ip_address("fe80::1")))
+
+
+def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
+    found = 0
+    for name, at in _each(interface, cells):
+        if stack.forwards_from(str(name)):
+            found |= at
+    return found
+
+
+def _each(value: int | str | Column, cells: int) -> Iterator[tuple[int | str, int]]:
+    if isinstance(value, Column):
+        yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
+    elif cells:
+        yield value, cells
+
+
+def _mac(interface: Interface) -> int | None:
+    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
+
+
+def _text(address: int, family: int) -> str:
+    return str(ip_address(address.to_bytes(4 if family == 4 else 16)))

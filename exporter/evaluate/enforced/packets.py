@@ -1,0 +1,113 @@
+"""Many packets at once: they go the same way and differ by cell, one bit of a whole number for each.
+
+A cell stands for the sources that no rule and no route tells apart. What all packets have in common is a constant; what
+differs is a column. Sets of packets are whole numbers, so that a rule costs one operation for all sources together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from exporter.model.firewall import Field
+
+
+class Atom(NamedTuple):
+    """All ports of an interval, which so far nothing told apart: what tells them apart raises `PortsDiffer`."""
+
+    low: int
+    high: int
+
+
+class Some(NamedTuple):
+    """One port of an interval, nobody knows which: the one that the source's kernel picks."""
+
+    low: int
+    high: int
+
+
+Constant = int | str | Atom | Some
+
+
+class PortsDiffer(Exception):
+    """Something treats the ports of an atom differently: each part has to be looked at by itself."""
+
+    def __init__(self, atom: Atom, bounds: Iterable[int]) -> None:
+        """Cut an atom before each bound within it."""
+        cuts = sorted({bound for bound in bounds if atom.low < bound <= atom.high})
+        edges = [atom.low, *cuts, atom.high + 1]
+        self.parts = [Atom(low, high - 1) for low, high in pairwise(edges)]
+        super().__init__(f"ports {atom.low}-{atom.high} differ at {cuts}")
+
+
+class Column:
+    """A value for each cell; of cells in `untold`, nobody knows which. Columns never change."""
+
+    __slots__ = ("_cache", "untold", "values")
+
+    def __init__(self, values: Mapping[int | str, int], untold: int = 0) -> None:
+        """Keep masks of cells by value; masks are disjoint."""
+        self.values = values
+        self.untold = untold
+        self._cache: dict[int, int] = {}
+
+    def mask(self, match: object, holds: Callable[..., bool]) -> int:
+        """Return the cells whose value satisfies; `match` identifies the question, which is then asked once."""
+        known = self._cache.get(id(match))
+        if known is None:
+            known = 0
+            for value, cells in self.values.items():
+                if holds(value):
+                    known |= cells
+            self._cache[id(match)] = known
+        return known
+
+    def over(self, cells: int, value: int | str) -> Column:
+        """Return the column in which these cells have this value."""
+        values = {other: rest for other, mask in self.values.items() if (rest := mask & ~cells)}
+        values[value] = values.get(value, 0) | cells
+        return Column(values, self.untold & ~cells)
+
+    def changed(self, cells: int, change: Callable[[int], int]) -> Column:
+        """Return the column in which the numbers of these cells are changed."""
+        values: dict[int | str, int] = {}
+        for value, mask in self.values.items():
+            if rest := mask & ~cells:
+                values[value] = values.get(value, 0) | rest
+            if isinstance(value, int) and (part := mask & cells):
+                new = change(value)
+                values[new] = values.get(new, 0) | part
+        return Column(values, self.untold)
+
+    def forgotten(self, cells: int) -> Column:
+        """Return the column in which nobody knows the values of these cells."""
+        values = {other: rest for other, mask in self.values.items() if (rest := mask & ~cells)}
+        return Column(values, self.untold | cells)
+
+    def of(self, cell: int) -> int | str | None:
+        """Return the value of one cell, given as its bit."""
+        return next((value for value, cells in self.values.items() if cells & cell), None)
+
+
+@dataclass(slots=True)
+class Packets:
+    """Packets on their way through one hook. A field that they do not have is missing, and no match on it holds."""
+
+    fields: dict[Field, Constant | Column] = field(default_factory=dict)
+
+    def constant(self, name: Field) -> Constant | None:
+        """Return the value that all packets have in a field, None where they differ or have none."""
+        value = self.fields.get(name)
+        return None if isinstance(value, Column) else value
+
+    def splits(self, name: Field, cells: int) -> Iterator[tuple[Constant, int]]:
+        """Yield the values of a field with the cells, among these, that have it."""
+        value = self.fields.get(name)
+        if isinstance(value, Column):
+            yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
+        elif value is not None and cells:
+            yield value, cells

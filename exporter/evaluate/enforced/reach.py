@@ -1,0 +1,214 @@
+"""All ordered pairs of sandboxes, from what the kernel does to the packets between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.enforced.conversations import Conversations, Found
+from exporter.evaluate.enforced.world import World
+from exporter.model.ports import NO_PORTS, PortSet
+from exporter.model.report import HOST, PairVerdict, Path, Protocol, Reach, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from exporter.model.snapshot import Kernel, Network, Snapshot
+
+PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.ICMP)
+_LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
+
+
+def enforced_reach(snapshot: Snapshot, kernel: Kernel) -> Reach:
+    """Return what the kernel lets pass for every ordered pair of sandboxes."""
+    return _Reaching(snapshot, kernel).reach()
+
+
+class _Record(NamedTuple):
+    """Packets of some cells to an address and an interval of ports that arrive in one sandbox."""
+
+    cells: int
+    via: Via
+    network: Network | None
+    within: str
+    protocol: Protocol
+    address: tuple[int, int]
+    ports: tuple[int, int] | None
+    undecided: str
+
+
+class _Reaching:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+        self._snapshot = snapshot
+        self._sandboxes = list(snapshot.sandboxes)
+        self._bits = {sandbox: 1 << position for position, sandbox in enumerate(self._sandboxes)}
+        worlds = {family: World(snapshot, kernel, family) for family in (4, 6)}
+        self._worlds = worlds
+        self._conversations = Conversations(worlds, self._bits)
+
+    def reach(self) -> Reach:
+        """Return verdicts for all pairs."""
+        records: dict[str, list[_Record]] = defaultdict(list)
+        for family, world in self._worlds.items():
+            for address in sorted(_destinations(world)):
+                for protocol in PROTOCOLS:
+                    for found in self._conversations.found(family, protocol, address):
+                        for record in self._records(world, family, protocol, address, found):
+                            records[found.stack.name].append(record)
+        rows: list[dict[str, PairVerdict]] = [{} for _ in self._sandboxes]
+        within: dict[str, PairVerdict] = {}
+        for destination, arrived in records.items():
+            for cells, verdict in _verdicts(arrived):
+                for position, sandbox in enumerate(self._sandboxes):
+                    if cells >> position & 1:
+                        rows[position][destination] = verdict
+                        if sandbox == destination and len(self._snapshot.sandboxes[sandbox].members) > 1:
+                            within[sandbox] = verdict
+        class_of = {sandbox: position for position, sandbox in enumerate(self._sandboxes)}
+        return Reach(class_of, tuple(rows), within)
+
+    def _records(self, world: World, family: int, protocol: Protocol, address: int, found: Found) -> Iterator[_Record]:
+        ports = (found.ports.low or 1, found.ports.high) if found.ports else None
+        doubts: dict[int, list[str]] = defaultdict(list)
+        for name, cells in found.doubts.items():
+            doubts[cells & found.cells].append(name)
+        for cells, names in _partition(found.cells, doubts):
+            undecided = "; ".join(sorted(names))
+            for here, via, network, within in self._mechanisms(world, found, cells):
+                yield _Record(here, via, network, within, protocol, (family, address), ports, undecided)
+
+    def _mechanisms(self, world: World, found: Found, cells: int) -> Iterator[tuple[int, Via, Network | None, str]]:
+        """Yield by which mechanism, and on which network, packets arrive."""
+        own = cells & self._bits[found.stack.name]
+        network = found.network
+        if found.published:
+            yield cells, Via.PUBLISHED_PORT, network, ""
+            return
+        if own:
+            yield own, Via.SAME_SANDBOX, None, ""
+        from_host = cells & self._bits[HOST] & ~own
+        if from_host:
+            yield from_host, Via.HOST, network, ""
+        rest = cells & ~own & ~from_host
+        if not rest:
+            return
+        if found.stack is world.host:
+            yield rest, Via.HOST, None, ""
+        elif found.routed or network is None:
+            yield rest, Via.ROUTED if found.routed else Via.BRIDGE, network, ""
+        else:
+            yield from self._linked(found, network, rest)
+
+    def _linked(self, found: Found, network: Network, cells: int) -> Iterator[tuple[int, Via, Network | None, str]]:
+        linked = self._parents(found) & cells if network.default and network.icc is False else 0
+        if linked:
+            yield linked, Via.LINK, network, network.id
+        if cells & ~linked:
+            yield cells & ~linked, _DRIVERS.get(network.driver, Via.PLUGIN), network, network.id
+
+    def _parents(self, found: Found) -> int:
+        """Return the sources that hold a link to a sandbox, where its port is one that the link opens."""
+        sandbox = self._snapshot.sandboxes[found.stack.name]
+        exposed = {port.port for port in sandbox.exposed if port.protocol is found.protocol}
+        if found.ports is None or not (found.ports.low == found.ports.high and found.ports.low in exposed):
+            return 0
+        parents = 0
+        for link in self._snapshot.links:
+            if link.child in sandbox.members:
+                parents |= self._bits.get(link.parent, 0)
+        return parents
+
+
+_DRIVERS = {"bridge": Via.BRIDGE, "macvlan": Via.MACVLAN, "ipvlan": Via.IPVLAN, "overlay": Via.OVERLAY}
+
+
+def _partition(cells: int, named: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield disjoint sets of cells with the names of all sets that they are in."""
+    parts: list[tuple[int, list[str]]] = [(cells, [])]
+    for mask, names in named.items():
+        following: list[tuple[int, list[str]]] = []
+        for part, known in parts:
+            if part & mask:
+                following.append((part & mask, [*known, *names]))
+            if part & ~mask:
+                following.append((part & ~mask, known))
+        parts = following
+    yield from ((part, names) for part, names in parts if part)
+
+
+def _verdicts(records: Sequence[_Record]) -> Iterator[tuple[int, PairVerdict]]:
+    """Yield verdicts with the sources that they hold for: sources in the same records have the same verdict."""
+    parts: dict[int, list[_Record]] = {}
+    everyone = 0
+    for record in records:
+        everyone |= record.cells
+    groups: list[tuple[int, list[_Record]]] = [(everyone, [])]
+    by_mask: dict[int, list[_Record]] = defaultdict(list)
+    for record in records:
+        by_mask[record.cells].append(record)
+    for mask, alike in by_mask.items():
+        following: list[tuple[int, list[_Record]]] = []
+        for part, known in groups:
+            if part & mask:
+                following.append((part & mask, [*known, *alike]))
+            if part & ~mask:
+                following.append((part & ~mask, known))
+        groups = following
+    for part, known in groups:
+        if part and known:
+            yield part, PairVerdict(tuple(_paths(known)))
+    parts.clear()
+
+
+def _paths(records: Iterable[_Record]) -> list[Path]:
+    """Return paths in canonical order; what is certain is not undecided as well."""
+    ports: dict[tuple[Via, Network | None, str, Protocol, str, tuple[int, int]], list[tuple[int, int]]] = defaultdict(
+        list
+    )
+    for record in records:
+        key = (record.via, record.network, record.within, record.protocol, record.undecided, record.address)
+        ports[key].extend([record.ports] if record.ports else [])
+    certain: dict[tuple[Protocol, tuple[int, int]], PortSet] = {}
+    for (_, _, _, protocol, undecided, address), intervals in ports.items():
+        if not undecided:
+            known = certain.get((protocol, address), NO_PORTS)
+            certain[protocol, address] = known | PortSet.from_intervals(intervals)
+    alike: dict[tuple[Via, Network | None, str, Protocol, str, PortSet], list[tuple[int, int]]] = defaultdict(list)
+    for (via, network, within, protocol, undecided, address), intervals in ports.items():
+        found = PortSet.from_intervals(intervals)
+        if undecided and (protocol, address) in certain:
+            found -= certain[protocol, address]
+            if not found:
+                continue
+        alike[via, network, within, protocol, undecided, found].append(address)
+    paths = [
+        Path(via, network.name if network else None, protocol, _texts(addresses), found, undecided, within)
+        for (via, network, within, protocol, undecided, found), addresses in alike.items()
+    ]
+    return sorted(paths, key=lambda path: path.order)
+
+
+def _texts(addresses: Iterable[tuple[int, int]]) -> tuple[str, ...]:
+    return tuple(
+        str(ip_address(address.to_bytes(4 if family == 4 else 16))) for family, address in sorted(set(addresses))
+    )
+
+
+def _destinations(world: World) -> set[int]:
+    """Return all addresses that packets are sent to: those of every namespace, and those that translations name."""
+    found = {_LOOPBACK[world.family]}
+    for stack in world.stacks.values():
+        found |= {address for address in stack.addresses if not _local_scope(address, world.family)}
+    found |= set(world.host.named_by_translations())
+    found |= {
+        int(listener.address)
+        for listener in world.host.namespace.listeners
+        if listener.address.version == world.family and listener.address.is_loopback
+    }
+    return found
+
+
+def _local_scope(address: int, family: int) -> bool:
+    text = ip_address(address.to_bytes(4 if family == 4 else 16))
+    return text.is_link_local or text.is_multicast or text.is_loopback

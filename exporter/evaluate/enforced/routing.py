@@ -1,0 +1,207 @@
+"""Where a namespace sends packets: policy rules, routing tables, and the questions that are asked of them.
+
+Follows the kernel's fib_lookup: rules by priority, in each table the longest prefix, of those the lowest metric.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import AddressType
+from exporter.model.namespace import PolicyRule, Route, RouteKind, RuleAction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from exporter.model.namespace import Namespace
+
+LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
+_USUAL = {
+    4: tuple(
+        PolicyRule(4, priority, RuleAction.LOOKUP, table)
+        for priority, table in ((0, LOCAL_TABLE), (32766, MAIN_TABLE), (32767, DEFAULT_TABLE))
+    ),
+    6: tuple(
+        PolicyRule(6, priority, RuleAction.LOOKUP, table) for priority, table in ((0, LOCAL_TABLE), (32766, MAIN_TABLE))
+    ),
+}
+"""The rules that every namespace begins with."""
+
+_BITS = {4: 32, 6: 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A packet to be routed. `interface` is where it came in, empty for the namespace's own."""
+
+    destination: int
+    source: int | None = None
+    interface: str = ""
+    output: str = ""
+    mark: int = 0
+    protocol: int | None = None
+    ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
+
+
+class Routing:
+    """The routing of one namespace and family."""
+
+    def __init__(self, namespace: Namespace, family: int) -> None:
+        self._tables: dict[int, _Table] = defaultdict(_Table)
+        for route in namespace.routes:
+            if route.destination.version == family:
+                self._tables[route.table].add(route)
+        for table in self._tables.values():
+            table.settle()
+        own = tuple(sorted((rule for rule in namespace.rules if rule.family == family), key=lambda rule: rule.priority))
+        self.rules: Sequence[PolicyRule] = own or _USUAL[family]
+        self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
+        self.plain = [(rule.action, rule.table) for rule in self.rules] == [
+            (rule.action, rule.table) for rule in _USUAL[family]
+        ] and not any(map(_selects, self.rules))
+        self._family = family
+        self._types: dict[tuple[int, str | None], AddressType] = {}
+
+    def lookup(self, question: Question) -> tuple[Route | None, str]:
+        """Return the route of a packet, None without one; and the name of a rule's selector that is not understood."""
+        doubt, position, rules = "", 0, self.rules
+        while position < len(rules):
+            rule = rules[position]
+            position += 1
+            if rule.opaque and not doubt:
+                doubt = f"policy rule {rule.priority}: {rule.opaque}"
+            if not _applies(rule, question):
+                continue
+            if rule.action is RuleAction.GOTO:
+                position = next((at for at, item in enumerate(rules) if item.priority == rule.goto), len(rules))
+            elif rule.action is RuleAction.LOOKUP:
+                route = self._tables[rule.table].find(question, self.names) if rule.table in self._tables else None
+                limit = rule.suppress_prefix_length
+                suppressed = route is not None and limit is not None and route.destination.prefixlen <= limit
+                if route is not None and not suppressed and route.kind is not RouteKind.THROW:
+                    return route, doubt
+            elif rule.action is not RuleAction.NOP:
+                return None, doubt
+        return None, doubt
+
+    def address_type(self, address: int, interface: str | None) -> AddressType:
+        """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
+
+        Seen from an interface, an address is local only where it is that interface's own (inet_dev_addr_type).
+        """
+        key = (address, interface)
+        known = self._types.get(key)
+        if known is None:
+            known = self._types[key] = self._address_type(address, interface)
+        return known
+
+    def _address_type(self, address: int, interface: str | None) -> AddressType:
+        if self._family == 4 and (address >> 24 == 0 or address == 0xFFFFFFFF):
+            return AddressType.BROADCAST
+        if (address >> 28 == 0xE) if self._family == 4 else (address >> 120 == 0xFF):
+            return AddressType.MULTICAST
+        table = self._tables.get(LOCAL_TABLE)
+        route = table.find(Question(address), self.names) if table else None
+        if route is not None and (interface is None or self.leaves_by(route, interface)):
+            return _TYPES.get(route.kind, AddressType.UNICAST)
+        if self._family == 6:
+            rejected, _ = self.lookup(Question(address))
+            return _TYPES.get(rejected.kind, AddressType.UNICAST) if rejected else AddressType.UNREACHABLE
+        return AddressType.UNICAST
+
+    def reverse_path(self, source: int, interface: str, mark: int, *, loose: bool) -> bool:
+        """Return whether a route back to a source exists, and (unless loose) leaves by the interface."""
+        route, _ = self.lookup(Question(source, mark=mark))
+        if route is None or route.kind is not RouteKind.UNICAST:
+            return False
+        return loose or self.leaves_by(route, interface)
+
+    def leaves_by(self, route: Route, interface: str) -> bool:
+        """Return whether one of a route's hops leaves by an interface."""
+        return any(self.names.get(hop.interface) == interface for hop in route.hops)
+
+    def is_local(self, address: int) -> bool:
+        """Return whether packets to an address end in this namespace."""
+        return self.address_type(address, None) is AddressType.LOCAL
+
+
+_TYPES = {
+    RouteKind.UNICAST: AddressType.UNICAST,
+    RouteKind.LOCAL: AddressType.LOCAL,
+    RouteKind.BROADCAST: AddressType.BROADCAST,
+    RouteKind.ANYCAST: AddressType.ANYCAST,
+    RouteKind.MULTICAST: AddressType.MULTICAST,
+    RouteKind.BLACKHOLE: AddressType.BLACKHOLE,
+    RouteKind.UNREACHABLE: AddressType.UNREACHABLE,
+    RouteKind.PROHIBIT: AddressType.PROHIBIT,
+}
+
+
+class _Table:
+    """A routing table by prefix length."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
+        self._lengths: list[tuple[int, int]] = []
+
+    def add(self, route: Route) -> None:
+        prefix = route.destination
+        shift = _BITS[prefix.version] - prefix.prefixlen
+        self._by_length[prefix.prefixlen][int(prefix.network_address) >> shift].append(route)
+        self._lengths = [(length, _BITS[prefix.version] - length) for length in self._by_length]
+
+    def settle(self) -> None:
+        """Put routes in the order in which they are taken."""
+        self._lengths.sort(reverse=True)
+        for prefixes in self._by_length.values():
+            for routes in prefixes.values():
+                routes.sort(key=lambda route: route.metric)
+
+    def find(self, question: Question, names: dict[int, str]) -> Route | None:
+        """Return the first route of the longest prefix; a packet bound to an interface takes none of another."""
+        for length, shift in self._lengths:
+            for route in self._by_length[length].get(question.destination >> shift, ()):
+                if not question.output or any(names.get(hop.interface) == question.output for hop in route.hops):
+                    return route
+        return None
+
+
+def _selects(rule: PolicyRule) -> bool:
+    """Return whether a rule asks for anything of the packet."""
+    asked: Iterable[object] = (
+        rule.inverted,
+        rule.source,
+        rule.destination,
+        rule.input_interface,
+        rule.output_interface,
+        rule.mark_mask,
+        rule.protocol,
+        rule.source_ports,
+        rule.destination_ports,
+        rule.opaque,
+    )
+    return any(asked) or rule.suppress_prefix_length is not None
+
+
+def _applies(rule: PolicyRule, question: Question) -> bool:
+    return all(_conditions(rule, question)) != rule.inverted
+
+
+def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
+    for prefix, address in ((rule.source, question.source), (rule.destination, question.destination)):
+        if prefix is not None:
+            shift = _BITS[prefix.version] - prefix.prefixlen
+            yield address is not None and address >> shift == int(prefix.network_address) >> shift
+    if rule.input_interface:
+        # packets of the namespace itself come from its loopback
+        yield rule.input_interface == (question.interface or "lo")
+    if rule.output_interface:
+        yield rule.output_interface == question.output
+    yield question.mark & rule.mark_mask == rule.mark & rule.mark_mask
+    if rule.protocol is not None:
+        yield rule.protocol == question.protocol
+    for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
+        if wanted is not None:
+            yield ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]

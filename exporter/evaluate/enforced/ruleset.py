@@ -1,0 +1,338 @@
+"""A firewall prepared for evaluation: base chains by hook, rules indexed by what they ask for.
+
+Large rule sets name most of their rules after one address, port or interface. Rules are cut into segments that look at
+the same fields; what a segment does to a set of packets is remembered by the values that it looks at, and of a long
+segment only those rules are tried that ask for the packets' own values.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.model.firewall import (
+    AddressTypeIs,
+    AnyOf,
+    Base,
+    Call,
+    Chain,
+    CopyMark,
+    Dispatch,
+    Field,
+    Hook,
+    InRanges,
+    NameIs,
+    Opaque,
+    ProxyLocally,
+    ReversePath,
+    Rule,
+    SetMark,
+    Side,
+    Table,
+    TableFamily,
+    Terminate,
+    Translate,
+    Unforeseeable,
+    Untrack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+
+    from exporter.evaluate.enforced.matching import Lookups
+    from exporter.evaluate.enforced.packets import Packets
+    from exporter.model.firewall import Firewall, Match, Step
+
+INDEXED_FROM = 8
+"""Rules of a segment from which on an index is worth its while."""
+
+GUARDS = (
+    Field.DESTINATION,
+    Field.SOURCE,
+    Field.DESTINATION_PORT,
+    Field.OUTPUT_INTERFACE,
+    Field.INPUT_INTERFACE,
+    Field.SOURCE_PORT,
+)
+"""Fields that rules are indexed by, the most selective first."""
+
+STATEMENTS = Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable
+
+
+@dataclass(slots=True)
+class Interest:
+    """What rules look at, calls included: fields with the bounds between values that they tell apart."""
+
+    numbers: dict[Field, set[int]] = field(default_factory=dict)
+    names: dict[Field, set[str]] = field(default_factory=dict)
+    exact: set[Field] = field(default_factory=set)
+    types: set[tuple[Field, Side]] = field(default_factory=set)
+    rewrites: bool = False
+
+    def add(self, other: Interest) -> None:
+        """Include another interest."""
+        for name, bounds in other.numbers.items():
+            self.numbers.setdefault(name, set()).update(bounds)
+        for name, names in other.names.items():
+            self.names.setdefault(name, set()).update(names)
+        self.exact |= other.exact
+        self.types |= other.types
+        self.rewrites |= other.rewrites
+
+    def fields(self) -> frozenset[Field]:
+        """Return the fields looked at."""
+        return frozenset({*self.numbers, *self.names, *self.exact, *(name for name, _ in self.types)})
+
+
+class Segment:
+    """Consecutive rules of a chain that look at the same fields."""
+
+    def __init__(self, rules: Sequence[tuple[int, Rule]], interest: Interest) -> None:
+        """Prepare rules, given with their numbers in the chain."""
+        self.rules = tuple(rules)
+        self.rewrites = interest.rewrites
+        self._numbers = {
+            name: sorted(bounds) for name, bounds in interest.numbers.items() if name not in interest.exact
+        }
+        self._names = {name: names for name, names in interest.names.items() if name not in interest.exact}
+        self._exact = tuple(sorted(interest.exact))
+        self._types = tuple(sorted(interest.types))
+        self._indexes: dict[frozenset[Field], _Index] = {}
+
+    def key(self, packets: Packets, lookups: Lookups) -> Hashable:
+        """Return what the segment's answer depends on, apart from the set of packets itself."""
+        fields = packets.fields
+        parts: list[Hashable] = []
+        for name, bounds in self._numbers.items():
+            value = fields.get(name)
+            if isinstance(value, int):
+                parts.append(bisect_right(bounds, value))
+            elif isinstance(value, Atom):
+                first, last = bisect_right(bounds, value.low), bisect_right(bounds, value.high)
+                parts.append(first if first == last else value)
+            else:
+                parts.append(value)
+        for name, names in self._names.items():
+            value = fields.get(name)
+            parts.append(value if value in names or not isinstance(value, str) else _wild(names, value))
+        parts.extend(fields.get(name) for name in self._exact)
+        for name, side in self._types:
+            value, at = fields.get(name), _at(fields, side)
+            if isinstance(value, int) and not isinstance(at, Column):
+                parts.append(lookups.address_type(value, at if isinstance(at, str) else None))
+            else:
+                parts.append((value, at))
+        return tuple(parts)
+
+    def candidates(self, packets: Packets) -> Iterable[tuple[int, Rule]]:
+        """Return the rules that may match these packets, in order."""
+        if len(self.rules) < INDEXED_FROM:
+            return self.rules
+        constant = frozenset(name for name in GUARDS if _is_constant(packets.fields.get(name)))
+        index = self._indexes.get(constant)
+        if index is None:
+            index = self._indexes[constant] = _Index(self.rules, constant)
+        return index.candidates(packets)
+
+
+class _Index:
+    """The rules of a segment by the value of the first guard that is the same for all packets."""
+
+    def __init__(self, rules: Sequence[tuple[int, Rule]], constant: frozenset[Field]) -> None:
+        self._general: list[tuple[int, Rule]] = []
+        self._guarded: dict[Field, dict[int | str, list[tuple[int, Rule]]]] = {}
+        for number, rule in rules:
+            guards = _guards(rule)
+            name = next((name for name in GUARDS if name in guards and name in constant), None)
+            if name is None:
+                self._general.append((number, rule))
+            else:
+                self._guarded.setdefault(name, defaultdict(list))[guards[name]].append((number, rule))
+        self._sorted = {name: sorted(rules) for name, rules in self._guarded.items() if name in _PORTS}
+
+    def candidates(self, packets: Packets) -> Iterable[tuple[int, Rule]]:
+        found = list(self._general)
+        for name, rules in self._guarded.items():
+            value = packets.fields[name]
+            if isinstance(value, Atom | Some):
+                ports = self._sorted[name]
+                first, last = bisect_right(ports, value.low - 1), bisect_right(ports, value.high)
+                for port in ports[first:last]:
+                    found.extend(rules[port])
+            elif isinstance(value, int | str):
+                found.extend(rules.get(value, ()))
+        return sorted(found, key=_number)
+
+
+_PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT)
+
+
+def _number(numbered: tuple[int, Rule]) -> int:
+    return numbered[0]
+
+
+def _is_constant(value: object) -> bool:
+    return value is not None and not isinstance(value, Column)
+
+
+def _at(fields: Mapping[Field, object], side: Side) -> object:
+    if side is Side.ANY:
+        return None
+    return fields.get(Field.INPUT_INTERFACE if side is Side.INPUT else Field.OUTPUT_INTERFACE)
+
+
+def _wild(names: Iterable[str], value: str) -> Hashable:
+    return frozenset(name for name in names if name.endswith("*") and value.startswith(name[:-1]))
+
+
+def _guards(rule: Rule) -> Mapping[Field, int | str]:
+    """Return the single values that a rule asks for before it does anything."""
+    found: dict[Field, int | str] = {}
+    for step in rule.steps:
+        match step:
+            case InRanges(name, ranges, negated=False) if len(ranges.intervals) == 1:
+                low, high = ranges.intervals[0]
+                if low == high:
+                    found[name] = low
+            case NameIs(name, (only,), negated=False) if not only.endswith("*"):
+                found[name] = only
+            case _ if isinstance(step, STATEMENTS):
+                break
+            case _:
+                pass
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedChain:
+    """A chain cut into segments."""
+
+    table: Table
+    chain: Chain
+    segments: tuple[Segment, ...]
+
+
+class PreparedTable:
+    """The chains of a table, each prepared when it is first entered."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._prepared: dict[str, PreparedChain] = {}
+        self._interests: dict[str, Interest] = {}
+
+    def chain(self, name: str) -> PreparedChain:
+        """Return a chain; one that does not exist is empty, as while it vanishes."""
+        prepared = self._prepared.get(name)
+        if prepared is None:
+            chain = self.table.chains.get(name) or Chain(name)
+            prepared = self._prepared[name] = PreparedChain(self.table, chain, tuple(self._segments(chain)))
+        return prepared
+
+    def interest(self, name: str) -> Interest:
+        """Return what a chain looks at."""
+        if name not in self._interests:
+            self._interests[name] = interest = Interest()  # found again by chains that call each other in a circle
+            for rule in (self.table.chains.get(name) or Chain(name)).rules:
+                interest.add(self._rule_interest(rule))
+        return self._interests[name]
+
+    def _segments(self, chain: Chain) -> Iterator[Segment]:
+        interests = [self._rule_interest(rule) for rule in chain.rules]
+        numbered = list(enumerate(chain.rules))
+        for _, group in groupby(numbered, key=lambda item: interests[item[0]].fields()):
+            rules = list(group)
+            together = Interest()
+            for number, _rule in rules:
+                together.add(interests[number])
+            yield Segment(rules, together)
+
+    def _rule_interest(self, rule: Rule) -> Interest:
+        interest = Interest()
+        for step in rule.steps:
+            self._note(step, interest)
+        return interest
+
+    def _note(self, step: Step, interest: Interest) -> None:
+        match step:
+            case InRanges(name, ranges):
+                bounds = interest.numbers.setdefault(name, set())
+                bounds.update(bound for low, high in ranges.intervals for bound in (low, high + 1))
+            case NameIs(name, names):
+                interest.names.setdefault(name, set()).update(names)
+            case AddressTypeIs(name, _, side):
+                interest.types.add((name, side))
+            case ReversePath():
+                interest.exact |= {Field.SOURCE, Field.INPUT_INTERFACE, Field.MARK}
+            case AnyOf(alternatives):
+                for alternative in alternatives:
+                    self._note_all(alternative, interest)
+            case Opaque() | Terminate() | Unforeseeable():
+                pass
+            case Call(chain):
+                interest.add(self.interest(chain))
+            case Dispatch(cases):
+                for matches, statement in cases:
+                    self._note_all(matches, interest)
+                    self._note(statement, interest)
+            case Translate(_, targets):
+                for target in targets:
+                    self._note_all(target.matches, interest)
+            case SetMark() | CopyMark() | Untrack() | ProxyLocally():
+                interest.rewrites = True
+            case _:  # HasBits, AnyBit
+                interest.exact.add(step.field)
+
+    def _note_all(self, steps: Iterable[Match], interest: Interest) -> None:
+        for step in steps:
+            self._note(step, interest)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChain:
+    """A base chain in its table."""
+
+    table: PreparedTable
+    name: str
+    base: Base
+
+
+class Ruleset:
+    """The base chains of one firewall that see packets of one family (4, 6, or 0 for frames of bridges), by hook."""
+
+    def __init__(self, firewall: Firewall, family: int) -> None:
+        self._by_hook: dict[Hook, list[BaseChain]] = defaultdict(list)
+        # the kernel calls, of equal priority, the chain first that was registered last; tables are listed by age
+        for table in reversed(firewall.tables):
+            if table.family in _FAMILIES[family]:
+                prepared = PreparedTable(table)
+                for chain in reversed(list(table.chains.values())):
+                    if chain.base is not None and _matters(chain):
+                        self._by_hook[chain.base.hook].append(BaseChain(prepared, chain.name, chain.base))
+        for chains in self._by_hook.values():
+            chains.sort(key=lambda chain: chain.base.priority)
+
+    @cached_property
+    def idle(self) -> bool:
+        """Whether no rule and no policy does anything."""
+        return not any(self._by_hook.values())
+
+    def chains(self, hook: Hook) -> Sequence[BaseChain]:
+        """Return the base chains of a hook in the order in which packets pass them."""
+        return self._by_hook.get(hook, ())
+
+
+_FAMILIES = {
+    0: (TableFamily.BRIDGE,),
+    4: (TableFamily.IP, TableFamily.INET),
+    6: (TableFamily.IP6, TableFamily.INET),
+}
+
+
+def _matters(chain: Chain) -> bool:
+    """Return whether a base chain can do anything but accept: an empty one is passed over."""
+    return bool(chain.rules) or (chain.base is not None and chain.base.policy.value != "accept")

@@ -1,0 +1,358 @@
+"""What a hook's chains do to packets: netfilter's own loop, for all sources at once and with doubts kept.
+
+Of every set of packets two bounds are kept. A match that cannot be decided lets packets go both ways; a packet that
+some way accepts and another drops is in doubt, and the names of the matches that it hinges on are kept with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.enforced.matching import Held, Matching
+from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.model.firewall import (
+    Call,
+    CopyMark,
+    CtState,
+    Dispatch,
+    Field,
+    InRanges,
+    Opaque,
+    ProxyLocally,
+    SetMark,
+    Terminate,
+    Translate,
+    Unforeseeable,
+    Untrack,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from exporter.evaluate.enforced.matching import Lookups
+    from exporter.evaluate.enforced.packets import Packets
+    from exporter.evaluate.enforced.ruleset import BaseChain, PreparedTable, Segment
+    from exporter.model.firewall import Chain, Match, Rule, Statement, Target
+
+DEEPEST = 16
+"""Calls within calls that the kernel follows (NFT_JUMP_STACK_SIZE)."""
+
+ENDLESS = "chains that call each other in a circle"
+SOURCE_PORT = "the port that the source sends from"
+MARK = "a mark that may be set"
+
+
+class Taken(NamedTuple):
+    """A translation that packets get, by a rule's statement and one of its targets; None for ProxyLocally's."""
+
+    statement: Translate | ProxyLocally
+    target: Target | None
+    cells: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of packets in a chain: each set may overlap others where something is in doubt."""
+
+    accepted: int = 0
+    dropped: int = 0
+    returned: int = 0
+    taken: list[Taken] = field(default_factory=list)
+    doubts: dict[str, int] = field(default_factory=dict)
+
+    def doubt(self, name: str, cells: int) -> None:
+        """Note that something that is not known decides about cells."""
+        if cells:
+            self.doubts[name] = self.doubts.get(name, 0) | cells
+
+    def add(self, other: Outcome) -> None:
+        """Include what became of packets elsewhere, but for those that came back."""
+        self.accepted |= other.accepted
+        self.dropped |= other.dropped
+        self.taken += other.taken
+        for name, cells in other.doubts.items():
+            self.doubt(name, cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rule that decided something about the packets, for explanations. `number` counts from 1; 0 is the policy."""
+
+    table: str
+    chain: str
+    number: int
+    rule: Rule | None
+    does: str
+
+
+class Walker:
+    """Leads packets through the chains of one namespace and family. With a `trace`, every decision is noted there."""
+
+    def __init__(self, lookups: Lookups, trace: list[Step] | None = None) -> None:
+        self._lookups = lookups
+        self._matching = Matching(lookups)
+        self._known: dict[object, Outcome] = {}
+        self._trace = trace
+
+    def through(self, chains: Iterable[BaseChain], packets: Packets, cells: int) -> Outcome:
+        """Lead packets through base chains, one after the other: a drop is final, an accept ends that chain only.
+
+        Packets that a chain takes elsewhere (ProxyLocally) go on and are noted as taken.
+        """
+        total = Outcome()
+        for chain in chains:
+            if not cells:
+                break
+            outcome = self.base(chain, packets, cells)
+            total.dropped |= outcome.dropped
+            total.taken += outcome.taken
+            both = outcome.accepted & outcome.dropped
+            for name, doubted in outcome.doubts.items():
+                total.doubt(name, doubted & both)
+            cells = outcome.accepted
+        total.accepted = cells
+        return total
+
+    def base(self, chain: BaseChain, packets: Packets, cells: int) -> Outcome:
+        """Lead packets through one base chain; those that come back from it meet its policy."""
+        outcome = self._chain(chain.table, chain.name, packets, cells, 0)
+        final = Outcome(outcome.accepted, outcome.dropped, 0, list(outcome.taken), dict(outcome.doubts))
+        if outcome.returned:
+            accepts = chain.base.policy is Verdict.ACCEPT
+            final.accepted |= outcome.returned if accepts else 0
+            final.dropped |= 0 if accepts else outcome.returned
+            if not accepts:
+                self._note(chain.table, chain.name, -1, None, "policy drop")
+        return final
+
+    def _chain(self, table: PreparedTable, name: str, packets: Packets, cells: int, depth: int) -> Outcome:
+        outcome = Outcome()
+        if depth > DEEPEST:
+            outcome.accepted = outcome.dropped = cells
+            outcome.doubt(ENDLESS, cells)
+            return outcome
+        prepared = table.chain(name)
+        for segment in prepared.segments:
+            if not cells:
+                break
+            found = self._segment(table, prepared.chain, segment, packets, cells, depth)
+            outcome.add(found)
+            outcome.returned |= found.returned
+            cells = found.passed
+        outcome.returned |= cells
+        return outcome
+
+    def _segment(
+        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int
+    ) -> _Passed:
+        if segment.rewrites or self._trace is not None:
+            return self._rules(table, chain, segment, packets, cells, depth)
+        key = (segment, cells, segment.key(packets, self._lookups))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._rules(table, chain, segment, packets, cells, depth)
+        return known  # type: ignore[return-value]
+
+    def _rules(
+        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int
+    ) -> _Passed:
+        outcome = _Passed()
+        for number, rule in segment.candidates(packets):
+            cells = self._rule(_Place(table, chain, number, rule, depth), packets, cells, outcome)
+            if not cells:
+                break
+        outcome.passed = cells
+        return outcome
+
+    def _rule(self, place: _Place, packets: Packets, live: int, outcome: Outcome) -> int:
+        """Apply a rule; return the packets that go on to the next one."""
+        held = Held(live, live)
+        for step in place.rule.steps:
+            if isinstance(step, _STATEMENTS):
+                live, going = self._statement(step, place, packets, held, live, outcome)
+                if not going:
+                    return live
+                continue
+            found = self._matching.held(step, packets, held.may)
+            if found.may & ~found.must:
+                for name in _doubtful(step):
+                    outcome.doubt(name, found.may & ~found.must)
+            held = Held(found.may, held.must & found.must)
+            if not found.may:
+                break
+        return live
+
+    def _statement(
+        self, step: Statement, place: _Place, packets: Packets, held: Held, live: int, outcome: Outcome
+    ) -> tuple[int, bool]:
+        """Apply a statement; return the packets that go on to the next rule, and whether this one goes on, too."""
+        may, must = held
+        if self._trace is not None and may:
+            self._note(place.table, place.chain.name, place.number, place.rule, _says(step))
+        match step:
+            case Terminate(verdict):
+                _end(verdict, may, outcome)
+            case Call(chain, goto):
+                found = self._chain(place.table, chain, packets, may, place.depth + 1)
+                outcome.add(found)
+                if goto:
+                    outcome.returned |= found.returned
+                else:
+                    return (live & ~must) | found.returned, False
+            case Dispatch():
+                return self._dispatch(step, place, packets, held, live, outcome), False
+            case Translate():
+                return live & ~self._translate(step, packets, held, outcome), False
+            case ProxyLocally():
+                outcome.taken.append(Taken(step, None, may))
+                _rewrite_mark(packets, Field.MARK, step.keep_mark, step.toggle_mark, held)
+                if not step.terminates:
+                    return live, True
+                outcome.accepted |= may
+            case Unforeseeable(name):
+                outcome.accepted |= may
+                outcome.dropped |= may
+                outcome.doubt(name, may)
+            case _:
+                _rewrite(step, packets, held)
+                return live, True
+        return live & ~must, False
+
+    def _dispatch(
+        self, step: Dispatch, place: _Place, packets: Packets, held: Held, live: int, outcome: Outcome
+    ) -> int:
+        may, must = held
+        for matches, statement in _cases(step, packets):
+            if not may:
+                break
+            found = self._matching.all_of(matches, packets, may)
+            if found.may:
+                live, _ = self._statement(statement, place, packets, Held(found.may, found.must & must), live, outcome)
+                may &= ~found.must
+                must &= ~found.may
+        return live
+
+    def _translate(self, step: Translate, packets: Packets, held: Held, outcome: Outcome) -> int:
+        """Note translations; return the packets that certainly get one."""
+        may, certain = held.may, 0
+        for target in step.targets:
+            found = self._matching.all_of(target.matches, packets, may)
+            if found.may:
+                outcome.taken.append(Taken(step, target, found.may))
+                certain |= found.must & held.must
+                may &= ~found.must
+        return certain
+
+    def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:
+        if self._trace is not None:
+            self._trace.append(Step(f"{table.table.family} {table.table.name}", chain, number + 1, rule, does))
+
+
+@dataclass(slots=True)
+class _Passed(Outcome):
+    """An outcome of some rules of a chain; `passed` are the packets that go on to the chain's next rule."""
+
+    passed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the walk is."""
+
+    table: PreparedTable
+    chain: Chain
+    number: int
+    rule: Rule
+    depth: int
+
+
+_STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable)
+
+
+def _end(verdict: Verdict, cells: int, outcome: Outcome) -> None:
+    if verdict is Verdict.ACCEPT:
+        outcome.accepted |= cells
+    elif verdict is Verdict.RETURN:
+        outcome.returned |= cells
+    else:
+        outcome.dropped |= cells
+
+
+def _doubtful(match: Match) -> Iterator[str]:
+    """Yield what a match that could not be decided hinges on."""
+    if isinstance(match, Opaque):
+        yield match.name
+    elif getattr(match, "alternatives", None):
+        names = [name for alternative in match.alternatives for part in alternative for name in _doubtful(part)]  # type: ignore[union-attr]
+        yield from dict.fromkeys(names)
+    elif getattr(match, "field", None) in (Field.MARK, Field.CT_MARK):
+        yield MARK
+    elif getattr(match, "field", None) in (Field.SOURCE_PORT, Field.DESTINATION_PORT):
+        yield SOURCE_PORT
+    else:
+        yield str(getattr(match, "field", "a match"))
+
+
+def _cases(step: Dispatch, packets: Packets) -> Sequence[tuple[tuple[Match, ...], Statement]]:
+    """Return the cases of a verdict map that packets with these values may meet."""
+    value = packets.fields.get(step.key) if step.key else None
+    if value is None or isinstance(value, Atom | Some):
+        return step.cases
+    values = value.values if isinstance(value, Column) else {value}
+    return [case for case in step.cases if _asks(case[0][0]) in values]
+
+
+def _asks(match: Match) -> int | str | None:
+    if isinstance(match, InRanges):
+        return match.ranges.intervals[0][0]
+    return match.names[0] if hasattr(match, "names") else None
+
+
+def _rewrite(step: Statement, packets: Packets, held: Held) -> None:
+    match step:
+        case SetMark(name, keep, toggle):
+            _rewrite_mark(packets, name, keep, toggle, held)
+        case CopyMark():
+            _copy_mark(packets, step, held)
+        case Untrack():
+            _set(packets, Field.CT_STATE, held, lambda _: int(CtState.UNTRACKED))
+
+
+def _rewrite_mark(packets: Packets, name: Field, keep: int, toggle: int, held: Held) -> None:
+    _set(packets, name, held, lambda old: (old & keep) ^ toggle)
+
+
+def _set(packets: Packets, name: Field, held: Held, change: object) -> None:
+    old = packets.fields.get(name, 0)
+    column = old if isinstance(old, Column) else Column({old: -1} if isinstance(old, int) else {}, 0)
+    column = column.changed(held.must, change)  # type: ignore[arg-type]
+    if held.may & ~held.must:
+        column = column.forgotten(held.may & ~held.must)
+    packets.fields[name] = column
+
+
+def _copy_mark(packets: Packets, step: CopyMark, held: Held) -> None:
+    """Copy bits: `target = (target & ~target_mask) ^ (source & source_mask)`, as xt_connmark has it."""
+    for value, cells in list(packets.splits(step.source, held.may)):
+        bits = value & step.source_mask if isinstance(value, int) else 0
+        part = Held(cells, cells & held.must)
+        _set(packets, step.target, part, lambda old, bits=bits: (old & ~step.target_mask) ^ bits)
+    source = packets.fields.get(step.source)
+    if isinstance(source, Column) and source.untold & held.may:
+        _set(packets, step.target, Held(source.untold & held.may, 0), lambda old: old)
+
+
+def _says(step: Statement) -> str:
+    match step:
+        case Terminate(verdict):
+            return verdict.value
+        case Call(chain, goto):
+            return f"{'goto' if goto else 'jump'} {chain}"
+        case Translate(kind):
+            return kind.value
+        case Unforeseeable(name):
+            return name
+        case _:
+            return type(step).__name__

@@ -1,0 +1,144 @@
+"""Where a namespace's routing sends sets of packets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.enforced.packets import Column
+from exporter.evaluate.enforced.routing import Question
+from exporter.model.namespace import RouteKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.evaluate.enforced.flight import Port, Value
+    from exporter.evaluate.enforced.hooks import Passing
+    from exporter.evaluate.enforced.world import Stack
+
+SEVERAL_HOPS = "which of several next hops the packets take"
+PICKED_PORT = (32768, 60999)
+"""The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
+
+
+class Exit(NamedTuple):
+    """A way out of a namespace: by an interface, to the owner of an address there."""
+
+    interface: int
+    towards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere."""
+
+    local: bool
+    exits: tuple[Exit, ...] = ()
+    source: int | None = None
+    doubt: str = ""
+
+
+@dataclass(slots=True)
+class Ways:
+    """The ways of a set of packets: the cells that end here, and those that leave by each exit."""
+
+    local: int
+    leaving: dict[Exit, int]
+    doubts: dict[str, int]
+
+    @property
+    def cells(self) -> int:
+        """The cells that leave."""
+        found = 0
+        for cells in self.leaving.values():
+            found |= cells
+        return found
+
+    def keep_loopback_in(self, passing: Passing) -> None:
+        """Drop what would leave with a source of 127.0.0.0/8, unless route_localnet allows it (__mkroute_output)."""
+        stack = passing.stack
+        if stack.family == 6 or not self.leaving:
+            return
+        for source, cells in _splits(passing.flight.ends.source, passing.cells):
+            if source >> 24 == 127:
+                for item in self.leaving:
+                    if not stack.accepts_loopback(stack.routing.names[item.interface]):
+                        self.leaving[item] &= ~cells
+
+    def output(self, stack: Stack) -> str | Column:
+        """Return the name of the interface that the packets leave by."""
+        names: dict[int | str, int] = defaultdict(int)
+        for item, cells in self.leaving.items():
+            names[stack.routing.names[item.interface]] |= cells
+        return str(next(iter(names))) if len(names) == 1 else Column(names)
+
+
+def way(stack: Stack, question: Question) -> Way:
+    """Return the way of one packet."""
+    route, doubt = stack.routing.lookup(question)
+    if route is None:
+        return Way(local=False, doubt=doubt)
+    if route.kind is RouteKind.LOCAL:
+        return Way(local=True, doubt=doubt)
+    if route.kind is not RouteKind.UNICAST:
+        return Way(local=False, doubt=doubt)
+    exits = tuple(
+        Exit(hop.interface, question.destination if hop.gateway is None else int(hop.gateway)) for hop in route.hops
+    )
+    source = int(route.source) if route.source is not None else None
+    return Way(local=False, exits=exits, source=source, doubt=doubt or (SEVERAL_HOPS if len(exits) > 1 else ""))
+
+
+def ways(passing: Passing) -> Ways:
+    """Return the ways of packets in a namespace, by destination and, where policy rules ask for it, by more."""
+    found = Ways(0, defaultdict(int), defaultdict(int))
+    for question, cells in _questions(passing):
+        known = _cached(passing.stack, question) if passing.stack.routing.plain else way(passing.stack, question)
+        if known.local:
+            found.local |= cells
+        for item in known.exits:
+            found.leaving[item] |= cells
+        if known.doubt:
+            found.doubts[known.doubt] |= cells
+    return found
+
+
+def _cached(stack: Stack, question: Question) -> Way:
+    known = stack.ways.get(question.destination)
+    if known is None:
+        known = stack.ways[question.destination] = way(stack, question)
+    return known
+
+
+def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
+    stack, ends = passing.stack, passing.flight.ends
+    if stack.routing.plain:
+        for destination, cells in _splits(ends.destination, passing.cells):
+            yield Question(destination), cells
+        return
+    ports = (_span(ends.source_port), _span(ends.destination_port))
+    for destination, to in _splits(ends.destination, passing.cells):
+        for source, of in _splits(ends.source, to):
+            for mark, marked in _splits(passing.mark, of):
+                for interface, cells in _names(passing.interface, marked):
+                    protocol = passing.flight.protocol
+                    yield Question(destination, source, interface, "", mark, protocol, ports), cells
+
+
+def _splits(value: Value, cells: int) -> Iterator[tuple[int, int]]:
+    if isinstance(value, Column):
+        yield from ((int(each), mask & cells) for each, mask in value.values.items() if mask & cells)
+    elif cells:
+        yield value, cells
+
+
+def _names(value: str | Column, cells: int) -> Iterator[tuple[str, int]]:
+    if isinstance(value, Column):
+        yield from ((str(each), mask & cells) for each, mask in value.values.items() if mask & cells)
+    elif cells:
+        yield value, cells
+
+
+def _span(port: Port) -> tuple[int, int] | None:
+    return (port.low, port.high) if port is not None else None

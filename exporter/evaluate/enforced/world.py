@@ -1,0 +1,321 @@
+"""The namespaces of a snapshot and the links between them: who hears whom, and who answers for an address."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.ruleset import Ruleset
+from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.evaluate.enforced.walk import Walker
+from exporter.model.firewall import Field, InRanges, Translate
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.evaluate.enforced.ways import Way
+    from exporter.model.firewall import Rule
+    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
+
+_VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
+_PLUGIN = "what a network of driver {driver!r} lets through"
+TWO_ANSWER = "two that answer for {address}"
+
+
+class Stack:
+    """A namespace as packets of one family meet it."""
+
+    def __init__(self, name: str, namespace: Namespace, family: int) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.family = family
+        self.routing = Routing(namespace, family)
+        self.ruleset = Ruleset(namespace.firewall, family)
+        self.bridging = Ruleset(namespace.firewall, 0)
+        self.walker = Walker(self.routing)
+        self.bridge_walker = Walker(self.routing)
+        self.ways: dict[int, Way] = {}
+        self._believed: dict[tuple[int, str], bool] = {}
+        self.by_name = {interface.name: interface for interface in namespace.interfaces.values()}
+
+    def __repr__(self) -> str:
+        return f"Stack({self.name!r}, {self.family})"
+
+    @cached_property
+    def addresses(self) -> Mapping[int, frozenset[int]]:
+        """The namespace's own addresses, by the indexes of the interfaces that have them."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for interface in self.namespace.interfaces.values():
+            for address in interface.addresses:
+                if address.version == self.family:
+                    found[int(address.ip)].add(interface.index)
+        return {address: frozenset(indexes) for address, indexes in found.items()}
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
+        return self.ruleset.idle and self.bridging.idle and self.routing.plain
+
+    def named_by_translations(self) -> Iterator[int]:
+        """Yield single addresses that nat rules ask for, whoever has them."""
+        for table in self.namespace.firewall.tables:
+            for chain in table.chains.values():
+                for rule in chain.rules:
+                    if any(isinstance(step, Translate) for step in rule.steps):
+                        yield from self._named(rule)
+
+    def _named(self, rule: Rule) -> Iterator[int]:
+        for step in rule.steps:
+            if isinstance(step, InRanges) and step.field is Field.DESTINATION and not step.negated:
+                for low, high in step.ranges.intervals:
+                    if low == high and (low >> 32 == 0) == (self.family == 4):
+                        yield low
+
+    def setting(self, path: str, default: int = 0) -> int:
+        """Return a sysctl's number by its path under `net/`; the default where there is none."""
+        try:
+            return int(self.namespace.settings[path])
+        except (KeyError, ValueError):
+            return default
+
+    def conf(self, interface: str, name: str) -> int:
+        """Return a setting of an interface for this family."""
+        return self.setting(f"ipv{self.family}/conf/{interface}/{name}")
+
+    def forwards_from(self, interface: str) -> bool:
+        """Return whether packets that came in by an interface are passed on.
+
+        IPv4 asks the interface's own switch (IN_DEV_FORWARD), IPv6 the one of all (ip6_forward).
+        """
+        return bool(self.conf(interface if self.family == 4 else "all", "forwarding"))
+
+    def reverse_path_filter(self, interface: str) -> int:
+        """Return 0 (off), 1 (strict) or 2 (loose): the higher one of the interface's and of all's."""
+        if self.family == 6:
+            return 0
+        return max(self.conf("all", "rp_filter"), self.conf(interface, "rp_filter"))
+
+    def believes(self, source: int, interface: str) -> bool:
+        """Return whether IPv4 packets from a source may come in by an interface (fib_validate_source).
+
+        Never from the namespace's own addresses; with a reverse path filter, only where a route leads back.
+        """
+        key = (source, interface)
+        known = self._believed.get(key)
+        if known is None:
+            known = self._believed[key] = self._believes(source, interface)
+        return known
+
+    def _believes(self, source: int, interface: str) -> bool:
+        if source >> 24 == 127:
+            return self.accepts_loopback(interface)
+        if self.routing.is_local(source):
+            return bool(max(self.conf("all", "accept_local"), self.conf(interface, "accept_local")))
+        level = self.reverse_path_filter(interface)
+        return not level or self.routing.reverse_path(source, interface, 0, loose=level > 1)
+
+    def accepts_loopback(self, interface: str) -> bool:
+        """Return whether 127.0.0.0/8 is let in by an interface that is not loopback (route_localnet)."""
+        return bool(max(self.conf("all", "route_localnet"), self.conf(interface, "route_localnet")))
+
+    def calls_iptables(self, bridge: Interface) -> bool:
+        """Return whether frames that a bridge passes on meet the IP hooks: either switch is enough.
+
+        The namespace's or the bridge's own (br_nf_pre_routing).
+        """
+        own = bridge.bridge
+        if self.family == 4:
+            return bool(self.setting("bridge/bridge-nf-call-iptables")) or (own is not None and own.calls_iptables)
+        return bool(self.setting("bridge/bridge-nf-call-ip6tables")) or (own is not None and own.calls_ip6tables)
+
+    def source_for(self, interface: int, towards: int) -> int | None:
+        """Return the address that the namespace sends from by an interface: one of the same subnet, or its first.
+
+        inet_select_addr; ipv6_dev_get_saddr takes the longest common prefix. None where the interface has none.
+        """
+        found = self.namespace.interfaces.get(interface)
+        own = [item for item in found.addresses if item.version == self.family] if found else []
+        own = [item for item in own if not item.is_link_local] or own
+        if self.family == 6:
+            best = max(own, key=lambda item: _common(int(item.ip), towards), default=None)
+        else:
+            near = (item for item in own if int(item.network.network_address) == towards & int(item.netmask))
+            best = next(near, own[0] if own else None)
+        return int(best.ip) if best is not None else None
+
+
+def _common(one: int, other: int) -> int:
+    return 128 - (one ^ other).bit_length()
+
+
+@dataclass(eq=False, slots=True)
+class Station:
+    """An interface of a namespace on a segment; `port` is the host's end of it, where it is a port of a bridge."""
+
+    stack: Stack
+    interface: Interface
+    port: Interface | None = None
+    network: Network | None = None
+
+    def __repr__(self) -> str:
+        return f"Station({self.stack.name!r}, {self.interface.name!r})"
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
+
+    `bridge` is the host's own interface on it, where it is a bridge.
+    """
+
+    name: str
+    bridge: Interface | None = None
+    stations: list[Station] = field(default_factory=list)
+    _answering: dict[int, list[Station]] | None = None
+
+    def answering(self, address: int, asker: Station) -> list[Station]:
+        """Return who answers when the asker looks for the owner of an address (ARP, neighbour discovery).
+
+        For IPv4 every address of a namespace is answered for on each of its interfaces, unless arp_ignore is set; for
+        IPv6 only the interface's own.
+        """
+        if self._answering is None:
+            self._answering = defaultdict(list)
+            for station in self.stations:
+                for own in _answered(station):
+                    self._answering[own].append(station)
+        return [station for station in self._answering.get(address, ()) if station.stack is not asker.stack]
+
+
+def _answered(station: Station) -> Iterable[int]:
+    stack, index = station.stack, station.interface.index
+    widely = stack.family == 4 and not max(
+        stack.conf("all", "arp_ignore"), stack.conf(station.interface.name, "arp_ignore")
+    )
+    for address, interfaces in stack.addresses.items():
+        loopback = address >> 24 == 127 and stack.family == 4
+        if index in interfaces or (widely and not loopback):
+            yield address
+
+
+def hears(sender: Station, receiver: Station, segment: Segment) -> tuple[bool, str]:
+    """Return whether frames pass from one station to another, and what is not known about it."""
+    if segment.bridge is not None:
+        return _bridged(sender, receiver, segment.bridge)
+    if "macvlan" in (sender.interface.kind, receiver.interface.kind):
+        modes = {sender.interface.mode, receiver.interface.mode}
+        if modes == {"vepa"}:
+            return True, _VEPA
+        return modes == {"bridge"}, ""
+    network = receiver.network
+    if network is not None and network.driver not in ("bridge", "macvlan", "ipvlan", "overlay"):
+        return True, _PLUGIN.format(driver=network.driver)
+    return True, ""
+
+
+def _bridged(sender: Station, receiver: Station, bridge: Interface) -> tuple[bool, str]:
+    ports = [station.port.port for station in (sender, receiver) if station.port is not None and station.port.port]
+    if not all(port.forwarding for port in ports):
+        return False, ""
+    if len(ports) == 2 and all(port.isolated for port in ports):
+        return False, ""
+    if bridge.bridge is not None and bridge.bridge.vlan_filtering and len(ports) == 2:
+        tag = ports[0].pvid
+        return tag is not None and tag in ports[1].untagged, ""
+    return True, ""
+
+
+class World:
+    """All namespaces of a snapshot for one family, by sandbox id, and their segments."""
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, family: int) -> None:
+        self.snapshot = snapshot
+        self.family = family
+        self.host = Stack(HOST, kernel.host, family)
+        self.stacks = {HOST: self.host}
+        self._segments: dict[object, Segment] = {}
+        self._of: dict[tuple[str, int], Segment] = {}
+        self._station: dict[tuple[str, int], Station] = {}
+        stand_ins = StandIns(snapshot)
+        for sandbox in snapshot.sandboxes.values():
+            if sandbox.id != HOST:
+                namespace = kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
+                self._settle(sandbox, Stack(sandbox.id, namespace, family))
+        for interface in kernel.host.interfaces.values():
+            self._settle_host(interface)
+
+    def segment(self, stack: Stack, interface: int) -> Segment | None:
+        """Return the segment that an interface is on; None where nobody else is, or it is a port of a bridge."""
+        return self._of.get((stack.name, interface))
+
+    def station(self, stack: Stack, interface: int) -> Station | None:
+        """Return an interface's station."""
+        return self._station.get((stack.name, interface))
+
+    def network_at(self, stack: Stack, address: object) -> Network | None:
+        """Return the network that one of a sandbox's own addresses belongs to."""
+        for index in stack.addresses.get(address, ()) if isinstance(address, int) else ():
+            station = self.station(stack, index)
+            if station is not None and station.network is not None:
+                return station.network
+        return None
+
+    def _settle(self, sandbox: Sandbox, stack: Stack) -> None:
+        self.stacks[sandbox.id] = stack
+        for interface in stack.namespace.interfaces.values():
+            if interface.name != "lo" and interface.up:
+                network = self._network(sandbox, interface)
+                self._join(self._place(interface, network), stack, interface, network)
+
+    def _place(self, interface: Interface, network: Network | None) -> tuple[Segment, Interface | None]:
+        host = self.host.namespace.interfaces
+        end = host.get(interface.peer) if interface.peer is not None else None
+        if interface.kind == "veth" and end is not None and end.kind == "veth" and end.peer == interface.index:
+            if not end.up:
+                return Segment("down"), end
+            if end.master is not None and end.master in host:
+                return self._bridge(host[end.master]), end
+            return self._at(("cable", end.index), end.name), None
+        if interface.kind == "macvlan" and end is not None:
+            return self._at(("card", end.index), end.name), None
+        if interface.kind == "" and network is not None and (bridge := self.host.by_name.get(network.interface)):
+            return self._bridge(bridge), None  # a stand-in
+        if network is not None:
+            return self._at(("network", network.id), network.name), None
+        return Segment(interface.name), None
+
+    def _settle_host(self, interface: Interface) -> None:
+        if interface.kind == "bridge" and interface.up:
+            self._join((self._bridge(interface), None), self.host, interface, None)
+        elif ("cable", interface.index) in self._segments:
+            self._join((self._segments["cable", interface.index], None), self.host, interface, None)
+
+    def _join(
+        self, place: tuple[Segment, Interface | None], stack: Stack, interface: Interface, network: Network | None
+    ) -> None:
+        segment, port = place
+        station = Station(stack, interface, port, network)
+        segment.stations.append(station)
+        self._of[stack.name, interface.index] = segment
+        self._station[stack.name, interface.index] = station
+
+    def _bridge(self, bridge: Interface) -> Segment:
+        segment = self._at(("bridge", bridge.index), bridge.name)
+        segment.bridge = bridge
+        return segment
+
+    def _at(self, key: object, name: str) -> Segment:
+        return self._segments.setdefault(key, Segment(name))
+
+    def _network(self, sandbox: Sandbox, interface: Interface) -> Network | None:
+        """Return the network whose endpoint an interface is, by an address that both have."""
+        own = {address.ip for address in interface.addresses}
+        for endpoint in sandbox.endpoints:
+            if own & {endpoint.ipv4, endpoint.ipv6}:
+                return self.snapshot.networks[endpoint.network_id]
+        return None
