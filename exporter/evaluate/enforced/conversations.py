@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Listener
-    from exporter.model.snapshot import Network
+    from exporter.model.snapshot import Address, Network
 
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
@@ -153,7 +153,7 @@ class Conversations:
         if delivery.stack is world.host and protocol in _NUMBERS:
             listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
             if listener is not None and listener.relay is not None:
-                yield from self._led_on(listener, protocol, interval, delivery)
+                yield from self._led_on(listener.relay, protocol, interval, delivery)
                 return
         yield Found(
             stack=delivery.stack,
@@ -167,10 +167,9 @@ class Conversations:
         )
 
     def _led_on(
-        self, listener: Listener, protocol: Protocol, interval: Atom | None, delivery: Delivery
+        self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery
     ) -> Iterator[Found]:
-        assert listener.relay is not None
-        address, port = listener.relay
+        address, port = relay
         key = (address.version, protocol, int(address), port)
         if key not in self._relayed:
             self._relayed[key] = []  # a proxy that leads to itself leads nowhere

@@ -112,7 +112,7 @@ class Journey:
         for way, cells in leaving.items():
             name = stack.routing.names[way.interface]
             outputs[name] = outputs.get(name, 0) | cells
-        output = next(iter(outputs)) if len(outputs) == 1 else Column(outputs)
+        output = Column(outputs) if len(outputs) > 1 else str(next(iter(outputs), ""))
         total = 0
         for cells in leaving.values():
             total |= cells

@@ -49,24 +49,28 @@ class _Reaching:
 
     def reach(self) -> Reach:
         """Return verdicts for all pairs."""
+        rows: list[dict[str, PairVerdict]] = [{} for _ in self._sandboxes]
+        within: dict[str, PairVerdict] = {}
+        for destination, arrived in self._arrived().items():
+            for cells, verdict in _verdicts(arrived):
+                for position in _positions(cells):
+                    rows[position][destination] = verdict
+                    if self._sandboxes[position] == destination:
+                        within[destination] = verdict
+        shared = {name: found for name, found in within.items() if len(self._snapshot.sandboxes[name].members) > 1}
+        class_of = {sandbox: position for position, sandbox in enumerate(self._sandboxes)}
+        return Reach(class_of, tuple(rows), shared)
+
+    def _arrived(self) -> Mapping[str, list[_Record]]:
+        """Return what arrives in each sandbox that containers live in."""
         records: dict[str, list[_Record]] = defaultdict(list)
         for family, world in self._worlds.items():
             for address in sorted(_destinations(world)):
                 for protocol in PROTOCOLS:
                     for found in self._conversations.found(family, protocol, address):
-                        for record in self._records(world, family, protocol, address, found):
-                            records[found.stack.name].append(record)
-        rows: list[dict[str, PairVerdict]] = [{} for _ in self._sandboxes]
-        within: dict[str, PairVerdict] = {}
-        for destination, arrived in records.items():
-            for cells, verdict in _verdicts(arrived):
-                for position, sandbox in enumerate(self._sandboxes):
-                    if cells >> position & 1:
-                        rows[position][destination] = verdict
-                        if sandbox == destination and len(self._snapshot.sandboxes[sandbox].members) > 1:
-                            within[sandbox] = verdict
-        class_of = {sandbox: position for position, sandbox in enumerate(self._sandboxes)}
-        return Reach(class_of, tuple(rows), within)
+                        if self._snapshot.sandboxes[found.stack.name].members:
+                            records[found.stack.name].extend(self._records(world, family, protocol, address, found))
+        return records
 
     def _records(self, world: World, family: int, protocol: Protocol, address: int, found: Found) -> Iterator[_Record]:
         ports = (found.ports.low or 1, found.ports.high) if found.ports else None
@@ -137,9 +141,16 @@ def _partition(cells: int, named: Mapping[int, Sequence[str]]) -> Iterator[tuple
     yield from ((part, names) for part, names in parts if part)
 
 
+def _positions(cells: int) -> Iterator[int]:
+    """Yield the positions of bits that are set."""
+    while cells:
+        lowest = cells & -cells
+        yield lowest.bit_length() - 1
+        cells ^= lowest
+
+
 def _verdicts(records: Sequence[_Record]) -> Iterator[tuple[int, PairVerdict]]:
     """Yield verdicts with the sources that they hold for: sources in the same records have the same verdict."""
-    parts: dict[int, list[_Record]] = {}
     everyone = 0
     for record in records:
         everyone |= record.cells
@@ -158,7 +169,6 @@ def _verdicts(records: Sequence[_Record]) -> Iterator[tuple[int, PairVerdict]]:
     for part, known in groups:
         if part and known:
             yield part, PairVerdict(tuple(_paths(known)))
-    parts.clear()
 
 
 def _paths(records: Iterable[_Record]) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.packets import Atom, Column, Some
 from exporter.model.firewall import (
     AddressTypeIs,
+    AnyBit,
     AnyOf,
     Base,
     Call,
@@ -24,6 +25,7 @@ from exporter.model.firewall import (
     CopyMark,
     Dispatch,
     Field,
+    HasBits,
     Hook,
     InRanges,
     NameIs,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.matching import Lookups
     from exporter.evaluate.enforced.packets import Packets
-    from exporter.model.firewall import Firewall, Match, Step
+    from exporter.model.firewall import Firewall, Match, Statement, Step
 
 INDEXED_FROM = 8
 """Rules of a segment from which on an index is worth its while."""
@@ -258,6 +260,9 @@ class PreparedTable:
         return interest
 
     def _note(self, step: Step, interest: Interest) -> None:
+        if isinstance(step, STATEMENTS):
+            self._note_statement(step, interest)
+            return
         match step:
             case InRanges(name, ranges):
                 bounds = interest.numbers.setdefault(name, set())
@@ -271,21 +276,26 @@ class PreparedTable:
             case AnyOf(alternatives):
                 for alternative in alternatives:
                     self._note_all(alternative, interest)
-            case Opaque() | Terminate() | Unforeseeable():
+            case HasBits(name) | AnyBit(name):
+                interest.exact.add(name)
+            case Opaque():
                 pass
+
+    def _note_statement(self, step: Statement, interest: Interest) -> None:
+        match step:
             case Call(chain):
                 interest.add(self.interest(chain))
             case Dispatch(cases):
                 for matches, statement in cases:
                     self._note_all(matches, interest)
-                    self._note(statement, interest)
+                    self._note_statement(statement, interest)
             case Translate(_, targets):
                 for target in targets:
                     self._note_all(target.matches, interest)
             case SetMark() | CopyMark() | Untrack() | ProxyLocally():
                 interest.rewrites = True
-            case _:  # HasBits, AnyBit
-                interest.exact.add(step.field)
+            case Terminate() | Unforeseeable():
+                pass
 
     def _note_all(self, steps: Iterable[Match], interest: Interest) -> None:
         for step in steps:

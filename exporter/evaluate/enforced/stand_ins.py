@@ -19,7 +19,7 @@ _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 class StandIns:
-    """Namespaces as the engine sets them up. An interface has no kind: what it is connected to is told by its network."""
+    """Namespaces as the engine sets them up. An interface has no kind: its network tells what it is connected to."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
