@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.assumptions import assumptions
 from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
+from exporter.evaluate.drift import drift
+from exporter.evaluate.enforced import enforced_reach
 from exporter.model.report import (
     ContainerSummary,
     EngineSummary,
@@ -19,18 +21,25 @@ from exporter.model.report import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.model.snapshot import Engine, Snapshot
+    from exporter.model.snapshot import Engine, Kernel, Snapshot
 
 
 def evaluate(snapshot: Snapshot) -> Report:
-    """Return the report of a snapshot, from the evidence of the engine's API alone."""
-    reach = declared_reach(snapshot)
+    """Return the report of a snapshot: by the kernel's own rules where they could be read, else as the API promises."""
+    declared = declared_reach(snapshot)
+    kernel = snapshot.kernel
+    evidence = _evidence(kernel)
+    enforced = enforced_reach(snapshot, kernel) if kernel is not None and evidence.kernel else None
+    reach = declared if enforced is None else enforced
     counts = Counts.of(snapshot, reach)
     containers = len(snapshot.containers)
+    sizes = {sandbox.id: len(sandbox.members) for sandbox in snapshot.sandboxes.values()}
+    drifted = drift(declared, enforced, sizes) if enforced is not None else None
     return Report(
         taken_at=snapshot.taken_at,
         engine=_engine(snapshot),
-        evidence=Evidence(),
+        evidence=evidence,
+        missing=kernel.missing if kernel is not None else {},
         assumptions=tuple(assumptions(snapshot)),
         networks=tuple(_networks(snapshot, counts)),
         containers=tuple(_containers(snapshot)),
@@ -39,13 +48,21 @@ def evaluate(snapshot: Snapshot) -> Report:
             pairs=containers * (containers - 1),
             reachable_pairs=sum(counts.by_via.values()),
             unknown_pairs=counts.unknown,
-            drift_open=None,
-            drift_closed=None,
+            drift_open=drifted.open if drifted else None,
+            drift_closed=drifted.closed if drifted else None,
         ),
         pairs_by_via=counts.by_via,
         blast_radius=counts.blast_radius,
         reach=reach,
+        declared=declared if enforced is not None else None,
     )
+
+
+def _evidence(kernel: Kernel | None) -> Evidence:
+    if kernel is None:
+        return Evidence()
+    read = {name: name not in kernel.missing for name in ("firewall", "bridge", "routes", "sandboxes")}
+    return Evidence(**read)
 
 
 def _engine(snapshot: Snapshot) -> EngineSummary:

@@ -140,6 +140,11 @@ class Evidence:
     routes: bool = False
     sandboxes: bool = False
 
+    @property
+    def kernel(self) -> bool:
+        """Whether the verdicts are the kernel's: without one of the three, they are what the configuration promises."""
+        return self.firewall and self.bridge and self.routes
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSummary:
@@ -193,6 +198,7 @@ class Pair:
     source: ContainerSummary
     destination: ContainerSummary
     verdict: PairVerdict
+    declared: PairVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +226,11 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is published, from one look at the engine. Containers are sorted by name."""
+    """Everything that is published, from one look at the engine. Containers are sorted by name.
+
+    `reach` is what the kernel enforces where the evidence allows it; `declared` is then what the configuration
+    promises, and None where that is all there is. `missing` tells why evidence could not be read.
+    """
 
     taken_at: datetime
     engine: EngineSummary
@@ -232,6 +242,8 @@ class Report:
     pairs_by_via: Mapping[Via, int]
     blast_radius: BlastRadius
     reach: Reach
+    declared: Reach | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
         """Return the verdict of two distinct containers of this report."""
@@ -239,12 +251,26 @@ class Report:
 
     def pairs(self) -> Iterator[Pair]:
         """Yield every reachable or unknown ordered pair, by container name."""
+        for pair in self._all_pairs():
+            if pair.verdict.verdict is not Verdict.BLOCKED:
+                yield pair
+
+    def drifted(self) -> Iterator[Pair]:
+        """Yield every ordered pair that the kernel blocks against the promise, or lets through against it."""
+        either = {Verdict.BLOCKED, Verdict.REACHABLE}
+        if self.declared is not None:
+            yield from (pair for pair in self._all_pairs() if {pair.verdict.verdict, pair.declared.verdict} == either)
+
+    def _all_pairs(self) -> Iterator[Pair]:
+        promised = self.reach if self.declared is None else self.declared
         for source in self.containers:
-            row = self.reach.row(source.sandbox)
-            within = self.reach.within.get(source.sandbox, BLOCKED)
+            rows = self.reach.row(source.sandbox), promised.row(source.sandbox)
+            within = self.reach.within.get(source.sandbox, BLOCKED), promised.within.get(source.sandbox, BLOCKED)
             for destination in self.containers:
                 if destination is source:
                     continue
-                verdict = within if destination.sandbox == source.sandbox else row.get(destination.sandbox, BLOCKED)
-                if verdict.verdict is not Verdict.BLOCKED:
-                    yield Pair(source, destination, verdict)
+                if destination.sandbox == source.sandbox:
+                    yield Pair(source, destination, *within)
+                else:
+                    found = (row.get(destination.sandbox, BLOCKED) for row in rows)
+                    yield Pair(source, destination, *found)
