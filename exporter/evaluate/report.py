@@ -9,6 +9,7 @@ from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.unsupported import unsupported
 from exporter.model.report import (
     ContainerSummary,
     EngineSummary,
@@ -40,6 +41,7 @@ def evaluate(snapshot: Snapshot) -> Report:
         engine=_engine(snapshot),
         evidence=evidence,
         missing=kernel.missing if kernel is not None else {},
+        unsupported=unsupported(kernel.host.firewall) if kernel is not None else {},
         assumptions=tuple(assumptions(snapshot)),
         networks=tuple(_networks(snapshot, counts)),
         containers=tuple(_containers(snapshot)),

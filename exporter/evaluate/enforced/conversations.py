@@ -152,8 +152,9 @@ class Conversations:
         translated = ends.destination != address or ends.destination_port != ports
         if delivery.stack is world.host and protocol in _NUMBERS:
             listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
-            if listener is not None and listener.relay is not None:
-                yield from self._led_on(listener.relay, protocol, interval, delivery)
+            if listener is not None and _held(listener):
+                if listener.relay is not None:
+                    yield from self._led_on(listener.relay, protocol, interval, delivery)
                 return
         yield Found(
             stack=delivery.stack,
@@ -211,9 +212,9 @@ class _Listening:
         if isinstance(ports, Atom) and ports.low != ports.high:
             bounds = (bound for port in self._ports[protocol] for bound in (port, port + 1))
             inside = [bound for bound in bounds if ports.low <= bound <= ports.high]
-            relaying = [port for port in inside if self._relays(protocol, port) or self._relays(protocol, port - 1)]
-            if any(ports.low < bound for bound in relaying) or self._relays(protocol, ports.low):
-                raise PortsDiffer(ports, [*relaying, ports.low + 1])
+            held = [port for port in inside if self._holds(protocol, port) or self._holds(protocol, port - 1)]
+            if any(ports.low < bound for bound in held) or self._holds(protocol, ports.low):
+                raise PortsDiffer(ports, [*held, ports.low + 1])
             return None
         if not isinstance(ports, Atom):
             return None
@@ -225,11 +226,19 @@ class _Listening:
                 wild = listener if wild is None or listener.address.version == self._family else wild
         return exact or wild
 
-    def _relays(self, protocol: Protocol, port: int) -> bool:
-        return any(listener.relay is not None for listener in self._by_port.get((protocol, port), ()))
+    def _holds(self, protocol: Protocol, port: int) -> bool:
+        return any(map(_held, self._by_port.get((protocol, port), ())))
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
+
+
+def _held(listener: Listener) -> bool:
+    """Return whether what comes to a socket never comes to a container of the host's.
+
+    docker-proxy leads it on. With --userland-proxy=false, the engine itself holds published ports, and takes nothing.
+    """
+    return listener.relay is not None or listener.program == "dockerd"
 
 
 def _source(stack: Stack, address: int) -> int | None:

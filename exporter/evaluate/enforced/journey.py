@@ -212,16 +212,14 @@ class Journey:
             yield Delivery(inside.stack, inside.cells, flight)
 
     def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
-        """Return the packets that the kernel does not take for forged (ip_route_input_slow, fib_validate_source)."""
-        if stack.family == 6:
-            return cells
+        """Return the packets that the kernel does not take for forged."""
         valid = 0
         for name, at in _each(interface, cells):
             for source, of in _each(ends.source, at):
                 if stack.believes(int(source), str(name)):
                     valid |= of
             for destination, of in _each(ends.destination, at):
-                if int(destination) >> 24 == 127 and not stack.accepts_loopback(str(name)):
+                if stack.is_loopback(int(destination)) and not stack.accepts_loopback(str(name)):
                     valid &= ~of
         return valid
 

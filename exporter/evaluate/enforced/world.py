@@ -101,9 +101,10 @@ class Stack:
         return max(self.conf("all", "rp_filter"), self.conf(interface, "rp_filter"))
 
     def believes(self, source: int, interface: str) -> bool:
-        """Return whether IPv4 packets from a source may come in by an interface (fib_validate_source).
+        """Return whether packets from a source may come in by an interface (fib_validate_source, ip6_rcv_core).
 
-        Never from the namespace's own addresses; with a reverse path filter, only where a route leads back.
+        IPv4 takes none from the namespace's own addresses and, with a reverse path filter, only those that a route
+        leads back to. IPv6 asks for nothing but that loopback addresses stay inside.
         """
         key = (source, interface)
         known = self._believed.get(key)
@@ -112,16 +113,24 @@ class Stack:
         return known
 
     def _believes(self, source: int, interface: str) -> bool:
-        if source >> 24 == 127:
+        if self.is_loopback(source):
             return self.accepts_loopback(interface)
+        if self.family == 6:
+            return True
         if self.routing.is_local(source):
             return bool(max(self.conf("all", "accept_local"), self.conf(interface, "accept_local")))
         level = self.reverse_path_filter(interface)
         return not level or self.routing.reverse_path(source, interface, 0, loose=level > 1)
 
+    def is_loopback(self, address: int) -> bool:
+        """Return whether an address is one of 127.0.0.0/8, or ::1."""
+        return address >> 24 == 127 if self.family == 4 else address == 1
+
     def accepts_loopback(self, interface: str) -> bool:
-        """Return whether 127.0.0.0/8 is let in by an interface that is not loopback (route_localnet)."""
-        return bool(max(self.conf("all", "route_localnet"), self.conf(interface, "route_localnet")))
+        """Return whether loopback addresses pass an interface that is not loopback: route_localnet, for IPv4 alone."""
+        return self.family == 4 and bool(
+            max(self.conf("all", "route_localnet"), self.conf(interface, "route_localnet"))
+        )
 
     def calls_iptables(self, bridge: Interface) -> bool:
         """Return whether frames that a bridge passes on meet the IP hooks: either switch is enough.
@@ -198,8 +207,7 @@ def _answered(station: Station) -> Iterable[int]:
         stack.conf("all", "arp_ignore"), stack.conf(station.interface.name, "arp_ignore")
     )
     for address, interfaces in stack.addresses.items():
-        loopback = address >> 24 == 127 and stack.family == 4
-        if index in interfaces or (widely and not loopback):
+        if index in interfaces or (widely and not stack.is_loopback(address)):
             yield address
 
 
