@@ -196,6 +196,7 @@ class Journey:
             yield from self._deliver(passing)
             return
         found = ways(passing)
+        found.keep_loopback_out(passing)
         flight = passing.flight.doubted(found.doubts)
         if found.local:
             yield from self._deliver(replace(passing, cells=found.local, flight=flight))
@@ -212,15 +213,12 @@ class Journey:
             yield Delivery(inside.stack, inside.cells, flight)
 
     def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
-        """Return the packets that the kernel does not take for forged."""
+        """Return the packets whose source the kernel believes."""
         valid = 0
         for name, at in _each(interface, cells):
             for source, of in _each(ends.source, at):
                 if stack.believes(int(source), str(name)):
                     valid |= of
-            for destination, of in _each(ends.destination, at):
-                if stack.is_loopback(int(destination)) and not stack.accepts_loopback(str(name)):
-                    valid &= ~of
         return valid
 
     # --- Frames that the host's bridge passes from port to port ---

@@ -61,10 +61,21 @@ class Ways:
         if stack.family == 6 or not self.leaving:
             return
         for source, cells in _splits(passing.flight.ends.source, passing.cells):
-            if source >> 24 == 127:
+            if stack.is_loopback(source):
                 for item in self.leaving:
                     if not stack.accepts_loopback(stack.routing.names[item.interface]):
                         self.leaving[item] &= ~cells
+
+    def keep_loopback_out(self, passing: Passing) -> None:
+        """Drop what came in by a link and would go to a loopback address, unless route_localnet allows it.
+
+        ip_route_input_slow calls it a martian; of IPv6, the route to ::1 is for packets from loopback alone.
+        """
+        stack = passing.stack
+        for destination, to in _splits(passing.flight.ends.destination, passing.cells & self.local):
+            for name, cells in _names(passing.interface, to):
+                if stack.is_loopback(destination) and not stack.accepts_loopback(name):
+                    self.local &= ~cells
 
     def output(self, stack: Stack) -> str | Column:
         """Return the name of the interface that the packets leave by."""
