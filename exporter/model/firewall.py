@@ -59,8 +59,8 @@ class Field(StrEnum):
     """Bits of the TCP header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32."""
     INPUT_INTERFACE = "input_interface"
     OUTPUT_INTERFACE = "output_interface"
-    """Names. Of a frame that a bridge passes on, br_netfilter shows the bridge here to iptables, inet, ip and ip6;
-    in tables of family bridge it is the port."""
+    """Names, empty where there is none. Of a frame that a bridge passes on, br_netfilter shows the bridge here to
+    iptables, inet, ip and ip6; in tables of family bridge it is the port."""
     INPUT_PORT = "input_port"
     OUTPUT_PORT = "output_port"
     """Names of bridge ports (physdev), empty for packets that came or leave through no port of a bridge."""

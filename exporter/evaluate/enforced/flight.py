@@ -12,7 +12,7 @@ from exporter.model.firewall import CtState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.evaluate.enforced.world import Segment, Stack, Station
+    from exporter.evaluate.enforced.world import Stack, Station
     from exporter.model.namespace import Interface
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
@@ -115,7 +115,6 @@ class Crossing:
     port: str | Column
     mac: int | Column | None
     receiver: Station
-    segment: Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)

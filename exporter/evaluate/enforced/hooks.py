@@ -205,6 +205,9 @@ class Hooks:
             Field.PROTOCOL: flight.protocol,
             Field.SOURCE: ends.source,
             Field.DESTINATION: ends.destination,
+            # without an interface, rules compare with an empty name (nulldevname, nft_meta_store_ifname)
+            Field.INPUT_INTERFACE: passing.interface,
+            Field.OUTPUT_INTERFACE: passing.output,
             Field.INPUT_PORT: passing.port,
             Field.OUTPUT_PORT: passing.output_port,
             Field.MARK: passing.mark,
@@ -218,8 +221,6 @@ class Hooks:
             fields[Field.ICMP_CODE] = 0
         if flight.protocol == TCP:
             fields[Field.TCP_FLAGS] = _FLAGS[self._conversation.stage]
-        _put(fields, Field.INPUT_INTERFACE, passing.interface or None)
-        _put(fields, Field.OUTPUT_INTERFACE, passing.output or None)
         _put(fields, Field.SOURCE_MAC, passing.mac)
         if passing.own:
             fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)

@@ -160,7 +160,7 @@ class Journey:
         mac = _mac(sender.interface)
         if bridge is not None and host not in (sender.stack, receiver.stack):
             port = sender.port.name if sender.port else ""
-            yield Crossing(bridge, cells, flight, port, mac, receiver, segment)
+            yield Crossing(bridge, cells, flight, port, mac, receiver)
         else:
             port = sender.port.name if sender.port and receiver.stack is host else ""
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, port, mac)
@@ -179,7 +179,20 @@ class Journey:
         visible = self._visible_port(item)
         passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
         for inside in self._hooks.through(Hook.PREROUTING, passing):
-            yield from self._route(inside)
+            if stack is self._world.host and inside.flight.ends.destination is not flight.ends.destination:
+                yield from self._rewritten(inside, item.port)
+            else:
+                yield from self._route(inside)
+
+    def _rewritten(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
+        """Lead packets on that got another destination: on a bridge, br_netfilter may keep them frames."""
+        for name, cells in _each(passing.interface, passing.cells):
+            interface = passing.stack.by_name[str(name)]
+            part = replace(passing, cells=cells, interface=interface.name)
+            if interface.kind == "bridge" and passing.stack.calls_iptables(interface):
+                yield from self._redirected(interface, port, part)
+            else:
+                yield from self._route(part)
 
     def _visible_port(self, item: Arrival) -> str | Column:
         """Return the port that physdev sees: only br_netfilter keeps it, where it is on for the bridge."""
@@ -238,7 +251,7 @@ class Journey:
             if inside.flight.ends.destination is item.flight.ends.destination:
                 yield from self._bridged(item, inside, output)
             else:
-                yield from self._redirected(item, inside)
+                yield from self._redirected(bridge, item.port, inside)
 
     def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides."""
@@ -256,24 +269,26 @@ class Journey:
         if cells:
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
 
-    def _redirected(self, item: Crossing, passing: Passing) -> Iterator[Moving | Delivery]:
-        """Lead packets on that a bridge's frames were rewritten to: on the same bridge, or into the host's routing.
+    def _redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Moving | Delivery]:
+        """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
 
-        br_nf_pre_routing_finish: a new destination that is routed back to the bridge stays a frame (bridged_dnat).
+        br_nf_pre_routing_finish: what is routed back to the bridge stays a frame (bridged_dnat), whoever it was
+        addressed to, and also where the host forwards nothing.
         """
-        found = ways(passing)
-        segment, host = item.segment, self._world.host
-        stays = {way: cells for way, cells in found.leaving.items() if way.interface == item.bridge.index}
-        for way, cells in stays.items():
-            station = self._world.station(host, way.interface)
-            for receiver in segment.answering(way.towards, station) if station else ():
-                output = receiver.port.name if receiver.port else ""
-                flight = replace(passing.flight, routed=True)
-                there = replace(item, receiver=receiver, cells=cells)
-                yield from self._bridged(there, replace(passing, cells=cells, flight=flight), output)
+        host = self._world.host
+        segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
         left = passing.cells
-        for cells in stays.values():
+        for way, cells in ways(passing).leaving.items():
+            if segment is None or station is None or way.interface != bridge.index:
+                continue
             left &= ~cells
+            for receiver in segment.answering(way.towards, station):
+                audible = cells & ~_deaf(host, port, receiver, cells)
+                crossing = Crossing(bridge, audible, passing.flight, port, passing.mac, receiver)
+                flight = replace(passing.flight, routed=True)
+                output = receiver.port.name if receiver.port else ""
+                if audible:
+                    yield from self._bridged(crossing, replace(passing, cells=audible, flight=flight), output)
         if left:
             yield from self._route(replace(passing, cells=left))
 
@@ -362,6 +377,20 @@ def _asking(sender: Station, passing: Passing) -> Value:
         return source
     links = (int(item.ip) for item in sender.interface.addresses if item.version == 6 and item.is_link_local)
     return next(links, int(ip_address("fe80::1")))
+
+
+def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:
+    """Return the frames that may not leave by the receiver's port: from its own, or from an isolated to another."""
+    own = receiver.port
+    if own is None or own.port is None:
+        return 0
+    found = 0
+    for name, at in _each(port, cells):
+        sender = host.by_name.get(str(name))
+        same = sender is own and not own.port.hairpin
+        isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
+        found |= at if same or isolated else 0
+    return found
 
 
 def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
