@@ -53,7 +53,8 @@ class Config:
     poll_interval: float = 15.0
     poll_timeout: float = 10.0
     snapshot: Path | None = None
-    evidence_max: str = "api"
+    evidence_max: str = "sandboxes"
+    host_netns: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,12 @@ OPTIONS: Final = (
            "How long the engine may take for a whole look.", "10s"),
     Option("snapshot", "snapshot", _path, "FILE",
            "Read this observation instead of asking an engine; the snapshot command writes such files."),
-    Option("evidence.max", "evidence_max", _choice("api"), "api",
-           "The most evidence to use: api is what the Engine API tells. Other tiers will come.", "api"),
+    Option("evidence.max", "evidence_max", _choice("api", "kernel", "sandboxes"), "api|kernel|sandboxes",
+           "The most evidence to use: what the Engine API tells, what the kernel of the engine's host has beside it, "
+           "and what each container's own network namespace has. Of that, all is used that is permitted.",
+           "sandboxes"),
+    Option("host.netns", "host_netns", _path, "PATH",
+           "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

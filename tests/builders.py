@@ -116,8 +116,14 @@ def report(
     evidence: Evidence | None = None,
     engine_summary: EngineSummary | None = None,
     taken_at: datetime = TAKEN_AT,
+    declared: Mapping[tuple[str, str], PairVerdict] | None = None,
+    missing: Mapping[str, str] | None = None,
+    unsupported: Mapping[str, int] | None = None,
 ) -> Report:
-    """Return a report whose totals fit its verdicts, by default of two containers that reach each other."""
+    """Return a report whose totals fit its verdicts, by default of two containers that reach each other.
+
+    With `declared`, the verdicts are the kernel's and these are the configuration's.
+    """
     if containers is None:
         containers = (container("db"), container("web"))
     if verdicts is None:
@@ -135,6 +141,9 @@ def report(
         pairs_by_via={},
         blast_radius=BlastRadius(0, 0, 0),
         reach=reach(containers, verdicts),
+        declared=None if declared is None else reach(containers, declared),
+        missing=missing or {},
+        unsupported=unsupported or {},
     )
     return counted(draft)
 
@@ -154,6 +163,8 @@ def counted(draft: Report) -> Report:
         peers[pair.source.id].add(pair.destination.id)
         peers[pair.destination.id].add(pair.source.id)
     unknown = sum(pair.verdict.verdict is Verdict.UNKNOWN for pair in pairs)
+    drifted = [pair.verdict.verdict for pair in draft.drifted()]
+    drift = (drifted.count(Verdict.REACHABLE), drifted.count(Verdict.BLOCKED)) if draft.declared else (None, None)
     radius = BlastRadius(
         isolated_containers=sum(not others for others in peers.values()),
         max_reach=max(reached.values(), default=0),
@@ -161,7 +172,7 @@ def counted(draft: Report) -> Report:
     )
     return replace(
         draft,
-        totals=Totals(n, n * (n - 1), len(pairs), unknown, None, None),
+        totals=Totals(n, n * (n - 1), len(pairs), unknown, *drift),
         pairs_by_via=by_via,
         blast_radius=radius,
     )
@@ -220,6 +231,25 @@ def small_town() -> Report:
     return report(containers, verdicts, networks=networks, icc_enabled=False, assumptions=assumptions)
 
 
+KERNEL = Evidence(firewall=True, bridge=True, routes=True)
+"""What verdicts of the kernel need."""
+
+
+def drifting(first: str = "db", second: str = "web", network_name: str = "tenants") -> Report:
+    """Return a report by the kernel in which one of two pairs is open, and the other one should be."""
+    containers = container(first, (network_name,)), replace(container(second, (network_name,)), id="2", sandbox="2")
+    opened = open_verdict(network=network_name)
+    return report(
+        containers,
+        {(first, second): opened},
+        declared={(second, first): opened},
+        networks=(network(network_name, icc_enabled=False, icc_effective=True),),
+        evidence=KERNEL,
+        missing={"sandboxes": "not permitted to enter <them>"},
+        unsupported={"limit": 2, "meta time": 1},
+    )
+
+
 def crowd(size: int = 250) -> Report:
     """Return a report of containers on one bridge that all reach each other, verdicts shared as evaluation does."""
     containers = tuple(container(f"container-{number:03}") for number in range(size))
@@ -240,7 +270,6 @@ def snapshot() -> Snapshot:
         version_text="28.5.1",
         api_version="1.51",
         product=Product.DOCKER,
-        os_type="linux",
         firewall_backend="iptables",
         rootless=False,
         swarm=False,

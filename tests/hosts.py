@@ -112,9 +112,13 @@ class Host:
         ipv4: bool = True,
         ipv6: bool = False,
         subnets: Iterable[str] | None = None,
+        routers: bool = False,
         **options: object,
     ) -> Self:
-        """Add a network. Options in lower case are the driver's, others are fields of the document."""
+        """Add a network. Options in lower case are the driver's, others are fields of the document.
+
+        With `routers`, default routes lead to the ninth address of each subnet in place of the host's.
+        """
         index = len(self.networks)
         prefix = BRIDGE_OPTION if driver == "bridge" else ""
         pools = subnets if subnets is not None else _subnets(index, ipv4=ipv4, ipv6=ipv6)
@@ -124,7 +128,11 @@ class Host:
             "Scope": "swarm" if driver == "overlay" else "local",
             "Driver": driver,
             "EnableIPv6": ipv6,
-            "IPAM": {"Driver": "default", "Options": None, "Config": [_pool(subnet) for subnet in pools] or None},
+            "IPAM": {
+                "Driver": "default",
+                "Options": None,
+                "Config": [_pool(subnet, routers=routers) for subnet in pools] or None,
+            },
             "Internal": internal,
             "Attachable": driver == "overlay",
             "Ingress": False,
@@ -256,7 +264,7 @@ class Host:
                 config = configs[min(pool, len(configs) - 1)]
                 subnet = ip_network(config["Subnet"])
                 endpoint |= {address: str(subnet[1 + taken]), length: subnet.prefixlen}
-                endpoint[gateway] = config["Gateway"] if self._has_gateway(document) else ""
+                endpoint[gateway] = _next_hop(config) if self._has_gateway(document) else ""
         return endpoint
 
     def _has_gateway(self, network: Document) -> bool:
@@ -311,8 +319,15 @@ def _subnets(index: int, *, ipv4: bool, ipv6: bool) -> Iterator[str]:
         yield f"fd00:{index:x}::/64"
 
 
-def _pool(subnet: str) -> Document:
-    return {"Subnet": subnet, "Gateway": str(ip_network(subnet)[1])}
+def _pool(subnet: str, *, routers: bool) -> Document:
+    known = ip_network(subnet)
+    others = {"AuxiliaryAddresses": {f"DefaultGatewayIPv{known.version}": str(known[9])}} if routers else {}
+    return {"Subnet": subnet, "Gateway": str(known[1]), **others}
+
+
+def _next_hop(config: Document) -> str:
+    chosen: Mapping[str, str] = config.get("AuxiliaryAddresses", {})
+    return next(iter(chosen.values()), config["Gateway"])
 
 
 def _port(text: str) -> Document:

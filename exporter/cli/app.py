@@ -120,28 +120,41 @@ def report(context: click.Context, form: str) -> None:
 @settings(*LOOK)
 @click.option("--protocol", type=click.Choice(["tcp", "udp", "icmp"]), help="Ask about this protocol only.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Ask about this port only.")
+@click.option("--address", metavar="IP", help="Ask about packets to this address only.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.argument("source")
 @click.argument("destination")
 @click.pass_context
 def explain(
-    context: click.Context, source: str, destination: str, protocol: str | None, port: int | None, form: str
+    context: click.Context,
+    source: str,
+    destination: str,
+    protocol: str | None,
+    port: int | None,
+    address: str | None,
+    form: str,
 ) -> None:
     """Tell why SOURCE can or cannot reach DESTINATION.
 
-    Both are names of containers, or beginnings of their ids.
+    Both are names of containers, or beginnings of their ids. Where the kernel was read, packets are followed through
+    its rules: which of them decides, and what would have to change.
     """
     from exporter import evaluate
     from exporter.cli import look, text
+    from exporter.model.explanation import asked_address
     from exporter.model.report import Protocol
     from exporter.publish import formats
 
     if port and protocol == Protocol.ICMP:
         raise click.UsageError("--port means nothing to --protocol icmp", context)
+    try:
+        to = asked_address(address or "")
+    except ValueError as error:
+        raise click.UsageError(f"--{error}", context) from error
     config = resolve(context, os.environ)
     snapshot, report = look.answer(look.observe(config))
     asked = Protocol(protocol) if protocol else None
-    explanation = evaluate.explain(snapshot, report, source, destination, asked, port)
+    explanation = evaluate.explain(snapshot, report, source, destination, asked, port, to)
     if form == "json":
         terminal.write(formats.json.explanation(explanation))
     else:

@@ -48,12 +48,12 @@ def read(path: Path) -> Observation:
 
 
 def _ask(config: Config) -> Observation:
-    from exporter.observe.client import EngineClient
     from exporter.observe.host import EngineHost
-    from exporter.observe.observer import Observer
+    from exporter.observe.observer import open_observer
+    from exporter.observe.tier import Tier
 
     host = EngineHost.resolve(config.docker_host, os.environ)
-    observer = Observer(EngineClient(host, config.poll_timeout))
+    observer = open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
     with closing(observer), progress(f"asking {host}"):
         return observer.observe()
 

@@ -16,7 +16,7 @@ Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
 ALL: Final = (CONFIG_FILE, *(option.name for option in OPTIONS))
 
-LOOK: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "snapshot", "evidence.max")
+LOOK: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "snapshot", "evidence.max", "host.netns")
 """What matters to a command that looks at the engine once."""
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.model.report import SCHEMA, Verdict
 from exporter.publish.formats import table
+from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.json import path as path_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff
+    from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff, Trip
     from exporter.model.report import Path
 
 GOOD: Final = "green"
@@ -31,7 +32,7 @@ class Line(NamedTuple):
 
 
 def explain(explanation: Explanation) -> Iterator[Line]:
-    """Yield the verdict, then what opens (+) and what blocks (-), then the paths."""
+    """Yield the verdict, then what opens (+) and what blocks (-), then the paths and packets that were followed."""
     names = f"{explanation.source.name} -> {explanation.destination.name}"
     yield Line(f"{names}: {explanation.verdict}", _VERDICT_COLOURS[explanation.verdict])
     for finding in explanation.findings:
@@ -40,6 +41,22 @@ def explain(explanation: Explanation) -> Iterator[Line]:
         yield Line("paths:")
     for text in ways(explanation.paths):
         yield Line(f"  {text}")
+    for trip in explanation.trips:
+        yield from _trip(trip)
+
+
+def _trip(trip: Trip) -> Iterator[Line]:
+    """Yield the way of a packet, a hop a line, and what decided about it."""
+    yield Line("")
+    yield Line(f"packet to {trip.packet}: {trip.outcome}", _VERDICT_COLOURS[trip.verdict])
+    for leg in trip.legs:
+        yield Line(f"  {leg.name}")
+        for hop in leg.hops:
+            yield Line(f"  {'x' if hop.lost else ' '} {hop.place}: {hop_text(hop)}", GOOD if hop.lost else None)
+    if trip.decided_by:
+        yield Line(f"  decided by {trip.decided_by}")
+    if trip.change:
+        yield Line(f"  to {'open' if trip.verdict is Verdict.BLOCKED else 'close'} it: {trip.change}")
 
 
 def _finding_colour(finding: Finding) -> str | None:

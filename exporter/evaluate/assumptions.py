@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP
+from exporter.evaluate.declared.topology import FAMILIES, has_router
 from exporter.model.snapshot import Network, Product
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ _OWN_RULES_ONLY = (
 _NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or --bridge-accept-fwmark"
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
-_NO_OLD_LINKS = "no rule of a former link is left on {names}: engines forget some of them (moby#24043)"
+_NO_OLD_LINKS = (
+    "no rule of a former link is left on {names}, nor one for an address that a linked container gave up before the "
+    "exporter looked: engines forget some of them (moby#24043)"
+)
 _OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
@@ -42,11 +46,21 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     linkable = [network for network in closed if network.default]
     if linkable:
         yield _NO_OLD_LINKS.format(names=_names(linkable))
-    outside = [network for network in networks if network.driver in ("macvlan", "ipvlan")]
+    outside = [network for network in networks if network.driver in ("macvlan", "ipvlan") or _has_router(network)]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
-    if engine.swarm:
+    if engine.swarm and not _shows_tasks(snapshot):
         yield _SWARM
+
+
+def _has_router(network: Network) -> bool:
+    return any(has_router(network, family) for family in FAMILIES)
+
+
+def _shows_tasks(snapshot: Snapshot) -> bool:
+    """Return whether the list shows tasks of services with published ports, of which verdicts take account."""
+    endpoints = (endpoint for sandbox in snapshot.sandboxes.values() for endpoint in sandbox.endpoints)
+    return any(snapshot.networks[endpoint.network_id].ingress for endpoint in endpoints)
 
 
 def _names(networks: list[Network]) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from exporter.errors import UnknownContainer
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
-from exporter.model.explanation import Explanation, Finding
+from exporter.evaluate.trips import trips
+from exporter.model.explanation import Explanation, Finding, Question
 from exporter.model.ports import PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.model.report import ContainerSummary, Report
-    from exporter.model.snapshot import Network, PublishedPort, Sandbox, Snapshot
+    from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox, Snapshot
 
 _OPENED_BY = {
     Via.SAME_SANDBOX: "both live in one network namespace: no firewall lies between them",
@@ -28,7 +29,7 @@ _OPENED_BY = {
     Via.IPVLAN: "both are on ipvlan network {network}: the parent interface passes between them, past any firewall",
     Via.OVERLAY: "both are on overlay network {network}, which filters nothing",
     Via.PLUGIN: "both are on network {network}",
-    Via.ROUTED: "the engine lets other bridges reach this address on network {network}",
+    Via.ROUTED: "the host lets other bridges reach this address on network {network}",
     Via.HOST: "a process in the host's namespace is not filtered by the engine",
     Via.PUBLISHED_PORT: "a published port leads from the host's address to the container on network {network}",
 }
@@ -41,21 +42,49 @@ def explain(
     destination: str,
     protocol: Protocol | None = None,
     port: int | None = None,
+    address: Address | None = None,
 ) -> Explanation:
     """Return why one container reaches another, or not.
 
-    Containers are given by name, id or unique beginning of an id; `protocol` and `port` narrow the question.
-    Raises UnknownContainer.
+    Containers are given by name, id or unique beginning of an id; `protocol`, `port` and `address` narrow the question.
+    Where the kernel could be read, packets are followed through its rules. Raises UnknownContainer.
     """
     first, second = find(report, source), find(report, destination)
     if first is second:
         raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
+    asked = Question(protocol, port, address)
+    paths = tuple(_narrowed(report.pair(first, second).paths, asked))
+    return Explanation(
+        first,
+        second,
+        _answer(paths, protocol),
+        paths,
+        tuple(_findings(snapshot, report, first, second, asked)),
+        trips(snapshot, first, second, asked, paths) if report.declared is not None else (),
+    )
+
+
+def _findings(
+    snapshot: Snapshot, report: Report, first: ContainerSummary, second: ContainerSummary, asked: Question
+) -> Iterator[Finding]:
+    """Yield what opens and what blocks; where the kernel and the configuration disagree, what the latter says apart."""
     verdict = report.pair(first, second)
-    paths = tuple(_narrowed(verdict.paths, protocol, port))
-    findings = [*_openings(paths, protocol), *_obstacles(Topology.of(snapshot), first, second, verdict)] or [
-        Finding(f"{first.name} has no way to any address of {second.name}", opens=False)
-    ]
-    return Explanation(first, second, _answer(paths, protocol), paths, tuple(findings))
+    topology = Topology.of(snapshot)
+    openings = list(_openings(tuple(_narrowed(verdict.paths, asked)), asked.protocol))
+    promised = verdict if report.declared is None else report.declared.between(first.sandbox, second.sandbox)
+    if promised.verdict is verdict.verdict:
+        obstacles = list(_obstacles(topology, first, second, verdict))
+        yield from [*openings, *obstacles] or [_no_way(first, second)]
+        return
+    yield from openings or [Finding("the kernel lets nothing through", opens=False)]
+    yield Finding(f"the configuration promises otherwise: {promised.verdict}")
+    configured = _openings(tuple(_narrowed(promised.paths, asked)), asked.protocol)
+    for finding in (*configured, *_obstacles(topology, first, second, promised)):
+        yield Finding(f"configured: {finding.text}")
+
+
+def _no_way(first: ContainerSummary, second: ContainerSummary) -> Finding:
+    return Finding(f"{first.name} has no way to any address of {second.name}", opens=False)
 
 
 def find(report: Report, key: str) -> ContainerSummary:
@@ -71,14 +100,18 @@ def find(report: Report, key: str) -> ContainerSummary:
     raise UnknownContainer(f"no running container is called {key!r}{hint}")
 
 
-def _narrowed(paths: tuple[Path, ...], protocol: Protocol | None, port: int | None) -> Iterator[Path]:
+def _narrowed(paths: tuple[Path, ...], asked: Question) -> Iterator[Path]:
     for path in paths:
-        if protocol not in (None, path.protocol):
+        if asked.protocol not in (None, path.protocol):
             continue
-        if port is None:
+        if asked.address is not None:
+            if str(asked.address) not in path.addresses:
+                continue
+            path = replace(path, addresses=(str(asked.address),))  # noqa: PLW2901
+        if asked.port is None:
             yield path
-        elif path.protocol is not Protocol.ICMP and port in path.ports:
-            yield replace(path, ports=PortSet.of(port))
+        elif path.protocol is not Protocol.ICMP and asked.port in path.ports:
+            yield replace(path, ports=PortSet.of(asked.port))
 
 
 def _answer(paths: tuple[Path, ...], protocol: Protocol | None) -> Verdict:
@@ -165,8 +198,9 @@ def _closed_network(topology: Topology, network: Network, source: Sandbox, desti
 
 def _reverse_link(topology: Topology, source: Sandbox, destination: Sandbox) -> Iterator[Finding]:
     """Yield that the rule for a link's answers matches whatever comes from the exposed port (moby, link.go)."""
-    if any(link.child == source.id for link in topology.links.get(destination.id, ())) and source.exposed:
-        ports = ", ".join(f"{port.port}/{port.protocol}" for port in source.exposed)
+    opened = {port for link in topology.links.get(destination.id, ()) if link.child == source.id for port in link.ports}
+    if opened:
+        ports = ", ".join(f"{port.port}/{port.protocol}" for port in sorted(opened))
         yield Finding(
             f"the link's rule for answers lets {source.name} open connections to any port of {destination.name} "
             f"if it sends them from source port {ports}"
@@ -177,7 +211,7 @@ def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox)
     for family in FAMILIES:
         has_family = any(endpoint.address(family) for endpoint in source.endpoints)
         if has_family and topology.route(source, family) is None:
-            yield Finding(f"{source.name} has no IPv{family} default route: it reaches its own networks only")
+            yield Finding(f"{source.name} has no IPv{family} default route to the host: it reaches its own networks only")
     if not destination.published and not destination.routed:
         yield Finding(f"{destination.name} publishes no port")
 

@@ -8,6 +8,7 @@ from exporter.evaluate.assumptions import assumptions
 from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
+from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.unsupported import unsupported
 from exporter.model.report import (
@@ -20,7 +21,7 @@ from exporter.model.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from exporter.model.snapshot import Engine, Kernel, Snapshot
 
@@ -43,7 +44,7 @@ def evaluate(snapshot: Snapshot) -> Report:
         missing=kernel.missing if kernel is not None else {},
         unsupported=unsupported(kernel.host.firewall) if kernel is not None else {},
         assumptions=tuple(assumptions(snapshot)),
-        networks=tuple(_networks(snapshot, counts)),
+        networks=tuple(_networks(snapshot, counts, effective(snapshot, enforced) if enforced is not None else {})),
         containers=tuple(_containers(snapshot)),
         totals=Totals(
             containers=containers,
@@ -80,7 +81,7 @@ def _engine(snapshot: Snapshot) -> EngineSummary:
     )
 
 
-def _networks(snapshot: Snapshot, counts: Counts) -> Iterator[NetworkSummary]:
+def _networks(snapshot: Snapshot, counts: Counts, enforced: Mapping[str, bool]) -> Iterator[NetworkSummary]:
     for network in sorted(snapshot.networks.values(), key=lambda network: (network.name, network.id)):
         yield NetworkSummary(
             id=network.id,
@@ -88,7 +89,7 @@ def _networks(snapshot: Snapshot, counts: Counts) -> Iterator[NetworkSummary]:
             driver=network.driver,
             internal=network.internal,
             icc_enabled=network.icc,
-            icc_effective=None,
+            icc_effective=enforced.get(network.id),
             containers=counts.attached[network.id],
             reachable_pairs=counts.within_network[network.id],
         )

@@ -11,15 +11,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerAddress:
+    """An IPv4 address that a container had on the default bridge, and when it was first seen with another one."""
+
+    address: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """The first status that the list showed of a container since its latest start.
 
     `status` is the engine's text ("Up 3 seconds"), `at` when it was read. Statuses grow coarse with age;
     the first one tells the start to a second, which decides whether a joiner's namespace is still its owner's.
+    `former` are the addresses on the default bridge that it was seen to give up, which rules of links may still name.
     """
 
     status: str
     at: datetime
+    former: tuple[FormerAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +37,19 @@ class NamespaceDocuments:
     """What the kernel says about one network namespace, as its tools and rtnetlink print it.
 
     `inode` is the namespace's own number: two that have the same are one. `iptables` maps `iptables-nft`,
-    `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy` to the output of that program's `-save -c`; `tables` names
-    all tables that nftables lists, in its order, as `family name`; `nftables` holds the document of
-    `nft -j list table` for each of those that is not iptables'; `ipsets` the output of `ipset save`.
-    Links, addresses, routes and rules have the keys of `ip -json -details`. `listeners` are sockets that take packets,
-    with the command line of docker-proxy alone. `settings` are sysctls by their path under `net/`.
+    `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy` to the output of that program's `-save -c`; one that has
+    nothing to print is left out. `tables` names all tables that nftables lists, in its order, as `family name`;
+    `nftables` holds the document of `nft -j list table` for each of those that is not iptables'. A table that is in
+    both was changed by nft: iptables' text is then wrong for the rules whose document holds no `xt`. `ipsets` is the
+    output of `ipset save` where a rule asks for a set.
+
+    Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
+    true, and routes and rules have their `family` (`inet`, `inet6`). Addresses are one list, with the `ifindex` and
+    `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
+    then), `vlans` as `bridge -json vlan` shows them, and where sandboxes are not entered `peer_mac` and
+    `peer_addresses` ("address/prefix") of a veth's other end. `listeners` are sockets that take packets: `protocol`,
+    `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`, the address
+    and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none.
     """
 
     inode: int
@@ -51,8 +69,10 @@ class NamespaceDocuments:
 class KernelDocuments:
     """The engine's own namespace, `host`, and those of its containers by container id.
 
-    A source of evidence (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the
-    reason. `host` is None where nothing could.
+    Containers that share a namespace have the same documents; those in the host's have `host`. A source of evidence
+    (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the reason. Further keys
+    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, and `sandboxes/` with the id of a container whose
+    namespace could not be read whole, and is then not in `sandboxes`. `host` is None where nothing could be read.
     """
 
     host: NamespaceDocuments | None = None

@@ -36,14 +36,15 @@ class Ranges:
         """Return the numbers that are not in another set."""
         kept: list[tuple[int, int]] = []
         for low, high in self.intervals:
+            begin = low
             position = max(0, bisect_right(other.intervals, (low,)) - 1)
             while position < len(other.intervals) and (hole := other.intervals[position])[0] <= high:
-                if hole[0] > low:
-                    kept.append((low, hole[0] - 1))
-                low = max(low, hole[1] + 1)
+                if hole[0] > begin:
+                    kept.append((begin, hole[0] - 1))
+                begin = max(begin, hole[1] + 1)
                 position += 1
-            if low <= high:
-                kept.append((low, high))
+            if begin <= high:
+                kept.append((begin, high))
         return type(self)(tuple(kept))
 
     def __bool__(self) -> bool:

@@ -200,6 +200,11 @@ class Pair:
     verdict: PairVerdict
     declared: PairVerdict
 
+    @property
+    def drift_reason(self) -> str:
+        """What opens a pair that drifts, by whichever of the two verdicts it is open."""
+        return self.verdict.reason or self.declared.reason
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -229,7 +234,8 @@ class Report:
     """Everything that is published, from one look at the engine. Containers are sorted by name.
 
     `reach` is what the kernel enforces where the evidence allows it; `declared` is then what the configuration
-    promises, and None where that is all there is. `missing` tells why evidence could not be read.
+    promises, and None where that is all there is. `missing` tells why evidence could not be read; `unsupported` counts
+    the firewall's rules that nobody can foresee, by the name of what is not understood in them.
     """
 
     taken_at: datetime
@@ -244,6 +250,7 @@ class Report:
     reach: Reach
     declared: Reach | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, int] = field(default_factory=dict)
 
     def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
         """Return the verdict of two distinct containers of this report."""
@@ -256,10 +263,26 @@ class Report:
                 yield pair
 
     def drifted(self) -> Iterator[Pair]:
-        """Yield every ordered pair that the kernel blocks against the promise, or lets through against it."""
-        either = {Verdict.BLOCKED, Verdict.REACHABLE}
-        if self.declared is not None:
-            yield from (pair for pair in self._all_pairs() if {pair.verdict.verdict, pair.declared.verdict} == either)
+        """Yield every ordered pair on which the kernel and the promise disagree, by container name."""
+        if self.declared is None:
+            return
+        places: dict[str, list[int]] = {}
+        for place, container in enumerate(self.containers):
+            places.setdefault(container.sandbox, []).append(place)
+        for source in self.containers:
+            found = self._drifting(self.declared, source.sandbox)
+            for place in sorted(place for sandbox in found for place in places.get(sandbox, ())):
+                if self.containers[place] is not source:
+                    yield Pair(source, self.containers[place], *found[self.containers[place].sandbox])
+
+    def _drifting(self, promised: Reach, source: str) -> dict[str, tuple[PairVerdict, PairVerdict]]:
+        """Return both verdicts by the sandboxes on which they disagree; one that neither reaches is not looked at."""
+        found: dict[str, tuple[PairVerdict, PairVerdict]] = {}
+        for sandbox in {*self.reach.row(source), *promised.row(source), source}:
+            verdicts = self.reach.between(source, sandbox), promised.between(source, sandbox)
+            if {each.verdict for each in verdicts} == {Verdict.BLOCKED, Verdict.REACHABLE}:
+                found[sandbox] = verdicts
+        return found
 
     def _all_pairs(self) -> Iterator[Pair]:
         promised = self.reach if self.declared is None else self.declared

@@ -48,7 +48,6 @@ class Engine:
     version_text: str
     api_version: str
     product: Product
-    os_type: str
     firewall_backend: str
     rootless: bool
     swarm: bool
@@ -70,11 +69,15 @@ class GatewayMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IpamPool:
-    """A subnet of a network, the part of it that addresses are taken from, and the gateway's address, if it has one."""
+    """A subnet of a network, and the part of it that addresses are taken from.
+
+    `gateway` is the host's own address on a bridge, `router` whoever else the user had default routes lead to.
+    """
 
     subnet: Subnet
     range: Subnet
     gateway: Address | None
+    router: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +162,14 @@ class RoutedPort:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A legacy link of the default bridge: the parent may talk to the child's exposed ports.
+    """A legacy link of the default bridge: the parent may talk to these ports of the child.
 
-    `undecided` says why the engine's rule may not be the child's any more; empty when it is.
+    `undecided` says why the engine's rule may not be the child's, or not any more; empty when it is.
     """
 
     parent: str
     child: str
+    ports: tuple[ExposedPort, ...]
     undecided: str = ""
 
 

@@ -104,6 +104,11 @@ class EngineClient:
         self._ends = math.inf
 
     @property
+    def timeout(self) -> float:
+        """Seconds for one request, and for a whole `deadline`."""
+        return self._timeout
+
+    @property
     def dials(self) -> int:
         """How many connections were made so far: the engine behind a new one may be another."""
         return self._sockets.dials

@@ -19,7 +19,7 @@ class Misfit(Exception):
 class Shape:
     """An object with these fields; a field's value is kept whole (None), or in a shape of its own."""
 
-    fields: Mapping[str, Shape | Each | Values | None]
+    fields: Mapping[str, Kept | None]
 
     def keep(self, value: object) -> dict[str, Any]:
         """Return the fields of an object that the shape has; absent and null ones are left out. Raises Misfit."""
@@ -41,15 +41,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """An array of objects of one shape."""
+    """An array whose entries have one shape."""
 
-    shape: Shape
+    shape: Shape | Only
 
-    def keep(self, value: object) -> list[dict[str, Any]]:
-        """Return the objects of an array, reduced. Raises Misfit."""
+    def keep(self, value: object) -> list[Any]:
+        """Return the entries of an array, reduced. Raises Misfit."""
         if not isinstance(value, list):
             raise Misfit(" is not a list")
-        kept: list[dict[str, Any]] = []
+        kept: list[Any] = []
         try:
             for entry in value:
                 kept.append(self.shape.keep(entry))  # noqa: PERF401 - the length says which entry it was
@@ -62,7 +62,7 @@ class Each:
 class Values:
     """An object with any keys; the values have one shape."""
 
-    shape: Shape
+    shape: Shape | Only
 
     def keep(self, value: object) -> dict[str, Any]:
         """Return the values of an object, reduced. Raises Misfit."""
@@ -71,7 +71,26 @@ class Values:
         return {key: self.shape.keep(entry) for key, entry in value.items()}
 
 
-def _shape(names: str, **nested: Shape | Each | Values) -> Shape:
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A value of one type, kept whole."""
+
+    kind: type
+    name: str
+
+    def keep(self, value: object) -> Any:  # noqa: ANN401 - as JSON has it
+        """Return a value of the type. Raises Misfit."""
+        # JSON's true is no number
+        if not isinstance(value, self.kind) or isinstance(value, bool):
+            raise Misfit(f" is not {self.name}")
+        return value
+
+
+Kept = Shape | Each | Values | Only
+"""What is kept of a value."""
+
+
+def _shape(names: str, **nested: Kept) -> Shape:
     return Shape(dict.fromkeys(names.split()) | nested)
 
 
@@ -105,6 +124,53 @@ CONTAINERS: Final = Each(
     )
 )
 
+_TEXT: Final = Only(str, "text")
+_NUMBER: Final = Only(int, "a whole number")
+NAMESPACE: Final = _shape(
+    "",
+    inode=_NUMBER,
+    iptables=Values(_TEXT),
+    tables=Each(_TEXT),
+    nftables=Each(_shape("nftables")),
+    ipsets=_TEXT,
+    links=Each(
+        _shape(
+            "ifindex ifname flags mtu operstate link_type address group master link link_index link_netnsid vlans "
+            "peer_mac peer_addresses xdp",
+            linkinfo=_shape(
+                "info_kind info_slave_kind",
+                info_data=_shape(
+                    "mode private vepa vlan_filtering vlan_default_pvid stp_state nf_call_iptables nf_call_ip6tables "
+                    "nf_call_arptables id port table"
+                ),
+                info_slave_data=_shape(
+                    "state hairpin isolated learning flood bcast_flood proxy_arp neigh_suppress locked"
+                ),
+            ),
+        )
+    ),
+    addresses=Each(
+        _shape(
+            "ifindex ifname family local address prefixlen scope broadcast secondary temporary nodad optimistic "
+            "dadfailed deprecated tentative noprefixroute"
+        )
+    ),
+    routes=Each(
+        _shape("family type dst from tos table scope dev gateway via prefsrc metric nexthops nhid encap flags")
+    ),
+    rules=Each(
+        _shape(
+            "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "
+            "uid_end sport sport_start sport_end dport dport_start dport_end suppress_prefixlen suppress_ifgroup "
+            "table goto unresolved nop action unknown"
+        )
+    ),
+    listeners=Each(_shape("protocol address port v6only program relay")),
+    settings=Values(_TEXT),
+)
+FORMER: Final = Each(_shape("address until"))
+KERNEL: Final = _shape("", host=_NUMBER, namespaces=Each(NAMESPACE), sandboxes=Values(_NUMBER), missing=Values(_TEXT))
+
 
 def project_object(document: object, shape: Shape, name: str) -> dict[str, Any]:
     """Return what is kept of an object. Raises ObservationError with the document's name and what does not fit."""
@@ -114,7 +180,7 @@ def project_object(document: object, shape: Shape, name: str) -> dict[str, Any]:
         raise ObservationError(f"{name}{misfit}") from misfit
 
 
-def project_list(document: object, each: Each, name: str) -> list[dict[str, Any]]:
+def project_list(document: object, each: Each, name: str) -> list[Any]:
     """Return what is kept of an array of objects. Raises ObservationError as `project_object` does."""
     try:
         return each.keep(document)

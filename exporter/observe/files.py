@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ObservationError
-from exporter.model.observation import Observation, Sighting
-from exporter.observe.documents import CONTAINERS, INFO, NETWORKS, VERSION, project_list, project_object
+from exporter.model.observation import FormerAddress, KernelDocuments, NamespaceDocuments, Observation, Sighting
+from exporter.observe.documents import CONTAINERS, FORMER, INFO, KERNEL, NETWORKS, VERSION, project_list, project_object
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORMAT: Final = "docker-icc-exporter/observation"
@@ -75,11 +77,10 @@ def dumps(observation: Observation) -> str:
             "networks": observation.networks,
             "containers": observation.containers,
         },
-        "sightings": {
-            identity: {"status": sighting.status, "at": _written(sighting.at)}
-            for identity, sighting in observation.sightings.items()
-        },
+        "sightings": {identity: _sighting_document(sighting) for identity, sighting in observation.sightings.items()},
     }
+    if observation.kernel is not None:
+        document["kernel"] = _kernel_document(observation.kernel)
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -89,6 +90,7 @@ def _from_document(document: object) -> Observation:
     if document.get("schema") != SCHEMA:
         raise ObservationError(f"has schema {document.get('schema')!r}, this program reads {SCHEMA}")
     api = _object(document, "api")
+    kernel = document.get("kernel")
     return Observation(
         taken_at=_moment(document, "taken_at"),
         version=project_object(api.get("version"), VERSION, "api.version"),
@@ -98,13 +100,59 @@ def _from_document(document: object) -> Observation:
         sightings={
             identity: _sighting(entry, identity) for identity, entry in _object(document, "sightings", {}).items()
         },
+        kernel=None if kernel is None else _kernel(project_object(kernel, KERNEL, "kernel")),
     )
+
+
+def _kernel_document(kernel: KernelDocuments) -> dict[str, Any]:
+    """Return the documents with each namespace once, however many containers live in it."""
+    everywhere = ([kernel.host] if kernel.host else []) + list(kernel.sandboxes.values())
+    return {
+        "host": kernel.host.inode if kernel.host else None,
+        "namespaces": list({documents.inode: _namespace_document(documents) for documents in everywhere}.values()),
+        "sandboxes": {identity: documents.inode for identity, documents in kernel.sandboxes.items()},
+        "missing": kernel.missing,
+    }
+
+
+def _namespace_document(documents: NamespaceDocuments) -> dict[str, Any]:
+    return {part.name: getattr(documents, part.name) for part in fields(NamespaceDocuments)}
+
+
+def _kernel(document: dict[str, Any]) -> KernelDocuments:
+    namespaces: dict[int, NamespaceDocuments] = {}
+    for place, entry in enumerate(document.get("namespaces", [])):
+        if "inode" not in entry:
+            raise ObservationError(f"kernel: namespaces[{place}]: inode is missing")
+        namespaces[entry["inode"]] = NamespaceDocuments(**entry)
+    host = document.get("host")
+    sandboxes = document.get("sandboxes", {})
+    for inode in [*([] if host is None else [host]), *sandboxes.values()]:
+        if inode not in namespaces:
+            raise ObservationError(f"kernel: namespace {inode} is missing")
+    return KernelDocuments(
+        host=None if host is None else namespaces[host],
+        sandboxes={identity: namespaces[inode] for identity, inode in sandboxes.items()},
+        missing=document.get("missing", {}),
+    )
+
+
+def _sighting_document(sighting: Sighting) -> dict[str, Any]:
+    document: dict[str, Any] = {"status": sighting.status, "at": _written(sighting.at)}
+    if sighting.former:
+        document["former"] = [{"address": item.address, "until": _written(item.until)} for item in sighting.former]
+    return document
 
 
 def _sighting(entry: object, identity: str) -> Sighting:
     if not isinstance(entry, dict) or not isinstance(entry.get("status"), str):
         raise ObservationError(f"sightings of {identity}: a status is missing")
-    return Sighting(entry["status"], _moment(entry, "at"))
+    return Sighting(entry["status"], _moment(entry, "at"), tuple(_former(entry, identity)))
+
+
+def _former(entry: dict[str, Any], identity: str) -> Iterator[FormerAddress]:
+    for item in project_list(entry.get("former", []), FORMER, f"sightings of {identity}: former"):
+        yield FormerAddress(str(item.get("address", "")), _moment(item, "until"))
 
 
 def _object(document: dict[str, Any], key: str, default: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ExporterError
 from exporter.model.observation import Observation
+from exporter.observe.client import EngineClient
 from exporter.observe.documents import CONTAINERS, INFO, NETWORKS, VERSION, project_list, project_object
 from exporter.observe.sightings import Moment, Sightings
+from exporter.observe.tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from exporter.observe.client import EngineClient
+    from exporter.observe.host import EngineHost
+    from exporter.observe.kernel import KernelReader
 
 FACTS_AGE = 300.0
 """Seconds after which `/version` and `/info` are read again: the kernel's settings in `/info` may change."""
+
+_SECOND_LOOKS = 2
+"""Times that both are looked at again when a container of the list has no process any more."""
+
+_MOMENT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +40,31 @@ class _Facts:
     read_at: float
 
 
-class Observer:
-    """Looks at the engine through its API: two requests each time, four when the connection is new."""
+def open_observer(host: EngineHost, timeout: float, tier: Tier, netns: Path | None) -> Observer:
+    """Return what looks at an engine and, as far as the tier goes, at the kernel of its machine.
 
-    def __init__(self, client: EngineClient) -> None:
+    `netns` is the path of the engine's network namespace where that is not our own. `timeout` (seconds) is for a whole
+    look.
+    """
+    client = EngineClient(host, timeout)
+    if tier is Tier.API:
+        return Observer(client)
+    from exporter.observe.kernel import KernelReader  # noqa: PLC0415 - those who read the kernel load pyroute2
+
+    elsewhere = not (host.url.startswith("unix:") or netns)
+    absent = f"the engine at {host} may be on another machine: use --host.netns if it is not" if elsewhere else ""
+    return Observer(client, KernelReader(tier, netns, absent))
+
+
+class Observer:
+    """Looks at the engine through its API: two requests each time, four when the connection is new.
+
+    Then at the kernel, where a reader is given, in what is left of the same time.
+    """
+
+    def __init__(self, client: EngineClient, kernel: KernelReader | None = None) -> None:
         self._client = client
+        self._kernel = kernel
         self._facts: _Facts | None = None
         self._sightings = Sightings()
 
@@ -43,21 +72,39 @@ class Observer:
         """Return what the engine says now.
 
         Raises EngineError when it cannot be asked in time, ObservationError when it answers with something else.
+        What the kernel does not tell is missing in the observation, with the reason.
         """
+        ends = time.monotonic() + self._client.timeout
+        observation = self._ask()
+        if self._kernel is None:
+            return observation
+        look = self._kernel.read(observation.networks, observation.containers, ends - time.monotonic())
+        for _ in range(_SECOND_LOOKS):
+            if not look.gone or ends - time.monotonic() < self._client.timeout / 2:
+                break
+            # the engine is a moment behind when containers end
+            time.sleep(_MOMENT)
+            observation = self._ask()
+            look = self._kernel.read(observation.networks, observation.containers, ends - time.monotonic())
+        return replace(observation, kernel=look.documents)
+
+    def interrupt(self) -> None:
+        """Make an `observe` that another thread is in end at once."""
+        self._client.interrupt()
+        if self._kernel is not None:
+            self._kernel.interrupt()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._client.close()
+
+    def _ask(self) -> Observation:
         try:
             with self._client.deadline():
                 return self._look()
         except ExporterError:
             self._facts = None
             raise
-
-    def interrupt(self) -> None:
-        """Make an `observe` that another thread is in end at once."""
-        self._client.interrupt()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._client.close()
 
     def _look(self) -> Observation:
         facts = self._facts

@@ -1,4 +1,4 @@
-"""When containers started, as precisely as the list ever told.
+"""When containers started, as precisely as the list ever told, and the addresses that they gave up.
 
 A status is precise when a container is young ("Up 3 seconds") and coarse later ("Up 2 hours"), so the first one
 since the container's latest start is kept.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from exporter.model.observation import Sighting
+from exporter.model.observation import FormerAddress, Sighting
 from exporter.model.uptime import uptime_bounds, uptime_seconds
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class _Seen:
     lowest: int | None
     steady: float
     endpoints: frozenset[str]
+    address: str
 
 
 class Sightings:
@@ -58,12 +59,15 @@ class Sightings:
             identity, status = container.get("Id"), container.get("Status")
             if isinstance(identity, str) and isinstance(status, str):
                 endpoints = frozenset(_endpoints(container))
-                entry = self._seen.get(identity)
-                if entry is None or _restarted(entry, status, endpoints, moment):
-                    sighting = Sighting(status, moment.wall)
-                    entry = _Seen(sighting, uptime_seconds(status), moment.steady, endpoints)
-                elif entry.endpoints != endpoints:
-                    entry = replace(entry, endpoints=endpoints)
+                address = _address(container)
+                earlier = self._seen.get(identity)
+                former = _former(earlier, address, moment) if earlier else ()
+                if earlier is None or _restarted(earlier, status, endpoints, moment):
+                    sighting = Sighting(status, moment.wall, former)
+                    entry = _Seen(sighting, uptime_seconds(status), moment.steady, endpoints, address)
+                else:
+                    sighting = replace(earlier.sighting, former=former)
+                    entry = replace(earlier, sighting=sighting, endpoints=endpoints, address=address or earlier.address)
                 seen[identity] = entry
         self._seen = seen
         return {identity: entry.sighting for identity, entry in seen.items()}
@@ -79,13 +83,32 @@ class Sightings:
 
 
 def _moved(entry: _Seen, seconds: float) -> _Seen:
-    sighting = entry.sighting
-    return replace(entry, sighting=replace(sighting, at=sighting.at + timedelta(seconds=seconds)))
+    by, sighting = timedelta(seconds=seconds), entry.sighting
+    former = tuple(replace(item, until=item.until + by) for item in sighting.former)
+    return replace(entry, sighting=replace(sighting, at=sighting.at + by, former=former))
+
+
+def _networks(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    networks: Mapping[str, Any] = container.get("NetworkSettings", {}).get("Networks", {})
+    return networks
 
 
 def _endpoints(container: Mapping[str, Any]) -> Iterable[str]:
-    networks = container.get("NetworkSettings", {}).get("Networks", {})
-    return [network["EndpointID"] for network in networks.values() if network.get("EndpointID")]
+    return [network["EndpointID"] for network in _networks(container).values() if network.get("EndpointID")]
+
+
+def _address(container: Mapping[str, Any]) -> str:
+    """Return the address on the default bridge, whose name no other network can have."""
+    return str(_networks(container).get("bridge", {}).get("IPAddress", ""))
+
+
+def _former(earlier: _Seen, address: str, moment: Moment) -> tuple[FormerAddress, ...]:
+    """Return the addresses that were given up, each once, with the one that has just been."""
+    known = earlier.sighting.former
+    if address in ("", earlier.address) or not earlier.address:
+        return known
+    others = (item for item in known if item.address not in (address, earlier.address))
+    return (*others, FormerAddress(earlier.address, moment.wall))
 
 
 def _restarted(earlier: _Seen, status: str, endpoints: frozenset[str], moment: Moment) -> bool:

@@ -34,7 +34,6 @@ def parse_engine(version: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
         version_text=text(version, "Version"),
         api_version=text(version, "ApiVersion"),
         product=_product(version),
-        os_type=text(info, "OSType") or text(version, "Os"),
         firewall_backend=text(mapping(info, "FirewallBackend"), "Driver") or "iptables",
         rootless="name=rootless" in {option.partition(",")[0] for option in strings(info, "SecurityOptions")},
         swarm=text(mapping(info, "Swarm"), "LocalNodeState") == "active",

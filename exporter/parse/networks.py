@@ -11,7 +11,7 @@ from exporter.parse.fields import address, flag, go_bool, identity, mapping, obj
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-    from exporter.model.snapshot import Address
+    from exporter.model.snapshot import Address, Subnet
 
 _BRIDGE = "com.docker.network.bridge."
 _GATEWAY_MODES = {
@@ -36,8 +36,9 @@ def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine) -> di
 def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Address]]) -> dict[str, Network]:
     """Return bridge networks with the gateways that `GET /networks` leaves out when the user did not choose them.
 
-    An endpoint names its network's gateway, but not on `--internal` networks since 25.0. What nobody names is the
-    first address of the pool: the engine's IPAM hands addresses out in order, and the gateway's first.
+    An endpoint names where its default route leads, which is the gateway unless the user chose a router; and it names
+    nothing on `--internal` networks since 25.0. What nobody names is the first address of the pool: the engine's IPAM
+    hands addresses out in order, and the gateway's first.
     """
     return {
         network.id: network
@@ -50,7 +51,7 @@ def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Addres
 def _with_gateway(pool: IpamPool, told: Iterable[Address]) -> IpamPool:
     if pool.gateway is not None:
         return pool
-    named = (gateway for gateway in told if gateway in pool.subnet)
+    named = (gateway for gateway in told if gateway in pool.subnet and gateway != pool.router)
     return replace(pool, gateway=next(named, _first_address(pool)))
 
 
@@ -73,7 +74,7 @@ def _network(document: Mapping[str, Any], engine: Engine) -> Network:
         default=text(options, _BRIDGE + "default_bridge") == "true",
         ipv4=flag(document, "EnableIPv4") is not False,
         ipv6=flag(document, "EnableIPv6") is True,
-        pools=tuple(_pools(document)),
+        pools=tuple(_pools(document, driver)),
         icc=_icc(options, driver, engine),
         masquerade=go_bool(text(options, _BRIDGE + "enable_ip_masquerade")) is not False,
         gateway_mode_v4=_gateway_mode(text(options, _BRIDGE + "gateway_mode_ipv4"), engine),
@@ -101,8 +102,16 @@ def _gateway_mode(value: str, engine: Engine) -> GatewayMode:
     return mode if engine.version >= _GATEWAY_MODES[mode] else GatewayMode.NAT
 
 
-def _pools(document: Mapping[str, Any]) -> Iterator[IpamPool]:
+def _pools(document: Mapping[str, Any], driver: str) -> Iterator[IpamPool]:
     for config in objects(mapping(document, "IPAM"), "Config"):
         pool = subnet(text(config, "Subnet"))
         if pool is not None:
-            yield IpamPool(pool, subnet(text(config, "IPRange")) or pool, address(text(config, "Gateway")))
+            taken_from = subnet(text(config, "IPRange")) or pool
+            gateway = address(text(config, "Gateway"))
+            router = _router(config, pool) if driver == "bridge" else None
+            yield IpamPool(pool, taken_from, gateway, router if router != gateway else None)
+
+
+def _router(config: Mapping[str, Any], pool: Subnet) -> Address | None:
+    """Return what `--default-gateway` and `--aux-address DefaultGatewayIPv4=...` ask for."""
+    return address(text(mapping(config, "AuxiliaryAddresses"), f"DefaultGatewayIPv{pool.version}"))

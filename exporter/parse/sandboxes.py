@@ -1,7 +1,8 @@
 """Who lives in whose network namespace.
 
 A container joins the namespace that its target has at the joiner's start. If the owner of that namespace ends or
-starts anew, the joiner stays behind in the old one, which has lost its interfaces (moby#24935, moby#36334).
+starts anew, the joiner stays behind in the old one, which has lost its interfaces (moby#24935, moby#36334). The API
+does not tell; where the kernel was asked, the numbers of the namespaces decide.
 """
 
 from __future__ import annotations
@@ -31,27 +32,39 @@ class Residence:
     assumptions: tuple[str, ...]
 
 
-def residences(listed: Mapping[str, ListedContainer], sightings: Mapping[str, Sighting]) -> Residence:
+def residences(
+    listed: Mapping[str, ListedContainer], sightings: Mapping[str, Sighting], inodes: Mapping[str, int]
+) -> Residence:
     """Return where each container lives.
 
     `orphaned` are the sandboxes that have lost their interfaces; such a one has the id of the first of its members.
+    `inodes` are the numbers of namespaces by container id, and the host's by HOST, as far as they could be read.
     """
     by_name = {container.name: container.id for container in listed.values()}
+    roots = {container.id: _root(container, listed, by_name) for container in listed.values()}
+    owners = _owners(roots, inodes)
     sandbox_of: dict[str, str] = {}
-    left_behind: dict[str, list[str]] = defaultdict(list)
+    left_behind: dict[str | int, list[str]] = defaultdict(list)
     assumptions: list[str] = []
     for container in listed.values():
-        root = _root(container, listed, by_name)
-        sandbox_of[container.id] = root
-        if root in (container.id, HOST):
+        root, inode = roots[container.id], inodes.get(container.id)
+        sandbox_of[container.id] = root if inode is None else owners.get(inode, root)
+        if inode in owners or root == container.id:
             continue
         joined, opened = started(sightings.get(container.id)), started(sightings.get(root))
-        if root not in listed or surely_before(joined, opened):
-            left_behind[root].append(container.id)
-        elif not surely_before(opened, joined):
+        elsewhere = inode is not None and root in inodes
+        if elsewhere or (root != HOST and (root not in listed or surely_before(joined, opened))):
+            left_behind[root if inode is None else inode].append(container.id)
+        elif root != HOST and not surely_before(opened, joined):
             assumptions.append(_assumption(container, listed[root]))
     orphaned = {member: members[0] for members in left_behind.values() for member in members}
     return Residence(sandbox_of | orphaned, frozenset(orphaned.values()), tuple(assumptions))
+
+
+def _owners(roots: Mapping[str, str], inodes: Mapping[str, int]) -> dict[int, str]:
+    """Return who owns the namespaces that the kernel was asked about: the host, or a container."""
+    owners = {inodes[container]: container for container, root in roots.items() if root == container in inodes}
+    return owners | ({inodes[HOST]: HOST} if HOST in inodes else {})
 
 
 def _root(container: ListedContainer, listed: Mapping[str, ListedContainer], by_name: Mapping[str, str]) -> str:

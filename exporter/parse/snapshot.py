@@ -7,26 +7,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.model.report import HOST
-from exporter.model.snapshot import Container, Endpoint, GatewayMode, Link, Network, Sandbox, Snapshot
+from exporter.model.snapshot import Container, Endpoint, GatewayMode, Network, Sandbox, Snapshot
 from exporter.parse.containers import ListedContainer, parse_containers
 from exporter.parse.engine import parse_engine
-from exporter.parse.lifetimes import started, surely_before
+from exporter.parse.kernel import parse_kernel
+from exporter.parse.links import parse_links
 from exporter.parse.networks import parse_networks, with_gateways
 from exporter.parse.sandboxes import Residence, residences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from exporter.model.observation import Observation, Sighting
-    from exporter.model.snapshot import Address
+    from exporter.model.observation import KernelDocuments, Observation
+    from exporter.model.snapshot import Address, Kernel
 
 _NO_INTERFACE = frozenset({"host", "null"})
 """Drivers whose endpoints add no interface to a sandbox."""
-
-_STALE_LINK = (
-    "the linked container was started after its parent: the engine keeps the link's rule for the old address "
-    "(moby#24043), and its API does not tell that address"
-)
 
 
 def parse(observation: Observation) -> Snapshot:
@@ -40,9 +36,10 @@ def parse(observation: Observation) -> Snapshot:
     listed = parse_containers(observation.containers, engine.product)
     if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
         engine = replace(engine, userland_proxy=True)
-    residence = residences(listed, observation.sightings)
+    residence = residences(listed, observation.sightings, _inodes(observation.kernel))
     networks |= _unlisted_networks(listed, networks)
     networks = with_gateways(networks, _told_gateways(listed, networks))
+    sandboxes = _sandboxes(listed, residence, networks)
     return Snapshot(
         taken_at=observation.taken_at,
         engine=engine,
@@ -51,10 +48,25 @@ def parse(observation: Observation) -> Snapshot:
             container.id: Container(container.id, container.name, residence.sandbox_of[container.id])
             for container in listed.values()
         },
-        sandboxes=_sandboxes(listed, residence, networks),
-        links=tuple(_links(listed, observation.sightings)),
+        sandboxes=sandboxes,
+        links=tuple(parse_links(listed, networks, observation.sightings)),
         assumptions=residence.assumptions,
+        kernel=_kernel(observation.kernel, sandboxes),
     )
+
+
+def _inodes(kernel: KernelDocuments | None) -> dict[str, int]:
+    """Return the numbers of the namespaces that were read, by container id and HOST."""
+    if kernel is None:
+        return {}
+    host = {HOST: kernel.host.inode} if kernel.host else {}
+    return {container: documents.inode for container, documents in kernel.sandboxes.items()} | host
+
+
+def _kernel(kernel: KernelDocuments | None, sandboxes: Mapping[str, Sandbox]) -> Kernel | None:
+    if kernel is None:
+        return None
+    return parse_kernel(kernel, {sandbox.id: sandbox.members for sandbox in sandboxes.values() if sandbox.id != HOST})
 
 
 def _needs_userland_proxy(container: ListedContainer) -> bool:
@@ -131,11 +143,3 @@ def _sandbox(
         if networks[network_id].driver not in _NO_INTERFACE
     )
     return Sandbox(sandbox, owner.name, members, endpoints, owner.published, owner.routed, owner.exposed)
-
-
-def _links(listed: Mapping[str, ListedContainer], sightings: Mapping[str, Sighting]) -> Iterator[Link]:
-    by_name = {container.name: container.id for container in listed.values()}
-    for child in listed.values():
-        for parent in dict.fromkeys(by_name[name] for name in child.parents if name in by_name):
-            stale = surely_before(started(sightings.get(parent)), started(sightings.get(child.id)))
-            yield Link(parent, child.id, _STALE_LINK if stale else "")

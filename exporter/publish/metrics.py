@@ -96,6 +96,10 @@ def _engine_info(report: Report) -> Samples:
     return [(tuple(encodable(label) for label in labels), 1.0)]
 
 
+def _unsupported_matches(report: Report) -> Samples:
+    return [((name,), float(rules)) for name, rules in report.unsupported.items()]
+
+
 def _polls(published: Published) -> Samples:
     polls = dict.fromkeys(PollResult, 0) | dict(published.stats.polls_by_result)
     return [((result,), float(number)) for result, number in polls.items()]
@@ -130,8 +134,8 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "docker_icc_network_effective",
         "gauge",
-        f"What the kernel enforces on the network: 1 open, 0 closed. {_SHARED_NAME}: 1 if any is open. Absent "
-        "without evidence from the kernel.",
+        "Whether the kernel lets any two containers talk over the network, links aside: 1 open, 0 closed. "
+        f"{_SHARED_NAME}: 1 if any is open. Absent without evidence from the kernel, or two containers.",
         _of_networks(lambda network: network.icc_effective, max),
         ("network", "driver"),
     ),
@@ -252,6 +256,14 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "How long the last evaluation of all pairs took.",
         lambda published: _single(published.stats.last_evaluation_seconds),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_unsupported_matches",
+        "gauge",
+        "Rules of the engine's firewall with a match or statement that nobody can foresee, by its name; the rarest "
+        "names are counted together as other. Absent where there is none.",
+        _of_report(_unsupported_matches),
+        ("name",),
     ),
     MetricSpec(
         "docker_icc_exporter_last_success_timestamp_seconds",

@@ -6,8 +6,8 @@ from base64 import b64encode
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,15 +15,16 @@ from markupsafe import Markup
 
 from exporter import __version__
 from exporter.model.report import Verdict, Via
+from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.table import ways
 from exporter.publish.text import count, encodable, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.model.explanation import Explanation
-    from exporter.model.report import NetworkSummary, PairVerdict, Report
+    from exporter.model.report import ContainerSummary, NetworkSummary, Pair, PairVerdict, Report
     from exporter.publish.state import Published
 
 MATRIX_LIMIT = 60
@@ -31,6 +32,7 @@ MATRIX_LIMIT = 60
 
 NETWORK_LIMIT = 200
 CHOICE_LIMIT = 500
+DRIFT_LIMIT = 100
 
 SYMBOLS: Mapping[Via, str] = {
     Via.SAME_SANDBOX: "S",
@@ -76,18 +78,24 @@ class Peer:
     name: str
     query: str
 
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return the container of a name."""
+        return cls(name, quote(encodable(name), safe=""))
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Sources by destinations, of the first containers by name; `rows` has the cells of each of them.
 
-    `key` names the symbols that occur.
+    `key` names the symbols that occur, `drifts` tells whether one of the cells is marked as drift.
     """
 
     peers: tuple[Peer, ...]
     rows: tuple[tuple[Cell, ...], ...]
     key: tuple[tuple[str, str, str], ...]
     left_out: int
+    drifts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"moment": moment, "duration": duration, "ways": ways, "count": count}
+        environment.filters |= {"moment": moment, "duration": duration, "ways": ways, "count": count, "hop": hop_text}
         style = environment.get_template("style.css").render()
         self._template = environment.get_template("page.html")
         self._constants: Mapping[str, Any] = {
@@ -160,21 +168,46 @@ def _of_report(report: Report) -> dict[str, Any]:
         "networks_left_out": max(0, len(networks) - NETWORK_LIMIT),
         "choices": report.containers[:CHOICE_LIMIT],
         "evidence": [(source.name, getattr(report.evidence, source.name)) for source in fields(report.evidence)],
+        "drift": tuple(_drift(report)),
     }
+
+
+def _drift(report: Report) -> Iterator[tuple[Peer, Peer, Pair]]:
+    for pair in islice(report.drifted(), DRIFT_LIMIT):
+        yield Peer.named(pair.source.name), Peer.named(pair.destination.name), pair
 
 
 def matrix(report: Report) -> Matrix:
     """Return the pairs of the first containers by name."""
     shown = report.containers[:MATRIX_LIMIT]
     cell = PerVerdict(_cell)
-    rows = tuple(
-        tuple(ITSELF if destination is source else cell(report.pair(source, destination)) for destination in shown)
+    plain = [
+        [ITSELF if destination is source else cell(report.pair(source, destination)) for destination in shown]
         for source in shown
-    )
-    occurring = {(each.kind, each.symbol) for row in rows for each in row}
+    ]
+    occurring = {(each.kind, each.symbol) for row in plain for each in row}
     key = tuple(entry for entry in _KEY if entry[:2] in occurring)
-    peers = tuple(Peer(each.name, quote(encodable(each.name), safe="")) for each in shown)
-    return Matrix(peers, rows, key, len(report.containers) - len(shown))
+    peers = tuple(Peer.named(each.name) for each in shown)
+    rows = tuple(tuple(_marked(report, shown, at, row)) for at, row in enumerate(plain))
+    drifts = any(each.kind.endswith(_DRIFTS) for row in rows for each in row)
+    return Matrix(peers, rows, key, len(report.containers) - len(shown), drifts)
+
+
+def _marked(report: Report, shown: Sequence[ContainerSummary], at: int, row: Sequence[Cell]) -> Iterator[Cell]:
+    """Yield the cells of a row, those marked on which the kernel and the configuration disagree."""
+    if report.declared is None:
+        yield from row
+        return
+    source = shown[at]
+    for destination, cell in zip(shown, row, strict=True):
+        promised = report.declared.between(source.sandbox, destination.sandbox).verdict
+        if cell is not ITSELF and {cell.kind, promised} == {Verdict.BLOCKED, Verdict.REACHABLE}:
+            yield Cell(cell.kind + _DRIFTS, cell.symbol, f"{cell.title}; {promised} by the configuration")
+        else:
+            yield cell
+
+
+_DRIFTS = " drifts"
 
 
 def shares(report: Report) -> tuple[Share, ...]:

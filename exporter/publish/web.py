@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from exporter import evaluate
 from exporter.errors import UnknownContainer
+from exporter.model.explanation import asked_address
 from exporter.model.report import Protocol
 from exporter.publish.exposition import accepts_gzip, negotiate
 from exporter.publish.formats import json as json_report
@@ -156,11 +157,12 @@ def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:
     if not source or not destination:
         raise ValueError("source and destination are needed: names of containers, or beginnings of their ids")
     protocol, port = _protocol(asked.get("protocol", "")), _port(asked.get("port", ""))
+    address = asked_address(asked.get("address", ""))
     if port is not None and protocol is Protocol.ICMP:
         raise ValueError("icmp has no ports: leave port or protocol out")
     if published.report is None or published.snapshot is None:
         raise _NothingPublished(published.last_error)
-    return evaluate.explain(published.snapshot, published.report, source, destination, protocol, port)
+    return evaluate.explain(published.snapshot, published.report, source, destination, protocol, port, address)
 
 
 def _protocol(text: str) -> Protocol | None:

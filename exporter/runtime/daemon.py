@@ -16,7 +16,8 @@ from exporter.observe.client import EngineClient
 from exporter.observe.events import EventStream
 from exporter.observe.files import FileObserver, dumps
 from exporter.observe.host import EngineHost
-from exporter.observe.observer import Observer
+from exporter.observe.observer import open_observer
+from exporter.observe.tier import Tier
 from exporter.parse import parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
@@ -69,11 +70,13 @@ class Target:
 
     where: EngineHost | Path
     timeout: float
+    tier: Tier
+    netns: Path | None
 
     def source(self) -> Source:
-        """Return where observations come from. Observers of further evidence will wrap the engine's here."""
+        """Return where observations come from."""
         if isinstance(self.where, EngineHost):
-            return Observer(EngineClient(self.where, self.timeout))
+            return open_observer(self.where, self.timeout, self.tier, self.netns)
         return FileObserver(self.where)
 
     def stream(self) -> EventStream | None:
@@ -197,4 +200,4 @@ class Daemon:
 
 def _target(config: Config) -> Target:
     where = config.snapshot or EngineHost.resolve(config.docker_host, os.environ)
-    return Target(where, config.poll_timeout)
+    return Target(where, config.poll_timeout, Tier(config.evidence_max), config.host_netns)

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter import __version__
+from exporter.cli.text import explain as explained
 from exporter.config import OPTIONS
+from exporter.evaluate import explain
 from tests.cli.program import COMMAND, HOST, LATER, environment, failure, run
+from tests.hosts import host
+from tests.kernels import kernel
 from tests.lab.system import children_of
 
 if TYPE_CHECKING:
@@ -136,6 +140,38 @@ def test_explain_answers_for_one_port() -> None:
     assert run(*command).stdout.splitlines()[-1] == "  bridge on bridge: tcp 80 at 172.17.0.2"
     document = json.loads(run(*command, "--format=json").stdout)
     assert [path["ports"] for path in document["paths"]] == ["80"]
+
+
+def test_explain_answers_for_one_address() -> None:
+    """A question about one address is answered for it alone."""
+    command = ("explain", "client", "web", "--format=json", "--snapshot", HOST)
+    narrowed = json.loads(run(*command, "--address", "172.17.0.2").stdout)
+    assert {tuple(path["addresses"]) for path in narrowed["paths"]} == {("172.17.0.2",)}
+    assert json.loads(run(*command, "--address", "203.0.113.9").stdout)["verdict"] == "blocked"
+
+
+@pytest.mark.parametrize("address", ["web", "1.2.3", "fe80::1%eth0", "172.17.0.0/16"])
+def test_explain_refuses_what_is_no_address(address: str) -> None:
+    """A wrong address is told so before anybody is asked."""
+    complaint = failure("explain", "client", "web", "--address", address, "--snapshot", HOST)
+    assert complaint.startswith(f"error: --address must be an IPv4 or IPv6 address without a zone, not '{address}'\n")
+
+
+def test_explain_prints_the_way_of_a_packet() -> None:
+    """A line for each hop, one for what decides and one for what would change it; hidden characters stay hidden."""
+    built = host("28.5", icc=False).container("db", expose=["5432/tcp"]).container("web", links=["db"])
+    seen = kernel(built).engine_rules().look()
+    lines = [line.text for line in explained(explain(seen.snapshot, seen.report, "web", "db"))]
+    start = lines.index("packet to 172.17.0.2:5432/tcp: arrives in db and is answered")
+    assert lines[start + 1 : start + 3] == [
+        "  request",
+        "    web: sends from 172.17.0.3 to 172.17.0.2:5432 (db) by eth0",
+    ]
+    assert any(line.endswith("--dport 5432 -j ACCEPT`: accept [7 packets so far]") for line in lines)
+    assert lines[-1] == "  to close it: web without its link to db"
+    blocked = [line.text for line in explained(explain(seen.snapshot, seen.report, "db", "web"))]
+    assert sum(line.startswith("  x host: ip filter DOCKER-FORWARD rule 4 ") for line in blocked) == 1
+    assert blocked[-1].startswith("  to open it: --icc=true of the daemon")
 
 
 def test_explain_hints_at_names_that_are_near() -> None:

@@ -150,7 +150,7 @@ WRONG = [
     ("web.telemetry-path", "/", "/ is the path of another page (write /metrics, or anything not in /, /-/, /api/)"),
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
-    ("evidence.max", "kernel", "must be api, not 'kernel'"),
+    ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("docker.host", " ", "must not be empty"),
     ("snapshot", "", "must not be empty"),
 ]

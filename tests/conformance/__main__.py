@@ -1,4 +1,4 @@
-"""Many random hosts: `python -m tests.conformance --count 100 [--seed N] [--version 28.5] [--save DIR]`."""
+"""Many random hosts: `python -m tests.conformance --count 100 [--tampered] [--seed N] [--version V] [--save DIR]`."""
 
 from __future__ import annotations
 
@@ -6,44 +6,70 @@ import argparse
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.observe.files import dumps
 from tests.conformance.generator import generate
 from tests.conformance.runner import Outcome, run_case
 from tests.lab import VERSIONS, LabError
 
+if TYPE_CHECKING:
+    from tests.conformance.compare import Comparison
+
+
+@dataclass
+class Tally:
+    """What came of many comparisons of one kind of verdict."""
+
+    name: str
+    pairs: int = 0
+    probes: int = 0
+    failed: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def add(self, found: Comparison) -> str:
+        """Count a comparison; return it in words."""
+        self.pairs, self.probes = self.pairs + found.pairs, self.probes + found.probes
+        self.failed += bool(found.disagreements)
+        self.unknown.update(found.unknown)
+        return f"{self.name} {len(found.disagreements)} wrong, {len(found.unknown)} unknown"
+
+    def show(self) -> None:
+        """Print the sums."""
+        for reason, count in self.unknown.most_common():
+            print(f"{self.name}: unknown for {count} pairs: {reason}")
+        print(f"{self.name}: {self.pairs} pairs, {self.probes} probes, {self.unknown.total()} unknown pairs; ", end="")
+        print(f"{self.failed} cases with a disagreement")
+
 
 def main() -> int:
-    """Run the cases one after the other; return 1 where a verdict and a packet disagree."""
+    """Run the cases one after the other; return 1 where a verdict and a packet disagree.
+
+    Of tampered hosts, what the configuration promises is told and not judged.
+    """
     options = _options()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.count)
-    failed = pairs = probes = 0
-    unknown: Counter[str] = Counter()
+    enforced, declared = Tally("enforced"), Tally("declared")
+    unbuilt = 0
     for seed, version in product(seeds, options.version or VERSIONS):
         began = time.monotonic()
         try:
-            outcome = run_case(generate(version, seed))
+            outcome = run_case(generate(version, seed), tampered=options.tampered)
         except LabError as error:
             print(f"{version} seed {seed}: not built: {error}", flush=True)
-            failed += 1
+            unbuilt += 1
             continue
-        found = outcome.comparison
-        failed += bool(found.disagreements)
-        pairs, probes = pairs + found.pairs, probes + found.probes
-        unknown.update(found.unknown)
-        print(
-            f"{version} seed {seed}: {found.pairs} pairs, {found.probes} probes, {len(found.unknown)} unknown, "
-            f"{len(found.disagreements)} wrong, {time.monotonic() - began:.1f} s",
-            flush=True,
-        )
-        if found.disagreements:
+        words = (enforced.add(outcome.enforced), declared.add(outcome.declared))
+        changes = "".join(f" [{change.name}]" for change in outcome.truth.changes)
+        print(f"{version} seed {seed}: {'; '.join(words)}; {time.monotonic() - began:.1f} s{changes}", flush=True)
+        if outcome.enforced.disagreements or (outcome.declared.disagreements and not options.tampered):
             _show(outcome, options.save)
-    for reason, count in unknown.most_common():
-        print(f"unknown for {count} pairs: {reason}")
-    print(f"{pairs} pairs, {probes} probes, {unknown.total()} unknown pairs; {failed} cases with a disagreement")
-    return 1 if failed else 0
+    for tally in (enforced, declared):
+        tally.show()
+    return 1 if unbuilt or enforced.failed or (declared.failed and not options.tampered) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -52,12 +78,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, help="first seed")
     parser.add_argument("--seed", type=int, help="this seed alone")
     parser.add_argument("--version", action="append", choices=VERSIONS)
+    parser.add_argument("--tampered", action="store_true", help="change each host behind its engine's back")
     parser.add_argument("--save", type=Path, help="folder for the observations of failing cases")
     return parser.parse_args()
 
 
 def _show(outcome: Outcome, folder: Path | None) -> None:
-    case = outcome.case
+    truth = outcome.truth
+    case = truth.case
     print("  args", *case.topology.args)
     for network in case.topology.networks:
         print("  network", network.name, network.driver, dict(network.options), *network.flags)
@@ -65,12 +93,17 @@ def _show(outcome: Outcome, folder: Path | None) -> None:
         print("  container", container.name, container.network, list(container.also), *container.flags)
     for command in case.after:
         print("  then", *command)
-    for text in outcome.comparison.disagreements:
-        print("  WRONG", text)
-    print(f"  again: python -m tests.conformance --version {case.version} --seed {case.topology.seed}")
+    for change in truth.changes:
+        print("  changed", change.inside or "host", *(f"\n      {command}" for command in change.commands))
+    for text in outcome.enforced.disagreements:
+        print("  WRONG, enforced:", text)
+    for text in () if truth.changes else outcome.declared.disagreements:
+        print("  WRONG, declared:", text)
+    tampered = " --tampered" if truth.changes else ""
+    print(f"  again: python -m tests.conformance --version {case.version} --seed {case.topology.seed}{tampered}")
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{case.version}-{case.topology.seed}.json").write_text(dumps(outcome.observation))
+        (folder / f"{case.version}-{case.topology.seed}.json").write_text(dumps(truth.observation))
 
 
 if __name__ == "__main__":

@@ -14,17 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from exporter.model.report import PairVerdict, Path, Report
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Probe:
-    """A packet of `source` to an address and port (0 for ICMP), and the sandbox that it arrives in. Sandboxes by id."""
-
-    source: str
-    address: str
-    protocol: str
-    port: int
-    destination: str
+    from tests.lab import Arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +29,13 @@ class Comparison:
 
 def compare(
     report: Report,
-    arrived: Collection[Probe],
+    arrived: Collection[Arrival],
     addresses: Iterable[str],
     ports: Iterable[int],
     listening: Iterable[int] | None = None,
     protocols: Iterable[str] = ("tcp", "udp", "icmp"),
 ) -> Comparison:
-    """Compare a report with the probes that arrived, out of all to `addresses` and `ports` from every sandbox.
+    """Compare a report with the probes that arrived, out of all to `addresses` and `ports` from every sandbox, by id.
 
     An undecided path may do either; everything else has to be as reported, probe by probe and pair by pair, also
     between containers that share a sandbox. What arrived at other addresses, which the report cannot know, counts for

@@ -18,6 +18,7 @@ CARDS = ("eth10", "eth11")
 """The lab's interfaces for macvlan: engines before 27.0 take one network for each."""
 
 HOST_ADDRESS = "198.51.100.10"
+_BINDINGS = ("127.0.0.1:", "127.0.0.2:", f"{HOST_ADDRESS}:", "[::1]:", "172.17.0.1:")
 _BRIDGE = "com.docker.network.bridge."
 _CUSTOM_BRIDGE = "mybridge"
 
@@ -55,6 +56,7 @@ class _Generator:
 
     def case(self) -> Case:
         args = self._args()
+        args += tuple(self._forwarding())
         self.swarm = self.chance(0.12)
         for index in range(self.random.randint(1, 4)):
             self.networks.append(self._network(index))
@@ -87,9 +89,26 @@ class _Generator:
                 f"ip address add 10.99.0.1/24 dev {_CUSTOM_BRIDGE}",
                 f"ip link set {_CUSTOM_BRIDGE} up",
             ]
+            args += self._routers("10.99.0.9")
         elif bridge < 0.35:
-            args += ["--ipv6", f"--fixed-cidr-v6=fd00:{self.seed % 9999}:d::/64"]
+            subnet = f"fd00:{self.seed % 9999}:d::"
+            args += ["--ipv6", f"--fixed-cidr-v6={subnet}/64", *self._routers("", f"{subnet}9")]
+        elif bridge < 0.45:
+            args += ["--bip=172.17.0.1/16", "--default-gateway=172.17.0.9"]
         return tuple(args)
+
+    def _routers(self, *addresses: str) -> list[str]:
+        """Return that default routes of the default bridge lead to these addresses of nobody, IPv4 first."""
+        flags = zip(("--default-gateway", "--default-gateway-v6"), addresses, strict=False)
+        return [f"{flag}={address}" for flag, address in flags if address and self.chance(0.3)]
+
+    def _forwarding(self) -> Iterator[str]:
+        """Yield that the engine leaves forwarding alone, which is switched off before."""
+        if self.chance(0.1):
+            self.before.append("echo 0 > /proc/sys/net/ipv4/ip_forward")
+            if self.chance(0.5):
+                self.before.append("echo 0 > /proc/sys/net/ipv6/conf/all/forwarding")
+            yield "--ip-forward=false"
 
     def _network(self, index: int) -> Network:
         if self.chance(0.2) and sum(network.driver == "macvlan" for network in self.networks) < len(CARDS):
@@ -100,9 +119,7 @@ class _Generator:
             )
         options = dict(self._bridge_options())
         internal = self.chance(0.2)
-        flags = ["--subnet", f"10.10{index}.{self.seed % 250}.0/24"]
-        if self.chance(0.45):
-            flags = ["--ipv6", "--subnet", f"fd00:{self.seed % 9999}:{index}::/64", *flags]
+        flags = [*self._subnets(index, routers=0 if internal else 0.12)]
         if internal:
             flags.append("--internal")
         if self.modern and self.chance(0.1):
@@ -110,6 +127,22 @@ class _Generator:
         if self.modern:
             options |= dict(self._gateway_modes(internal=internal, ipv6="--ipv6" in flags))
         return Network(f"net{index}", "bridge", options, tuple(flags))
+
+    def _subnets(self, index: int, *, routers: float) -> Iterator[str]:
+        """Yield the flags for a network's subnets, default routes of which lead to nobody now and then."""
+        ipv6 = self.chance(0.45)
+        if ipv6:
+            subnet = f"fd00:{self.seed % 9999}:{index}::"
+            yield from ("--ipv6", "--subnet", f"{subnet}/64")
+            if self.chance(routers):
+                yield f"--aux-address=DefaultGatewayIPv6={subnet}77"
+        if ipv6 and self.modern and self.chance(0.25):
+            yield "--ipv4=false"
+            return
+        subnet = f"10.10{index}.{self.seed % 250}"
+        yield from ("--subnet", f"{subnet}.0/24")
+        if self.chance(routers):
+            yield f"--aux-address=DefaultGatewayIPv4={subnet}.77"
 
     def _bridge_options(self) -> Iterator[tuple[str, str]]:
         if self.chance(0.4):
@@ -120,7 +153,7 @@ class _Generator:
             yield _BRIDGE + "inhibit_ipv4", "true"
 
     def _gateway_modes(self, *, internal: bool, ipv6: bool) -> Iterator[tuple[str, str]]:
-        modes = ["isolated"] if internal else ["nat", "nat-unprotected", "routed"]
+        modes = ["isolated", "routed"] if internal else ["nat", "nat-unprotected", "routed"]
         for family in (4, 6) if ipv6 else (4,):
             if self.chance(0.35):
                 yield f"{_BRIDGE}gateway_mode_ipv{family}", self.random.choice(modes)
@@ -165,7 +198,7 @@ class _Generator:
             if self.chance(0.45):
                 yield from ("--expose", f"{port}{protocol}")
             else:
-                host = self.random.choice(["", "", "", "", "127.0.0.1:", f"{HOST_ADDRESS}:", "[::1]:", "172.17.0.1:"])
+                host = self.random.choice(["", "", "", "", *_BINDINGS])
                 if host == "172.17.0.1:" and not self.docker0:
                     host = ""
                 yield from ("-p", f"{host}{20000 + 10 * index + slot}:{port}{protocol}")
@@ -182,11 +215,31 @@ class _Generator:
     def _after(self) -> Iterator[tuple[str, ...]]:
         for container in self.containers:
             if self.chance(0.08):
-                yield (self.random.choice(["pause", "kill", "restart"]), container.name)
+                yield (self.random.choice(["pause", "restart", *self._ends(container)]), container.name)
             elif self.chance(0.1) and container.network.startswith("net"):
-                yield from self._reconnected(container)
+                yield from self._connected(container)
+        yield from self._moved()
 
-    def _reconnected(self, container: Container) -> Iterator[tuple[str, ...]]:
+    def _ends(self, container: Container) -> Iterator[str]:
+        """Yield what may end a container: a linked one's rule would be left to whoever gets its address, unseen."""
+        if all(container.name not in other.flags for other in self.containers):
+            yield "kill"
+
+    def _moved(self) -> Iterator[tuple[str, ...]]:
+        """Take a linked container off the default bridge and back, while another one may take its address."""
+        linked = [container.flags[-1] for container in self.containers if "--link" in container.flags]
+        others = [
+            container.name
+            for container in self.containers
+            if container.network == "bridge" and "--link" not in container.flags and container.name not in linked
+        ]
+        if linked and self.chance(0.5):
+            child, other = self.random.choice(linked), self.random.choice([*others, ""])
+            moving = [name for name in (child, other) if name]
+            yield from (("network", "disconnect", "bridge", name) for name in moving)
+            yield from (("network", "connect", "bridge", name) for name in reversed(moving))
+
+    def _connected(self, container: Container) -> Iterator[tuple[str, ...]]:
         """Attach a running container to one more network, on engines that know it with a gateway priority."""
         attached = {container.network, *container.also}
         others = [network.name for network in self.networks if network.driver == "bridge"]

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.evaluate import evaluate
-from exporter.observe.client import EngineClient
 from exporter.observe.host import EngineHost
-from exporter.observe.observer import Observer
+from exporter.observe.observer import Observer, open_observer
+from exporter.observe.tier import Tier
 from exporter.parse import parse
-from tests.conformance.compare import Comparison, Probe, compare
+from tests.conformance.compare import Comparison, compare
 from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
-from tests.lab import HOST, Engine, build, measure, ports_in_use, start_engine
+from tests.conformance.tampering import Change, Facts, tamper
+from tests.lab import HOST, Arrival, Engine, LabError, build, measure, ports_in_use, sandboxes, start_engine
+from tests.lab.system import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.model.observation import Observation
     from exporter.model.report import Report
-    from exporter.model.snapshot import Snapshot
+    from tests.lab import Packets
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the exporter saw of an engine, and what packets did there at the same time."""
+
+    case: Case
+    changes: tuple[Change, ...]
+    observation: Observation
+    addresses: tuple[str, ...]
+    ports: tuple[int, ...]
+    packets: Packets
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a case."""
+    """What came of a case: what the kernel enforces against packets to every address, and what the API promises.
 
-    case: Case
-    observation: Observation
+    The promise is compared for the addresses that the API shows.
+    """
+
+    truth: Truth
     report: Report
-    comparison: Comparison
+    enforced: Comparison
+    declared: Comparison
 
 
-def run_case(case: Case) -> Outcome:
-    """Build the case on an engine of its own, and compare what the exporter reports with what packets do."""
+def run_case(case: Case, *, tampered: bool = False) -> Outcome:
+    """Build the case on an engine of its own, change its host if told so, and compare verdicts with packets."""
+    return judge(truth_of(case, tampered=tampered))
+
+
+def truth_of(case: Case, *, tampered: bool = False) -> Truth:
+    """Build the case on an engine of its own, and return what the exporter sees and what packets do."""
     engine = start_engine(case.version)
     try:
         for preparation in case.before:
@@ -43,45 +67,69 @@ def run_case(case: Case) -> Outcome:
         if case.swarm:
             engine.docker("swarm", "init", f"--advertise-addr={HOST_ADDRESS}")
         build(engine, case.topology)
-        for command in case.after:
-            engine.docker(*command)
-        observation = observe(engine)
-        return Outcome(case, observation, *check(engine, observation))
+        with closing(_observer(engine, Tier.SANDBOXES)) as observer:
+            if case.after:
+                # who has seen a container before knows which addresses it has given up since
+                observer.observe()
+            for command in case.after:
+                engine.docker(*command)
+            changes = tamper(Facts.of(engine), case.version, case.topology.seed) if tampered else ()
+            for change in changes:
+                apply(engine, change)
+            return _measured(engine, observer, case, changes)
     finally:
         engine.close()
 
 
-def observe(engine: Engine) -> Observation:
-    """Return what the exporter sees of an engine."""
-    client = EngineClient(EngineHost(engine.host), timeout=20)
-    try:
-        return Observer(client).observe()
-    finally:
-        client.close()
+def apply(engine: Engine, change: Change) -> None:
+    """Do to a host what a change says. Raises LabError with the change's name where a command fails."""
+    for command in change.commands:
+        try:
+            if change.inside:
+                run(["nsenter", f"--net=/proc/{engine.pid_of(change.inside)}/ns/net", "sh", "-ec", command])
+            else:
+                engine.on_host("sh", "-ec", command)
+        except LabError as error:
+            raise LabError(f"{change.name}: {error}") from error
 
 
-def check(engine: Engine, observation: Observation) -> tuple[Report, Comparison]:
-    """Evaluate an observation of the engine, and compare the report with packets to every address it shows."""
-    snapshot = parse(observation)
-    report = evaluate(snapshot)
-    addresses = sorted({*shown_addresses(observation), *_of_bridges(snapshot)})
+def _measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Change, ...]) -> Truth:
+    for box in sandboxes(engine):
+        # neighbours that were learned before a change would be remembered for a while
+        run(["nsenter", f"--net={box.path}", "ip", "neighbour", "flush", "all"])
+    observation = observer.observe()
+    addresses = tuple(sorted({*shown_addresses(observation), *_of_namespaces(observation)}))
     ports = ports_in_use(engine, *PORTS)
-    packets = measure(engine, {*addresses, *_hidden_addresses(engine)}, ports)
+    return Truth(case, changes, observation, addresses, ports, measure(engine, addresses, ports))
+
+
+def observe(engine: Engine, tier: Tier = Tier.SANDBOXES) -> Observation:
+    """Return what the exporter sees of an engine."""
+    with closing(_observer(engine, tier)) as observer:
+        return observer.observe()
+
+
+def _observer(engine: Engine, tier: Tier) -> Observer:
+    return open_observer(EngineHost(engine.host), 20, tier, Path(engine.netns))
+
+
+def judge(truth: Truth) -> Outcome:
+    """Evaluate what was observed, and compare the reports with what packets did."""
+    report = evaluate(parse(truth.observation))
     sandbox_of = {container.name: container.sandbox for container in report.containers}
-    names = {box.name: sandbox_of.get(box.name, box.name) for box in packets.sandboxes} | {HOST: HOST}
+    names = {box.name: sandbox_of.get(box.name, box.name) for box in truth.packets.sandboxes} | {HOST: HOST}
     arrived = [
-        Probe(names[item.source], item.address, item.protocol, item.port, names[item.destination])
-        for item in packets.arrived
+        Arrival(names[item.source], item.address, item.protocol, item.port, names[item.destination])
+        for item in truth.packets.arrived
     ]
-    return report, compare(report, arrived, addresses, ports)
-
-
-def _hidden_addresses(engine: Engine) -> Iterator[str]:
-    """Yield the addresses of overlay members on docker_gwbridge, which the exporter never asks for."""
-    for network in engine.api("/networks"):
-        if network["Name"] == "docker_gwbridge":
-            members = engine.api(f"/networks/{network['Id']}")["Containers"].values()
-            yield from (member["IPv4Address"].partition("/")[0] for member in members if member["IPv4Address"])
+    shown = {*shown_addresses(truth.observation), *_of_bridges(truth.observation)} & {*truth.addresses}
+    promised = replace(report, reach=report.declared, declared=None) if report.declared is not None else report
+    return Outcome(
+        truth,
+        report,
+        enforced=compare(report, arrived, truth.addresses, truth.ports),
+        declared=compare(promised, arrived, sorted(shown), truth.ports),
+    )
 
 
 def shown_addresses(observation: Observation) -> set[str]:
@@ -97,9 +145,9 @@ def _of_containers(observation: Observation) -> Iterator[str]:
         yield from (host for host in bound if host and not ip_address(host).is_unspecified)
 
 
-def _of_bridges(snapshot: Snapshot) -> Iterator[str]:
+def _of_bridges(observation: Observation) -> Iterator[str]:
     """Yield the gateways: those that the API leaves out are told by endpoints or follow from the pool."""
-    for network in snapshot.networks.values():
+    for network in parse(observation).networks.values():
         yield from (str(pool.gateway) for pool in network.pools if pool.gateway)
 
 
@@ -107,3 +155,13 @@ def _of_networks(observation: Observation) -> Iterator[str]:
     for network in observation.networks:
         pools: list[dict[str, Any]] = (network.get("IPAM") or {}).get("Config") or []
         yield from (pool["Gateway"].partition("/")[0] for pool in pools if pool.get("Gateway"))
+
+
+def _of_namespaces(observation: Observation) -> Iterator[str]:
+    """Yield the addresses that the host and the containers themselves have, link-local ones left out."""
+    kernel = observation.kernel
+    if kernel is None or kernel.host is None:
+        raise LabError("the exporter could not read the kernel")
+    for namespace in (kernel.host, *kernel.sandboxes.values()):
+        told = (item["local"] for item in namespace.addresses)
+        yield from (address for address in told if not ip_address(address).is_link_local)

@@ -15,7 +15,8 @@ import pytest
 
 from exporter.model.report import HOST
 from exporter.observe.files import loads
-from tests.conformance.compare import Comparison, Probe, compare
+from tests.conformance.compare import Comparison, compare
+from tests.lab import Arrival
 from tests.looks import Look
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Recording:
             inode: seen.containers[name].sandbox for name, inode in packets["boxes"].items() if name in seen.containers
         }
         arrived = [
-            Probe(
+            Arrival(
                 sandbox_of[item["source"]],
                 item["address"],
                 item["protocol"],

@@ -30,13 +30,14 @@ def hosts(draw: st.DrawFn, versions: tuple[str, ...] = ALL) -> Observation:
         "bridge": draw(st.sampled_from(("docker0", "docker0", "docker0", "br0", ""))),
         "swarm": draw(st.booleans()),
         "ExperimentalBuild": draw(st.booleans()),
+        "IPv4Forwarding": draw(st.sampled_from((True, True, False))),
         "SecurityOptions": draw(st.sampled_from(([], [], ["name=rootless"]))),
     }
     built = host(draw(st.sampled_from(versions)), **settings)
     names = NAMES[: draw(st.integers(0, len(NAMES)))]
     for name in names:
         built.network(name, draw(_drivers), **draw(_networks))
-    usable = [*(["bridge"] if settings["bridge"] else []), *names]
+    usable = [*(["bridge"] if settings["bridge"] else []), *(["ingress"] if settings["swarm"] else []), *names]
     for index in range(draw(st.integers(0, 7))):
         _add_container(draw, built, f"c{index}", usable, [f"c{other}" for other in range(index)])
     return built.observation()
@@ -47,6 +48,7 @@ _drivers = st.sampled_from(["bridge"] * 5 + ["macvlan", "ipvlan", "overlay", "we
 _networks: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"internal": st.booleans(), "ipv6": st.booleans()},
     optional={
+        "routers": st.booleans(),
         "enable_icc": st.sampled_from(_BOOLEANS),
         "enable_ip_masquerade": st.sampled_from(_BOOLEANS),
         "gateway_mode_ipv4": st.sampled_from(_MODES),

@@ -137,6 +137,33 @@ def test_28_ports_of_swarm_services_are_an_assumption(version: str) -> None:
 
 
 @engines
+def test_28_tasks_on_the_ingress_are_undecided_for_whoever_reaches_the_host(version: str) -> None:
+    """A port of the host's leads to the task, and nobody tells which: not even an internal network is without it."""
+    built = host(version, swarm=True, icc=False).network("in", internal=True).network("lan", "macvlan")
+    built.container("t", "ingress").container("a").container("i", "in").container("h", "host").container("m", "lan")
+    seen = built.container("n", "none").look()
+    assert seen.verdict("a", "t") == seen.verdict("i", "t") == UNKNOWN
+    assert (
+        seen.probe("h", "t", "127.0.0.1", "8080/tcp") == seen.probe("i", "t", seen.gateway("in"), "80/udp") == UNKNOWN
+    )
+    assert seen.probe("i", "t", seen.gateway(), "80/tcp") == (UNKNOWN if version == "20.10" else CLOSED)
+    assert seen.verdict("m", "t") == seen.verdict("n", "t") == CLOSED
+    assert any("which ports swarm services publish" in reason for reason in seen.reasons("a", "t"))
+    built.info["IPv4Forwarding"] = False
+    assert built.look().verdict("a", "t") == CLOSED
+    assert built.look().probe("h", "t", "127.0.0.1", "8080/tcp") == UNKNOWN
+
+
+@engines
+def test_28_members_of_overlays_meet_on_the_hidden_bridge(version: str) -> None:
+    """docker_gwbridge is closed, but for the ports of services."""
+    built = host(version, swarm=True).network("one", "overlay").network("two", "overlay")
+    built.container("a", "one").container("b", "two")
+    assert built.look().verdict("a", "b") == CLOSED
+    assert built.container("t", "ingress").look().verdict("a", "b") == UNKNOWN
+
+
+@engines
 @pytest.mark.parametrize(("mode", "expected"), [("bridge", OPEN), ("private", CLOSED), ("vepa", UNKNOWN), ("", OPEN)])
 def test_29_macvlan(version: str, mode: str, expected: str) -> None:
     """Macvlan goes by its mode, which is bridge when none is given; ICC is no notion of it."""

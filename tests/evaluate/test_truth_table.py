@@ -303,18 +303,29 @@ def test_rows_26_to_28_swarm_networks(version: str) -> None:
     """An overlay is open to its members; sharing the ingress is undecided, sharing docker_gwbridge only is closed."""
     built = host(version, swarm=True).network("one", "overlay").network("two", "overlay")
     built.container("a", "one").container("b", "one").container("c", "two")
-    seen = built.container("t", "ingress").container("u", "ingress").look()
+    seen = built.look()
     assert {seen.direct("a", "b", "one", what) for what in EVERYTHING} == {OPEN}
     assert seen.verdict("a", "c") == CLOSED
-    assert seen.verdict("t", "u") == UNKNOWN
+    assert built.container("t", "ingress").container("u", "ingress").look().verdict("t", "u") == UNKNOWN
 
 
 @engines
 def test_row_29_swarm_services_are_an_assumption(version: str) -> None:
-    """The list of containers does not tell which ports services publish, whose rules pierce icc=false."""
+    """Where no task of a service with published ports is seen, none is taken to be published."""
     seen = host(version, swarm=True, icc=False).container("a").container("b").look()
     assert seen.verdict("a", "b") == CLOSED
     assert seen.assumes("swarm", "publishes")
+
+
+@columns(UNKNOWN, UNKNOWN, CLOSED, CLOSED, CLOSED)
+def test_row_29_ports_of_swarm_services(version: str, expected: Verdict) -> None:
+    """A task on ingress shows that a port is published, which passes icc=false, and bridges that nothing protects."""
+    built = host(version, swarm=True, icc=False).network("net").container("t", "ingress")
+    seen = built.container("a").container("b").container("c", "net").look()
+    assert seen.verdict("a", "b") == UNKNOWN
+    assert seen.direct("a", "b", "bridge", "icmp") == CLOSED
+    assert seen.verdict("a", "c") == expected
+    assert not seen.assumes("swarm")
 
 
 @columns(OPEN, OPEN, CLOSED, CLOSED, CLOSED)

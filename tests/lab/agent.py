@@ -142,7 +142,10 @@ class Sandbox:
         wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
         if self._bind(family, kind, wildcard, port):
             return
-        for address in local_addresses(family):
+        # no interface has 127.0.0.2, which every namespace takes for its own all the same
+        loopback = [address for address in self.plan.addresses if address.startswith("127.")]
+        known = local_addresses(family)
+        for address in dict.fromkeys([*known, *(loopback if family == socket.AF_INET else ())]):
             if not self._bind(family, kind, address, port):
                 self.unbound.append(("tcp" if kind == socket.SOCK_STREAM else "udp", address, port))
 

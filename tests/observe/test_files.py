@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exporter.errors import ObservationError
+from exporter.model.observation import FormerAddress
 from exporter.observe import files
 from exporter.observe.files import FileObserver, dumps, load, loads
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from exporter.model.observation import Observation
     from exporter.observe.observer import Observer
+
+SIGHTED = {"status": "Up 1 second", "at": "2026-01-01T00:00:00Z"}
 
 
 @pytest.fixture
@@ -41,6 +45,14 @@ def test_a_file_gives_back_what_was_seen(observation: Observation, tmp_path: Pat
     path.write_text(dumps(observation))
     assert load(path) == observation
     assert FileObserver(path).observe() == observation
+
+
+def test_former_addresses_are_given_back(observation: Observation) -> None:
+    """What containers gave up is part of a file."""
+    former = (FormerAddress("172.17.0.2", observation.taken_at),)
+    sightings = {key: replace(sighting, former=former) for key, sighting in observation.sightings.items()}
+    changed = replace(observation, sightings=sightings)
+    assert loads(dumps(changed), "x") == changed
 
 
 def test_the_format_is_the_documented_one(observation: Observation) -> None:
@@ -88,8 +100,10 @@ def test_a_raw_answer_in_a_file_is_reduced_too() -> None:
         (document(sightings=[]), "sightings is not an object"),
         (document(sightings={"a": {}}), "sightings of a: a status is missing"),
         (document(sightings={"a": {"status": "Up 1 second"}}), "at is not a time"),
+        (document(sightings={"a": SIGHTED | {"former": {}}}), "sightings of a: former is not a list"),
+        (document(sightings={"a": SIGHTED | {"former": [{"address": "x"}]}}), "until is not a time"),
     ],
-    ids=range(20),
+    ids=range(22),
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
     """The message holds the file's name and the part that cannot be right."""

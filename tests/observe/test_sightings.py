@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from exporter.model.observation import FormerAddress
 from exporter.observe.sightings import Moment, Sightings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,3 +110,46 @@ def test_sightings_follow_a_clock_that_was_set() -> None:
 def test_entries_without_an_id_or_status_are_passed_over() -> None:
     """An entry that says neither who nor how long has no sighting, and is no error here."""
     assert Sightings().see([{}, {"Id": 1, "Status": "Up 1 second"}, {"Id": "x", "Status": None}], moment(0)) == {}
+
+
+def at(address: str, status: str = "Up 2 hours", *, endpoint: str = "e1") -> dict[str, Any]:
+    """Return a container with an address on the default bridge; with the empty one, it is off the bridge."""
+    bridge = {"bridge": {"EndpointID": endpoint, "IPAddress": address}} if address else {}
+    return {"Id": "a", "Status": status, "NetworkSettings": {"Networks": bridge}}
+
+
+def test_addresses_that_were_given_up_are_kept() -> None:
+    """A container that came back to the default bridge by another address was at its first one until then."""
+    sightings = Sightings()
+    assert sightings.see([at("172.17.0.2")], moment(0))["a"].former == ()
+    assert sightings.see([at("")], moment(15))["a"].former == ()
+    seen = sightings.see([at("172.17.0.5")], moment(30))["a"]
+    assert seen.former == (FormerAddress("172.17.0.2", START + timedelta(seconds=30)),)
+    assert sightings.see([at("172.17.0.5")], moment(45))["a"] == seen
+
+
+def test_the_same_address_is_nothing_given_up() -> None:
+    """Who was off the bridge and has its address again has given up none; who returns to an earlier one has left it."""
+    sightings = Sightings()
+    for second, address in enumerate(("172.17.0.2", "", "172.17.0.2")):
+        assert sightings.see([at(address)], moment(second))["a"].former == ()
+    sightings.see([at("172.17.0.3")], moment(3))
+    seen = sightings.see([at("172.17.0.2")], moment(4))["a"]
+    assert seen.former == (FormerAddress("172.17.0.3", START + timedelta(seconds=4)),)
+
+
+def test_addresses_are_kept_over_a_new_start() -> None:
+    """The rules for them may be older than the container's latest start."""
+    sightings = Sightings()
+    sightings.see([at("172.17.0.2")], moment(0))
+    seen = sightings.see([at("172.17.0.5", "Up 1 second", endpoint="e2")], moment(15))["a"]
+    assert (seen.status, [item.address for item in seen.former]) == ("Up 1 second", ["172.17.0.2"])
+
+
+def test_former_addresses_follow_a_clock_that_was_set() -> None:
+    """They are compared with starts."""
+    sightings = Sightings()
+    sightings.see([at("172.17.0.2")], moment(0))
+    sightings.see([at("172.17.0.5")], moment(10))
+    seen = sightings.see([at("172.17.0.5")], moment(20, clock_set_by=-3600))["a"]
+    assert seen.former[0].until == START - timedelta(seconds=3590)

@@ -121,3 +121,34 @@ def test_ipv4_is_on_unless_switched_off(value: object, *, expected: bool) -> Non
     built = host("28.5").network("net")
     built.document("net")["EnableIPv4"] = value
     assert parsed(built).ipv4 is expected
+
+
+def test_a_router_is_no_gateway() -> None:
+    """Where default routes lead to somebody else, endpoints name that one, and the host has the first address."""
+    built = host("28.5").network("net", routers=True, ipv6=True).container("a", "net")
+    for config in built.document("net")["IPAM"]["Config"]:
+        del config["Gateway"]
+    four, six = parsed(built).pools
+    assert (four.gateway, four.router) == (ip_address("172.20.0.1"), ip_address("172.20.0.9"))
+    assert (six.gateway, six.router) == (ip_address("fd00:3::1"), ip_address("fd00:3::9"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "others"),
+    [
+        ("macvlan", {"DefaultGatewayIPv4": "10.7.0.9"}),
+        ("bridge", {"router": "10.7.0.9"}),
+        ("bridge", {"DefaultGatewayIPv6": "10.7.0.9"}),
+        ("bridge", {"DefaultGatewayIPv4": "10.7.0.1"}),
+        ("bridge", {"DefaultGatewayIPv4": "x"}),
+        ("bridge", {"DefaultGatewayIPv4": None}),
+        ("bridge", []),
+        ("bridge", None),
+    ],
+)
+def test_auxiliary_addresses_that_are_no_router(driver: str, others: object) -> None:
+    """Only bridges know one of them by its name; the host itself is none, and neither is what is no address."""
+    built = host("28.5").network("net", driver, subnets=())
+    config = {"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.1", "AuxiliaryAddresses": others}
+    built.document("net")["IPAM"]["Config"] = [config]
+    assert parsed(built).pools[0].router is None

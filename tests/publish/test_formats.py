@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
+from exporter.evaluate import explain
 from exporter.model.ports import PortSet
 from exporter.model.report import PairVerdict, Protocol, Reach, Verdict, Via
 from exporter.publish.formats import RENDERERS
@@ -23,6 +24,7 @@ from tests.builders import (
     container,
     counted,
     crowd,
+    drifting,
     engine,
     network,
     open_verdict,
@@ -31,6 +33,8 @@ from tests.builders import (
     small_town,
     unknown_verdict,
 )
+from tests.hosts import host
+from tests.kernels import kernel
 from tests.publish.strategies import names
 
 if TYPE_CHECKING:
@@ -66,8 +70,8 @@ class TestJson:
         assert document["schema"] == 1
         assert document["taken_at"] == "2026-01-01T00:00:00Z"
         assert document.keys() == {
-            *("schema", "taken_at", "engine", "evidence", "assumptions"),
-            *("networks", "containers", "totals", "pairs"),
+            *("schema", "taken_at", "engine", "evidence", "missing", "unsupported", "assumptions"),
+            *("networks", "containers", "totals", "drift", "pairs"),
         }
         assert document["engine"] == {
             "id": "ENGINE:ID",
@@ -151,6 +155,35 @@ class TestJson:
         assert listed == [(pair.source.name, pair.destination.name) for pair in small_town().pairs()]
         assert RENDERERS["json"](small_town()).count("\n") == len(listed) + 2
 
+    def test_drift_is_listed_with_both_verdicts(self) -> None:
+        """Pairs on which kernel and configuration disagree are a list of their own: blocked ones are in no other."""
+        document = as_json(drifting())
+        opened, closed = document["drift"]
+        assert opened == {
+            "source": "db",
+            "destination": "web",
+            "verdict": "reachable",
+            "declared": "blocked",
+            "reason": "bridge on tenants",
+        }
+        assert (closed["source"], closed["verdict"], closed["declared"]) == ("web", "blocked", "reachable")
+        assert closed["reason"] == "bridge on tenants"
+        assert [(pair["verdict"], pair["declared"]) for pair in document["pairs"]] == [("reachable", "blocked")]
+        assert (document["totals"]["drift_open"], document["totals"]["drift_closed"]) == (1, 1)
+
+    def test_what_was_not_read_and_what_is_not_understood_is_told(self) -> None:
+        """Reasons of missing evidence, and rules that nobody can foresee, are part of the document."""
+        document = as_json(drifting())
+        assert document["missing"] == {"sandboxes": "not permitted to enter <them>"}
+        assert document["unsupported"] == {"limit": 2, "meta time": 1}
+        assert as_json(small_town())["missing"] == as_json(small_town())["unsupported"] == {}
+
+    def test_without_the_kernel_nothing_drifts(self) -> None:
+        """What was not compared is an empty list, and its totals are null."""
+        document = as_json(small_town())
+        assert document["drift"] == []
+        assert document["totals"]["drift_open"] is None
+
     def test_a_report_without_pairs_is_json(self) -> None:
         """Nothing running is an empty list of pairs."""
         assert as_json(report([], {}, networks=[]))["pairs"] == []
@@ -169,6 +202,37 @@ class TestJson:
         (pair,) = document["pairs"]
         assert (pair["source"], pair["destination"]) == (source, destination)
         assert pair["paths"][0]["network"] == network_name
+
+
+class TestExplanation:
+    def test_packets_are_objects_with_all_that_is_shown(self) -> None:
+        """The document has each packet, each hop with its rule, what decided, and what would change it."""
+        built = host("28.5", icc=False).container("db", expose=["5432/tcp"]).container("web", links=["db"])
+        seen = kernel(built).engine_rules().look()
+        answer = explain(seen.snapshot, seen.report, "web", "db")
+        document = json.loads(json_report.explanation(answer))
+        (trip,) = document["trips"]
+        assert trip["packet"] == {"protocol": "tcp", "address": "172.17.0.2", "port": 5432}
+        assert (trip["verdict"], trip["change"]) == ("reachable", "web without its link to db")
+        assert [leg["name"] for leg in trip["legs"]] == ["request", "answer"]
+        (accept,) = (hop for hop in trip["legs"][0]["hops"] if hop["decision"] and hop["decision"]["does"] == "accept")
+        assert accept["place"] == "host"
+        assert accept["lost"] is False
+        assert accept["text"] in trip["decided_by"]
+        assert accept["decision"] == {
+            "table": "ip filter",
+            "chain": "DOCKER",
+            "number": 1,
+            "rule": "-s 172.17.0.3/32 (web) -d 172.17.0.2/32 (db) -i docker0 (network bridge) "
+            "-o docker0 (network bridge) -p tcp -m tcp --dport 5432 -j ACCEPT",
+            "does": "accept",
+            "packets": 7,
+        }
+
+    def test_without_the_kernel_there_are_none(self) -> None:
+        """From the API alone the list of packets is empty."""
+        seen = host("28.5").container("db").container("web").look()
+        assert json.loads(json_report.explanation(explain(seen.snapshot, seen.report, "web", "db")))["trips"] == []
 
 
 class TestCsv:
@@ -191,6 +255,10 @@ class TestCsv:
             "ports": "80,443",
             "undecided": "",
         }
+
+    def test_the_declared_verdict_stands_beside_the_enforced_one(self) -> None:
+        """Where the kernel opens what the configuration closes, both verdicts are in the row."""
+        assert {(row["verdict"], row["declared"]) for row in rows(drifting())} == {("reachable", "blocked")}
 
     def test_lines_end_as_the_rfc_says(self) -> None:
         """Each record ends in CR LF."""
@@ -276,6 +344,36 @@ class TestTable:
         lines = RENDERERS["table"](report(verdicts={("db", "web"): verdict})).splitlines()
         assert sum(Verdict.REACHABLE in line.split() for line in lines) == 2
 
+    def test_drift_has_a_table_of_its_own(self) -> None:
+        """Each pair that is not as configured is a row, and the last line counts them."""
+        text = RENDERERS["table"](drifting())
+        blocks = text.split("\n\n")
+        cells = [re.split("  +", line) for line in blocks[3].splitlines()]
+        assert cells == [
+            ["DRIFT: SOURCE", "DESTINATION", "CONFIGURED", "ENFORCED", "OPEN BY"],
+            ["db", "web", "blocked", "reachable", "bridge on tenants"],
+            ["web", "db", "reachable", "blocked", "bridge on tenants"],
+        ]
+        assert text.endswith("against the configuration 1 open and 1 closed.\n")
+
+    def test_agreement_is_said_too(self) -> None:
+        """Where kernel and configuration agree, the last line says so; without the kernel it says nothing of it."""
+        verdicts = {("db", "web"): open_verdict()}
+        text = RENDERERS["table"](report(verdicts=verdicts, declared=verdicts))
+        assert text.endswith("the kernel does what the configuration says.\n")
+        assert "configur" not in RENDERERS["table"](report(verdicts=verdicts)).splitlines()[-1]
+
+    def test_evidence_and_what_is_missing_of_it_are_told(self) -> None:
+        """The sources that were read stand in one line, each that was not in one with its reason."""
+        lines = RENDERERS["table"](drifting()).splitlines()
+        assert "Evidence  api, firewall, bridge, routes" in lines
+        assert "Not read  sandboxes: not permitted to enter <them>" in lines
+
+    def test_icc_in_effect_stands_beside_the_configured(self) -> None:
+        """A network that should be closed and is open shows both."""
+        line = next(line for line in RENDERERS["table"](drifting()).splitlines() if line.startswith("tenants"))
+        assert line.split()[:4] == ["tenants", "bridge", "off", "on"]
+
     def test_nothing_reachable_is_said_in_words(self) -> None:
         """A host on which nobody reaches anybody has no empty table."""
         assert "No container reaches another." in RENDERERS["table"](report(verdicts={}))
@@ -288,6 +386,23 @@ class TestTable:
         titles, row = text.split("\n\n")[2].split("\n")
         title, cell = titles.index("VERDICT"), "reachable  bridge  net "
         assert [columns(row[:at]) for at in range(len(row)) if row.startswith(cell, at)][-1:] == [title]
+
+
+@settings(max_examples=30)
+@given(names, names, names)
+def test_drift_survives_any_name(source: str, destination: str, network_name: str) -> None:
+    """Hostile names neither break a line of the table nor change the document."""
+    if source == destination:
+        return
+    of = drifting(source, destination, network_name)
+    document = as_json(of)
+    assert {(each["source"], each["destination"]) for each in document["drift"]} == {
+        (source, destination),
+        (destination, source),
+    }
+    blocks = RENDERERS["table"](of).split("\n\n")
+    assert len(blocks) == 5
+    assert len(blocks[3].split("\n")) == 3
 
 
 @pytest.mark.parametrize("form", RENDERERS)

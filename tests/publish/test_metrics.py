@@ -12,7 +12,7 @@ from exporter.model.report import Evidence, Via
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
 from exporter.publish.state import PollResult, Published
-from tests.builders import TAKEN_AT, down, network, published, report, small_town
+from tests.builders import TAKEN_AT, down, drifting, network, open_verdict, published, report, small_town
 
 if TYPE_CHECKING:
     from exporter.model.report import Report
@@ -33,7 +33,7 @@ def series(state: Published) -> Series:
     return found
 
 
-def value(state: Published, name: str, **labels: str) -> float | None:
+def value(state: Published, name: str, /, **labels: str) -> float | None:
     """Return one sample, None where it is absent."""
     return series(state).get((name, frozenset(labels.items())))
 
@@ -48,7 +48,7 @@ def complete() -> Report:
     draft = small_town()
     networks = tuple(replace(each, icc_effective=True) for each in draft.networks)
     totals = replace(draft.totals, drift_open=1, drift_closed=0)
-    return replace(draft, networks=networks, totals=totals, evidence=Evidence(firewall=True))
+    return replace(draft, networks=networks, totals=totals, evidence=Evidence(firewall=True), unsupported={"limit": 1})
 
 
 def test_the_table_and_the_exposition_hold_the_same_metrics() -> None:
@@ -139,6 +139,44 @@ def test_names_that_differ_in_broken_characters_only_share_a_series() -> None:
     """Names that UTF-8 cannot tell apart never make a duplicate series."""
     state = published(report(networks=[network("a\ud800", identity="1"), network("a\udfff", identity="2")]))
     assert value(state, "docker_icc_network_containers", network="a\ufffd", driver="bridge") == 4
+
+
+def test_drift_is_counted_by_direction() -> None:
+    """Pairs that the kernel opens and that it closes against the configuration are two series."""
+    state = published(drifting())
+    assert value(state, "docker_icc_drift_pairs", direction="open") == 1
+    assert value(state, "docker_icc_drift_pairs", direction="closed") == 1
+
+
+def test_agreement_is_zero_and_ignorance_is_absence() -> None:
+    """Without drift the series are 0; without the kernel's evidence there are none."""
+    verdicts = {("db", "web"): open_verdict()}
+    state = published(report(verdicts=verdicts, declared=verdicts))
+    assert value(state, "docker_icc_drift_pairs", direction="open") == 0
+    assert value(published(), "docker_icc_drift_pairs", direction="open") is None
+    assert value(published(), "docker_icc_network_effective", network="bridge", driver="bridge") is None
+
+
+def test_the_icc_in_effect_is_the_kernels() -> None:
+    """A network that is configured closed and is open has 0 and 1."""
+    state, labels = published(drifting()), {"network": "tenants", "driver": "bridge"}
+    assert value(state, "docker_icc_network_enabled", **labels) == 0
+    assert value(state, "docker_icc_network_effective", **labels) == 1
+
+
+def test_evidence_is_told_by_source() -> None:
+    """Each source is 1 where it was readable and 0 where it was not."""
+    state = published(drifting())
+    found = {source: value(state, "docker_icc_evidence", source=source) for source in ("api", "routes", "sandboxes")}
+    assert found == {"api": 1, "routes": 1, "sandboxes": 0}
+
+
+def test_rules_that_nobody_can_foresee_are_counted_by_name() -> None:
+    """Each name is a series; where every rule is understood there is none."""
+    state = published(drifting())
+    assert value(state, "docker_icc_exporter_unsupported_matches", name="limit") == 2
+    assert value(state, "docker_icc_exporter_unsupported_matches", name="meta time") == 1
+    assert "docker_icc_exporter_unsupported_matches" not in names(published())
 
 
 def test_the_process_is_measured() -> None:

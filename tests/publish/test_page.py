@@ -15,15 +15,20 @@ import pytest
 from hypothesis import given, settings
 
 from exporter import evaluate
-from exporter.model.report import Evidence
+from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
+from exporter.model.report import Evidence, Reach
+from exporter.publish.formats.hops import hop_text
 from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
 from exporter.publish.state import Published
 from exporter.publish.text import visible
 from tests.builders import (
+    KERNEL,
     TAKEN_AT,
     container,
+    counted,
     crowd,
     down,
+    drifting,
     engine,
     network,
     open_verdict,
@@ -32,6 +37,8 @@ from tests.builders import (
     small_town,
     unknown_verdict,
 )
+from tests.hosts import host
+from tests.kernels import kernel
 from tests.publish.server import demo
 from tests.publish.strategies import names
 
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model.explanation import Explanation
+    from tests.looks import Look
 
 PAGE = Page("/metrics")
 NOW = TAKEN_AT.timestamp() + 75
@@ -201,9 +209,48 @@ def test_what_the_verdicts_rest_on_is_told() -> None:
     assert "firewall not read" in text
     assert "Verdicts are declared" in text
     assert "docker-proxy runs, as is the engine's default" in text
-    assert (
-        "Verdicts follow what the kernel enforces." in shown(published(report(evidence=Evidence(firewall=True)))).text
-    )
+    assert "Verdicts follow what the kernel enforces." in shown(published(report(evidence=KERNEL))).text
+    assert "Verdicts are declared" in shown(published(report(evidence=Evidence(firewall=True)))).text
+
+
+def test_what_could_not_be_read_is_told_with_its_reason() -> None:
+    """The page says which evidence is missing and why, and which rules nobody can foresee."""
+    text = shown(published(drifting())).text
+    assert "sandboxes not read : not permitted to enter <them>" in text
+    assert "Rules of the firewall that nobody can foresee: limit (2), meta time (1)." in text
+    assert "nobody can foresee" not in shown(published(small_town())).text
+
+
+def test_drift_is_marked_and_listed() -> None:
+    """Pairs that are not as configured are marked in the matrix, named in its key, and listed with a link."""
+    reader = shown(published(drifting()))
+    assert [kind for kind in reader.classes("td") if kind.endswith("drifts")] == ["reachable drifts", "blocked drifts"]
+    assert "not as configured" in reader.text
+    assert "1 open against it, 1 closed against it." in reader.text
+    assert "db web blocked reachable bridge on tenants Why?" in reader.text
+    assert "web db reachable blocked bridge on tenants Why?" in reader.text
+    assert any(title.endswith("; blocked by the configuration") for title in reader.attributes("a", "title"))
+
+
+def test_without_drift_nothing_is_said_of_it() -> None:
+    """A host that is as configured has no empty list."""
+    reader = shown(published(small_town()))
+    assert "as configured" not in reader.text
+    assert not any("drifts" in kind for kind in reader.classes("td"))
+
+
+def test_a_long_list_of_drift_is_cut_and_says_so() -> None:
+    """Beyond the limit the page says where all of it is."""
+    of = counted(replace(crowd(20), declared=Reach(crowd(20).reach.class_of, ({},), {})))
+    text = shown(published(of)).text
+    assert "380 pairs" in text
+    assert "The first 100 by name; all of them are in the JSON report ." in text
+
+
+def test_icc_in_effect_stands_beside_the_configured() -> None:
+    """With the kernel's evidence the table of networks has both, without it only the configured one."""
+    assert "tenants bridge off on — 2 2" in shown(published(drifting())).text
+    assert "in effect" not in shown(published(small_town())).text
 
 
 def test_an_engine_that_is_down_shows_its_error_and_no_verdicts() -> None:
@@ -303,6 +350,75 @@ def test_no_name_becomes_markup(source: str, destination: str, other: str) -> No
     assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
     assert f"!{visible(other)}" in "".join(data for tag, data in hostile.texts if tag == "p")
     assert visible(source) in hostile.attributes("th", "title")
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, names, names)
+def test_no_name_becomes_markup_where_something_drifts(source: str, destination: str, other: str) -> None:
+    """Drift, reasons of missing evidence and names of rules leave the page's elements as they are."""
+
+    def page_of(first: str, second: str, third: str) -> Reader:
+        draft = replace(drifting("a", "b", third), missing={"sandboxes": third}, unsupported={third: 1})
+        containers = tuple(
+            replace(each, name=name) for each, name in zip(draft.containers, (first, second), strict=True)
+        )
+        return shown(published(replace(draft, containers=containers)))
+
+    hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
+
+
+def followed(of: Look, source: str = "web", destination: str = "db") -> tuple[Published, Explanation]:
+    """Return a state with the kernel's evidence, and the explanation of a pair of it."""
+    state = replace(published(of.report), snapshot=of.snapshot)
+    return state, evaluate.explain(of.snapshot, of.report, source, destination)
+
+
+def test_packets_that_were_followed_are_shown_hop_by_hop() -> None:
+    """The way of a packet, the rule that decides and what would change it stand under the answer."""
+    built = host("28.5", icc=False).container("db", expose=["5432/tcp"]).container("web", links=["db"])
+    state, answer = followed(kernel(built).engine_rules().look())
+    reader = shown(state, {"source": "web", "destination": "db"}, answer)
+    (trip,) = answer.trips
+    assert "Packet to 172.17.0.2:5432/tcp : arrives in db and is answered" in reader.text
+    for leg in trip.legs:
+        for hop in leg.hops:
+            assert f"{hop.place} {hop_text(hop)}" in reader.text
+    assert "--dport 5432 -j ACCEPT`: accept [7 packets so far]" in reader.text
+    assert f"Decided by {trip.decided_by}" in reader.text
+    assert "Would close it web without its link to db" in reader.text
+
+
+def test_the_hop_that_loses_a_packet_is_marked() -> None:
+    """Of a blocked pair the last hop stands out, and the change would open it."""
+    built = host("28.5", icc=False).container("db").container("web")
+    state, answer = followed(kernel(built).engine_rules().look())
+    reader = shown(state, {"source": "web", "destination": "db"}, answer)
+    assert reader.classes("li").count("lost") == 1
+    assert "Would open it --icc=true of the daemon" in reader.text
+
+
+@settings(max_examples=25, deadline=None)
+@given(names, names)
+def test_no_rule_becomes_markup(name: str, comment: str) -> None:
+    """Whatever a rule says and a network is called, the explanation has the elements that it always has."""
+
+    def page_of(network_name: str, text: str) -> Reader:
+        drop = Rule((Terminate(Verdict.DROP),), f"-i docker0 {text} -j DROP", 1)
+        chain = Chain(text, (drop,), Base(Hook.FORWARD, -1))
+        of = kernel(host("28.5").container("db").container("web"))
+        of.table(Table(TableFamily.IP, text, Backend.NFTABLES, {text: chain}))
+        seen = of.look()
+        networks = {key: replace(each, name=network_name) for key, each in seen.snapshot.networks.items()}
+        state, answer = followed(replace(seen, snapshot=replace(seen.snapshot, networks=networks)))
+        reader = shown(state, {"source": "web", "destination": "db", "address": text}, answer)
+        assert visible(answer.trips[0].decided_by) in "".join(data for tag, data in reader.texts if tag == "dd")
+        return reader
+
+    hostile, tame = page_of(name, comment), page_of("a", "b")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import pytest
 
 from exporter.publish.exposition import Format
 from tests.builders import crowd, down, published, stats
+from tests.hosts import host
+from tests.kernels import kernel
 from tests.publish.server import DEMO_HOST, demo, serving
 
 if TYPE_CHECKING:
@@ -219,11 +221,24 @@ class TestApi:
         assert [path["ports"] for path in document["paths"]] == ["80"]
         assert document["findings"][0]["opens"] is True
 
+    def test_explain_follows_packets_through_the_rules(self, site: Site) -> None:
+        """With the kernel's evidence the answer has the way of a packet, narrowed by every parameter."""
+        built = host("28.5", icc=False).container("db", expose=["5432/tcp"]).container("web", links=["db"])
+        seen = kernel(built).engine_rules().look()
+        site.board.publish(replace(published(seen.report), snapshot=seen.snapshot))
+        query = "source=web&destination=db&protocol=tcp&port=22&address=172.17.0.2"
+        document = site.get(f"/api/v1/explain?{query}").document
+        (trip,) = document["trips"]
+        assert (document["verdict"], trip["verdict"]) == ("blocked", "blocked")
+        assert trip["packet"] == {"protocol": "tcp", "address": "172.17.0.2", "port": 22}
+        assert trip["legs"][-1]["hops"][-1]["lost"] is True
+        assert "Would open it" in site.get(f"/?{query}").text
+
     def test_empty_parameters_are_left_out_ones(self, site: Site) -> None:
         """A form that is sent with empty fields asks about any protocol and port."""
         query = "source=web&destination=client"
         bare = site.get(f"/api/v1/explain?{query}")
-        assert site.get(f"/api/v1/explain?{query}&protocol=&port=").document == bare.document
+        assert site.get(f"/api/v1/explain?{query}&protocol=&port=&address=").document == bare.document
 
     @pytest.mark.parametrize(
         ("query", "error"),
@@ -236,6 +251,14 @@ class TestApi:
             ("source=web&destination=client&port=http", "port must be a number from 1 to 65535, not 'http'"),
             ("source=web&destination=client&port=-1", "port must be a number from 1 to 65535, not '-1'"),
             ("source=web&destination=client&port=1_0", "port must be a number from 1 to 65535, not '1_0'"),
+            (
+                "source=web&destination=client&address=web",
+                "address must be an IPv4 or IPv6 address without a zone, not 'web'",
+            ),
+            (
+                "source=web&destination=client&address=fe80::1%25eth0",
+                "address must be an IPv4 or IPv6 address without a zone, not 'fe80::1%eth0'",
+            ),
             ("source=web&destination=client&port=80&protocol=icmp", "icmp has no ports: leave port or protocol out"),
         ],
     )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import INTERNAL_IPV6_WORKS
-from exporter.evaluate.declared.topology import FAMILIES, Attachment, Segment, Topology
+from exporter.evaluate.declared.topology import FAMILIES, Attachment, Opening, Segment, Topology
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
 from exporter.model.snapshot import GatewayMode, Product
@@ -32,11 +32,11 @@ _VIA = {"bridge": Via.BRIDGE, "macvlan": Via.MACVLAN, "ipvlan": Via.IPVLAN, "ove
 
 
 def shared_network_paths(
-    topology: Topology, destination: Attachment, segments: tuple[Segment, ...], link: str | None
+    topology: Topology, destination: Attachment, segments: tuple[Segment, ...], openings: tuple[Opening, ...]
 ) -> tuple[Path, ...]:
     """Return the paths to a member of a network from another member that has addresses in `segments` of it.
 
-    `link` is None where the source holds no link to the destination, else why the link may not hold (`""`: it does).
+    `openings` are those of the source's links to the destination.
     """
     network = destination.network
     if is_foreign(network):
@@ -46,8 +46,8 @@ def shared_network_paths(
         here = destination.segments()
         reasons |= {item.family: _ROUTER for item in segments if item not in here and reasons[item.family] == ""}
     paths = [*_open_paths(destination, reasons), *_echo_paths(destination, reasons)]
-    if link is not None and destination.network.default and reasons.get(4) != "":
-        paths.extend(_link_paths(destination, link))
+    if destination.network.default and reasons.get(4) != "":
+        paths.extend(path for opening in openings for path in _link_paths(destination, opening))
     return tuple(paths)
 
 
@@ -138,12 +138,13 @@ def _echo_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
             yield Path(Via.BRIDGE, network.name, Protocol.ICMP, (str(address),), within=network.id)
 
 
-def _link_paths(destination: Attachment, undecided: str) -> Iterator[Path]:
+def _link_paths(destination: Attachment, opening: Opening) -> Iterator[Path]:
     """Yield what a link opens: the exposed ports, by IPv4 only, as `ChainInfo.Link` writes its rules."""
     address, network = destination.endpoint.ipv4, destination.network
     exposed: dict[Protocol, list[int]] = defaultdict(list)
-    for port in destination.sandbox.exposed:
+    for port in opening.ports:
         exposed[port.protocol].append(port.port)
     for protocol, ports in exposed.items():
         if address is not None:
-            yield Path(Via.LINK, network.name, protocol, (str(address),), PortSet.of(*ports), undecided, network.id)
+            found = PortSet.of(*ports)
+            yield Path(Via.LINK, network.name, protocol, (str(address),), found, opening.undecided, network.id)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import GATEWAY_PER_FAMILY, NO_INTER_NETWORK_DROP, Settings
 from exporter.evaluate.declared.layer2 import openness
-from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology, bridge_gateway
+from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Opening, Topology, bridge_gateway, has_router
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import HOST, Path, Protocol, Via
 from exporter.model.snapshot import ExposedPort, GatewayMode
@@ -84,18 +84,22 @@ class PublishedPorts:
         sandboxes = topology.snapshot.sandboxes.values()
         held = [port for sandbox in sandboxes for port in sandbox.published]
         self._taken = {protocol: _Taken(held, protocol) for protocol in (Protocol.TCP, Protocol.UDP)}
+        networks = topology.snapshot.networks.values()
+        masqueraded = (
+            bridge_gateway(item, family) for item in networks for family in FAMILIES if is_masqueraded(item, family)
+        )
+        self._masqueraded = frozenset(str(address) for address in masqueraded if address is not None)
         self._cache: dict[object, Mapping[str, tuple[Path, ...]]] = {}
 
-    def reached(self, approach: Approach, children: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[Path, ...]]:
-        """Return the paths by destination sandbox; `children` are the containers that the source has links to."""
+    def reached(self, approach: Approach, openings: tuple[Opening, ...]) -> Mapping[str, tuple[Path, ...]]:
+        """Return the paths by destination sandbox; `openings` are those of the source's links."""
         elsewhere = self._elsewhere(approach)
         own = self._by_network.get(approach.ingress.id, []) if approach.ingress else []
         if not own:
             return elsewhere
         neighbours = {item.sandbox.id for item in own}
-        linked = frozenset(child for child, _ in children)
         return {sandbox: paths for sandbox, paths in elsewhere.items() if sandbox not in neighbours} | self._paths(
-            approach, own, partial(self._delivers_to_neighbour, approach, linked)
+            approach, own, partial(self._delivers_to_neighbour, approach, openings), openings
         )
 
     def _elsewhere(self, approach: Approach) -> Mapping[str, tuple[Path, ...]]:
@@ -109,15 +113,16 @@ class PublishedPorts:
         return self._cache[key]
 
     def _paths(
-        self, approach: Approach, publications: Sequence[Publication], delivers: Callable[[Publication, Settings], bool]
+        self,
+        approach: Approach,
+        publications: Sequence[Publication],
+        delivers: Callable[[Publication, Settings], bool],
+        openings: tuple[Opening, ...] = (),
     ) -> dict[str, tuple[Path, ...]]:
         ports: dict[str, dict[tuple[str, Protocol, tuple[str, ...], str], PortSet]] = defaultdict(dict)
         for item in publications:
-            addresses = approach.host.bound(item.port)
-            undecided = self._topology.behaviour.decide(partial(delivers, item)) if addresses else None
-            if undecided is not None:
-                if self._topology.behaviour.rootless and approach.ingress is not None:
-                    addresses, undecided = (), _ROOTLESS
+            doubt = _opened(approach, item, openings)
+            for addresses, undecided in self._outcomes(approach, item, partial(delivers, item), doubt):
                 group = ports[item.sandbox.id]
                 key = (item.network.name, item.port.protocol, addresses, undecided)
                 group[key] = group.get(key, NO_PORTS) | PortSet.of(item.port.host_port)
@@ -129,6 +134,46 @@ class PublishedPorts:
             for sandbox, group in ports.items()
         }
 
+    def _outcomes(
+        self, approach: Approach, item: Publication, delivers: Callable[[Settings], bool], doubt: str | None
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the addresses of the approach that lead to a published port, with what must be known for it.
+
+        `doubt` is what must be known where nothing else leads there.
+        """
+        bound = approach.host.bound(item.port)
+        afar = self._unanswered(approach, item, bound)
+        near = tuple(address for address in bound if address not in afar) if afar else bound
+        for addresses, holds in ((near, delivers), (afar, partial(self._delivers_afar, approach, item))):
+            if not addresses:
+                continue
+            decided = self._topology.behaviour.decide(holds)
+            undecided = doubt or None if decided is None else decided
+            if undecided is not None and self._topology.behaviour.rootless and approach.ingress is not None:
+                yield (), _ROOTLESS
+            elif undecided is not None:
+                yield addresses, undecided
+
+    def _unanswered(self, approach: Approach, item: Publication, bound: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the host's addresses to which the answers of a container behind a router do not find back.
+
+        What the host sends to an address of its own comes from that address, also when it is rewritten, and is
+        masqueraded as if a container of the address's bridge had sent it.
+        """
+        family = approach.family
+        if approach.ingress is not None or item.port.protocol is Protocol.UDP or not has_router(item.network, family):
+            return ()
+        foreign = (ip_address(text) for text in bound if text not in self._masqueraded)
+        return tuple(str(address) for address in foreign if not self._topology.on_link(item.sandbox, address))
+
+    def _delivers_afar(self, approach: Approach, item: Publication, settings: Settings) -> bool:
+        """Return whether the answer to the host's own packet comes back from a container behind a router.
+
+        It does where docker-proxy speaks to the container, and where the engine masquerades what the host sends into
+        the bridge, which it does for want of docker-proxy.
+        """
+        return self._proxied_only(approach, item, settings) == settings.userland_proxy
+
     def _delivers_elsewhere(self, approach: Approach, item: Publication, settings: Settings) -> bool:
         """Return whether a packet from the host or from another bridge arrives."""
         if self._proxied_only(approach, item, settings):
@@ -136,10 +181,10 @@ class PublishedPorts:
         if approach.ingress is None:
             inside = approach.family == 6 and all(address.is_loopback for address in approach.host.addresses)
             return settings.userland_proxy or not inside
-        return _crosses(self._topology, approach.ingress, item.port, settings)
+        return _crosses(self._topology, approach.ingress, item, settings)
 
     def _delivers_to_neighbour(
-        self, approach: Approach, linked: frozenset[str], item: Publication, settings: Settings
+        self, approach: Approach, openings: tuple[Opening, ...], item: Publication, settings: Settings
     ) -> bool:
         """Return whether a packet from the container's own bridge arrives.
 
@@ -148,10 +193,10 @@ class PublishedPorts:
         """
         if settings.userland_proxy or self._proxied_only(approach, item, settings):
             return settings.userland_proxy
-        if not self._topology.forwards(approach.family):
+        if not self._topology.behaviour.forwards(approach.family, settings):
             return False
-        linked_here = approach.family == 4 and _is_linked(item, linked)
-        return linked_here or self._icc_open(item.network, approach.family, settings)
+        linked = _opened(approach, item, openings) == ""
+        return linked or self._icc_open(item.network, approach.family, settings)
 
     def _proxied_only(self, approach: Approach, item: Publication, settings: Settings) -> bool:
         """Return whether the engine writes no rule for the port, so that docker-proxy alone leads there."""
@@ -214,11 +259,13 @@ def _published_network(topology: Topology, sandbox: Sandbox, family: int) -> Net
     return own or topology.gateway(sandbox, 4) or topology.gateway(sandbox, 6)
 
 
-def _is_linked(publication: Publication, linked: frozenset[str]) -> bool:
-    """Return whether a link opens the port that a publication leads to; links are for IPv4 only."""
-    opened = ExposedPort(publication.port.container_port, publication.port.protocol)
-    sandbox = publication.sandbox
-    return publication.network.default and sandbox.id in linked and opened in sandbox.exposed
+def _opened(approach: Approach, item: Publication, openings: tuple[Opening, ...]) -> str | None:
+    """Return why a link may not open the port that a publication leads to (`""`: it does), None where none does."""
+    wanted = ExposedPort(item.port.container_port, item.port.protocol)
+    found = [opening for opening in openings if opening.child == item.sandbox.id and wanted in opening.ports]
+    if not found or approach.family != 4 or not item.network.default:
+        return None
+    return min(opening.undecided for opening in found)
 
 
 def answers_pass(ingress: Network, family: int) -> bool:
@@ -227,22 +274,33 @@ def answers_pass(ingress: Network, family: int) -> bool:
     They do where they are addressed to the host, which masqueraded the question, and where the raw table does not
     protect the network's containers.
     """
-    protected = ingress.gateway_mode(family) is GatewayMode.NAT and not ingress.internal
-    return ingress.masquerade or not protected
+    return ingress.masquerade or not is_protected(ingress, family)
 
 
-def _crosses(topology: Topology, ingress: Network, port: PublishedPort, settings: Settings) -> bool:
+def is_protected(network: Network, family: int) -> bool:
+    """Return whether the raw table drops what comes to a network's containers by another bridge (28.2 and later)."""
+    return network.gateway_mode(family) is GatewayMode.NAT and not network.internal
+
+
+def is_masqueraded(ingress: Network, family: int) -> bool:
+    """Return whether what comes from a bridge leaves the host by another one with the host's address."""
+    return ingress.masquerade and not ingress.internal and ingress.gateway_mode(family) is not GatewayMode.ROUTED
+
+
+def _crosses(topology: Topology, ingress: Network, item: Publication, settings: Settings) -> bool:
     """Return whether a packet from another bridge arrives, and for TCP the answer to it.
 
     Since 29.0 it is rewritten and accepted, but for `--internal` sources with iptables, whose egress drop comes first
     (with nftables the destination's accept does). Its answer comes back by the destination's bridge: unless the source
-    was masqueraded, the raw table drops it as direct access to the source's container. Before 29.0 inter-network
-    isolation dropped what was rewritten, and only masqueraded bridges with docker-proxy were spared the rewriting
-    (`-t nat -I DOCKER -i bridge -j RETURN`).
+    was masqueraded, the raw table drops it as direct access to the source's container, or it goes to a router. Before
+    29.0 inter-network isolation dropped what was rewritten, and only masqueraded bridges with docker-proxy were spared
+    the rewriting (`-t nat -I DOCKER -i bridge -j RETURN`).
     """
     behaviour = topology.behaviour
     if behaviour.version < NO_INTER_NETWORK_DROP:
         return settings.userland_proxy and ingress.masquerade and not ingress.internal
-    if not topology.forwards(port.host_ip.version) or (ingress.internal and not behaviour.nftables):
+    family = item.port.host_ip.version
+    if not behaviour.forwards(family, settings) or (ingress.internal and not behaviour.nftables):
         return False
-    return port.protocol is Protocol.UDP or answers_pass(ingress, port.host_ip.version)
+    comes_back = is_masqueraded(ingress, family) or not has_router(item.network, family)
+    return item.port.protocol is Protocol.UDP or (comes_back and answers_pass(ingress, family))

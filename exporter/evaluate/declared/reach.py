@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
+from exporter.evaluate.declared.ingress import service_paths
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, foreign_paths, is_foreign, shared_network_paths
 from exporter.evaluate.declared.published import Approach, HostAddresses, PublishedPorts
 from exporter.evaluate.declared.routed import Entry, routed_paths
@@ -16,6 +17,7 @@ from exporter.evaluate.declared.topology import (
     GATEWAY_BRIDGE,
     LOOPBACK,
     Attachment,
+    Opening,
     Segment,
     Standing,
     Topology,
@@ -64,7 +66,7 @@ class _Rows:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._published = PublishedPorts(topology)
-        self._shared: dict[tuple[str, str, tuple[Segment, ...], str | None], tuple[Path, ...]] = {}
+        self._shared: dict[tuple[str, str, tuple[Segment, ...], tuple[Opening, ...]], tuple[Path, ...]] = {}
         self._destinations: dict[Entry, Sequence[Attachment]] = {}
         self._routed: dict[tuple[Entry, str, str, bool], tuple[Path, ...]] = {}
         self._addresses: dict[tuple[int, frozenset[Address]], HostAddresses] = {}
@@ -104,17 +106,21 @@ class _Rows:
             yield from self._on_shared_networks(standing)
             yield from self._to_other_bridges(standing)
         yield from self._past_unknown_drivers(standing)
-        for approach in self._approaches(standing):
-            yield from self._published.reached(approach, standing.children).items()
+        approaches = list(self._approaches(standing))
+        yield from service_paths(self._topology, standing, approaches)
+        for approach in approaches:
+            yield from self._published.reached(approach, standing.openings).items()
 
     def _on_shared_networks(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        children = dict(standing.children)
+        links: dict[str, list[Opening]] = defaultdict(list)
+        for opening in standing.openings:
+            links[opening.child].append(opening)
         for network_id, segments in standing.attached:
             for member in self._topology.members[network_id]:
-                link = children.get(member.sandbox.id)
-                key = (network_id, member.sandbox.id, segments, link)
+                openings = tuple(links.get(member.sandbox.id, ()))
+                key = (network_id, member.sandbox.id, segments, openings)
                 if key not in self._shared:
-                    self._shared[key] = shared_network_paths(self._topology, member, segments, link)
+                    self._shared[key] = shared_network_paths(self._topology, member, segments, openings)
                 yield member.sandbox.id, self._shared[key]
 
     def _to_other_bridges(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
@@ -245,7 +251,8 @@ def _together(paths: Sequence[Path]) -> Path:
 
 
 def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:
-    yield LOOPBACK[4]
+    # every namespace takes all of 127.0.0.0/8 for its own; these are the addresses of it that are spoken of
+    yield from topology.loopbacks[4]
     for family in FAMILIES:
         yield from (address for endpoint in sandbox.endpoints if (address := endpoint.address(family)))
     if topology.behaviour.version >= LOOPBACK_KEEPS_IPV6 or any(endpoint.ipv6 for endpoint in sandbox.endpoints):

@@ -9,13 +9,14 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import (
+    FORWARDING_UNTOLD,
     IP6TABLES_UNTOLD,
     NO_INTER_NETWORK_DROP,
     ROUTED_FROM_OTHER_BRIDGES,
     Behaviour,
 )
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS
-from exporter.evaluate.declared.published import answers_pass
+from exporter.evaluate.declared.published import answers_pass, is_masqueraded
 from exporter.evaluate.declared.topology import Attachment, Topology, bridge_gateway
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.report import Path, Protocol, Via
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Set
 
     from exporter.model.snapshot import Network
-
-_FORWARDING_UNTOLD = "whether the host forwards IPv6: it does not forward IPv4, and the API tells no more"
 
 Openings = dict[Protocol, PortSet]
 """What passes: the ports of each protocol that does, none for ICMP echo."""
@@ -49,8 +48,7 @@ class Entry:
     def by(cls, ingress: Network, family: int, trusted: Set[str]) -> Entry:
         """Return how packets of a family enter by a bridge."""
         interface = ingress.interface if ingress.interface in trusted else ""
-        masqueraded = ingress.masquerade and ingress.gateway_mode(family) is not GatewayMode.ROUTED
-        return cls(family, interface, masqueraded, answers_pass(ingress, family))
+        return cls(family, interface, is_masqueraded(ingress, family), answers_pass(ingress, family))
 
 
 def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, neighbour: bool) -> Iterator[Path]:
@@ -63,9 +61,10 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, n
     address = destination.endpoint.address(family)
     if network.driver != "bridge" or address is None or bridge_gateway(network, family) is None:
         return
-    if not topology.forwards(family):
+    behaviour = topology.behaviour
+    if family == 4 and not behaviour.ipv4_forwarding:
         return
-    options = topology.behaviour.ip6tables_options if family == 6 else (True,)
+    options = behaviour.ip6tables_options if family == 6 else (True,)
     outcomes = [
         _filtered(topology, entry, destination, neighbour=neighbour)
         if filters
@@ -76,8 +75,8 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, n
         possible = [openings[protocol] for openings in outcomes if protocol in openings]
         if possible:
             undecided = "" if len(possible) == len(outcomes) and len(set(possible)) == 1 else IP6TABLES_UNTOLD
-            if family == 6 and topology.snapshot.engine.ipv4_forwarding is False:
-                undecided = _FORWARDING_UNTOLD
+            if not all(behaviour.ipv6_forwarding_options):
+                undecided = FORWARDING_UNTOLD
             ports = reduce(or_, possible)
             yield Path(Via.ROUTED, network.name, protocol, (str(address),), ports, undecided)
 

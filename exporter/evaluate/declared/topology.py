@@ -19,7 +19,7 @@ from exporter.model.snapshot import GatewayMode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.model.snapshot import Address, Endpoint, Link, Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Address, Endpoint, ExposedPort, Link, Network, Sandbox, Snapshot
 
 FAMILIES = (4, 6)
 LOOPBACK: Mapping[int, Address] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
@@ -52,18 +52,26 @@ class Attachment:
         return next((position for position, pool in pools if address in pool.subnet), -1)
 
 
+class Opening(NamedTuple):
+    """What a link opens to its parent, and the reason why it may not."""
+
+    child: str
+    ports: tuple[ExposedPort, ...]
+    undecided: str
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What decides how far a sandbox reaches: all sandboxes of one standing reach the same (but for themselves).
 
     `attached` holds network id and the subnets of the addresses there; `routes` the ids of the networks with the
-    IPv4 and IPv6 default route; `children` are linked containers with the reason why the link may not hold.
+    IPv4 and IPv6 default route; `openings` are those of links.
     """
 
     host: bool
     attached: tuple[tuple[str, tuple[Segment, ...]], ...] = ()
     routes: tuple[str | None, str | None] = (None, None)
-    children: tuple[tuple[str, str], ...] = ()
+    openings: tuple[Opening, ...] = ()
 
     def route(self, family: int) -> str | None:
         """Return the id of the network with the default route of IP version 4 or 6."""
@@ -101,10 +109,6 @@ class Topology:
             loopbacks={family: tuple(_loopbacks(snapshot, family)) for family in FAMILIES},
         )
 
-    def forwards(self, family: int) -> bool:
-        """Return whether the host forwards packets at all; of IPv6 no engine tells, and it counts as forwarding."""
-        return family == 6 or self.snapshot.engine.ipv4_forwarding is not False
-
     def network(self, network_id: str) -> Network:
         """Return a network by id."""
         return self.snapshot.networks[network_id]
@@ -126,6 +130,11 @@ class Topology:
         """Return a sandbox's address on a network, None where it has none of that family."""
         addresses = (item.address(family) for item in sandbox.endpoints if item.network_id == network.id)
         return next(addresses, None)
+
+    def on_link(self, sandbox: Sandbox, address: Address) -> bool:
+        """Return whether a sandbox takes an address for a neighbour on one of its networks, or for its own."""
+        pools = (pool for item in self.attachments(sandbox) for pool in item.network.pools)
+        return address.is_loopback or any(address in pool.subnet for pool in pools)
 
     def gateway(self, sandbox: Sandbox, family: int) -> Network | None:
         """Return the network that carries the sandbox's default route of a family.
@@ -159,13 +168,12 @@ class Topology:
         )
 
     def route(self, sandbox: Sandbox, family: int) -> Network | None:
-        """Return the network of the default route where that leads anywhere.
+        """Return the network of the default route where that leads to the host, or out of a network of another driver.
 
         With inhibit_ipv4 the route stands, but nobody has the gateway's address.
         """
         network = self.gateway(sandbox, family)
-        dead = network is not None and network.driver == "bridge" and bridge_gateway(network, family) is None
-        return None if dead else network
+        return None if network is None or _leads_astray(network, family) else network
 
     def standing(self, sandbox: Sandbox) -> Standing:
         """Return what decides how far a sandbox reaches."""
@@ -176,7 +184,9 @@ class Topology:
             host=False,
             attached=tuple(sorted((item.network.id, item.segments()) for item in self.attachments(sandbox))),
             routes=(routes[0].id if routes[0] else None, routes[1].id if routes[1] else None),
-            children=tuple(sorted((link.child, link.undecided) for link in self.links.get(sandbox.id, ()))),
+            openings=tuple(
+                sorted(Opening(link.child, link.ports, link.undecided) for link in self.links.get(sandbox.id, ()))
+            ),
         )
 
 
@@ -192,6 +202,15 @@ def bridge_gateway(network: Network, family: int) -> Address | None:
     enabled = network.ipv4 if family == 4 else network.ipv6
     gateways = (pool.gateway for pool in network.pools if pool.gateway and pool.subnet.version == family)
     return next(gateways, None) if enabled else None
+
+
+def has_router(network: Network, family: int) -> bool:
+    """Return whether default routes of a network lead to somebody else than the host."""
+    return any(pool.router is not None for pool in network.pools if pool.subnet.version == family)
+
+
+def _leads_astray(network: Network, family: int) -> bool:
+    return network.driver == "bridge" and (bridge_gateway(network, family) is None or has_router(network, family))
 
 
 def _gateway_order(item: Attachment) -> tuple[int, bool, bool, int, str]:

@@ -25,7 +25,7 @@ from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import PICKED_PORT, way
-from exporter.model.ports import HIGHEST
+from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.report import HOST, Protocol
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
-_ALL = Atom(0, HIGHEST)
+_ALL = Atom(LOWEST, HIGHEST)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,13 +83,16 @@ class Conversations:
         world = self._worlds[family]
         departures = list(self._departures(world, protocol, address, ports, cells))
         first = Conversation(Stage.FIRST)
-        for delivery in Journey(world, first).deliveries(*departures):
+        for delivery in self._journey(world, first).deliveries(*departures):
             if protocol is Protocol.TCP:
                 confirmed = self._confirmed(world, departures, delivery)
                 if confirmed is None:
                     continue
                 delivery = confirmed  # noqa: PLW2901
             yield from self._ended(world, protocol, address, ports, delivery)
+
+    def _journey(self, world: World, conversation: Conversation) -> Journey:
+        return Journey(world, conversation)
 
     def _departures(
         self, world: World, protocol: Protocol, address: int, ports: Port, cells: int
@@ -109,7 +112,7 @@ class Conversations:
         back = Departure(delivery.stack, delivery.cells, answer)
         answered: dict[str, int] = defaultdict(int)
         arrived, doubts = 0, dict(delivery.flight.doubts)
-        for item in Journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
+        for item in self._journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
             cells = item.cells & self._bits[item.stack.name] & self._fitting(departures, item)
             arrived |= cells
             for passage in item.flight.passages:
@@ -120,7 +123,7 @@ class Conversations:
         third = Conversation(Stage.CONFIRMATION, passages, answered)
         again = [replace(item, cells=item.cells & arrived) for item in departures if item.cells & arrived]
         confirmed = 0
-        for item in Journey(world, third).deliveries(*again):
+        for item in self._journey(world, third).deliveries(*again):
             if item.stack is delivery.stack and item.flight.ends.destination == delivery.flight.ends.destination:
                 confirmed |= item.cells
                 _merge(doubts, item.flight.doubts, item.cells)

@@ -73,7 +73,7 @@ class _Reaching:
         return records
 
     def _records(self, world: World, family: int, protocol: Protocol, address: int, found: Found) -> Iterator[_Record]:
-        ports = (found.ports.low or 1, found.ports.high) if found.ports else None
+        ports = (found.ports.low, found.ports.high) if found.ports else None
         doubts: dict[int, list[str]] = defaultdict(list)
         for name, cells in found.doubts.items():
             doubts[cells & found.cells].append(name)

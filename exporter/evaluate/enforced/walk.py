@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.enforced.matching import Held, Matching
 from exporter.evaluate.enforced.packets import Atom, Column, Some
 from exporter.model.firewall import (
+    Backend,
     Call,
     CopyMark,
     CtState,
@@ -123,8 +124,7 @@ class Walker:
             accepts = chain.base.policy is Verdict.ACCEPT
             final.accepted |= outcome.returned if accepts else 0
             final.dropped |= 0 if accepts else outcome.returned
-            if not accepts:
-                self._note(chain.table, chain.name, -1, None, "policy drop")
+            self._note(chain.table, chain.name, -1, None, f"policy {chain.base.policy}")
         return final
 
     def _chain(self, table: PreparedTable, name: str, packets: Packets, cells: int, depth: int) -> Outcome:
@@ -189,8 +189,9 @@ class Walker:
     ) -> tuple[int, bool]:
         """Apply a statement; return the packets that go on to the next rule, and whether this one goes on, too."""
         may, must = held
-        if self._trace is not None and may:
-            self._note(place.table, place.chain.name, place.number, place.rule, _says(step))
+        if self._trace is not None and may and not isinstance(step, Dispatch):
+            does = _says(step) if must == may else f"perhaps {_says(step)}"
+            self._note(place.table, place.chain.name, place.number, place.rule, does)
         match step:
             case Terminate(verdict):
                 _end(verdict, may, outcome)
@@ -247,7 +248,8 @@ class Walker:
 
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:
         if self._trace is not None:
-            self._trace.append(Step(f"{table.table.family} {table.table.name}", chain, number + 1, rule, does))
+            legacy = " (legacy)" if table.table.backend is Backend.IPTABLES_LEGACY else ""
+            self._trace.append(Step(f"{table.table.family} {table.table.name}{legacy}", chain, number + 1, rule, does))
 
 
 @dataclass(slots=True)
@@ -354,5 +356,9 @@ def _says(step: Statement) -> str:
             return kind.value
         case Unforeseeable(name):
             return name
+        case Untrack():
+            return "untrack"
+        case ProxyLocally():
+            return "to a local socket"
         case _:
-            return type(step).__name__
+            return "mark"

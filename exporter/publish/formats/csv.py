@@ -44,7 +44,7 @@ def _row(pair: Pair, path: Path) -> tuple[str, ...]:
         _cell(pair.source.name),
         _cell(pair.destination.name),
         verdict.verdict,
-        verdict.verdict,
+        pair.declared.verdict,
         _cell(verdict.reason),
         path.via,
         _cell(path.network or ""),

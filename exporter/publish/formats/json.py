@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
 from exporter.publish.formats.memo import PerVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from exporter.model.explanation import Explanation
-    from exporter.model.report import PairVerdict, Path, Report
+    from exporter.model.explanation import Explanation, Trip
+    from exporter.model.report import Pair, PairVerdict, Path, Report
 
 _PAIRS_PER_CHUNK = 500
 
@@ -27,21 +28,27 @@ def render(report: Report) -> str:
 
 def stream(report: Report) -> Iterator[str]:
     """Yield the report in chunks of bounded size, so that a large one never is in memory as a whole."""
-    # The head is a JSON object without its closing brace; the pairs are its last member, one to a line.
+    # The head is a JSON object without its closing brace; lists of pairs are its last members, a pair to a line.
     head = json.dumps(_head(report), separators=(",", ":"))
-    yield f'{head[:-1]},"pairs":['
+    yield f'{head[:-1]},"drift":['
     names = {container.id: json.dumps(container.name) for container in report.containers}
     rest = PerVerdict(_verdict)
-    lines: list[str] = []
+    yield from _chunks(_pair(pair, names, _drift(pair)) for pair in report.drifted())
+    yield '],"pairs":['
+    yield from _chunks(_pair(pair, names, rest(pair.verdict)) for pair in report.pairs())
+    yield "\n]}\n"
+
+
+def _chunks(lines: Iterator[str]) -> Iterator[str]:
     separator = "\n"
-    for pair in report.pairs():
-        source, destination = names[pair.source.id], names[pair.destination.id]
-        lines.append(f'{separator}{{"source":{source},"destination":{destination},{rest(pair.verdict)}')
+    while chunk := ",\n".join(islice(lines, _PAIRS_PER_CHUNK)):
+        yield separator + chunk
         separator = ",\n"
-        if len(lines) == _PAIRS_PER_CHUNK:
-            yield "".join(lines)
-            lines.clear()
-    yield "".join(lines) + "\n]}\n"
+
+
+def _pair(pair: Pair, names: Mapping[str, str], rest: str) -> str:
+    source, destination = names[pair.source.id], names[pair.destination.id]
+    return f'{{"source":{source},"destination":{destination},"declared":"{pair.declared.verdict}",{rest}'
 
 
 def explanation(answer: Explanation) -> str:
@@ -52,8 +59,20 @@ def explanation(answer: Explanation) -> str:
         "verdict": answer.verdict,
         "paths": [path(each) for each in answer.paths],
         "findings": [{"text": finding.text, "opens": finding.opens} for finding in answer.findings],
+        "trips": [_trip(trip) for trip in answer.trips],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _trip(trip: Trip) -> dict[str, Any]:
+    return {
+        "packet": asdict(trip.packet),
+        "verdict": trip.verdict,
+        "outcome": trip.outcome,
+        "decided_by": trip.decided_by,
+        "change": trip.change,
+        "legs": [asdict(leg) for leg in trip.legs],
+    }
 
 
 def timestamp(moment: datetime) -> str:
@@ -79,6 +98,8 @@ def _head(report: Report) -> dict[str, Any]:
         "taken_at": timestamp(report.taken_at),
         "engine": asdict(report.engine),
         "evidence": asdict(report.evidence),
+        "missing": dict(report.missing),
+        "unsupported": dict(report.unsupported),
         "assumptions": list(report.assumptions),
         "networks": [asdict(network) for network in report.networks],
         "containers": [asdict(container) for container in report.containers],
@@ -89,8 +110,16 @@ def _head(report: Report) -> dict[str, Any]:
 def _verdict(verdict: PairVerdict) -> str:
     document = {
         "verdict": verdict.verdict,
-        "declared": verdict.verdict,
         "reason": verdict.reason,
         "paths": [path(each) for each in verdict.paths],
     }
+    return _members(document)
+
+
+def _drift(pair: Pair) -> str:
+    return _members({"verdict": pair.verdict.verdict, "reason": pair.drift_reason})
+
+
+def _members(document: Mapping[str, Any]) -> str:
+    """Return an object without its opening brace: the end of one that was begun."""
     return json.dumps(document, separators=(",", ":"))[1:]

@@ -14,23 +14,26 @@ from exporter.publish.text import columns, count, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.model.report import NetworkSummary, PairVerdict, Path, Report, Via
+    from exporter.model.report import NetworkSummary, Pair, PairVerdict, Path, Report, Totals, Via
 
 Row = tuple[str, ...]
 
 _PAIR_TITLES = ("SOURCE", "DESTINATION", "VERDICT", "VIA", "NETWORK", "ADDRESSES", "OPEN")
-_NETWORK_TITLES = ("NETWORK", "DRIVER", "ICC", "INTERNAL", "CONTAINERS", "REACHABLE PAIRS")
+_NETWORK_TITLES = ("NETWORK", "DRIVER", "ICC", "EFFECTIVE", "INTERNAL", "CONTAINERS", "REACHABLE PAIRS")
+_DRIFT_TITLES = ("DRIFT: SOURCE", "DESTINATION", "CONFIGURED", "ENFORCED", "OPEN BY")
 
 
 def render(report: Report) -> str:
-    """Return what the engine is, its networks, every reachable or unknown pair, and the totals."""
+    """Return what the engine is, its networks, every reachable or unknown pair, what drifts, and the totals."""
     blocks = [
         _aligned(_facts(report)),
         _aligned([_NETWORK_TITLES, *map(_network, report.networks)]),
         _aligned([_PAIR_TITLES, *_pairs(report)]) if report.totals.reachable_pairs else "No container reaches another.",
-        _summary(report),
     ]
-    return "\n\n".join(blocks) + "\n"
+    drift = [_drift(pair) for pair in report.drifted()]
+    if drift:
+        blocks.append(_aligned([_DRIFT_TITLES, *drift]))
+    return "\n\n".join([*blocks, _summary(report)]) + "\n"
 
 
 def _switch(value: bool | None) -> str:
@@ -77,6 +80,7 @@ def _facts(report: Report) -> list[Row]:
         ("Taken at", timestamp(report.taken_at)),
         ("Evidence", ", ".join(evidence) or "none"),
     ]
+    facts += [("Not read", f"{source}: {reason}") for source, reason in report.missing.items()]
     return facts + [("Assumed", assumption) for assumption in report.assumptions]
 
 
@@ -85,6 +89,7 @@ def _network(network: NetworkSummary) -> Row:
         network.name,
         network.driver,
         _switch(network.icc_enabled),
+        _switch(network.icc_effective),
         "yes" if network.internal else "-",
         str(network.containers),
         str(network.reachable_pairs),
@@ -112,11 +117,24 @@ def _ways(verdict: PairVerdict) -> list[Row]:
     ]
 
 
+def _drift(pair: Pair) -> Row:
+    verdicts = pair.declared.verdict, pair.verdict.verdict
+    return pair.source.name, pair.destination.name, *verdicts, pair.drift_reason
+
+
 def _summary(report: Report) -> str:
     totals = report.totals
     undecided = f", {totals.unknown_pairs:,} of them undecided" if totals.unknown_pairs else ""
     of = f"{totals.reachable_pairs:,} of {count(totals.pairs, 'pair')} reachable{undecided}"
-    return f"{count(totals.containers, 'container')}; {of}."
+    return f"{count(totals.containers, 'container')}; {of}{_drifting(totals)}."
+
+
+def _drifting(totals: Totals) -> str:
+    if totals.drift_open is None or totals.drift_closed is None:
+        return ""
+    if not totals.drift_open + totals.drift_closed:
+        return "; the kernel does what the configuration says"
+    return f"; against the configuration {totals.drift_open:,} open and {totals.drift_closed:,} closed"
 
 
 def _aligned(rows: Sequence[Row]) -> str:

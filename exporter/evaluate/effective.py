@@ -1,0 +1,42 @@
+"""Whether networks let their containers talk to each other, as the kernel has it and whatever is configured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.model.report import Protocol, Via
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.report import PairVerdict, Reach
+    from exporter.model.snapshot import Snapshot
+
+
+def effective(snapshot: Snapshot, reach: Reach) -> Mapping[str, bool]:
+    """Return by network id whether any two of its sandboxes talk over it, links aside; undecided ones may.
+
+    A network on which no two sandboxes meet tells nothing and is left out.
+    """
+    members: dict[str, set[str]] = defaultdict(set)
+    for sandbox in snapshot.sandboxes.values():
+        for endpoint in sandbox.endpoints:
+            if snapshot.networks[endpoint.network_id].icc is not None:
+                members[endpoint.network_id].add(sandbox.id)
+    return {network: _open(network, inside, reach) for network, inside in members.items() if len(inside) > 1}
+
+
+def _open(network: str, members: set[str], reach: Reach) -> bool:
+    for source in members:
+        row = reach.row(source)
+        if any(_carries(row[destination], network) for destination in row.keys() & members - {source}):
+            return True
+    return False
+
+
+def _carries(verdict: PairVerdict, network: str) -> bool:
+    return any(
+        path.within == network and path.via is not Via.LINK and path.protocol is not Protocol.ICMP
+        for path in verdict.paths
+    )

@@ -1,0 +1,383 @@
+"""The way of one packet, noted step by step: the evaluation is everybody's, only nothing of it is remembered.
+
+What happens is told by notes, which name namespaces, interfaces and rules. Words for them are found elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.conversations import Conversations
+from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.packets import Atom, Column
+from exporter.evaluate.enforced.walk import Walker
+from exporter.evaluate.enforced.ways import ways
+from exporter.evaluate.enforced.world import World, hears
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.evaluate.enforced.conversations import Found
+    from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Departure, Ends, Flight, Port, Stage
+    from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.walk import Step
+    from exporter.evaluate.enforced.ways import Exit
+    from exporter.evaluate.enforced.world import Segment, Stack, Station
+    from exporter.model.explanation import Packet
+    from exporter.model.firewall import Hook
+    from exporter.model.namespace import Interface
+    from exporter.model.report import Protocol
+    from exporter.model.snapshot import Address, Kernel, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a packet comes from and goes to at one moment; a port is None where it is not known, or there is none."""
+
+    family: int
+    source: int
+    source_port: int | None
+    destination: int
+    destination_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A packet of a conversation begins its way."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A namespace sends the packet, by an interface; empty where no route leads to the address."""
+
+    place: str
+    at: At
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The packet goes onto a link, to who answers for the next hop's address: by name, nobody where that is empty.
+
+    `deaf` is why the link keeps sender and receiver apart, where it does.
+    """
+
+    place: str
+    output: str
+    family: int
+    towards: int
+    bridge: str
+    receiver: str
+    deaf: str
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bridged:
+    """The host's bridge passes a frame from port to port; `filtered` tells whether iptables sees it."""
+
+    bridge: str
+    ports: tuple[str, str]
+    filtered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Chains of a hook dealt with the packet; `after` is empty where it was lost. `doubts` are what is not known."""
+
+    place: str
+    hook: Hook | None
+    steps: tuple[Step, ...]
+    before: At
+    after: tuple[At, ...]
+    interface: str
+    output: str
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A namespace decides about a packet that came in: its own, or passed on by `output` where it `forwards`."""
+
+    place: str
+    at: At
+    interface: str
+    local: bool
+    output: str
+    forwards: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disbelieved:
+    """A namespace takes the packet's source for forged."""
+
+    place: str
+    at: At
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The sender does not learn the link address behind an IPv6 address: rules drop the question or the answer."""
+
+    place: str
+    towards: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The packet came to a namespace's own sockets."""
+
+    place: str
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """docker-proxy took the connection and makes one of its own."""
+
+    address: Address
+    port: int
+
+
+Note = Begun | Sent | Linked | Bridged | Filtered | Routed | Disbelieved | Unanswered | Arrived | Relayed
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Where a conversation came about, and what is not known of it."""
+
+    place: str
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """All that happened to a packet and, for TCP, to its answer and to what confirms that."""
+
+    notes: tuple[Note, ...]
+    ended: tuple[Ended, ...]
+
+
+class Tracer:
+    """Leads single packets through the kernel of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+        self._bits = {sandbox: 1 << position for position, sandbox in enumerate(snapshot.sandboxes)}
+        self._steps: list[Step] = []
+        self._worlds = {family: World(snapshot, kernel, family) for family in (4, 6)}
+        for world in self._worlds.values():
+            for stack in world.stacks.values():
+                stack.walker = Walker(stack.routing, self._steps)
+                stack.bridge_walker = Walker(stack.routing, self._steps)
+
+    def trace(self, sandbox: str, packet: Packet) -> Traced:
+        """Send a packet from a sandbox."""
+        notes = _Notes(self._steps, self._bits[sandbox])
+        conversations = _Conversations(self._worlds, self._bits, notes)
+        address, ports = ip_address(packet.address), None if packet.port is None else Atom(packet.port, packet.port)
+        found = conversations.one(address.version, packet.protocol, int(address), ports, self._bits[sandbox])
+        return Traced(tuple(notes.all), tuple(dict.fromkeys(map(_ended, found))))
+
+
+def _ended(found: Found) -> Ended:
+    return Ended(found.stack.name, tuple(name for name, cells in found.doubts.items() if cells & found.cells))
+
+
+class _Notes:
+    """Collects notes about one packet. `steps` is where the walkers write what rules do."""
+
+    def __init__(self, steps: list[Step], cell: int) -> None:
+        self.all: list[Note] = []
+        self.cell = cell
+        self._steps = steps
+        steps.clear()
+
+    def add(self, note: Note) -> None:
+        self.all.append(note)
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return what rules did since this was asked last."""
+        steps = tuple(self._steps)
+        self._steps.clear()
+        return steps
+
+    def at(self, family: int, ends: Ends) -> At:
+        return At(
+            family,
+            self.number(ends.source),
+            _port(ends.source_port),
+            self.number(ends.destination),
+            _port(ends.destination_port),
+        )
+
+    def number(self, value: int | Column) -> int:
+        found = value.of(self.cell) if isinstance(value, Column) else value
+        return found if isinstance(found, int) else 0
+
+    def name(self, value: str | Column) -> str:
+        return str(value.of(self.cell) or "") if isinstance(value, Column) else value
+
+
+def _port(port: Port) -> int | None:
+    return port.low if port is not None and port.low == port.high else None
+
+
+class _Conversations(Conversations):
+    """Conversations of one packet, whose journeys are noted."""
+
+    def __init__(self, worlds: Mapping[int, World], bits: Mapping[str, int], notes: _Notes) -> None:
+        super().__init__(worlds, bits)
+        self._notes = notes
+
+    def one(self, family: int, protocol: Protocol, address: int, port: Port, cell: int) -> list[Found]:
+        """Return where a conversation comes about."""
+        return list(self._at(family, protocol, address, port, cell))
+
+    def _journey(self, world: World, conversation: Conversation) -> Journey:
+        return _Journey(world, conversation, self._notes)
+
+    def _departures(
+        self, world: World, protocol: Protocol, address: int, ports: Port, cells: int
+    ) -> Iterator[Departure]:
+        departures = list(super()._departures(world, protocol, address, ports, cells))
+        if not departures:
+            place = next(name for name, bit in self._bits.items() if bit & cells)
+            self._notes.add(Sent(place, At(world.family, 0, None, address, _port(ports)), ""))
+        yield from departures
+
+    def _led_on(
+        self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery
+    ) -> Iterator[Found]:
+        self._notes.add(Relayed(*relay))
+        cell, self._notes.cell = self._notes.cell, self._bits[HOST]
+        found = list(super()._led_on(relay, protocol, interval, delivery))
+        self._notes.cell = cell
+        yield from found
+
+
+class _Journey(Journey):
+    """A journey of one packet that notes what happens to it."""
+
+    def __init__(self, world: World, conversation: Conversation, notes: _Notes) -> None:
+        super().__init__(world, conversation)
+        self._notes = notes
+        self._hooks = _Hooks(conversation, notes)
+        notes.add(Begun(conversation.stage))
+
+    def deliveries(self, *moving: Moving) -> list[Delivery]:
+        delivered = super().deliveries(*moving)
+        for item in delivered:
+            self._notes.add(Arrived(item.stack.name, self._notes.at(item.stack.family, item.flight.ends)))
+        return delivered
+
+    def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
+        stack = item.stack
+        found = ways(_passing(item))
+        output = self._notes.name(found.output(stack)) if found.leaving else "lo" if found.local else ""
+        self._notes.add(Sent(stack.name, self._notes.at(stack.family, item.flight.ends), output))
+        yield from super()._depart(item)
+
+    def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
+        if passing.cells:
+            self._notes.add(self._linked(passing.stack, way))
+        yield from super()._launch(passing, way)
+
+    def _linked(self, stack: Stack, way: Exit) -> Linked:
+        segment, sender = self._world.segment(stack, way.interface), self._world.station(stack, way.interface)
+        receivers = segment.answering(way.towards, sender) if segment and sender else []
+        heard = [each for each in receivers if segment and sender and hears(sender, each, segment)[0]]
+        receiver = next(iter([*heard, *receivers]), None)
+        return Linked(
+            stack.name,
+            stack.routing.names[way.interface],
+            stack.family,
+            way.towards,
+            segment.bridge.name if segment and segment.bridge else "",
+            receiver.stack.name if receiver else "",
+            _deafness(sender, receiver) if sender and receiver and not heard else "",
+            tuple(each.port.name for each in (sender, receiver) if each and each.port),
+        )
+
+    def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
+        output = item.receiver.port.name if item.receiver.port else ""
+        filtered = self._world.host.calls_iptables(item.bridge)
+        self._notes.add(Bridged(item.bridge.name, (self._notes.name(item.port), output), filtered))
+        yield from super()._cross(item)
+
+    def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
+        valid = super()._valid(stack, cells, ends, interface)
+        if not valid:
+            self._notes.add(Disbelieved(stack.name, self._notes.at(stack.family, ends), self._notes.name(interface)))
+        return valid
+
+    def _route(self, passing: Passing) -> Iterator[Moving | Delivery]:
+        stack, at = passing.stack, self._notes.at(passing.stack.family, passing.flight.ends)
+        interface = self._notes.name(passing.interface)
+        found = ways(passing)
+        local = bool(found.local) or passing.local
+        output = self._notes.name(found.output(stack)) if found.cells else ""
+        self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface)))
+        yield from super()._route(passing)
+
+    def _bridge_hooks(
+        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
+    ) -> tuple[int, Flight]:
+        cells, flight = super()._bridge_hooks(hooks, passing, port, output, bridge)
+        steps = self._notes.steps()
+        if steps:
+            at = self._notes.at(passing.stack.family, passing.flight.ends)
+            names = self._notes.name(port), output
+            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
+        return cells, flight
+
+    def _resolved(
+        self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
+    ) -> tuple[int, dict[str, int]]:
+        cells, doubts = super()._resolved(sender, receiver, segment, target, passing)
+        steps = self._notes.steps()
+        if not cells:
+            self._notes.add(Unanswered(sender.stack.name, target, steps))
+        return cells, doubts
+
+
+def _deafness(sender: Station, receiver: Station) -> str:
+    """Return why frames from one station do not reach another."""
+    ports = [each.port.port for each in (sender, receiver) if each.port and each.port.port]
+    if not all(port.forwarding for port in ports):
+        return "a port is not in state forwarding"
+    if ports and all(port.isolated for port in ports):
+        return "both ports are isolated"
+    return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
+
+
+class _Hooks(Hooks):
+    """The hooks, with notes about what their chains did."""
+
+    def __init__(self, conversation: Conversation, notes: _Notes) -> None:
+        super().__init__(conversation)
+        self._notes = notes
+
+    def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
+        outcomes = list(super().through(hook, passing))
+        steps = self._notes.steps()
+        family = passing.stack.family
+        before = self._notes.at(family, passing.flight.ends)
+        after = tuple(dict.fromkeys(self._notes.at(family, each.flight.ends) for each in outcomes))
+        if steps or after != (before,):
+            known = passing.flight.doubts
+            doubts = dict.fromkeys(name for each in outcomes for name in each.flight.doubts if name not in known)
+            names = self._notes.name(passing.interface), self._notes.name(passing.output)
+            self._notes.add(Filtered(passing.stack.name, hook, steps, before, after, *names, tuple(doubts)))
+        return iter(outcomes)
+
+
+def _passing(item: Departure) -> Passing:
+    return Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)

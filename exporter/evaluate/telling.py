@@ -1,0 +1,259 @@
+"""What happened to a packet, in words: its notes as hops, and the one that everything hung on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import Stage
+from exporter.evaluate.enforced.trace import (
+    Arrived,
+    Begun,
+    Bridged,
+    Disbelieved,
+    Filtered,
+    Linked,
+    Relayed,
+    Routed,
+    Sent,
+    Unanswered,
+)
+from exporter.model.explanation import Decision, Hop, Leg
+from exporter.model.firewall import Hook
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.evaluate.enforced.trace import At, Note
+    from exporter.evaluate.enforced.walk import Step
+    from exporter.evaluate.names import Names
+
+_LEGS = {Stage.FIRST: "request", Stage.ANSWER: "answer", Stage.CONFIRMATION: "confirmation"}
+_FILTERS = (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT, None)
+"""Hooks in which an accept lets a packet through; in the others it only ends a chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where a packet's fate was decided: the note that tells of it, the rule where one did it, and the hop."""
+
+    note: Note | None
+    step: Step | None
+    hop: Hop
+
+
+@dataclass(slots=True)
+class Told:
+    """A packet's legs, and what matters of them.
+
+    `lost` is where it was lost, `leg` the leg in which that was; `passed` are the rules that let the first packet
+    through, `past` the bridge that let it by without asking any, `relayed` whether docker-proxy led it on.
+    """
+
+    legs: list[Leg] = field(default_factory=list)
+    lost: Turn | None = None
+    leg: str = ""
+    passed: list[Turn] = field(default_factory=list)
+    past: Bridged | None = None
+    relayed: bool = False
+
+
+def tell(notes: Iterable[Note], names: Names) -> Told:
+    """Return the legs of a conversation."""
+    return _Teller(names).told(notes)
+
+
+class _Teller:
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._told = Told()
+        self._name = ""
+        self._relayed = ""
+        self._hops: list[Hop] = []
+        self._last: Note | None = None
+        self._arrived = False
+
+    def told(self, notes: Iterable[Note]) -> Told:
+        for note in notes:
+            if isinstance(note, Begun):
+                self._close()
+                self._name = f"{self._relayed}{_LEGS[note.stage]}"
+                continue
+            if isinstance(note, Relayed):
+                self._relay(note)
+                continue
+            self._last = note
+            self._hops.extend(self._hops_of(note))
+        self._close()
+        # what confirms an answer goes the way of the request: it is worth telling where it does not arrive
+        self._told.legs = [
+            leg for leg in self._told.legs if not leg.name.endswith(_LEGS[Stage.CONFIRMATION]) or leg.hops[-1].lost
+        ]
+        return self._told
+
+    def _close(self) -> None:
+        """End a leg; one that neither arrived nor says where it was lost ends with what is known."""
+        if not self._hops:
+            return
+        if not self._arrived and not self._hops[-1].lost:
+            self._hops.append(self._lose(Hop(self._hops[-1].place, "lets it go no further", lost=True), None))
+        self._told.legs.append(Leg(self._name or "request", tuple(self._hops)))
+        self._hops, self._arrived = [], False
+
+    def _relay(self, note: Relayed) -> None:
+        self._close()
+        at = self._socket(str(note.address), note.port)
+        text = f"docker-proxy takes the connection and makes one of its own to {at}"
+        self._hops.append(Hop(HOST, text))
+        self._arrived, self._relayed, self._told.relayed = True, "relayed ", True
+        self._name = "docker-proxy"
+
+    def _lose(self, hop: Hop, step: Step | None) -> Hop:
+        if self._told.lost is None:
+            self._told.lost, self._told.leg = Turn(self._last, step, hop), self._name
+        return hop
+
+    def _hops_of(self, note: Note) -> Iterator[Hop]:
+        match note:
+            case Sent():
+                yield self._sent(note)
+            case Linked():
+                yield from self._linked(note)
+            case Bridged():
+                yield self._bridged(note)
+            case Filtered():
+                yield from self._filtered(note)
+            case Routed(local=False):
+                yield self._routed(note)
+            case Disbelieved():
+                text = f"takes {self._address(note.at, source=True)} for forged on {self._names.named(note.interface)}"
+                yield self._lose(Hop(self._place(note.place), text, lost=True), None)
+            case Unanswered():
+                yield from self._unanswered(note)
+            case Arrived():
+                self._arrived = True
+                at = _socket(_text(note.at.family, note.at.destination), note.at.destination_port)
+                yield Hop(self._place(note.place), f"gets it at {at}")
+
+    def _sent(self, note: Sent) -> Hop:
+        place = self._place(note.place)
+        if not note.output:
+            return self._lose(Hop(place, f"has no route to {self._address(note.at)}", lost=True), None)
+        source = self._from(note.at)
+        return Hop(place, f"sends from {source} to {self._to(note.at)} by {note.output}")
+
+    def _linked(self, note: Linked) -> Iterator[Hop]:
+        place = self._place(note.place)
+        link = f"bridge {self._names.named(note.bridge)}" if note.bridge else note.output
+        if not note.receiver:
+            address = _text(note.family, note.towards)
+            text = f"finds nobody on {link} who answers for {self._names.named(address)}"
+            yield self._lose(Hop(place, text, lost=True), None)
+        elif note.deaf:
+            between = f"{place} and {self._place(note.receiver)}"
+            ports = ", ".join(map(self._names.named, note.ports))
+            where = f" ({ports})" if ports else ""
+            yield self._lose(Hop(place, f"{link} keeps {between} apart: {note.deaf}{where}", lost=True), None)
+
+    def _bridged(self, note: Bridged) -> Hop:
+        if not note.filtered:
+            self._told.past = self._told.past or note
+        came, goes = map(self._names.named, note.ports)
+        past = "" if note.filtered else ", past all rules of iptables: br_netfilter is off"
+        return Hop(HOST, f"bridge {self._names.named(note.bridge)} passes it from port {came} to port {goes}{past}")
+
+    def _filtered(self, note: Filtered) -> Iterator[Hop]:
+        place = self._place(note.place)
+        hops = [(step, self._ruled(place, step)) for step in _telling(note)]
+        if not note.after:
+            last, hop = hops.pop() if hops else (None, Hop(place, f"loses it in {note.hook or 'the bridge family'}"))
+            yield from (each for _, each in hops)
+            yield self._lose(replace(hop, lost=True), last)
+            return
+        yield from (each for _, each in hops)
+        if self._told.lost is None and self._name.endswith("request"):
+            self._told.passed += [Turn(note, step, hop) for step, hop in hops if _lets_through(note, step)]
+        for after in note.after:
+            yield from self._rewritten(place, note.before, after)
+        if note.doubts:
+            yield Hop(place, f"not known: {'; '.join(note.doubts)}")
+
+    def _rewritten(self, place: str, before: At, after: At) -> Iterator[Hop]:
+        if (before.destination, before.destination_port) != (after.destination, after.destination_port):
+            yield Hop(place, f"rewrites the destination to {self._to(after)}")
+        if (before.source, before.source_port) != (after.source, after.source_port):
+            yield Hop(place, f"rewrites the source to {self._from(after)}")
+
+    def _ruled(self, place: str, step: Step) -> Hop:
+        if step.rule is None:
+            return Hop(place, f"{step.table} {step.chain} {step.does}", _decision(step, ""))
+        text = self._names.put_in(step.rule.text.removeprefix(f"-A {step.chain} "))
+        shown = f" `{text}`" if text else ""
+        return Hop(place, f"{step.table} {step.chain} rule {step.number}{shown}: {step.does}", _decision(step, text))
+
+    def _routed(self, note: Routed) -> Hop:
+        place, came = self._place(note.place), self._names.named(note.interface)
+        if not note.output:
+            return self._lose(Hop(place, f"has no route to {self._address(note.at)}", lost=True), None)
+        if not note.forwards:
+            return self._lose(Hop(place, f"passes on nothing from {came}: forwarding is off", lost=True), None)
+        return Hop(place, f"routes it from {came} to {self._names.named(note.output)}")
+
+    def _unanswered(self, note: Unanswered) -> Iterator[Hop]:
+        place, last = self._place(note.place), None
+        for step in note.steps:
+            last = step
+            yield self._ruled(place, step)
+        address = _text(6, note.towards)
+        text = f"learns no link address of {self._names.named(address)}: rules drop neighbour discovery"
+        yield self._lose(Hop(place, text, lost=True), last)
+
+    def _place(self, sandbox: str) -> str:
+        return self._names.place(sandbox)
+
+    def _address(self, at: At, *, source: bool = False) -> str:
+        return self._names.named(_text(at.family, at.source if source else at.destination))
+
+    def _to(self, at: At) -> str:
+        return self._socket(_text(at.family, at.destination), at.destination_port)
+
+    def _from(self, at: At) -> str:
+        return _socket(_text(at.family, at.source), at.source_port)
+
+    def _socket(self, address: str, port: int | None) -> str:
+        name = self._names.name(address)
+        return f"{_socket(address, port)} ({name})" if name else _socket(address, port)
+
+
+def _telling(note: Filtered) -> list[Step]:
+    """Return the steps that are worth a line: those that did something, and the calls that led to them."""
+    kept: list[Step] = []
+    for step in reversed(note.steps):
+        called = step.does.split()[-1] if step.does.split()[-2:-1] in (["jump"], ["goto"]) else ""
+        if called and not (kept and (kept[-1].table, kept[-1].chain) == (step.table, called)):
+            continue
+        if step.number or step.does.endswith(("drop", "reject")) or _lets_through(note, step):
+            kept.append(step)
+    return kept[::-1]
+
+
+def _lets_through(note: Filtered, step: Step) -> bool:
+    """Return whether an accept lets the packet through; elsewhere it only ends a chain."""
+    return step.does.endswith("accept") and note.hook in _FILTERS and not step.table.endswith(" nat")
+
+
+def _decision(step: Step, text: str) -> Decision:
+    packets = step.rule.packets if step.rule is not None else None
+    return Decision(step.table, step.chain, step.number, text, step.does, packets)
+
+
+def _text(family: int, address: int) -> str:
+    return str(ip_address(address.to_bytes(4 if family == 4 else 16)))
+
+
+def _socket(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

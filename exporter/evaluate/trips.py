@@ -1,0 +1,177 @@
+"""Packets that stand for a question about a pair, led through the kernel's rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.declared.topology import LOOPBACK, Topology
+from exporter.evaluate.enforced.trace import Tracer
+from exporter.evaluate.names import Names
+from exporter.evaluate.remedies import Case, closing, opening
+from exporter.evaluate.telling import tell
+from exporter.model.explanation import Packet, Trip
+from exporter.model.report import HOST, Protocol, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.evaluate.enforced.trace import Traced
+    from exporter.evaluate.telling import Told
+    from exporter.model.explanation import Question
+    from exporter.model.report import ContainerSummary, Path
+    from exporter.model.snapshot import Address, Sandbox, Snapshot
+
+MOST = 6
+"""Packets that one question follows at most."""
+
+_USUAL_PORT = 80
+
+
+def trips(
+    snapshot: Snapshot,
+    source: ContainerSummary,
+    destination: ContainerSummary,
+    asked: Question,
+    paths: tuple[Path, ...],
+) -> tuple[Trip, ...]:
+    """Follow the packets that a question is about: one for each way that is open, else some that are lost."""
+    if snapshot.kernel is None:
+        return ()
+    called = {destination.sandbox: destination.name, source.sandbox: source.name}
+    names, tracer = Names(snapshot, snapshot.kernel, called), Tracer(snapshot, snapshot.kernel)
+    chosen = dict.fromkeys(_chosen(snapshot, source, destination, asked, paths))
+    found: list[Trip] = []
+    for packet in list(chosen)[:MOST]:
+        traced = tracer.trace(source.sandbox, packet)
+        told = tell(traced.notes, names)
+        case = Case(snapshot, source, destination, packet, told, traced)
+        found.append(_trip(case, names, paths))
+    return tuple(found)
+
+
+def _trip(case: Case, names: Names, paths: tuple[Path, ...]) -> Trip:
+    packet, told = case.packet, case.told
+    verdict, doubts = _verdict(case.traced, case.destination)
+    legs = tuple(told.legs)
+    if verdict is Verdict.BLOCKED:
+        return Trip(packet, verdict, legs, _lost(case, names), _loser(told), opening(case))
+    path = next((path for path in paths if carries(path, packet)), None)
+    outcome = f"arrives in {case.destination.name}" + (" and is answered" if packet.protocol is Protocol.TCP else "")
+    if doubts:
+        outcome = f"perhaps {outcome}; not known: {'; '.join(doubts)}"
+    return Trip(packet, verdict, legs, outcome, _winner(told), closing(case, path) if path else "")
+
+
+def carries(path: Path, packet: Packet) -> bool:
+    """Return whether a path is the packet's."""
+    if path.protocol is not packet.protocol or packet.address not in path.addresses:
+        return False
+    return packet.port is None or packet.port in path.ports
+
+
+def _verdict(traced: Traced, destination: ContainerSummary) -> tuple[Verdict, tuple[str, ...]]:
+    there = [ended for ended in traced.ended if ended.place == destination.sandbox]
+    if not there:
+        return Verdict.BLOCKED, ()
+    certain = next((ended for ended in there if not ended.doubts), None)
+    return (Verdict.REACHABLE, ()) if certain else (Verdict.UNKNOWN, there[0].doubts)
+
+
+def _lost(case: Case, names: Names) -> str:
+    told, lost = case.told, case.told.lost
+    if lost is not None:
+        what = {"answer": "its answer is lost", "confirmation": "what confirms its answer is lost"}
+        return f"{what.get(told.leg.removeprefix('relayed '), 'is lost')} in {lost.hop.place}"
+    if case.traced.ended:
+        return f"arrives in {names.place(case.traced.ended[0].place)}, not in {case.destination.name}"
+    return "is answered from another address than it was sent to, which ends the connection"
+
+
+def _loser(told: Told) -> str:
+    return f"{told.lost.hop.place}: {told.lost.hop.text}" if told.lost else ""
+
+
+def _winner(told: Told) -> str:
+    """Return the last rule that let the packet through."""
+    if told.passed:
+        hop = told.passed[-1].hop
+        return f"{hop.place}: {hop.text}"
+    if told.relayed:
+        return "docker-proxy leads it on: rules about bridges never see it"
+    return "the bridge passes it by all rules" if told.past else "no rule stands in its way"
+
+
+# --- Which packets ---
+
+
+def _chosen(
+    snapshot: Snapshot,
+    source: ContainerSummary,
+    destination: ContainerSummary,
+    asked: Question,
+    paths: tuple[Path, ...],
+) -> Iterator[Packet]:
+    target = snapshot.sandboxes[destination.sandbox]
+    carrying = [path for path in paths if path.protocol is not Protocol.ICMP or asked.protocol is Protocol.ICMP]
+    seen = set()
+    for path in carrying:
+        way = path.via, path.network, path.undecided
+        if way not in seen:
+            seen.add(way)
+            yield Packet(path.protocol, path.addresses[0], _open_port(target, path))
+    if not seen:
+        protocol = asked.protocol or Protocol.TCP
+        for address, port in _doors(Topology.of(snapshot), snapshot.sandboxes[source.sandbox], target, asked):
+            yield Packet(protocol, str(address), None if protocol is Protocol.ICMP else asked.port or port)
+
+
+def _open_port(target: Sandbox, path: Path) -> int | None:
+    if path.protocol is Protocol.ICMP:
+        return None
+    own = [exposed.port for exposed in target.exposed if exposed.protocol is path.protocol]
+    own += [published.container_port for published in target.published if published.protocol is path.protocol]
+    return next((port for port in (*own, _USUAL_PORT) if port in path.ports), path.ports.intervals[0][0])
+
+
+def _doors(topology: Topology, source: Sandbox, target: Sandbox, asked: Question) -> Iterator[tuple[Address, int]]:
+    """Yield where somebody would knock who wants to get in: own addresses first, then the host's published port."""
+    protocol = asked.protocol or Protocol.TCP
+    published = [port for port in target.published if port.protocol is protocol]
+    own = [port.port for port in target.exposed if port.protocol is protocol]
+    inside = next(iter([*own, *(port.container_port for port in published)]), _USUAL_PORT)
+    if asked.address is not None:
+        yield asked.address, inside
+        return
+    yield from ((address, inside) for address in _direct(topology, source, target))
+    for port in published:
+        address = port.host_ip if not port.host_ip.is_unspecified else _hosts(topology, source, port.host_ip.version)
+        if address is not None and asked.port in (None, port.host_port):
+            yield address, port.host_port
+
+
+def _direct(topology: Topology, source: Sandbox, target: Sandbox) -> Iterator[Address]:
+    """Yield addresses of the target: those on networks that both are on, else its first one."""
+    if source is target:
+        yield LOOPBACK[4]
+        return
+    if target.id == HOST:
+        yield from (found for family in (4, 6) if (found := _hosts(topology, source, family)) is not None)
+        return
+    mine = {endpoint.network_id for endpoint in source.endpoints}
+    shared = [endpoint for endpoint in target.endpoints if endpoint.network_id in mine]
+    for endpoint in shared or target.endpoints[:1]:
+        yield from (address for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
+
+
+def _hosts(topology: Topology, source: Sandbox, family: int) -> Address | None:
+    """Return the address of the host that a sandbox would turn to."""
+    if source.id == HOST:
+        return LOOPBACK[family]
+    gateways = (endpoint.gateway(family) for endpoint in source.endpoints)
+    pools = (
+        pool.gateway
+        for endpoint in source.endpoints
+        for pool in topology.snapshot.networks[endpoint.network_id].pools
+        if pool.subnet.version == family
+    )
+    return next((address for address in (*gateways, *pools) if address is not None), None)

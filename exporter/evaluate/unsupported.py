@@ -1,0 +1,53 @@
+"""Rules whose effect nobody can foresee, by the name of what is not understood in them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import AnyOf, Dispatch, Opaque, Translate, Unforeseeable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.model.firewall import Firewall, Step
+
+MOST_NAMES = 20
+"""Names that are told apart. Whoever may write rules chooses them; the rest is counted together."""
+
+OTHERS = "other"
+
+_LONGEST = 32
+_UNUSUAL = re.compile(r"[^a-z0-9_.-]+")
+
+
+def unsupported(firewall: Firewall) -> Mapping[str, int]:
+    """Return the numbers of rules with such a match or statement by its name, the most frequent first."""
+    rules = (rule for table in firewall.tables for chain in table.chains.values() for rule in chain.rules)
+    found = Counter(name for rule in rules for name in {_clean(name) for name in _names(rule.steps)})
+    ranked = sorted(found.items(), key=lambda item: (item[0] == OTHERS, -item[1], item[0]))
+    named, rest = dict(ranked[:MOST_NAMES]), ranked[MOST_NAMES:]
+    if rest:
+        named[OTHERS] = named.get(OTHERS, 0) + sum(rules for _, rules in rest)
+    return named
+
+
+def _names(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        match step:
+            case Opaque(name) | Unforeseeable(name):
+                yield name
+            case AnyOf(alternatives):
+                for alternative in alternatives:
+                    yield from _names(alternative)
+            case Dispatch(cases):
+                for matches, statement in cases:
+                    yield from _names((*matches, statement))
+            case Translate(_, targets):
+                for target in targets:
+                    yield from _names(target.matches)
+
+
+def _clean(name: str) -> str:
+    return _UNUSUAL.sub(" ", name.lower()).strip()[:_LONGEST].rstrip() or OTHERS

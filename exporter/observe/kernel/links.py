@@ -1,0 +1,288 @@
+"""Links and addresses, with the keys and values of `ip -json -details link` and `address`."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from exporter.observe.kernel.netlink import attribute, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.observe.kernel.memo import Memo
+    from exporter.observe.kernel.netlink import Netlink
+
+_GET_LINK, _GET_ADDRESS = 18, 22
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBi")
+_EXT_MASK, _TARGET_NETNSID, _ADDRESS_TARGET_NETNSID = 29, 46, 10
+_VF, _VLANS, _SKIP_STATS = 1, 2, 8
+_AF_BRIDGE, _AF_INET, _AF_INET6 = 7, 2, 10
+_AF_SPEC, _INET_CONF, _INET6_CONF = 26, 1, 2
+
+_UP, _RUNNING = 0x1, 0x40
+_FLAGS: Final = (
+    (0x8, "LOOPBACK"), (0x2, "BROADCAST"), (0x10, "POINTOPOINT"), (0x1000, "MULTICAST"), (0x80, "NOARP"),
+    (0x200, "ALLMULTI"), (0x100, "PROMISC"), (0x400, "MASTER"), (0x800, "SLAVE"), (_UP, "UP"), (0x10000, "LOWER_UP"),
+    (0x20000, "DORMANT"),
+)  # fmt: skip
+_ARP_TYPES: Final = {1: "ether", 772: "loopback", 65534: "none", 768: "ipip", 769: "tunnel6", 776: "sit", 778: "gre"}
+_SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_MACVLAN_MODES: Final = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
+_IPVLAN_MODES: Final = {0: "l2", 1: "l3", 2: "l3s"}
+_PORT_STATES: Final = ("disabled", "listening", "learning", "forwarding", "blocking")
+
+_INFO: Final = {
+    "bridge": {
+        "IFLA_BR_VLAN_FILTERING": "vlan_filtering",
+        "IFLA_BR_VLAN_DEFAULT_PVID": "vlan_default_pvid",
+        "IFLA_BR_STP_STATE": "stp_state",
+        "IFLA_BR_NF_CALL_IPTABLES": "nf_call_iptables",
+        "IFLA_BR_NF_CALL_IP6TABLES": "nf_call_ip6tables",
+        "IFLA_BR_NF_CALL_ARPTABLES": "nf_call_arptables",
+    },
+    "vlan": {"IFLA_VLAN_ID": "id"},
+    "vxlan": {"IFLA_VXLAN_ID": "id", "IFLA_VXLAN_PORT": "port"},
+    "vrf": {"IFLA_VRF_TABLE": "table"},
+}
+"""What is kept of a kind's own attributes; iproute2's names for them."""
+
+_PORT: Final = {
+    "IFLA_BRPORT_MODE": "hairpin",
+    "IFLA_BRPORT_ISOLATED": "isolated",
+    "IFLA_BRPORT_LEARNING": "learning",
+    "IFLA_BRPORT_UNICAST_FLOOD": "flood",
+    "IFLA_BRPORT_BCAST_FLOOD": "bcast_flood",
+    "IFLA_BRPORT_PROXYARP": "proxy_arp",
+    "IFLA_BRPORT_NEIGH_SUPPRESS": "neigh_suppress",
+    "IFLA_BRPORT_LOCKED": "locked",
+}
+
+_CONF4: Final = {
+    0: "forwarding", 2: "proxy_arp", 7: "rp_filter", 12: "arp_filter", 18: "arp_ignore", 22: "accept_local",
+    23: "src_valid_mark", 24: "proxy_arp_pvlan", 25: "route_localnet",
+}  # fmt: skip
+_CONF6: Final = {0: "forwarding", 22: "proxy_ndp", 26: "disable_ipv6", 59: "force_forwarding"}
+"""Sysctls of an interface by their place in the arrays that come with it (IPV4_DEVCONF_…, one less; DEVCONF_…)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link, before the indexes of others in it are names. `conf` are its sysctls by path."""
+
+    document: Mapping[str, Any]
+    index: int
+    name: str
+    kind: str
+    master: int | None
+    parent: int | None
+    peer_namespace: int | None
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+
+def decode_link(message: bytes) -> Link:
+    """Return what a message about a link says."""
+    decoded = ifinfmsg(message)
+    decoded.decode()
+    info = decoded.get_attr("IFLA_LINKINFO")
+    name = str(decoded.get_attr("IFLA_IFNAME") or "")
+    index = int(decoded["index"])
+    document: dict[str, Any] = {
+        "ifindex": index,
+        "ifname": name,
+        "flags": _flags(int(decoded["flags"])),
+        "mtu": decoded.get_attr("IFLA_MTU"),
+        "operstate": decoded.get_attr("IFLA_OPERSTATE"),
+        "link_type": _ARP_TYPES.get(decoded["ifi_type"], f"[{decoded['ifi_type']}]"),
+        "address": decoded.get_attr("IFLA_ADDRESS"),
+        "group": str(decoded.get_attr("IFLA_GROUP") or "default"),
+    }
+    kind = ""
+    if info is not None:
+        kind = str(info.get_attr("IFLA_INFO_KIND") or "")
+        document["linkinfo"] = _link_info(info, kind)
+    xdp = decoded.get_attr("IFLA_XDP")
+    if xdp is not None and xdp.get_attr("IFLA_XDP_ATTACHED"):
+        document["xdp"] = True
+    return Link(
+        {key: value for key, value in document.items() if value is not None},
+        index,
+        name,
+        kind,
+        decoded.get_attr("IFLA_MASTER"),
+        decoded.get_attr("IFLA_LINK"),
+        decoded.get_attr("IFLA_LINK_NETNSID"),
+        _conf(message, name),
+    )
+
+
+def read_links(netlink: Netlink, decode: Memo[Link]) -> list[Link]:
+    """Return all links of the namespace. Raises as `Netlink.dump` does."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _VF | _SKIP_STATS))
+    return [decode(message) for message in netlink.dump(_GET_LINK, body)]
+
+
+def link_documents(links: Iterable[Link]) -> list[dict[str, Any]]:
+    """Return links with the names of their masters and parents, as `ip` shows them.
+
+    `link_index` is there for parents and peers in the same namespace too, beside their name in `link`.
+    """
+    names = {link.index: link.name for link in links}
+    return [_named(link, names) for link in links]
+
+
+def link_settings(links: Iterable[Link]) -> dict[str, str]:
+    """Return the sysctls of interfaces by path; ports of bridges have none: what they receive is the bridge's."""
+    bridges = {link.index for link in links if link.kind == "bridge"}
+    return {path: value for link in links if link.master not in bridges for path, value in link.conf.items()}
+
+
+def read_vlans(netlink: Netlink) -> dict[int, list[dict[str, Any]]]:
+    """Return the VLANs of bridges and their ports by ifindex, as `bridge -json vlan` shows them. Raises as `dump`."""
+    body = _LINK.pack(_AF_BRIDGE, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _VLANS))
+    found: dict[int, list[dict[str, Any]]] = {}
+    for message in netlink.dump(_GET_LINK, body):
+        spec = attribute_list(attributes(message, 32).get(_AF_SPEC, b""))
+        vlans = [_vlan(value) for kind, value in spec if kind == _BRIDGE_VLAN_INFO]
+        if vlans:
+            found[_LINK.unpack_from(message, 16)[2]] = vlans
+    return found
+
+
+_BRIDGE_VLAN_INFO = 2
+_VLAN = struct.Struct("=HH")
+_PVID, _UNTAGGED = 2, 4
+
+
+def _vlan(value: bytes) -> dict[str, Any]:
+    flags, number = _VLAN.unpack_from(value)
+    told = [text for bit, text in ((_PVID, "PVID"), (_UNTAGGED, "Egress Untagged")) if flags & bit]
+    return {"vlan": number, "flags": told} if told else {"vlan": number}
+
+
+def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
+    """Return attributes of which several have one number, in order."""
+    found, position = [], 0
+    while position + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, position)
+        if length < 4:
+            break
+        found.append((kind & 0x3FFF, data[position + 4 : position + length]))
+        position += (length + 3) & ~3
+    return found
+
+
+def decode_address(message: bytes) -> dict[str, Any]:
+    """Return an address as an entry of `ip -json address`'s `addr_info`, with its `ifindex`."""
+    decoded = ifaddrmsg(message)
+    decoded.decode()
+    inet6 = decoded["family"] == _AF_INET6
+    address = decoded.get_attr("IFA_ADDRESS")
+    local = decoded.get_attr("IFA_LOCAL") or address
+    flags = decoded.get_attr("IFA_FLAGS")
+    flags = decoded["flags"] if flags is None else flags
+    document = {
+        "ifindex": decoded["index"],
+        "family": "inet6" if inet6 else "inet",
+        "local": local,
+        "prefixlen": decoded["prefixlen"],
+        "scope": _SCOPES.get(decoded["scope"], str(decoded["scope"])),
+    }
+    if address not in (None, local):
+        document["address"] = address
+    broadcast = decoded.get_attr("IFA_BROADCAST")
+    if broadcast:
+        document["broadcast"] = broadcast
+    names = {**_ADDRESS_FLAGS, 0x01: "temporary" if inet6 else "secondary"}
+    return document | {name: True for bit, name in names.items() if flags & bit}
+
+
+_ADDRESS_FLAGS: Final = {
+    0x02: "nodad", 0x04: "optimistic", 0x08: "dadfailed", 0x20: "deprecated", 0x40: "tentative", 0x200: "noprefixroute",
+}  # fmt: skip
+
+
+def read_addresses(netlink: Netlink, decode: Memo[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return all addresses of the namespace. Raises as `Netlink.dump` does."""
+    return [decode(message) for message in netlink.dump(_GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0))]
+
+
+def address_documents(addresses: Iterable[Mapping[str, Any]], links: Iterable[Link]) -> list[dict[str, Any]]:
+    """Return addresses with the names of their interfaces."""
+    names = {link.index: link.name for link in links}
+    return [{**address, "ifname": names.get(address["ifindex"], "")} for address in addresses]
+
+
+def _named(link: Link, names: Mapping[int, str]) -> dict[str, Any]:
+    document = dict(link.document)
+    if link.master:
+        document["master"] = names.get(link.master, f"if{link.master}")
+    if link.parent:
+        document["link_index"] = link.parent
+        if link.peer_namespace is None:
+            document["link"] = names.get(link.parent, f"if{link.parent}")
+    if link.peer_namespace is not None:
+        document["link_netnsid"] = link.peer_namespace
+    return document
+
+
+def _flags(flags: int) -> list[str]:
+    carrier = ["NO-CARRIER"] if flags & _UP and not flags & _RUNNING else []
+    return carrier + [name for bit, name in _FLAGS if flags & bit]
+
+
+def _link_info(info: Any, kind: str) -> dict[str, Any]:  # noqa: ANN401 - pyroute2 has no types
+    document: dict[str, Any] = {"info_kind": kind}
+    data = info.get_attr("IFLA_INFO_DATA")
+    # a kind that pyroute2 does not know comes as text
+    if hasattr(data, "get_attr"):
+        own = {name: data.get_attr(attr) for attr, name in _INFO.get(kind, {}).items()} | _mode(data, kind)
+        document["info_data"] = {name: value for name, value in own.items() if value is not None}
+    slave = info.get_attr("IFLA_INFO_SLAVE_KIND")
+    if slave:
+        document["info_slave_kind"] = slave
+    port = info.get_attr("IFLA_INFO_SLAVE_DATA")
+    if slave == "bridge" and hasattr(port, "get_attr"):
+        document["info_slave_data"] = _port(port)
+    return document
+
+
+def _mode(data: Any, kind: str) -> dict[str, Any]:  # noqa: ANN401
+    if kind in ("macvlan", "macvtap"):
+        mode = data.get_attr("IFLA_MACVLAN_MODE")
+        return {"mode": mode if isinstance(mode, str) else _MACVLAN_MODES.get(mode, str(mode))}
+    if kind in ("ipvlan", "ipvtap"):
+        mode, flags = data.get_attr("IFLA_IPVLAN_MODE"), data.get_attr("IFLA_IPVLAN_FLAGS") or 0
+        told = {name: True for bit, name in ((1, "private"), (2, "vepa")) if flags & bit}
+        return {"mode": _IPVLAN_MODES.get(mode, str(mode)), **told}
+    return {}
+
+
+def _port(port: Any) -> dict[str, Any]:  # noqa: ANN401
+    state = port.get_attr("IFLA_BRPORT_STATE")
+    known = isinstance(state, int) and 0 <= state < len(_PORT_STATES)
+    document: dict[str, Any] = {"state": _PORT_STATES[state] if known else str(state)}
+    for attr, name in _PORT.items():
+        value = port.get_attr(attr)
+        if value is not None:
+            document[name] = bool(value)
+    return document
+
+
+def _conf(message: bytes, name: str) -> dict[str, str]:
+    spec = attributes(attributes(message, 32).get(_AF_SPEC, b""), 0)
+    arrays = (
+        (f"ipv4/conf/{name}", attributes(spec.get(_AF_INET, b""), 0).get(_INET_CONF, b""), _CONF4),
+        (f"ipv6/conf/{name}", attributes(spec.get(_AF_INET6, b""), 0).get(_INET6_CONF, b""), _CONF6),
+    )
+    return {
+        f"{folder}/{names[place]}": str(value)
+        for folder, array, names in arrays
+        for place, (value,) in enumerate(struct.iter_unpack("=i", array[: len(array) & ~3]))
+        if place in names
+    }

@@ -1,0 +1,116 @@
+"""Everything about one namespace, read by a thread that is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exporter.model.observation import NamespaceDocuments
+from exporter.observe.kernel import links, netns, routes
+from exporter.observe.kernel.firewall import NOTHING, FirewallReader
+from exporter.observe.kernel.memo import Memo
+from exporter.observe.kernel.netlink import ROUTE, Netlink
+from exporter.observe.kernel.settings import read_settings
+from exporter.observe.kernel.sockets import Socket, read_sockets
+from exporter.observe.kernel.trouble import Unreadable, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from exporter.observe.kernel.budget import Budget
+
+_PATIENCE = 0.6
+"""The share of a budget that the firewall may use up: programs can hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A namespace, and why parts of it are missing, by source of evidence."""
+
+    documents: NamespaceDocuments
+    missing: Mapping[str, str]
+
+
+class NamespaceReader:
+    """Reads namespaces one after the other, and remembers what they have in common and what has not changed."""
+
+    def __init__(self) -> None:
+        self._link = Memo(links.decode_link)
+        self._address = Memo(links.decode_address)
+        self._route = Memo(routes.decode_route)
+        self._rule = Memo(routes.decode_rule)
+        self._firewall = FirewallReader()
+
+    def turn(self) -> None:
+        """Begin another look."""
+        for memory in (self._link, self._address, self._route, self._rule, self._firewall):
+            memory.turn()
+
+    def read(self, inode: int, budget: Budget) -> Reading:
+        """Return what the calling thread's namespace has; `inode` is its number. Raises Spent."""
+        missing: dict[str, str] = {}
+        parts: dict[str, Any] = {"inode": inode}
+        self._try(("bridge", "routes"), missing, lambda: parts.update(self._network(budget)))
+        self._try(("bridge", "routes"), missing, lambda: parts.update(_merged(parts, read_settings())))
+        self._try(("listeners",), missing, lambda: parts.update(listeners=_listeners(read_sockets(budget))))
+        firewall = NOTHING
+
+        def read_firewall() -> None:
+            nonlocal firewall
+            firewall = self._firewall.read(netns.cookie(), budget.part(_PATIENCE * budget.left()))
+
+        self._try(("firewall",), missing, read_firewall)
+        documents = NamespaceDocuments(
+            iptables=firewall.iptables,
+            tables=list(firewall.tables),
+            nftables=list(firewall.nftables),
+            ipsets=firewall.ipsets,
+            **parts,
+        )
+        return Reading(documents, {**firewall.missing, **missing})
+
+    def _try(self, sources: tuple[str, ...], missing: dict[str, str], read: Callable[[], None]) -> None:
+        try:
+            read()
+        except Unreadable as error:
+            missing.update(dict.fromkeys(sources, str(error)))
+
+    def _network(self, budget: Budget) -> dict[str, Any]:
+        """Return links, addresses, routes and rules. Raises Unreadable."""
+        try:
+            with Netlink(ROUTE, budget) as netlink:
+                found = links.read_links(netlink, self._link)
+                documents = links.link_documents(found)
+                if any(_filters_vlans(document) for document in documents):
+                    vlans = links.read_vlans(netlink)
+                    documents = [_with_vlans(document, vlans) for document in documents]
+                return {
+                    "links": documents,
+                    "settings": links.link_settings(found),
+                    "addresses": links.address_documents(links.read_addresses(netlink, self._address), found),
+                    "routes": routes.route_documents(routes.read_routes(netlink, self._route), found),
+                    "rules": routes.read_rules(netlink, self._rule),
+                }
+        except OSError as error:
+            raise Unreadable(reason(error, "rtnetlink", "CAP_NET_ADMIN")) from error
+
+
+def _merged(parts: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    return {"settings": {**parts.get("settings", {}), **settings}}
+
+
+def _filters_vlans(document: Mapping[str, Any]) -> bool:
+    return bool(document.get("linkinfo", {}).get("info_data", {}).get("vlan_filtering"))
+
+
+def _with_vlans(document: dict[str, Any], vlans: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:
+    index = document["ifindex"]
+    return {**document, "vlans": vlans[index]} if index in vlans else document
+
+
+def _listeners(sockets: list[Socket]) -> list[dict[str, Any]]:
+    documents = []
+    for found in sockets:
+        document: dict[str, Any] = {"protocol": found.protocol, "address": found.address, "port": found.port}
+        documents.append(document if found.v6only is None else document | {"v6only": found.v6only})
+    return documents

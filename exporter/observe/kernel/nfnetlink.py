@@ -1,0 +1,88 @@
+"""What nftables tells without its program: its generation, and which tables and sets there are."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter.observe.kernel.modules import present
+from exporter.observe.kernel.netlink import NETFILTER, Netlink, attributes
+from exporter.observe.kernel.trouble import Unreadable, reason
+
+if TYPE_CHECKING:
+    from exporter.observe.kernel.budget import Budget
+
+FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+
+_SUBSYSTEM = 10 << 8
+_GET_TABLE, _GET_SET, _GET_GENERATION = 1, 10, 16
+_HEADER = struct.Struct("=BBH")
+_NAME_OF_TABLE, _TABLE_OF_SET, _GENERATION = 1, 1, 1
+_BODY = 20
+"""Bytes of the headers of netlink and nfnetlink."""
+
+
+class Table(NamedTuple):
+    """A table of nftables by its family and name, as nft writes them."""
+
+    family: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.name}"
+
+
+class Overview(NamedTuple):
+    """The tables in their order, which of them have sets, and the generation that they are of."""
+
+    generation: int
+    tables: tuple[Table, ...]
+    with_sets: frozenset[Table]
+
+
+EMPTY: Final = Overview(0, (), frozenset())
+
+
+def read_overview(budget: Budget) -> Overview:
+    """Return what nftables has in the calling thread's namespace. Raises Unreadable."""
+    if not (present("nfnetlink", "nfnetlink_rcv") and present("nf_tables", "nf_tables_getgen")):
+        return EMPTY
+    try:
+        with Netlink(NETFILTER, budget) as netlink:
+            return _overview(netlink)
+    except OSError as error:
+        raise Unreadable(reason(error, "nftables", "CAP_NET_ADMIN in the engine's namespace")) from error
+
+
+def read_generation(budget: Budget) -> int:
+    """Return the number that grows by one with each change of rules. Raises Unreadable."""
+    return read_overview(budget).generation
+
+
+def _overview(netlink: Netlink) -> Overview:
+    generation = _generation(netlink)
+    tables = tuple(_table(message, _NAME_OF_TABLE) for message in _list(netlink, _GET_TABLE))
+    with_sets = frozenset(_table(message, _TABLE_OF_SET) for message in _list(netlink, _GET_SET)) if tables else ()
+    return Overview(generation, tables, frozenset(with_sets))
+
+
+def _generation(netlink: Netlink) -> int:
+    message = netlink.get(_SUBSYSTEM | _GET_GENERATION, _HEADER.pack(0, 0, 0))
+    return int.from_bytes(attributes(message, _BODY).get(_GENERATION, b""), "big")
+
+
+def _list(netlink: Netlink, kind: int) -> list[bytes]:
+    try:
+        return netlink.dump(_SUBSYSTEM | kind, _HEADER.pack(0, 0, 0))
+    except OSError as error:
+        # kernels without nftables answer the first question with this
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+
+
+def _table(message: bytes, attribute: int) -> Table:
+    family = message[16]
+    name = attributes(message, _BODY).get(attribute, b"").rstrip(b"\0").decode(errors="replace")
+    return Table(FAMILIES.get(family, str(family)), name)

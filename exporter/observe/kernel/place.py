@@ -1,0 +1,55 @@
+"""Whether a namespace is the engine's own: one that is another's would be read without an error, and lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.model.observation import NamespaceDocuments
+
+_BRIDGE_NAME: Final = "com.docker.network.bridge.name"
+_DEFAULT_BRIDGE: Final = "docker0"
+WRONG: Final = "this is not the engine's network namespace: use --host.netns"
+
+
+def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments) -> str:
+    """Return why a namespace cannot be that of an engine with these networks; empty if it can.
+
+    Each bridge network has a bridge there, `br-` and the beginning of its id unless it is told otherwise. A bridge that
+    somebody removed by hand must not make its host a stranger, so one that is there is enough; except `docker0`, which
+    every engine has: that one's address has to be right as well.
+    """
+    expected = dict(_bridges(networks))
+    if not expected:
+        return ""
+    present = {link.get("ifname") for link in host.links if _is_bridge(link)}
+    addresses = {(address.get("ifname"), address.get("local")) for address in host.addresses}
+    for name, gateways in expected.items():
+        if name in present and (name != _DEFAULT_BRIDGE or _has_one(addresses, name, gateways)):
+            return ""
+    named = ", ".join(sorted(expected)[:3])
+    return f"{WRONG} (it has none of the engine's bridges: {named}{', …' if len(expected) > 3 else ''})"
+
+
+def _bridges(networks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name of each network's bridge and the addresses that it should have."""
+    for network in networks:
+        if network.get("Driver") != "bridge" or network.get("ConfigOnly"):
+            continue
+        options = network.get("Options")
+        named = options.get(_BRIDGE_NAME) if isinstance(options, dict) else None
+        name = named or f"br-{str(network.get('Id', ''))[:12]}"
+        pools = network.get("IPAM", {}).get("Config", [])
+        yield str(name), [str(pool["Gateway"]) for pool in pools if pool.get("Gateway")]
+
+
+def _has_one(addresses: set[tuple[Any, Any]], name: str, gateways: Iterable[str]) -> bool:
+    wanted = [(name, gateway.partition("/")[0]) for gateway in gateways]
+    return not wanted or any(entry in addresses for entry in wanted)
+
+
+def _is_bridge(link: Mapping[str, Any]) -> bool:
+    info = link.get("linkinfo")
+    return isinstance(info, dict) and info.get("info_kind") == "bridge"

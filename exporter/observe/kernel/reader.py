@@ -1,0 +1,227 @@
+"""One look at the kernel: the engine's namespace, and those of its containers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.errors import EngineUnreachable
+from exporter.model.observation import KernelDocuments, NamespaceDocuments
+from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.namespace import NamespaceReader, Reading
+from exporter.observe.kernel.netns import OWN, Netns
+from exporter.observe.kernel.peers import with_peers
+from exporter.observe.kernel.place import wrong_place
+from exporter.observe.kernel.processes import Process, Processes, ProcessReader, Relay
+from exporter.observe.kernel.trouble import Unreadable
+from exporter.observe.tier import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SOURCES: Final = ("firewall", "bridge", "routes", "sandboxes")
+"""Sources of evidence that the kernel gives."""
+
+_NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
+
+
+_GRACE = 0.3
+"""Seconds that a look may exceed its time; each of its steps knows the time itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLook:
+    """What was read. `gone` are containers whose processes had ended when they were looked for."""
+
+    documents: KernelDocuments
+    gone: frozenset[str] = frozenset()
+
+
+class KernelReader:
+    """Reads the kernel. One thread asks at a time; `interrupt` may be called from any other.
+
+    `netns` is the path of the engine's network namespace, where that is not the exporter's own. Where `absent` says why
+    there is nothing to read, nothing is.
+    """
+
+    def __init__(self, tier: Tier, netns: Path | None = None, absent: str = "") -> None:
+        self._tier = tier
+        self._netns = str(netns) if netns else OWN
+        self._absent = absent
+        self._budget: Budget | None = None
+        self._thread: threading.Thread | None = None
+        self._namespaces = NamespaceReader()
+        self._processes = ProcessReader()
+        self._told: Mapping[str, str] = {}
+
+    def read(
+        self, networks: Sequence[Mapping[str, Any]], containers: Sequence[Mapping[str, Any]], seconds: float
+    ) -> KernelLook:
+        """Return what the kernel has of an engine with these networks and containers, after so many seconds at most.
+
+        What cannot be read is missing in it. Raises EngineUnreachable where `interrupt` ended it.
+        """
+        look = KernelLook(_nothing(self._absent)) if self._absent else self._read(networks, containers, seconds)
+        self._tell(look.documents.missing)
+        return look
+
+    def interrupt(self) -> None:
+        """Make a `read` that another thread is in end at once."""
+        budget = self._budget
+        if budget is not None:
+            budget.cancel()
+
+    def _read(
+        self, networks: Sequence[Mapping[str, Any]], containers: Sequence[Mapping[str, Any]], seconds: float
+    ) -> KernelLook:
+        if self._thread is not None and self._thread.is_alive():
+            return KernelLook(_nothing("the look before has not ended"))
+        budget = self._budget = Budget(seconds)
+        look = _Look(self._tier, self._netns, self._namespaces, self._processes, budget)
+        ended: list[KernelLook] = []
+        # a thread of its own: see the package
+        self._thread = threading.Thread(
+            target=lambda: ended.append(look.look(networks, _identities(containers))), name="kernel", daemon=True
+        )
+        self._thread.start()
+        self._thread.join(seconds + _GRACE)
+        if budget.cancelled:
+            raise EngineUnreachable("the look at the kernel was ended")
+        return ended[0] if ended else KernelLook(_nothing("the look did not end"))
+
+    def _tell(self, missing: Mapping[str, str]) -> None:
+        """Log which evidence is missing, or is not any more, once for each change."""
+        for source in sorted(missing.keys() | self._told.keys()):
+            now, before = missing.get(source), self._told.get(source)
+            if now == before:
+                continue
+            level = logging.DEBUG if "/" in source else logging.INFO
+            logger.log(level, "evidence %s: %s", source, f"missing: {now}" if now else "can be read")
+        self._told = dict(missing)
+
+
+class _Look:
+    """A look by a thread that ends with it."""
+
+    def __init__(
+        self, tier: Tier, netns: str, namespaces: NamespaceReader, processes: ProcessReader, budget: Budget
+    ) -> None:
+        self._tier = tier
+        self._netns = netns
+        self._namespaces = namespaces
+        self._processes = processes
+        self._budget = budget
+
+    def look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
+        try:
+            return self._look(networks, containers)
+        except Unreadable as error:
+            return KernelLook(_nothing(str(error)))
+        except Exception as error:
+            logger.exception("reading the kernel failed")
+            return KernelLook(_nothing(f"defect: {type(error).__name__}: {error}"))
+
+    def _look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
+        self._namespaces.turn()
+        with Netns.open(self._netns) as host:
+            if self._netns != OWN:
+                host.enter()
+            reading = self._namespaces.read(host.inode, self._budget)
+            wrong = wrong_place(networks, reading.documents) if "bridge" not in reading.missing else ""
+            if wrong:
+                return KernelLook(_nothing(wrong))
+            found = self._processes.read(containers)
+            if self._tier is Tier.KERNEL:
+                reading = self._with_peers(reading)
+            reading = self._with_relays(reading, found, containers)
+            if self._tier is Tier.KERNEL:
+                missing = {**reading.missing, "sandboxes": "--evidence.max=kernel"}
+                return KernelLook(KernelDocuments(reading.documents, {}, missing))
+            return self._with_sandboxes(reading, found, containers)
+
+    def _with_peers(self, reading: Reading) -> Reading:
+        try:
+            links = with_peers(reading.documents.links, self._budget)
+        except OSError:
+            return reading
+        return replace(reading, documents=replace(reading.documents, links=links))
+
+    def _with_relays(self, reading: Reading, found: Processes, containers: Collection[str]) -> Reading:
+        """Add where docker-proxies pass packets on to."""
+        if containers and not found.containers:
+            return replace(reading, missing={**reading.missing, "relays": _NO_VIEW})
+        relays = {
+            (relay.protocol, *relay.host): list(relay.target)
+            for relay in found.relays
+            if self._inode(relay) in (None, reading.documents.inode)
+        }
+        listeners = []
+        for listener in reading.documents.listeners:
+            target = relays.get((listener["protocol"], listener["address"], listener["port"]))
+            listeners.append({**listener, "program": "docker-proxy", "relay": target} if target else listener)
+        return replace(reading, documents=replace(reading.documents, listeners=listeners))
+
+    def _inode(self, relay: Relay) -> int | None:
+        """Return the namespace of a docker-proxy: there may be several engines. None where that may not be known."""
+        try:
+            with Netns.open(self._processes.namespace(relay)) as namespace:
+                return namespace.inode
+        except Unreadable:
+            return None
+
+    def _with_sandboxes(self, host: Reading, found: Processes, containers: Collection[str]) -> KernelLook:
+        missing = dict(host.missing)
+        if containers and not found.containers:
+            return KernelLook(KernelDocuments(host.documents, {}, {**missing, "sandboxes": _NO_VIEW}))
+        read = {host.documents.inode: host.documents}
+        sandboxes: dict[str, NamespaceDocuments] = {}
+        failed: dict[str, str] = {}
+        gone = set(containers) - found.containers.keys()
+        for identity, process in found.containers.items():
+            try:
+                documents = self._sandbox(process, read)
+            except Unreadable as error:
+                failed[identity] = str(error)
+                continue
+            if documents is None:
+                gone.add(identity)
+            else:
+                sandboxes[identity] = documents
+        if failed and not sandboxes:
+            missing["sandboxes"] = next(iter(failed.values()))
+        missing |= {f"sandboxes/{identity}": why for identity, why in failed.items()}
+        missing |= {f"sandboxes/{identity}": "its processes have ended" for identity in gone}
+        return KernelLook(KernelDocuments(host.documents, sandboxes, missing), frozenset(gone))
+
+    def _sandbox(self, process: Process, read: dict[int, NamespaceDocuments]) -> NamespaceDocuments | None:
+        """Return the documents of a process's namespace, None if the process has ended. Raises Unreadable."""
+        try:
+            namespace = Netns.open(self._processes.namespace(process))
+        except Unreadable:
+            if not self._processes.lives(process):
+                return None
+            raise
+        with namespace:
+            if not self._processes.lives(process):
+                return None
+            if namespace.inode not in read:
+                namespace.enter()
+                reading = self._namespaces.read(namespace.inode, self._budget)
+                lacking = {source: why for source, why in reading.missing.items() if source != "ipsets"}
+                if lacking:
+                    raise Unreadable("; ".join(f"{source}: {why}" for source, why in lacking.items()))
+                read[namespace.inode] = reading.documents
+            return read[namespace.inode]
+
+
+def _identities(containers: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [container["Id"] for container in containers if isinstance(container.get("Id"), str)]
+
+
+def _nothing(why: str) -> KernelDocuments:
+    return KernelDocuments(missing=dict.fromkeys(SOURCES, why))

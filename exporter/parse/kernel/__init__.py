@@ -1,0 +1,82 @@
+"""What was read from the kernel to namespaces. Pure, and never an error: what cannot be understood is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from exporter.errors import ObservationError
+from exporter.model.firewall import Firewall
+from exporter.model.namespace import Namespace
+from exporter.model.snapshot import Kernel
+from exporter.parse.kernel.firewall import parse_firewall
+from exporter.parse.kernel.interfaces import parse_interfaces
+from exporter.parse.kernel.listeners import parse_listeners
+from exporter.parse.kernel.routes import parse_routes, parse_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from exporter.model.namespace import Interface
+    from exporter.model.observation import KernelDocuments, NamespaceDocuments
+
+__all__ = ["parse_kernel"]
+
+_Part = TypeVar("_Part")
+
+_OF_THE_HOST = ("firewall", "bridge", "routes")
+"""Sources of evidence about the engine's own namespace."""
+
+_NO_HOST = "the engine's network namespace was not read"
+
+
+def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]]) -> Kernel:
+    """Return what the kernel has, given the container ids of each sandbox.
+
+    A part of the host that cannot be understood is empty, and its source is missing with the reason; a sandbox of which
+    something cannot be is left out as a whole, and `sandboxes/` with its id is missing.
+    """
+    missing = dict(documents.missing)
+    if documents.host is None:
+        missing = dict.fromkeys(_OF_THE_HOST, _NO_HOST) | missing
+        host = Namespace()
+    else:
+        host, troubles = _namespace(documents.host)
+        missing = troubles | missing
+    sandboxes = {}
+    for sandbox, containers in members.items():
+        read = next((documents.sandboxes[item] for item in containers if item in documents.sandboxes), None)
+        if read is None:
+            continue
+        namespace, troubles = _namespace(read)
+        if troubles:
+            missing[f"sandboxes/{sandbox}"] = "; ".join(f"{source}: {why}" for source, why in troubles.items())
+        else:
+            sandboxes[sandbox] = namespace
+    return Kernel(host, sandboxes, missing)
+
+
+def _namespace(documents: NamespaceDocuments) -> tuple[Namespace, dict[str, str]]:
+    """Return a namespace, and the reasons for sources of it that could not be understood."""
+    troubles: dict[str, str] = {}
+
+    def told(source: str, parse: Callable[[], _Part], empty: _Part) -> _Part:
+        try:
+            return parse()
+        except ObservationError as error:
+            troubles.setdefault(source, str(error))
+            return empty
+
+    none: dict[int, Interface] = {}
+    interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses), none)
+    if troubles:
+        troubles["routes"] = troubles["bridge"]  # they lead to interfaces
+    indexes = {interface.name: interface.index for interface in interfaces.values()}
+    namespace = Namespace(
+        interfaces=interfaces,
+        routes=told("routes", lambda: parse_routes(documents.routes, indexes), ()),
+        rules=told("routes", lambda: parse_rules(documents.rules), ()),
+        firewall=told("firewall", lambda: parse_firewall(documents), Firewall()),
+        listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
+        settings=dict(documents.settings),
+    )
+    return namespace, troubles

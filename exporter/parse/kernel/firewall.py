@@ -1,0 +1,97 @@
+"""The firewall of a namespace, from all that show a part of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.errors import ObservationError
+from exporter.model.firewall import Backend, Firewall, Opaque, TableFamily, Unforeseeable
+from exporter.parse.kernel.ipsets import parse_ipsets
+from exporter.parse.kernel.iptables import incompatible_tables, parse_iptables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.model.firewall import Chain, Rule, Table
+    from exporter.model.observation import NamespaceDocuments
+    from exporter.parse.kernel.ipsets import IpSets
+
+_PROGRAMS = {
+    "iptables-nft": (TableFamily.IP, Backend.IPTABLES_NFT),
+    "ip6tables-nft": (TableFamily.IP6, Backend.IPTABLES_NFT),
+    "iptables-legacy": (TableFamily.IP, Backend.IPTABLES_LEGACY),
+    "ip6tables-legacy": (TableFamily.IP6, Backend.IPTABLES_LEGACY),
+}
+
+
+def parse_firewall(documents: NamespaceDocuments) -> Firewall:
+    """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables.
+
+    Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
+    """
+    ipsets = parse_ipsets(documents.ipsets)
+    tables = {_key(table): table for table in _native(documents)}
+    for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets):
+        native = tables.get(_key(table))
+        tables[_key(table)] = table if native is None else _merged(table, native)
+    unread = [name for name in (*_incompatible(documents), *documents.tables) if name not in tables]
+    if unread:
+        raise ObservationError(f"table {unread[0]} could not be read")
+    order = {name: position for position, name in enumerate(documents.tables)}
+    held = sorted(tables.values(), key=lambda table: order.get(_key(table), len(order)))
+    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets)))
+
+
+def _native(documents: NamespaceDocuments) -> Iterator[Table]:
+    if documents.nftables:
+        from exporter.parse.kernel.nftables import parse_nftables  # type: ignore[import-not-found]  # noqa: PLC0415
+
+        for document in documents.nftables:
+            yield from parse_nftables(document)
+
+
+def _key(table: Table) -> str:
+    return f"{table.family} {table.name}"
+
+
+def _iptables(documents: NamespaceDocuments, wanted: Backend, ipsets: IpSets) -> Iterator[Table]:
+    for program, text in documents.iptables.items():
+        if program not in _PROGRAMS:
+            raise ObservationError(f"{program} is no program that shows rules")
+        family, backend = _PROGRAMS[program]
+        if backend is wanted:
+            yield from parse_iptables(text, family, backend, ipsets)
+
+
+def _incompatible(documents: NamespaceDocuments) -> Iterator[str]:
+    """Yield the tables of which iptables-nft-save does not show all: nft has to."""
+    for program, text in documents.iptables.items():
+        family, backend = _PROGRAMS[program]
+        if backend is Backend.IPTABLES_NFT:
+            yield from (f"{family} {name}" for name in incompatible_tables(text))
+
+
+def _merged(shown: Table, native: Table) -> Table:
+    """Return a table that iptables-nft-save and nft show, each a part of the truth.
+
+    nft leaves out the arguments of xtables' modules; iptables-nft-save leaves out what only nft can write, such as
+    sets. No rule has both, for neither program makes such.
+    """
+    chains = {
+        name: replace(chain, rules=_merged_rules(shown.chains[name], chain)) if name in shown.chains else chain
+        for name, chain in native.chains.items()
+    }
+    return replace(native, chains=chains)
+
+
+def _merged_rules(shown: Chain, native: Chain) -> tuple[Rule, ...]:
+    if len(shown.rules) != len(native.rules):
+        return native.rules
+    return tuple(
+        ours if _hides_arguments(theirs) else theirs for ours, theirs in zip(shown.rules, native.rules, strict=True)
+    )
+
+
+def _hides_arguments(rule: Rule) -> bool:
+    return any(isinstance(step, Opaque | Unforeseeable) and step.name.startswith("xt") for step in rule.steps)

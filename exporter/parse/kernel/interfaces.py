@@ -1,0 +1,116 @@
+"""`ip -json -details link` and `address` to interfaces.
+
+{"ifindex": 9, "ifname": "veth24a1e5c", "flags": ["UP", "LOWER_UP"], "link_index": 2, "link_netnsid": 0,
+ "master": "docker0", "address": "02:42:ac:11:00:02", "linkinfo": {"info_kind": "veth", "info_slave_kind": "bridge",
+ "info_slave_data": {"state": "forwarding", "hairpin": false, "isolated": true}}}
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ObservationError
+from exporter.model.namespace import Bridge, Interface, Port
+from exporter.parse.fields import integer, mapping, objects, strings, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+def parse_interfaces(
+    links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]]
+) -> dict[int, Interface]:
+    """Return interfaces by index. Raises ObservationError for a link without index or name."""
+    indexes = {_name(link): _index(link) for link in links}
+    told = _addresses(addresses)
+    return {_index(link): _interface(link, indexes, tuple(told[_name(link)])) for link in links}
+
+
+def _index(link: Mapping[str, Any]) -> int:
+    found = integer(link, "ifindex")
+    if found <= 0:
+        raise ObservationError("a link without `ifindex`")
+    return found
+
+
+def _name(link: Mapping[str, Any]) -> str:
+    found = text(link, "ifname")
+    if not found:
+        raise ObservationError("a link or address without `ifname`")
+    return found
+
+
+def _interface(
+    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[IPv4Interface | IPv6Interface, ...]
+) -> Interface:
+    info = mapping(link, "linkinfo")
+    data = mapping(info, "info_data")
+    kind = text(info, "info_kind")
+    return Interface(
+        index=_index(link),
+        name=_name(link),
+        kind=kind,
+        mac=text(link, "address"),
+        up="UP" in strings(link, "flags"),
+        master=indexes.get(text(link, "master")),
+        # the other end has a name only where it is in this namespace
+        peer=integer(link, "link_index") or indexes.get(text(link, "link")),
+        mode=text(data, "mode"),
+        addresses=addresses,
+        bridge=_bridge(data) if kind == "bridge" else None,
+        port=_port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None,
+    )
+
+
+def _bridge(data: Mapping[str, Any]) -> Bridge:
+    return Bridge(
+        calls_iptables=bool(data.get("nf_call_iptables")),
+        calls_ip6tables=bool(data.get("nf_call_ip6tables")),
+        vlan_filtering=bool(data.get("vlan_filtering")),
+    )
+
+
+def _port(link: Mapping[str, Any], data: Mapping[str, Any]) -> Port:
+    """Return the port's switches; `vlans` are those of `bridge -json vlan`: `{"vlan": 1, "flags": ["PVID"]}`."""
+    flags = {identity: set(strings(vlan, "flags")) for vlan in objects(link, "vlans") for identity in _range(vlan)}
+    return Port(
+        isolated=bool(data.get("isolated")),
+        hairpin=bool(data.get("hairpin")),
+        forwarding=text(data, "state") in ("forwarding", ""),
+        pvid=next((identity for identity, told in flags.items() if "PVID" in told), None),
+        vlans=frozenset(flags),
+        untagged=frozenset(identity for identity, told in flags.items() if "Egress Untagged" in told),
+    )
+
+
+_HIGHEST_VLAN = 4094
+
+
+def _range(vlan: Mapping[str, Any]) -> range:
+    first = integer(vlan, "vlan")
+    return range(first, min(integer(vlan, "vlanEnd") or first, _HIGHEST_VLAN) + 1)
+
+
+def _addresses(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Sequence[IPv4Interface | IPv6Interface]]:
+    found: dict[str, list[IPv4Interface | IPv6Interface]] = defaultdict(list)
+    for document in documents:
+        found[_name(document)].extend(_usable(document))
+    return found
+
+
+def _usable(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
+    """Yield the addresses that answer, of a list with an entry for each address or, as `ip` has it, for each link.
+
+    While an IPv6 address is tentative, the kernel answers nobody who looks for it, and once another host turned out
+    to have it (dadfailed), it never does (RFC 4862 §5.4; ndisc_recv_ns). An optimistic one answers.
+    """
+    for address in objects(document, "addr_info") if "addr_info" in document else [document]:
+        waits = address.get("tentative") and not address.get("optimistic")
+        if waits or address.get("dadfailed"):
+            continue
+        try:
+            yield ip_interface(f"{text(address, 'local')}/{integer(address, 'prefixlen')}")
+        except ValueError as error:
+            raise ObservationError(f"an address of {_name(document)}: {error}") from error

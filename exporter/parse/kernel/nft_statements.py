@@ -1,0 +1,174 @@
+"""nft's statements, one entry of a table for each (libnftables-json(5), STATEMENTS).
+
+A statement that is not listed, or is not understood, is `Unforeseeable` by its name. What asks for something that
+depends on time or load, such as a limit, is `Opaque`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import (
+    Call,
+    Dispatch,
+    Opaque,
+    SetMark,
+    Terminate,
+    Translate,
+    Translation,
+    Unforeseeable,
+    Untrack,
+    Verdict,
+)
+from exporter.parse.kernel.nft_expressions import expression, name_of, of_family, of_protocol
+from exporter.parse.kernel.nft_maps import CARRY_ON, verdict, verdict_map
+from exporter.parse.kernel.nft_marks import mangle
+from exporter.parse.kernel.nft_matches import comparison, missing
+from exporter.parse.kernel.nft_nat import proxy, translate
+from exporter.parse.kernel.nft_sets import element
+from exporter.parse.kernel.nft_text import statement_text
+from exporter.parse.kernel.nft_values import items, properties, tagged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.model.firewall import Step
+    from exporter.parse.kernel.nft_expressions import Context
+
+    Handler = Callable[[object, Sequence[Step], Context], Sequence[Step]]
+
+_WITHOUT_EFFECT = frozenset({
+    "counter", "last", "log", "flow", "dup", "ct helper", "ct timeout", "ct expectation", "secmark", "reset",
+})  # fmt: skip
+"""Statements after which the packet goes on as it was, as far as rules can see.
+
+`flow add` lets later packets of a connection that passed already go past the rules. A copy that `dup` sends is not the
+packet.
+"""
+
+_DEPENDS = frozenset({"limit", "quota", "ct count"})
+"""Statements that end the rule for some packets, by what passed before."""
+
+
+def rule_steps(statements: Sequence[object], context: Context, before: Sequence[Step] = ()) -> tuple[Step, ...]:
+    """Return the steps of a rule, or of the rest of one that has some steps already."""
+    steps: list[Step] = []
+    for position, said in enumerate(statements):
+        steps += _steps(said, (*before, *steps), context)
+        if steps and isinstance(steps[-1], Dispatch):
+            rest = rule_steps(statements[position + 1 :], context, (*before, *steps[:-1]))
+            return (*steps[:-1], _with_rest(steps[-1], rest, statement_text(said)))
+    return tuple(steps)
+
+
+def _with_rest(found: Dispatch, rest: tuple[Step, ...], text: str) -> Step:
+    """Return a map's cases with what the rule does after it: it goes on where a case changes nothing (`continue`)."""
+    going_on = {statement for _, statement in found.cases if isinstance(statement, SetMark)}
+    if not rest or not going_on:
+        return found
+    if going_on != {CARRY_ON} or len(rest) > 1 or not isinstance(rest[0], _STATEMENTS_OF_CASES):
+        return Unforeseeable("map", text)
+    then = rest[0]
+    cases = tuple((matches, then if statement == CARRY_ON else statement) for matches, statement in found.cases)
+    return Dispatch(cases, found.key)
+
+
+_STATEMENTS_OF_CASES = Terminate | Call | Translate | SetMark | Untrack | Unforeseeable
+
+
+def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """Return the steps of one statement; `before` are those of its rule so far."""
+    try:
+        name, body = tagged(said)
+    except ValueError:
+        return (Unforeseeable("statement", statement_text(said)),)
+    if name in _WITHOUT_EFFECT:
+        return ()
+    if name in _DEPENDS:
+        return (Opaque(name, statement_text(said)),)
+    handler = _STATEMENTS.get(name)
+    try:
+        return handler(body, before, context) if handler else (Unforeseeable(name, statement_text(said)),)
+    except ValueError:
+        return (Unforeseeable(_named(name, body), statement_text(said)),)
+
+
+def _named(name: str, body: object) -> str:
+    """Return what a statement is called where its effect is not known: `ct zone set`, `vmap`."""
+    if name == "mangle" and isinstance(body, Mapping):
+        return f"{name_of(body.get('key'))} set"
+    return name
+
+
+def _verdict(name: str, body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
+    found = verdict({name: body})
+    return () if found == CARRY_ON else (found,)
+
+
+_REJECTS_FAMILY = {"icmp": 4, "icmpv6": 6}
+
+
+def _reject(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """`reject with icmp` is for IPv4 only, `with icmpv6` for IPv6, and `with tcp reset` for TCP."""
+    kind = properties(body).get("type") if body is not None else None
+    implied = of_protocol(6) if kind == "tcp reset" else ()
+    if kind in _REJECTS_FAMILY:
+        implied = of_family(_REJECTS_FAMILY[str(kind)], context)
+    return (*missing(implied, before), Terminate(Verdict.REJECT))
+
+
+def _untrack(_body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
+    return (Untrack(),)
+
+
+def _change_of_set(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """`add @set { … }`: what it adds is seen by the next look; what it asks for (a limit, room) decides now."""
+    said = properties(body)
+    implied = expression(element(said.get("elem")).value, context).implied
+    name, stateful = said.get("set"), said.get("stmt")
+    known = context.sets.get(str(name).removeprefix("@"))
+    room = (Opaque("room in a set"),) if said.get("op") != "delete" and known is not None and known.full else ()
+    return (*missing(implied, before), *room, *(_asked(items(stateful)) if stateful is not None else ()))
+
+
+def _meter(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    said = properties(body)
+    implied = expression(element(said.get("key")).value, context).implied
+    return (*missing(implied, before), *_asked([said.get("stmt")]))
+
+
+def _asked(stateful: Sequence[object]) -> Sequence[Step]:
+    names = [(tagged(each)[0], each) for each in stateful]
+    return tuple(Opaque(name, statement_text(each)) for name, each in names if name not in _WITHOUT_EFFECT)
+
+
+_XT_STATEMENTS: Mapping[str, Sequence[Step]] = {"REJECT": (Terminate(Verdict.REJECT),), "LOG": (), "NFLOG": ()}
+"""Targets that do the same whatever their arguments are."""
+
+
+def _xtables(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
+    """Modules of iptables: nft shows their names, not their arguments."""
+    said = properties(body) if body is not None else {}
+    kind, name = said.get("type"), str(said.get("name", ""))
+    called = f"xt {name}".rstrip()
+    if kind == "match":
+        return () if name == "comment" else (Opaque(called),)
+    return _XT_STATEMENTS.get(name, (Unforeseeable(called),))
+
+
+_STATEMENTS: Mapping[str, Handler] = {
+    "match": comparison,
+    "vmap": verdict_map,
+    "mangle": mangle,
+    "reject": _reject,
+    "notrack": _untrack,
+    "tproxy": proxy,
+    "set": _change_of_set,
+    "map": _change_of_set,
+    "meter": _meter,
+    "xt": _xtables,
+    **{kind.value: partial(translate, kind) for kind in Translation},
+    **{name: partial(_verdict, name) for name in ("accept", "drop", "return", "continue", "jump", "goto")},
+}

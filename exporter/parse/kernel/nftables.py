@@ -1,0 +1,191 @@
+"""The document of `nft -j list table` to tables (libnftables-json(5)).
+
+{"nftables": [{"metainfo": {"json_schema_version": 1, …}},
+              {"table": {"family": "inet", "name": "t"}},
+              {"chain": {"family": "inet", "table": "t", "name": "c", "hook": "forward", "prio": 0, …}},
+              {"rule": {"family": "inet", "table": "t", "chain": "c", "expr": [{"match": {…}}, {"accept": null}]}}]}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ObservationError
+from exporter.model.firewall import Backend, Base, Chain, Hook, Opaque, Rule, Table, TableFamily, Terminate, Verdict
+from exporter.parse.kernel.nft_expressions import Context
+from exporter.parse.kernel.nft_sets import NamedSet
+from exporter.parse.kernel.nft_statements import rule_steps
+from exporter.parse.kernel.nft_text import rule_text
+from exporter.parse.kernel.nft_values import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+_BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
+"""Names of priorities (nft(8)), which `enum nf_ip_hook_priorities` and `enum nf_br_hook_priorities` come from."""
+
+_PRIORITY = re.compile(r"([a-z]+)(?: ([+-]) (\d{1,9}))?")
+
+_ACTIVE = frozenset({"owner", "persist"})
+"""Flags of a table whose chains are called as those of others."""
+
+
+def parse_nftables(document: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return the tables of a listing, in its order; `nft -j list ruleset` lists several.
+
+    What a rule's expressions or statements mean and is not understood is a step of it by its name: `Opaque` for what is
+    asked, `Unforeseeable` for what is done. Raises ObservationError for a document that is not nft's, or is garbled.
+    """
+    try:
+        return _tables(document)
+    except ValueError as error:
+        raise ObservationError(f"nft -j list: {error}") from error
+    except RecursionError as error:
+        raise ObservationError("nft -j list: expressions within expressions without end") from error
+
+
+def _tables(document: object) -> tuple[Table, ...]:
+    listed = document.get("nftables") if isinstance(document, Mapping) else None
+    if not isinstance(listed, list | tuple):
+        raise ValueError("this is not a list of nft's objects")  # noqa: TRY004 - one error for all documents
+    readers: dict[tuple[str, str], _Reader] = {}
+    for entry in listed:
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ValueError("something in it is not an object")
+        ((kind, said),) = entry.items()
+        if kind == "table":
+            key = _text(said, "family"), _text(said, "name")
+            if key in readers:
+                raise ValueError(f"table {key[0]} {key[1]} comes twice")
+            readers[key] = _Reader(said)
+        elif kind in _PARTS:
+            reader = readers.get((_text(said, "family"), _text(said, "table")))
+            if reader is None:
+                raise ValueError(f"a {kind} of a table that it does not list")
+            _PARTS[kind](reader, said)
+    return tuple(reader.table() for reader in readers.values())
+
+
+def _text(said: object, key: str) -> str:
+    value = said.get(key) if isinstance(said, Mapping) else None
+    if not isinstance(value, str):
+        raise ValueError(f"an object has no {key}")  # noqa: TRY004
+    return value
+
+
+def _array(said: Mapping[str, object], key: str) -> Sequence[object]:
+    value = said.get(key, ())
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key} is not an array")  # noqa: TRY004
+    return value
+
+
+class _Reader:
+    """Gathers one table: rules ask for sets and chains that may be listed after them."""
+
+    def __init__(self, said: Mapping[str, object]) -> None:
+        try:
+            self._family = TableFamily(_text(said, "family"))
+        except ValueError as error:
+            raise ValueError(f"{_text(said, 'family')!r} is no family of tables") from error
+        self._name = _text(said, "name")
+        self._flags = words(said.get("flags"))
+        self._sets: dict[str, NamedSet] = {}
+        self._chains: dict[str, Base | None] = {}
+        self._rules: dict[str, list[Mapping[str, object]]] = {}
+
+    def set(self, said: Mapping[str, object]) -> None:
+        name, size = _text(said, "name"), said.get("size")
+        limited = size if isinstance(size, int) else 0
+        self._sets[name] = NamedSet(name, _array(said, "elem"), limited)
+
+    def element(self, said: Mapping[str, object]) -> None:
+        """Add elements that are listed apart from their set."""
+        name = _text(said, "name")
+        if name not in self._sets:
+            raise ValueError(f"elements of set {name}, which it does not list")
+        known = self._sets[name]
+        self._sets[name] = replace(known, listed=(*known.listed, *_array(said, "elem")))
+
+    def chain(self, said: Mapping[str, object]) -> None:
+        name = _text(said, "name")
+        if name in self._chains:
+            raise ValueError(f"chain {name} comes twice")
+        self._chains[name] = self._base(said) if "hook" in said else None
+
+    def rule(self, said: Mapping[str, object]) -> None:
+        self._rules.setdefault(_text(said, "chain"), []).append(said)
+
+    def table(self) -> Table:
+        """Return the table. Raises ValueError for rules of chains that are not listed."""
+        unknown = [name for name in self._rules if name not in self._chains]
+        if unknown:
+            raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
+        context = Context(self._family, self._sets)
+        chains = {}
+        for name, base in self._chains.items():
+            rules = tuple(_rule(said, context) for said in self._rules.get(name, ()))
+            chains[name] = self._switched(Chain(name, rules, base))
+        return Table(self._family, self._name, Backend.NFTABLES, chains)
+
+    def _switched(self, chain: Chain) -> Chain:
+        """Return a chain as its table's flags have it: the kernel calls none of a table that is dormant.
+
+        nft 1.0 prints another word in the flag's place: of such tables nobody can tell.
+        """
+        if chain.base is None or self._flags <= _ACTIVE:
+            return chain
+        if "dormant" in self._flags:
+            return replace(chain, base=None)
+        doubt = Opaque("table flags", ",".join(sorted(self._flags)))
+        rules = tuple(replace(rule, steps=(doubt, *rule.steps)) for rule in chain.rules)
+        if chain.base.policy is not Verdict.ACCEPT:
+            rules = (*rules, Rule((doubt, Terminate(chain.base.policy)), f"policy {chain.base.policy}"))
+        return replace(chain, rules=rules, base=replace(chain.base, policy=Verdict.ACCEPT))
+
+    def _base(self, said: Mapping[str, object]) -> Base:
+        hook, policy = _text(said, "hook"), said.get("policy", "accept")
+        if hook not in [known.value for known in Hook] or policy not in ("accept", "drop"):
+            raise ValueError(f"hook {hook!r} with policy {policy!r} is none of the kernel's")
+        devices = sorted(words(said.get("dev")) | words(said.get("devs")))
+        return Base(Hook(hook), self._priority(said.get("prio")), Verdict(policy), _text(said, "type"), tuple(devices))
+
+    def _priority(self, said: object) -> int:
+        """`-100`, `"dstnat"`, `"filter + 10"`."""
+        if isinstance(said, int):
+            return said
+        found = _PRIORITY.fullmatch(said) if isinstance(said, str) else None
+        names = _BRIDGE_PRIORITIES if self._family is TableFamily.BRIDGE else _PRIORITIES
+        if found is None or found[1] not in names:
+            raise ValueError(f"{said!r} is no priority")
+        return names[found[1]] + int(f"{found[2] or '+'}{found[3] or 0}")
+
+
+_PARTS = {
+    "chain": _Reader.chain,
+    "rule": _Reader.rule,
+    "set": _Reader.set,
+    "map": _Reader.set,
+    "element": _Reader.element,
+}
+"""Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
+
+
+def _rule(said: Mapping[str, object], context: Context) -> Rule:
+    statements = _array(said, "expr")
+    comment = said.get("comment")
+    text = rule_text(statements, comment if isinstance(comment, str) else "")
+    return Rule(rule_steps(statements, context), text, _packets(statements))
+
+
+def _packets(statements: Sequence[object]) -> int | None:
+    for said in statements:
+        counter = said.get("counter") if isinstance(said, Mapping) else None
+        packets = counter.get("packets") if isinstance(counter, Mapping) else None
+        if isinstance(packets, int):
+            return packets
+    return None

@@ -1,0 +1,184 @@
+"""`ip -json -details route` and `rule` to routes and policy rules.
+
+    {"type": "unicast", "dst": "default", "gateway": "172.17.0.1", "dev": "eth0", "table": "main", "metric": 100}
+    {"dst": "10.0.0.0/8", "nexthops": [{"gateway": "10.1.0.1", "dev": "eth0", "flags": []}]}
+    {"priority": 100, "not": true, "src": "10.0.0.0", "srclen": 8, "fwmark": "0x1", "fwmask": "0xff", "table": "7"}
+
+What is printed of IPv4 and IPv6 looks the same for `default` and `all`: `family` (`inet`, `inet6`) tells which it is.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ObservationError
+from exporter.model.namespace import Hop, PolicyRule, Route, RouteKind, RuleAction
+from exporter.parse.fields import address, integer, mapping, objects, strings, subnet, text
+from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.model.snapshot import Subnet
+
+_TABLES = {"local": 255, "main": 254, "default": 253, "unspec": 0, "all": 0}
+_NAMED_TABLES = 1 << 32
+_ANYWHERE: Mapping[int, Subnet] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+_FAMILIES = {"inet": 4, "inet6": 6}
+
+
+def table_number(document: Mapping[str, Any], usual: str) -> int:
+    """Return the number of a document's `table`.
+
+    A name that only the host's rt_tables knows gets a number of its own, beyond all real ones: equal names are equal
+    tables.
+    """
+    value = document.get("table", usual)
+    told = str(value)
+    if told.isdecimal():
+        return int(told)
+    return _TABLES.get(told) or _NAMED_TABLES + int.from_bytes(told.encode(), "big")
+
+
+def family_of(document: Mapping[str, Any], *texts: str) -> int:
+    """Return 4 or 6, as told by `family` or, without it, by any of the texts that is an address."""
+    told = _FAMILIES.get(text(document, "family"))
+    if told is not None:
+        return told
+    found = next((parsed for parsed in map(subnet, texts) if parsed is not None), None)
+    return found.version if found else 6 if "pref" in document else 4
+
+
+# --- Routes ---
+
+
+def parse_routes(documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int]) -> tuple[Route, ...]:
+    """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route.
+
+    Routes for one type of service are left out: the packets that are asked about have none.
+    """
+    return tuple(route for document in documents for route in _route(document, indexes))
+
+
+def _route(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[Route]:
+    if document.get("tos"):
+        return
+    kind = _kind(document)
+    hops = tuple(_hops(document, indexes))
+    if kind is RouteKind.UNICAST and not hops:
+        return  # its interfaces are down, or went away while they were listed
+    yield Route(
+        table=table_number(document, "main"),
+        kind=kind,
+        destination=_destination(document),
+        hops=hops,
+        source=address(text(document, "prefsrc")),
+        metric=integer(document, "metric"),
+    )
+
+
+def _kind(document: Mapping[str, Any]) -> RouteKind:
+    """Return the type; routes for some sources only (`from`), and those into tunnels (`encap`), are OTHER."""
+    told = text(document, "type") or RouteKind.UNICAST
+    plain = told in set(RouteKind) and "from" not in document and "encap" not in document
+    return RouteKind(told) if plain else RouteKind.OTHER
+
+
+def _destination(document: Mapping[str, Any]) -> Subnet:
+    told = text(document, "dst")
+    if told == "default":
+        gateways = [text(hop, "gateway") for hop in objects(document, "nexthops")]
+        return _ANYWHERE[family_of(document, text(document, "gateway"), text(document, "prefsrc"), *gateways)]
+    found = subnet(told)
+    if found is None:
+        raise ObservationError(f"a route to {told!r}")
+    return found
+
+
+def _hops(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[Hop]:
+    """Yield the next hops that work: the kernel passes over dead ones, and uses those without carrier."""
+    for hop in objects(document, "nexthops") or [document]:
+        interface = indexes.get(text(hop, "dev"))
+        if interface is not None and "dead" not in strings(hop, "flags"):
+            gateway = text(hop, "gateway") or text(mapping(hop, "via"), "host")
+            yield Hop(interface, address(gateway))
+
+
+# --- Policy rules ---
+
+_UNDERSTOOD = frozenset({
+    "action", "dport", "dport_end", "dport_start", "dst", "dstlen", "family", "fwmark", "fwmask", "goto", "iif",
+    "iif_detached", "ipproto", "nop", "not", "oif", "oif_detached", "priority", "protocol", "sport", "sport_end",
+    "sport_start", "src", "srclen", "suppress_prefixlen", "table", "unresolved",
+})  # fmt: skip
+
+
+def parse_rules(documents: Sequence[Mapping[str, Any]]) -> tuple[PolicyRule, ...]:
+    """Return policy rules by priority. Raises ObservationError for what is no rule.
+
+    Keys that are not understood become the rule's `opaque`.
+    """
+    rules = []
+    for document in documents:
+        try:
+            rules.append(_rule(document))
+        except ValueError as error:
+            raise ObservationError(f"policy rule {integer(document, 'priority')}: {error}") from error
+    return tuple(sorted(rules, key=lambda rule: rule.priority))
+
+
+def _rule(document: Mapping[str, Any]) -> PolicyRule:
+    source, destination = _selector(document, "src"), _selector(document, "dst")
+    action, target = _action(document)
+    return PolicyRule(
+        family=family_of(document, text(document, "src"), text(document, "dst")),
+        priority=integer(document, "priority"),
+        action=action,
+        table=table_number(document, "main"),
+        inverted="not" in document,
+        source=source,
+        destination=destination,
+        input_interface=text(document, "iif"),
+        output_interface=text(document, "oif"),
+        mark=_number(document, "fwmark", 0),
+        mark_mask=_number(document, "fwmask", ALL_BITS if "fwmark" in document else 0),
+        protocol=protocol(str(document["ipproto"])) if "ipproto" in document else None,
+        source_ports=_ports(document, "sport"),
+        destination_ports=_ports(document, "dport"),
+        suppress_prefix_length=integer(document, "suppress_prefixlen") if "suppress_prefixlen" in document else None,
+        goto=target,
+        opaque=", ".join(sorted(map(str, document.keys() - _UNDERSTOOD))),
+    )
+
+
+def _selector(document: Mapping[str, Any], key: str) -> Subnet | None:
+    told = text(document, key)
+    if told in ("", "all"):
+        return None
+    length = f"{key}len"
+    found = subnet(f"{told}/{integer(document, length)}" if length in document else told)
+    if found is None:
+        raise ValueError(f"{key} {told!r}")
+    return found
+
+
+def _action(document: Mapping[str, Any]) -> tuple[RuleAction, int | None]:
+    """Return what a rule does and the priority that it goes to. A `goto` without a target does nothing."""
+    if "goto" in document:
+        target = document["goto"]
+        return (RuleAction.GOTO, target) if isinstance(target, int) else (RuleAction.NOP, None)
+    if "nop" in document:
+        return RuleAction.NOP, None
+    told = text(document, "action") or RuleAction.LOOKUP
+    return RuleAction.LOOKUP if told in ("to_tbl", "unicast") else RuleAction(told), None
+
+
+def _number(document: Mapping[str, Any], key: str, usual: int) -> int:
+    return number(str(document[key])) if key in document else usual
+
+
+def _ports(document: Mapping[str, Any], key: str) -> tuple[int, int] | None:
+    """`"sport": 80`, or `"sport_start": 80, "sport_end": 90`."""
+    low, high = document.get(key, document.get(f"{key}_start")), document.get(key, document.get(f"{key}_end"))
+    return None if low is None or high is None else (number(str(low), HIGHEST_PORT), number(str(high), HIGHEST_PORT))

@@ -1,0 +1,367 @@
+"""What somebody may do to a host behind its engine's back: random changes to its firewall, bridges and routes.
+
+This kernel has no ipset types and no ipvlan, dummy or vlan devices: what needs them is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.conformance.generator import HOST_ADDRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.lab import Engine
+
+MOST = 3
+"""Changes to one host."""
+
+Commands = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that was changed: shell commands for the host, or for the namespace of the container `inside`."""
+
+    name: str
+    commands: Commands
+    inside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What commands have to name."""
+
+    bridges: tuple[str, ...]
+    ports: tuple[str, ...]
+    ipv4: tuple[str, ...]
+    ipv6: tuple[str, ...]
+    published: tuple[tuple[str, int], ...]
+    sandboxes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, engine: Engine) -> Facts:
+        """Ask an engine and its host."""
+        containers = engine.api("/containers/json")
+        endpoints = [item for each in containers for item in each["NetworkSettings"]["Networks"].values()]
+        published = {
+            (port["Type"], port["PublicPort"])
+            for each in containers
+            for port in each["Ports"]
+            if port.get("PublicPort")
+        }
+        return cls(
+            bridges=_links(engine, "bridge"),
+            ports=_links(engine, "bridge_slave"),
+            ipv4=tuple(item["IPAddress"] for item in endpoints if item["IPAddress"]),
+            ipv6=tuple(item["GlobalIPv6Address"] for item in endpoints if item["GlobalIPv6Address"]),
+            published=tuple(sorted(published)),
+            sandboxes=tuple(
+                each["Names"][0].removeprefix("/")
+                for each in containers
+                if each["HostConfig"]["NetworkMode"] not in ("host", "none")
+                and not each["HostConfig"]["NetworkMode"].startswith("container:")
+                and each["State"] == "running"
+            ),
+        )
+
+
+def _links(engine: Engine, kind: str) -> tuple[str, ...]:
+    lines = engine.on_host("ip", "-oneline", "link", "show", "type", kind).splitlines()
+    return tuple(line.split(": ")[1].partition("@")[0] for line in lines)
+
+
+def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
+    """Return the changes of a seed: the same ones for the same facts."""
+    random = Random(f"tamper/{version}/{seed}")
+    possible = [*_Host(facts, random).changes()]
+    chosen = random.sample(possible, random.randint(1, MOST))
+    if facts.sandboxes and random.random() < 0.35:
+        chosen.append(random.choice([*_inside(facts, random)]))
+    return tuple(chosen)
+
+
+class _Host:
+    """The changes that are possible on a host, with their details chosen at random."""
+
+    def __init__(self, facts: Facts, random: Random) -> None:
+        self._facts = facts
+        self._random = random
+
+    def changes(self) -> Iterator[Change]:
+        makers: Sequence[Callable[[], Iterator[Change]]] = (
+            self._br_netfilter,
+            self._flushed,
+            self._policies,
+            self._docker_user,
+            self._docker_user_by_connection,
+            self._input,
+            self._marks,
+            self._nftables,
+            self._nftables_nat,
+            self._legacy,
+            self._nat,
+            self._bridges,
+            self._forwarding,
+            self._routes,
+            self._ipv6,
+        )
+        return chain.from_iterable(maker() for maker in makers)
+
+    def _pick(self, names: Sequence[str], otherwise: str) -> str:
+        return self._random.choice(names) if names else otherwise
+
+    @property
+    def _address(self) -> str:
+        return self._pick(self._facts.ipv4, "172.17.0.2")
+
+    @property
+    def _address6(self) -> str:
+        return self._pick(self._facts.ipv6, "fd00:99::2")
+
+    @property
+    def _bridge(self) -> str:
+        return self._pick(self._facts.bridges, "eth0")
+
+    @property
+    def _published(self) -> tuple[str, int]:
+        return self._random.choice(self._facts.published) if self._facts.published else ("tcp", 20000)
+
+    def _br_netfilter(self) -> Iterator[Change]:
+        both = "net.bridge.bridge-nf-call-iptables={0} net.bridge.bridge-nf-call-ip6tables={0}"
+        yield Change("br_netfilter off", (f"sysctl -qw {both.format(0)}",))
+        yield Change("br_netfilter on", (f"sysctl -qw {both.format(1)}",))
+        name = self._bridge
+        switch = f"echo 1 >/sys/class/net/{name}/bridge/nf_call_iptables"
+        if name in self._facts.bridges:
+            yield Change("br_netfilter on for one", ("sysctl -qw net.bridge.bridge-nf-call-iptables=0", switch))
+
+    def _flushed(self) -> Iterator[Change]:
+        yield Change("FORWARD flushed", ("iptables -w -F FORWARD",))
+        yield Change("FORWARD flushed, IPv6", ("ip6tables -w -F FORWARD",))
+        tables = [f"{program} -w -t {table} -F" for program in ("iptables", "ip6tables") for table in ("filter", "nat")]
+        yield Change("all flushed", (*tables, "iptables -w -t raw -F", "ip6tables -w -t raw -F"))
+        yield Change("nat flushed", ("iptables -w -t nat -F",))
+        yield Change("raw flushed", ("iptables -w -t raw -F", "ip6tables -w -t raw -F"))
+        yield Change("masquerading flushed", ("iptables -w -t nat -F POSTROUTING",))
+
+    def _policies(self) -> Iterator[Change]:
+        yield Change("FORWARD accepts", ("iptables -w -P FORWARD ACCEPT", "iptables -w -I FORWARD -j ACCEPT"))
+        yield Change("FORWARD drops", ("iptables -w -P FORWARD DROP",))
+        yield Change("INPUT drops", ("iptables -w -P INPUT DROP",))
+        yield Change("OUTPUT drops", ("iptables -w -P OUTPUT DROP",))
+        yield Change("OUTPUT drops to one", (f"iptables -w -A OUTPUT -d {self._address} -j DROP",))
+        yield Change("OUTPUT drops by owner", ("iptables -w -A OUTPUT -p udp -m owner ! --uid-owner 0 -j DROP",))
+
+    def _docker_user(self) -> Iterator[Change]:
+        one, other, bridge = self._address, self._address, self._bridge
+        rules = {
+            "source": f"-s {one} -j DROP",
+            "not source": f"! -s {one} -d {other} -j REJECT",
+            "port accepted": "-p tcp --dport 80 -j ACCEPT",
+            "ports dropped": "-p udp -m multiport --dports 80,7000:8000 -j DROP",
+            "not ports": f"-s {one} -p tcp -m multiport ! --dports 80,5432 -j DROP",
+            "range": f"-m iprange --src-range {one}-{one} -j DROP",
+            "address type": f"-m addrtype --dst-type UNICAST -d {one} -j ACCEPT",
+            "flags": f"-p tcp --tcp-flags SYN,ACK SYN,ACK -s {one} -j DROP",
+            "echo": "-p icmp --icmp-type echo-request -j DROP",
+            "frames": "-m physdev --physdev-is-bridged -j ACCEPT",
+            "frames of a port": f"-m physdev --physdev-in {self._pick(self._facts.ports, 'nobody')} -j DROP",
+            "to another bridge": f"-i {bridge} ! -o {bridge} -j DROP",
+            "comment": f'-d {one} -m comment --comment "-j ACCEPT it\'s" -j DROP',
+        }
+        for name, rule in rules.items():
+            yield Change(f"DOCKER-USER {name}", (f"iptables -w -I DOCKER-USER {rule}",))
+        wild = (f"iptables -w -I DOCKER-USER -i {bridge} -j RETURN", "iptables -w -A DOCKER-USER -i br-+ -j DROP")
+        yield Change("DOCKER-USER bridges", wild)
+        chain = (
+            "iptables -w -N tampered",
+            f"iptables -w -A tampered -s {one} -j RETURN",
+            "iptables -w -A tampered -p udp -j DROP",
+            "iptables -w -I DOCKER-USER -g tampered",
+        )
+        yield Change("DOCKER-USER goto", chain)
+
+    def _docker_user_by_connection(self) -> Iterator[Change]:
+        one = self._address
+        protocol, port = self._published
+        rules = {
+            "new": f"-m conntrack --ctstate NEW -d {one} -j DROP",
+            "established": f"-m conntrack --ctstate ESTABLISHED -s {one} -p tcp -j DROP",
+            "invalid": "-m conntrack --ctstate INVALID -j DROP",
+            "original port": f"-p {protocol} -m conntrack --ctorigdstport {port} --ctdir ORIGINAL -j DROP",
+            "translated": "-m conntrack --ctstate DNAT -j ACCEPT",
+            "not translated": "-m conntrack ! --ctstatus DNAT -m conntrack --ctstate NEW -j DROP",
+        }
+        for name, rule in rules.items():
+            yield Change(f"DOCKER-USER {name}", (f"iptables -w -I DOCKER-USER {rule}",))
+
+    def _input(self) -> Iterator[Change]:
+        ufw = (
+            "-N ufw-input", "-A ufw-input -i lo -j ACCEPT",
+            "-A ufw-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-A ufw-input -m conntrack --ctstate INVALID -j DROP",
+            "-A ufw-input -p icmp --icmp-type echo-request -j ACCEPT", "-A ufw-input -p tcp --dport 80 -j ACCEPT",
+            "-A INPUT -j ufw-input", "-P INPUT DROP",
+        )  # fmt: skip
+        yield Change("INPUT as ufw has it", tuple(f"iptables -w {rule}" for rule in ufw))
+        firewalld = (
+            "add table inet firewalld",
+            "add chain inet firewalld filter_INPUT { type filter hook input priority 10; policy accept; }",
+            "add rule inet firewalld filter_INPUT ct state { established, related } accept",
+            'add rule inet firewalld filter_INPUT iifname "lo" accept',
+            "add rule inet firewalld filter_INPUT ct state invalid drop",
+            "add rule inet firewalld filter_INPUT meta l4proto { icmp, ipv6-icmp } accept",
+            "add rule inet firewalld filter_INPUT tcp dport 5432 ct state { new, untracked } accept",
+            "add rule inet firewalld filter_INPUT reject with icmpx type admin-prohibited",
+        )
+        yield Change("INPUT as firewalld has it", tuple(f"nft '{rule}'" for rule in firewalld))
+
+    def _marks(self) -> Iterator[Change]:
+        one = self._address
+        mark = f"iptables -w -t mangle -A PREROUTING -s {one} -j MARK --set-mark 7"
+        yield Change("marked and dropped", (mark, "iptables -w -I DOCKER-USER -m mark --mark 7/15 -j DROP"))
+        routes = ("ip rule add fwmark 7 table 77", "ip route add blackhole default table 77")
+        yield Change("marked and routed", (mark, *routes))
+        yield Change("not tracked", (f"iptables -w -t raw -I PREROUTING -s {one} -j NOTRACK",))
+        accept = "iptables -w -I FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT"
+        yield Change("not tracked, accepted", ("iptables -w -t raw -I PREROUTING -p udp -j NOTRACK", accept))
+
+    def _nftables(self) -> Iterator[Change]:
+        one, other, bridge = self._address, self._address, self._bridge
+        begin = (
+            "add table inet tampered",
+            "add chain inet tampered early { type filter hook forward priority -5; policy accept; }",
+        )
+        rules = {
+            "set": f"ip daddr {one} tcp dport {{ 80, 5000-6000 }} drop",
+            "not in set": f"ip saddr {one} udp dport != {{ 80, 7777 }} drop",
+            "states": "ct state established,related accept; add rule inet tampered early meta l4proto tcp drop",
+            "concatenation": f"ip saddr . ip daddr . tcp dport {{ {one} . {other} . 0-65535 }} drop",
+            "local type": "fib daddr type local drop; add rule inet tampered early icmp type echo-request drop",
+            "mark": f"ip saddr {one} meta mark set 0x10; add rule inet tampered early meta mark & 0x10 == 0x10 drop",
+        }
+        for name, rule in rules.items():
+            commands = (*begin, f"add rule inet tampered early {rule}")
+            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands))
+        named = (
+            *begin,
+            "add chain inet tampered deep",
+            "add rule inet tampered deep udp dport 80 drop",
+            "add map inet tampered ways { type ifname : verdict; }",
+            f'add element inet tampered ways {{ "{bridge}" : jump deep }}',
+            "add rule inet tampered early oifname vmap @ways",
+        )
+        yield Change("nftables verdict map", tuple(f"nft '{command}'" for command in named))
+        late = (
+            "add table ip tampered",
+            "add chain ip tampered late { type filter hook forward priority 20; policy drop; }",
+            "add rule ip tampered late ct state established accept",
+            f'add rule ip tampered late iifname . oifname {{ "{bridge}" . "{self._bridge}" }} accept',
+        )
+        yield Change("nftables later, policy drop", tuple(f"nft '{command}'" for command in late))
+        frames = (
+            "add table bridge tampered",
+            "add chain bridge tampered frames { type filter hook forward priority 0; policy accept; }",
+            f"add rule bridge tampered frames ip saddr {one} ip protocol udp drop",
+        )
+        yield Change("nftables bridge", tuple(f"nft '{command}'" for command in frames))
+
+    def _nftables_nat(self) -> Iterator[Change]:
+        protocol, port = self._published
+        one = self._address
+        begin = (
+            "add table ip tampernat",
+            "add chain ip tampernat first { type nat hook prerouting priority -110; }",
+        )
+        rules = {
+            "taken over": f"{protocol} dport {port} dnat to {one}:7777",
+            "by map": f"dnat to {protocol} dport map {{ {port} : {one} }}",
+            "redirected": f"ip daddr {one} {protocol} dport 5432 redirect to :80",
+        }
+        for name, rule in rules.items():
+            commands = (*begin, f"add rule ip tampernat first {rule}")
+            yield Change(f"nftables nat {name}", tuple(f"nft '{command}'" for command in commands))
+
+    def _legacy(self) -> Iterator[Change]:
+        yield Change("legacy beside nft", (f"iptables-legacy -w -A FORWARD -s {self._address} -j DROP",))
+        rule = f"iptables-legacy -w -A INPUT -s {self._address} -p udp -j DROP"
+        yield Change("legacy beside nft, INPUT", (rule,))
+
+    def _nat(self) -> Iterator[Change]:
+        protocol, port = self._published
+        one = self._address
+        begin = "iptables -w -t nat -I"
+        taken = f"{begin} PREROUTING -p {protocol} --dport {port} -j DNAT --to-destination {one}:80"
+        yield Change("published port taken over", (taken,))
+        yield Change("redirected", (f"{begin} PREROUTING -p tcp --dport 5432 -d {one} -j REDIRECT --to-ports 80",))
+        yield Change("other source", (f"{begin} POSTROUTING -d {one} -j SNAT --to-source {HOST_ADDRESS}",))
+        ports = f"{begin} PREROUTING -p tcp -d {HOST_ADDRESS} --dport 80 -j DNAT --to-destination {one}"
+        yield Change("a new address", (ports,))
+        kill = f"pids=$(pgrep -f '[d]ocker-proxy.*-host-port {port} ') && kill $pids || true"
+        yield Change("docker-proxy killed", (kill,))
+
+    def _bridges(self) -> Iterator[Change]:
+        ports = self._facts.ports
+        for name, chosen in (("all isolated", ports), ("two isolated", ports[:2])):
+            yield Change(name, tuple(f"bridge link set dev {port} isolated on" for port in chosen))
+        if ports:
+            moved = f"ip link set {self._pick(ports, '')} master {self._bridge}"
+            yield Change("moved to another bridge", (moved,))
+            yield Change("hairpin", (f"bridge link set dev {self._pick(ports, '')} hairpin on",))
+
+    def _forwarding(self) -> Iterator[Change]:
+        yield Change("forwards nothing", ("sysctl -qw net.ipv4.ip_forward=0",))
+        yield Change("forwards nothing from one", (f"sysctl -qw net.ipv4.conf.{self._bridge}.forwarding=0",))
+        yield Change("forwards no IPv6", ("sysctl -qw net.ipv6.conf.all.forwarding=0",))
+        yield Change("reverse path filter", ("sysctl -qw net.ipv4.conf.all.rp_filter=1",))
+        yield Change("routes localnet", ("sysctl -qw net.ipv4.conf.all.route_localnet=1",))
+
+    def _routes(self) -> Iterator[Change]:
+        one, bridge = self._address, self._bridge
+        yield Change(
+            "more addresses", (f"ip address add 10.77.7.1/24 dev {bridge}", "ip address add 10.78.7.1/32 dev lo")
+        )
+        yield Change("policy rule", (f"ip rule add from {one} table 77", "ip route add blackhole default table 77"))
+        yield Change("unreachable", (f"ip route add unreachable {one}/32",))
+        by_hand = (
+            "ip link add byhand type bridge",
+            "ip address add 10.79.7.1/24 dev byhand",
+            "ip link set byhand up",
+            f"ip route add {one}/32 dev byhand",
+        )
+        yield Change("a bridge by hand", by_hand)
+
+    def _ipv6(self) -> Iterator[Change]:
+        one = self._address6
+        yield Change("IPv6 dropped", (f"ip6tables -w -I FORWARD -d {one} -p tcp -j DROP",))
+        yield Change("IPv6 accepted", (f"ip6tables -w -I FORWARD -d {one} -p udp -j ACCEPT",))
+        yield Change("IPv6 policy", ("ip6tables -w -P FORWARD DROP",))
+        yield Change("IPv6 INPUT drops", ("ip6tables -w -P INPUT DROP",))
+
+
+def _inside(facts: Facts, random: Random) -> Iterator[Change]:
+    """Yield what somebody may do inside a container's namespace."""
+    name = random.choice(facts.sandboxes)
+    one = random.choice(facts.ipv4) if facts.ipv4 else "172.17.0.2"
+    neighbour = random.choice(facts.ipv4) if facts.ipv4 else "172.17.0.3"
+    nft = (
+        "add table inet tampered",
+        "add chain inet tampered inside { type filter hook input priority 0; policy drop; }",
+        "add rule inet tampered inside udp dport 80-6000 accept",
+    )
+    changes: dict[str, Commands] = {
+        "INPUT drops a port": ("iptables -w -A INPUT -p tcp --dport 80 -j DROP",),
+        "OUTPUT drops": (f"iptables -w -A OUTPUT -d {one} -j DROP",),
+        "no default route": ("ip route del default || true",),
+        "blackhole": (f"ip route add blackhole {one}/32",),
+        "route by a neighbour": (f"ip route add {one}/32 via {neighbour} || true",),
+        "nftables policy drop": tuple(f"nft '{command}'" for command in nft),
+        "another address": ("ip address add 10.66.6.6/32 dev lo",),
+    }
+    for title, commands in changes.items():
+        yield Change(f"inside: {title}", commands, inside=name)

@@ -1,0 +1,266 @@
+"""What the reader says of real engines' hosts and sandboxes is what the system's own tools print there."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.observe.files import dumps, loads
+from exporter.observe.host import EngineHost
+from exporter.observe.observer import open_observer
+from exporter.observe.tier import Tier
+from tests.lab import VERSIONS, Container, Engine, Network, Topology, build, engine
+from tests.lab.system import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.model.observation import KernelDocuments, NamespaceDocuments, Observation
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=(
+        Network("six", "bridge", {}, ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")),
+        Network("inner", "bridge", {}, ("--internal",)),
+        Network("mac", "macvlan", {"parent": "eth10"}, ("--subnet=10.100.3.0/24",)),
+    ),
+    containers=(
+        Container("plain", flags=("--publish=8001:80",)),
+        Container("both", "six", ("inner",), flags=("--publish=8002:80", "--publish=8003:53/udp")),
+        Container("shared", "container:both"),
+        Container("hosted", "host"),
+        Container("lonely", "none"),
+        Container("mac1", "mac"),
+    ),
+    host=(
+        "nft add table inet extra",
+        "nft 'add chain inet extra forward { type filter hook forward priority -5; }'",
+        "nft 'add rule inet extra forward ip daddr 192.0.2.1 drop'",
+        "ip route add 192.0.2.0/24 nexthop via 198.51.100.1 dev eth0 weight 2 nexthop via 198.51.100.2 dev eth0",
+        "ip route add blackhole 203.0.113.0/24 table 77",
+        "ip rule add not from 10.0.0.0/8 fwmark 0x5/0xff iif docker0 lookup 77 priority 99",
+        "ip -6 rule add to fd00:b::/64 ipproto tcp dport 80-90 prohibit priority 98",
+        "ip rule add from 192.0.2.7 goto 32766 priority 97",
+    ),
+)
+
+
+class Host:
+    """An engine with the topology, and one observation of it."""
+
+    def __init__(self, made: Engine) -> None:
+        self.engine = made
+        self.ids = build(made, TOPOLOGY)
+        # the kernel gives link-local addresses and their routes some time after a link is up
+        self.observation = self.observe()
+        while (later := self.observe()).kernel != self.observation.kernel:
+            self.observation = later
+            time.sleep(0.5)
+
+    def observe(self, tier: Tier = Tier.SANDBOXES) -> Observation:
+        """Look at it as the exporter does."""
+        return open_observer(EngineHost(self.engine.host), 10.0, tier, self.engine.netns).observe()
+
+    @property
+    def kernel(self) -> KernelDocuments:
+        """What the kernel said."""
+        assert self.observation.kernel is not None
+        return self.observation.kernel
+
+    def box(self, name: str | None) -> tuple[NamespaceDocuments, str]:
+        """Return the documents of a container's namespace, or the host's, and the path of that namespace."""
+        if name is None:
+            assert self.kernel.host is not None
+            return self.kernel.host, str(self.engine.netns)
+        return self.kernel.sandboxes[self.ids[name]], f"/proc/{self.engine.pid_of(name)}/ns/net"
+
+
+BOXES = (None, "plain", "both", "shared", "lonely", "mac1")
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Give an engine of each version with the topology."""
+    with engine(request.param) as made:
+        yield Host(made)
+
+
+def tool(path: str, *command: str) -> Any:  # noqa: ANN401
+    """Return what a command prints as JSON in a namespace."""
+    return json.loads(run(["nsenter", f"--net={path}", "--", *command]) or "[]")
+
+
+def kept(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return their documents with the keys that ours have, and ours are the fields of one namespace."""
+    assert len(ours) == len(theirs)
+    return [shortened(mine, his) for mine, his in zip(ours, theirs, strict=True)]
+
+
+def shortened(mine: Mapping[str, Any], his: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document of `ip` with the keys that ours has, at every depth."""
+    return {
+        key: shortened(value, his[key]) if isinstance(value, dict) else his[key]
+        for key, value in mine.items()
+        if key in his
+    }
+
+
+def without(documents: Sequence[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Return documents without what `ip` does not print."""
+    return [{key: value for key, value in document.items() if key not in keys} for document in documents]
+
+
+def test_nothing_is_missing(host: Host) -> None:
+    """As root with all programs installed, all evidence can be read."""
+    assert host.kernel.missing == {}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_links_are_those_of_ip(host: Host, name: str | None) -> None:
+    """Every key of a link has the value that `ip -details link` shows."""
+    documents, path = host.box(name)
+    shown = tool(path, "ip", "-json", "-details", "link")
+    ours = [
+        {key: value for key, value in link.items() if key != "link_index" or "link_netnsid" in link}
+        for link in documents.links
+    ]
+    assert ours == kept(ours, shown)
+    assert {link["linkinfo"]["info_kind"] for link in shown if "linkinfo" in link} == {
+        link["linkinfo"]["info_kind"] for link in ours if "linkinfo" in link
+    }
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_addresses_are_those_of_ip(host: Host, name: str | None) -> None:
+    """Every address is there, with what `ip address` shows of it."""
+    documents, path = host.box(name)
+    shown = [
+        {**info, "ifname": link["ifname"]}
+        for link in tool(path, "ip", "-json", "address")
+        for info in link["addr_info"]
+    ]
+    ours = sorted(without(documents.addresses, "ifindex"), key=lambda entry: (entry["ifname"], entry["local"]))
+    assert ours == kept(ours, sorted(shown, key=lambda entry: (entry["ifname"], entry["local"])))
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("family", ["inet", "inet6"])
+def test_routes_and_rules_are_those_of_ip(host: Host, name: str | None, family: str) -> None:
+    """Routes of all tables and policy rules have the keys and values of `ip -details`."""
+    documents, path = host.box(name)
+    shown = tool(path, "ip", "-json", "-details", "-f", family, "route", "show", "table", "all")
+    ours = without([route for route in documents.routes if route["family"] == family], "family")
+    assert ours == without(shown, "protocol", "pref")
+    shown = tool(path, "ip", "-json", "-details", "-f", family, "rule")
+    ours = without([rule for rule in documents.rules if rule["family"] == family], "family")
+    flags = {"not", "nop", "unresolved", "l3mdev"}
+    assert ours == [
+        {key: True if key in flags else value for key, value in rule.items() if not key.endswith("_detached")}
+        for rule in without(shown, "protocol")
+    ]
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("program", ["iptables-nft", "ip6tables-nft"])
+def test_rules_are_those_of_iptables(host: Host, name: str | None, program: str) -> None:
+    """The dump is that of iptables-save; where there is nothing, the program is not even run."""
+    documents, path = host.box(name)
+    shown = run(["nsenter", f"--net={path}", "--", f"{program}-save", "-c"])
+    assert uncounted(documents.iptables.get(program, "")) == uncounted(shown)
+
+
+def uncounted(dump: str) -> list[str]:
+    """Return the lines of a dump without times and counters."""
+    return [re.sub(r"\[\d+:\d+\]", "[]", line) for line in dump.splitlines() if not line.startswith("#")]
+
+
+def test_native_tables_are_read_one_by_one(host: Host) -> None:
+    """A table that nft made is there as JSON; those of iptables are not."""
+    documents, path = host.box(None)
+    tables = [entry["table"] for entry in tool(path, "nft", "-j", "list", "tables")["nftables"] if "table" in entry]
+    assert list(documents.tables) == [f"{table['family']} {table['name']}" for table in tables]
+    assert "inet extra" in documents.tables
+    (extra,) = documents.nftables
+    assert extra["nftables"] == tool(path, "nft", "-j", "list", "table", "inet", "extra")["nftables"]
+
+
+def test_docker_proxies_are_told_with_their_targets(host: Host) -> None:
+    """The sockets of published ports are there, with where docker-proxy passes packets on to."""
+    documents, _ = host.box(None)
+    inner = host.engine.api(f"/containers/{host.ids['both']}/json")["NetworkSettings"]["Networks"]["six"]["IPAddress"]
+    relays = {
+        (entry["protocol"], entry["address"], entry["port"]): entry["relay"]
+        for entry in documents.listeners
+        if entry.get("program") == "docker-proxy"
+    }
+    assert relays["tcp", "0.0.0.0", 8002] == [inner, 80]
+    assert relays["udp", "0.0.0.0", 8003] == [inner, 53]
+    assert {address for _, address, _ in relays} == {"0.0.0.0", "::"}
+    assert len(relays) == 6
+    assert all(entry["v6only"] for entry in documents.listeners if entry["address"] == "::")
+
+
+def test_settings_are_those_of_the_namespace(host: Host) -> None:
+    """Sysctls are read from the namespace itself, also those of single interfaces."""
+    for name in BOXES:
+        documents, path = host.box(name)
+        names = sorted(documents.settings)
+        files = " ".join(f"/proc/sys/net/{setting}" for setting in names)
+        shown = run(["nsenter", f"--net={path}", "--", "sh", "-ec", f"cat {files}"]).splitlines()
+        assert [documents.settings[setting] for setting in names] == shown
+    documents, _ = host.box(None)
+    assert {"ipv4/ip_forward", "ipv4/conf/docker0/rp_filter", "bridge/bridge-nf-call-iptables"} <= set(
+        documents.settings
+    )
+
+
+def test_sandboxes_are_told_by_their_namespace(host: Host) -> None:
+    """Each running container has its namespace; who shares one shares its documents, hosted ones the host's."""
+    boxes = host.kernel.sandboxes
+    assert set(boxes) == {host.ids[container.name] for container in TOPOLOGY.containers}
+    for container in TOPOLOGY.containers:
+        assert boxes[host.ids[container.name]].inode == host.engine.sandbox_inode(container.name)
+    assert boxes[host.ids["shared"]] is boxes[host.ids["both"]]
+    assert boxes[host.ids["hosted"]] is host.kernel.host
+
+
+def test_ends_of_veths_are_told_without_entering_sandboxes(host: Host) -> None:
+    """In tier kernel, a port of a bridge says the MAC and the addresses at its other end."""
+    kernel = host.observe(Tier.KERNEL).kernel
+    assert kernel is not None
+    assert kernel.host is not None
+    assert kernel.sandboxes == {}
+    own = host.kernel.sandboxes[host.ids["plain"]]
+    (card,) = (link for link in own.links if link["ifname"] == "eth0")
+    (port,) = (link for link in kernel.host.links if link["ifindex"] == card["link_index"])
+    assert port["peer_mac"] == card["address"]
+    assert {entry.partition("/")[0] for entry in port["peer_addresses"]} == {
+        entry["local"] for entry in own.addresses if entry["ifname"] == "eth0"
+    }
+
+
+def test_the_whole_observation_goes_through_a_file(host: Host) -> None:
+    """A file gives back every document, and no key is lost on the way."""
+    again = loads(dumps(host.observation), "x")
+    assert again == host.observation
+    assert again.kernel is not None
+    assert again.kernel.sandboxes[host.ids["hosted"]] is again.kernel.host
+
+
+def test_reading_leaves_no_trace(host: Host) -> None:
+    """Neither tables, nor legacy tables, nor a generation are made, and this thread is where it was."""
+    before = Path("/proc/thread-self/ns/net").stat().st_ino
+    traces = [run(["nsenter", f"--net={host.box(name)[1]}", "--", "sh", "-c", _TRACES]) for name in BOXES]
+    for tier in (Tier.SANDBOXES, Tier.KERNEL):
+        host.observe(tier)
+    assert traces == [run(["nsenter", f"--net={host.box(name)[1]}", "--", "sh", "-c", _TRACES]) for name in BOXES]
+    assert Path("/proc/thread-self/ns/net").stat().st_ino == before
+
+
+_TRACES = "nft list tables; cat /proc/self/net/ip_tables_names /proc/self/net/ip6_tables_names; ip netns list-id"

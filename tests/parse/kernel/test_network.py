@@ -1,0 +1,266 @@
+"""Interfaces, addresses, routes, policy rules and listeners."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.errors import ObservationError
+from exporter.model.namespace import (
+    Bridge,
+    Hop,
+    Interface,
+    Listener,
+    PolicyRule,
+    Port,
+    Route,
+    RouteKind,
+    RuleAction,
+)
+from exporter.model.report import Protocol
+from exporter.parse.kernel.interfaces import parse_interfaces
+from exporter.parse.kernel.listeners import parse_listeners
+from exporter.parse.kernel.routes import parse_routes, parse_rules
+
+if TYPE_CHECKING:
+    from exporter.model.snapshot import Subnet
+
+LINKS = [
+    {"ifindex": 1, "ifname": "lo", "flags": ["LOOPBACK", "UP", "LOWER_UP"], "address": "00:00:00:00:00:00"},
+    {
+        "ifindex": 4, "ifname": "docker0", "flags": ["NO-CARRIER", "UP"], "address": "02:42:00:00:00:01",
+        "linkinfo": {"info_kind": "bridge", "info_data": {"nf_call_iptables": 1, "vlan_filtering": 1}},
+    },
+    {
+        "ifindex": 9, "ifname": "veth1", "flags": ["UP"], "link_index": 2, "link_netnsid": 0, "master": "docker0",
+        "linkinfo": {
+            "info_kind": "veth", "info_slave_kind": "bridge",
+            "info_slave_data": {"state": "forwarding", "hairpin": True, "isolated": True},
+        },
+        "vlans": [{"vlan": 1, "flags": ["PVID", "Egress Untagged"]}, {"vlan": 5, "vlanEnd": 7}],
+    },
+    {"ifindex": 10, "ifname": "a", "flags": [], "link": "b", "linkinfo": {"info_kind": "veth"}},
+    {"ifindex": 11, "ifname": "b", "flags": ["UP"], "link": "a", "linkinfo": {"info_kind": "veth"}},
+    {
+        "ifindex": 12, "ifname": "mv", "flags": ["UP"], "link": "a", "link_index": 10,
+        "linkinfo": {"info_kind": "macvlan", "info_data": {"mode": "private"}},
+    },
+]  # fmt: skip
+
+
+def test_links() -> None:
+    """Links become interfaces: masters and peers by index, bridges and their ports with their switches."""
+    found = parse_interfaces(LINKS, [])
+    assert found[1] == Interface(1, "lo", "", "00:00:00:00:00:00", up=True)
+    assert found[4].bridge == Bridge(calls_iptables=True, vlan_filtering=True)
+    assert (found[4].port, found[4].up) == (None, True)
+    assert (found[9].peer, found[9].master, found[9].bridge) == (2, 4, None)
+    assert found[9].port == Port(
+        isolated=True, hairpin=True, pvid=1, vlans=frozenset({1, 5, 6, 7}), untagged=frozenset({1})
+    )
+    assert (found[10].peer, found[10].up, found[11].peer) == (11, False, 10)
+    assert (found[12].kind, found[12].mode, found[12].peer) == ("macvlan", "private", 10)
+
+
+@pytest.mark.parametrize("state", ["disabled", "listening", "learning", "blocking"])
+def test_ports_that_do_not_forward(state: str) -> None:
+    """A port forwards in the state of that name alone."""
+    link = {
+        "ifindex": 2,
+        "ifname": "p",
+        "linkinfo": {"info_slave_kind": "bridge", "info_slave_data": {"state": state}},
+    }
+    port = parse_interfaces([link], [])[2].port
+    assert port is not None
+    assert not port.forwarding
+
+
+def test_addresses() -> None:
+    """Addresses belong to interfaces by name; those that do not answer (yet) are left out."""
+    usual = {"family": "inet6", "prefixlen": 64}
+    addresses: list[dict[str, Any]] = [
+        {"ifname": "lo", "local": "127.0.0.1", "prefixlen": 8},
+        {"ifname": "docker0", "local": "fd00::1", **usual},
+        {"ifname": "docker0", "local": "fd00::2", **usual, "tentative": True},
+        {"ifname": "docker0", "local": "fd00::3", **usual, "tentative": True, "optimistic": True},
+        {"ifname": "docker0", "local": "fd00::4", **usual, "dadfailed": True},
+        {"ifname": "gone", "local": "10.0.0.1", "prefixlen": 8},
+    ]
+    nested = {"ifname": "docker0", "addr_info": [{"local": "172.17.0.1", "prefixlen": 16}]}
+    found = parse_interfaces(LINKS, [*addresses, nested])
+    assert found[1].addresses == (ip_interface("127.0.0.1/8"),)
+    assert found[4].addresses == (
+        ip_interface("fd00::1/64"),
+        ip_interface("fd00::3/64"),
+        ip_interface("172.17.0.1/16"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("links", "addresses"),
+    [
+        ([{}], []),
+        ([{"ifindex": 1}], []),
+        ([{"ifname": "lo"}], []),
+        ([{"ifname": "lo", "ifindex": "1"}], []),
+        ([], [{"ifname": "lo", "local": "x", "prefixlen": 8}]),
+        ([], [{"ifname": "lo", "local": "10.0.0.1", "prefixlen": 99}]),
+    ],
+)
+def test_what_is_no_link_or_address(links: list[dict[str, Any]], addresses: list[dict[str, Any]]) -> None:
+    """Documents without what identifies them are refused."""
+    with pytest.raises(ObservationError):
+        parse_interfaces(links, addresses)
+
+
+INDEXES = {"eth0": 3, "docker0": 4}
+DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+def net(text: str) -> Subnet:
+    """Return a subnet."""
+    return ip_network(text)
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (
+            {"dst": "default", "gateway": "10.0.0.1", "dev": "eth0"},
+            Route(254, RouteKind.UNICAST, DEFAULT[4], (Hop(3, ip_address("10.0.0.1")),)),
+        ),
+        (
+            {"dst": "default", "family": "inet6", "dev": "eth0", "metric": 1024, "table": "main"},
+            Route(254, RouteKind.UNICAST, DEFAULT[6], (Hop(3),), metric=1024),
+        ),
+        ({"dst": "default", "dev": "eth0", "pref": "medium"}, Route(254, RouteKind.UNICAST, DEFAULT[6], (Hop(3),))),
+        (
+            {"type": "local", "dst": "10.0.0.1", "dev": "docker0", "table": "local", "prefsrc": "10.0.0.1"},
+            Route(255, RouteKind.LOCAL, net("10.0.0.1/32"), (Hop(4),), ip_address("10.0.0.1")),
+        ),
+        ({"type": "blackhole", "dst": "10.0.0.0/8", "table": "7"}, Route(7, RouteKind.BLACKHOLE, net("10.0.0.0/8"))),
+        ({"type": "throw", "dst": "fd00::/8", "table": 9}, Route(9, RouteKind.THROW, net("fd00::/8"))),
+        ({"type": "nat", "dst": "10.0.0.0/8"}, Route(254, RouteKind.OTHER, net("10.0.0.0/8"))),
+        ({"dst": "fd00::/8", "from": "fd01::/8"}, Route(254, RouteKind.OTHER, net("fd00::/8"))),
+        (
+            {"dst": "10.0.0.0/8", "dev": "eth0", "via": {"family": "inet6", "host": "fe80::1"}},
+            Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3, ip_address("fe80::1")),)),
+        ),
+        (
+            {
+                "dst": "default",
+                "nexthops": [
+                    {"gateway": "fd00::1", "dev": "eth0", "flags": []},
+                    {"gateway": "fd00::2", "dev": "docker0", "flags": ["dead", "linkdown"]},
+                    {"dev": "gone", "flags": []},
+                ],
+            },
+            Route(254, RouteKind.UNICAST, DEFAULT[6], (Hop(3, ip_address("fd00::1")),)),
+        ),
+    ],
+)
+def test_routes(document: dict[str, Any], expected: Route) -> None:
+    """A route keeps its table, kind, destination and the hops that work."""
+    assert parse_routes([document], INDEXES) == (expected,)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dst": "10.0.0.0/8", "dev": "gone"},
+        {"dst": "10.0.0.0/8", "dev": "eth0", "flags": ["dead", "linkdown"]},
+        {"dst": "10.0.0.0/8", "dev": "eth0", "tos": "0x10"},
+    ],
+)
+def test_routes_that_no_packet_takes(document: dict[str, Any]) -> None:
+    """Routes by dead or vanished interfaces, and those for another type of service, are left out."""
+    assert parse_routes([document], INDEXES) == ()
+
+
+def test_tables_with_names() -> None:
+    """Names that only the host's configuration knows are equal where they are the same."""
+    route = parse_routes([{"dst": "10.0.0.0/8", "dev": "eth0", "table": "vpn"}], INDEXES)[0]
+    rule, other = parse_rules([{"priority": 5, "table": "vpn"}, {"priority": 6, "table": "lan"}])
+    assert route.table == rule.table != other.table
+    assert route.table > 0xFFFFFFFF
+
+
+LOOKUP = RuleAction.LOOKUP
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"priority": 0, "src": "all", "table": "local"}, PolicyRule(4, 0, LOOKUP, 255)),
+        ({"priority": 0, "family": "inet6", "table": "local"}, PolicyRule(6, 0, LOOKUP, 255)),
+        (
+            {"priority": 1, "src": "10.0.0.0", "srclen": 8, "dst": "10.1.2.3", "table": "100", "not": True},
+            PolicyRule(4, 1, LOOKUP, 100, inverted=True, source=net("10.0.0.0/8"), destination=net("10.1.2.3/32")),
+        ),
+        (
+            {"priority": 1, "fwmark": "0x1", "fwmask": "0xff", "iif": "eth0", "oif": "eth1", "table": 5},
+            PolicyRule(4, 1, LOOKUP, 5, input_interface="eth0", output_interface="eth1", mark=1, mark_mask=0xFF),
+        ),
+        ({"priority": 1, "fwmark": "0x0", "table": 5}, PolicyRule(4, 1, LOOKUP, 5, mark_mask=0xFFFFFFFF)),
+        (
+            {"priority": 1, "ipproto": "tcp", "sport": 80, "dport_start": 1, "dport_end": 9, "table": 5},
+            PolicyRule(4, 1, LOOKUP, 5, protocol=6, source_ports=(80, 80), destination_ports=(1, 9)),
+        ),
+        (
+            {"priority": 1, "suppress_prefixlen": 0, "table": "main"},
+            PolicyRule(4, 1, LOOKUP, 254, suppress_prefix_length=0),
+        ),
+        ({"priority": 1, "goto": 100}, PolicyRule(4, 1, RuleAction.GOTO, 254, goto=100)),
+        ({"priority": 1, "goto": "none"}, PolicyRule(4, 1, RuleAction.NOP, 254)),
+        ({"priority": 1, "nop": True}, PolicyRule(4, 1, RuleAction.NOP, 254)),
+        ({"priority": 1, "action": "prohibit"}, PolicyRule(4, 1, RuleAction.PROHIBIT, 254)),
+        ({"table": 5, "uid_start": 0, "uid_end": 5}, PolicyRule(4, 0, LOOKUP, 5, opaque="uid_end, uid_start")),
+    ],
+)  # fmt: skip
+def test_policy_rules(document: dict[str, Any], expected: PolicyRule) -> None:
+    """A rule keeps its selectors and what it does; selectors that are not understood are named."""
+    assert parse_rules([document]) == (expected,)
+
+
+def test_policy_rules_come_by_priority() -> None:
+    """The lowest priority is asked first."""
+    assert [rule.priority for rule in parse_rules([{"priority": 9}, {"priority": 1}])] == [1, 9]
+
+
+@pytest.mark.parametrize(
+    "document", [{"src": "x"}, {"src": "10.0.0.0", "srclen": 99}, {"action": "x"}, {"fwmark": "x"}, {"sport": "x"}]
+)
+def test_what_is_no_policy_rule(document: dict[str, Any]) -> None:
+    """Values that are none are refused."""
+    with pytest.raises(ObservationError):
+        parse_rules([document])
+
+
+def test_listeners() -> None:
+    """A socket keeps where it listens, and docker-proxy's where it passes everything on to."""
+    proxy = {"protocol": "tcp", "address": "::", "port": 80, "v6only": True, "program": "docker-proxy"}
+    found = parse_listeners(
+        [proxy | {"relay": ["172.17.0.2", 8080]}, {"protocol": "udp", "address": "10.0.0.1", "port": 53}]
+    )
+    assert found == (
+        Listener(
+            Protocol.TCP, ip_address("::"), 80, (ip_address("172.17.0.2"), 8080), v6only=True, program="docker-proxy"
+        ),
+        Listener(Protocol.UDP, ip_address("10.0.0.1"), 53),
+    )
+
+
+@pytest.mark.parametrize("relay", [None, [], ["x", 80], ["10.0.0.1"], "10.0.0.1:80", ["10.0.0.1", "80"]])
+def test_relays_that_are_none(relay: object) -> None:
+    """Without a readable target nobody says where docker-proxy leads to."""
+    document = {"protocol": "tcp", "address": "::", "port": 80, "relay": relay}
+    assert parse_listeners([document])[0].relay is None
+
+
+@pytest.mark.parametrize("document", [{}, {"address": "x", "protocol": "tcp"}, {"address": "::", "protocol": "sctp"}])
+def test_what_is_no_listener(document: dict[str, Any]) -> None:
+    """A socket without address or protocol is refused."""
+    with pytest.raises(ObservationError):
+        parse_listeners([document])
