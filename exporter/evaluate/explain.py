@@ -211,7 +211,7 @@ def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox)
     for family in FAMILIES:
         has_family = any(endpoint.address(family) for endpoint in source.endpoints)
         if has_family and topology.route(source, family) is None:
-            yield Finding(f"{source.name} has no IPv{family} default route to the host: it reaches its own networks only")
+            yield Finding(f"{source.name} has no IPv{family} default route to the host: it stays on its own networks")
     if not destination.published and not destination.routed:
         yield Finding(f"{destination.name} publishes no port")
 

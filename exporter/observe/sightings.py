@@ -58,17 +58,7 @@ class Sightings:
         for container in containers:
             identity, status = container.get("Id"), container.get("Status")
             if isinstance(identity, str) and isinstance(status, str):
-                endpoints = frozenset(_endpoints(container))
-                address = _address(container)
-                earlier = self._seen.get(identity)
-                former = _former(earlier, address, moment) if earlier else ()
-                if earlier is None or _restarted(earlier, status, endpoints, moment):
-                    sighting = Sighting(status, moment.wall, former)
-                    entry = _Seen(sighting, uptime_seconds(status), moment.steady, endpoints, address)
-                else:
-                    sighting = replace(earlier.sighting, former=former)
-                    entry = replace(earlier, sighting=sighting, endpoints=endpoints, address=address or earlier.address)
-                seen[identity] = entry
+                seen[identity] = _entry(self._seen.get(identity), container, status, moment)
         self._seen = seen
         return {identity: entry.sighting for identity, entry in seen.items()}
 
@@ -80,6 +70,19 @@ class Sightings:
             if abs(jump) > _CLOCK_WAS_SET:
                 self._seen = {identity: _moved(entry, jump) for identity, entry in self._seen.items()}
         self._last = moment
+
+
+def _entry(earlier: _Seen | None, container: Mapping[str, Any], status: str, moment: Moment) -> _Seen:
+    endpoints, address = frozenset(_endpoints(container)), _address(container)
+    former: tuple[FormerAddress, ...] = ()
+    if earlier is not None:
+        former = _former(earlier, address, moment)
+        address = address or earlier.address
+        if not _restarted(earlier, status, endpoints, moment):
+            sighting = replace(earlier.sighting, former=former)
+            return replace(earlier, sighting=sighting, endpoints=endpoints, address=address)
+    sighting = Sighting(status, moment.wall, former)
+    return _Seen(sighting, uptime_seconds(status), moment.steady, endpoints, address)
 
 
 def _moved(entry: _Seen, seconds: float) -> _Seen:

@@ -144,6 +144,9 @@ def test_addresses_are_kept_over_a_new_start() -> None:
     sightings.see([at("172.17.0.2")], moment(0))
     seen = sightings.see([at("172.17.0.5", "Up 1 second", endpoint="e2")], moment(15))["a"]
     assert (seen.status, [item.address for item in seen.former]) == ("Up 1 second", ["172.17.0.2"])
+    sightings.see([at("", "Restarting (1) 1 second ago")], moment(30))
+    seen = sightings.see([at("172.17.0.6", endpoint="e3")], moment(45))["a"]
+    assert [item.address for item in seen.former] == ["172.17.0.2", "172.17.0.5"]
 
 
 def test_former_addresses_follow_a_clock_that_was_set() -> None:

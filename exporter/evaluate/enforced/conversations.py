@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.emission import Emission, emission
 from exporter.evaluate.enforced.flight import (
     ICMP,
     ICMP6,
@@ -23,8 +24,7 @@ from exporter.evaluate.enforced.flight import (
 )
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
-from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.ways import PICKED_PORT, way
+from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.report import HOST, Protocol
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.flight import Port
+    from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Listener
     from exporter.model.snapshot import Address, Network
@@ -65,6 +66,7 @@ class Conversations:
         self._worlds = worlds
         self._bits = bits
         self._relayed: dict[tuple[int, Protocol, int, int], list[Found]] = {}
+        self._emissions: dict[tuple[int, int], Emission] = {}
         self._listening = {family: _Listening(world) for family, world in worlds.items()}
 
     def found(self, family: int, protocol: Protocol, address: int, cells: int = -1) -> Iterator[Found]:
@@ -81,11 +83,12 @@ class Conversations:
 
     def _at(self, family: int, protocol: Protocol, address: int, ports: Port, cells: int) -> Iterator[Found]:
         world = self._worlds[family]
-        departures = list(self._departures(world, protocol, address, ports, cells))
-        first = Conversation(Stage.FIRST)
-        for delivery in self._journey(world, first).deliveries(*departures):
+        number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[family]
+        picked = Some(*PICKED_PORT) if protocol in _NUMBERS else None
+        flight = Flight(number, Ends(0, picked, address, ports), icmp_type=kind)
+        for delivery in self._journey(world, Conversation(Stage.FIRST)).deliveries(*self._sent(world, flight, cells)):
             if protocol is Protocol.TCP:
-                confirmed = self._confirmed(world, departures, delivery)
+                confirmed = self._confirmed(world, flight, delivery)
                 if confirmed is None:
                     continue
                 delivery = confirmed  # noqa: PLW2901
@@ -94,26 +97,25 @@ class Conversations:
     def _journey(self, world: World, conversation: Conversation) -> Journey:
         return Journey(world, conversation)
 
-    def _departures(
-        self, world: World, protocol: Protocol, address: int, ports: Port, cells: int
-    ) -> Iterator[Departure]:
-        number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[world.family]
-        picked = Some(*PICKED_PORT) if protocol in _NUMBERS else None
-        for name, stack in world.stacks.items():
-            bit = self._bits[name] & cells
-            source = _source(stack, address) if bit else None
-            if source is not None:
-                yield Departure(stack, bit, Flight(number, Ends(source, picked, address, ports), icmp_type=kind))
+    def emission(self, world: World, address: int) -> Emission:
+        """Return what all sandboxes send to an address."""
+        key = (world.family, address)
+        if key not in self._emissions:
+            self._emissions[key] = emission(world, self._bits, address)
+        return self._emissions[key]
 
-    def _confirmed(self, world: World, departures: Sequence[Departure], delivery: Delivery) -> Delivery | None:
+    def _sent(self, world: World, flight: Flight, cells: int) -> Sequence[Moving]:
+        """Return the packets of some cells to a flight's destination."""
+        return list(self.emission(world, int(flight.ends.destination)).moving(flight, cells))  # type: ignore[arg-type]
+
+    def _confirmed(self, world: World, flight: Flight, delivery: Delivery) -> Delivery | None:
         """Return the part of a delivery whose answers arrive, and where what confirms them arrives, too."""
         passages = {passage.stack.name: passage for passage in delivery.flight.passages}
-        answer = Flight(TCP, delivery.flight.ends.reversed())
-        back = Departure(delivery.stack, delivery.cells, answer)
+        back = Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()))
         answered: dict[str, int] = defaultdict(int)
         arrived, doubts = 0, dict(delivery.flight.doubts)
         for item in self._journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
-            cells = item.cells & self._bits[item.stack.name] & self._fitting(departures, item)
+            cells = item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
             arrived |= cells
             for passage in item.flight.passages:
                 answered[passage.stack.name] |= passage.tracked & cells
@@ -121,28 +123,26 @@ class Conversations:
         if not arrived:
             return None
         third = Conversation(Stage.CONFIRMATION, passages, answered)
-        again = [replace(item, cells=item.cells & arrived) for item in departures if item.cells & arrived]
         confirmed = 0
-        for item in self._journey(world, third).deliveries(*again):
+        for item in self._journey(world, third).deliveries(*self._sent(world, flight, arrived)):
             if item.stack is delivery.stack and item.flight.ends.destination == delivery.flight.ends.destination:
                 confirmed |= item.cells
                 _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
 
-    @staticmethod
-    def _fitting(departures: Sequence[Departure], answer: Delivery) -> int:
+    def _fitting(self, world: World, flight: Flight, answer: Delivery) -> int:
         """Return the cells whose own packets an answer answers: it comes from where they were sent to."""
-        ends = answer.flight.ends
+        ends, sent = answer.flight.ends, flight.ends
+        if ends.source != sent.destination or ends.source_port != sent.destination_port:
+            return 0
+        towards = ends.destination
+        sources = self.emission(world, int(sent.destination)).sources  # type: ignore[arg-type]
+        if not isinstance(towards, Column):
+            return sources.get(towards, 0)
         fitting = 0
-        for item in departures:
-            sent = item.flight.ends
-            same = ends.source == sent.destination and ends.source_port == sent.destination_port
-            towards = ends.destination
-            home = towards == sent.source or (
-                isinstance(towards, Column) and isinstance(sent.source, int) and towards.values.get(sent.source, 0)
-            )
-            fitting |= item.cells if same and home else 0
+        for address, cells in towards.values.items():
+            fitting |= cells & sources.get(int(address), 0)
         return fitting
 
     def _ended(
@@ -242,18 +242,6 @@ def _held(listener: Listener) -> bool:
     docker-proxy leads it on. With --userland-proxy=false, the engine itself holds published ports, and takes nothing.
     """
     return listener.relay is not None or listener.program == "dockerd"
-
-
-def _source(stack: Stack, address: int) -> int | None:
-    """Return the address that a namespace sends from to another; None where no route leads there."""
-    found = way(stack, Question(address))
-    if found.local:
-        return address
-    if not found.exits:
-        return None
-    return (
-        found.source if found.source is not None else stack.source_for(found.exits[0].interface, found.exits[0].towards)
-    )
 
 
 def _merge(doubts: dict[str, int], more: Mapping[str, int], cells: int) -> None:

@@ -62,6 +62,10 @@ class Journey:
                 break
         return delivered
 
+    def begun(self, item: Departure) -> Iterator[Moving | Delivery]:
+        """Yield what becomes of packets that set out, until another namespace has them."""
+        return self._depart(item)
+
     def _move(self, item: Moving) -> Iterator[Moving | Delivery]:
         match item:
             case Departure():
@@ -132,7 +136,9 @@ class Journey:
         if segment is None or sender is None or not passing.cells:
             return
         receivers = segment.answering(way.towards, sender)
-        flight = replace(passing.flight, passages=(*passing.flight.passages, passing.passage()))
+        flight = passing.flight
+        if not stack.ruleset.idle:
+            flight = replace(flight, passages=(*flight.passages, passing.passage()))
         if len(receivers) > 1:
             flight = flight.doubted({TWO_ANSWER.format(address=_text(way.towards, stack.family)): passing.cells})
         for receiver in receivers:
@@ -186,13 +192,16 @@ class Journey:
 
     def _rewritten(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
         """Lead packets on that got another destination: on a bridge, br_netfilter may keep them frames."""
-        for name, cells in _each(passing.interface, passing.cells):
-            interface = passing.stack.by_name[str(name)]
-            part = replace(passing, cells=cells, interface=interface.name)
-            if interface.kind == "bridge" and passing.stack.calls_iptables(interface):
-                yield from self._redirected(interface, port, part)
-            else:
-                yield from self._route(part)
+        routed = passing.cells
+        leaving = ways(passing).leaving
+        for name in {passing.stack.routing.names[way.interface] for way in leaving}:
+            bridge = passing.stack.by_name[name]
+            back = sum(cells for at, cells in _each(passing.interface, passing.cells) if at == name)
+            if back and bridge.kind == "bridge" and passing.stack.calls_iptables(bridge):
+                routed &= ~back
+                yield from self._redirected(bridge, port, replace(passing, cells=back, interface=name))
+        if routed:
+            yield from self._route(replace(passing, cells=routed))
 
     def _visible_port(self, item: Arrival) -> str | Column:
         """Return the port that physdev sees: only br_netfilter keeps it, where it is on for the bridge."""

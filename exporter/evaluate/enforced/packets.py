@@ -38,10 +38,15 @@ class PortsDiffer(Exception):
 
     def __init__(self, atom: Atom, bounds: Iterable[int]) -> None:
         """Cut an atom before each bound within it."""
-        cuts = sorted({bound for bound in bounds if atom.low < bound <= atom.high})
-        edges = [atom.low, *cuts, atom.high + 1]
-        self.parts = [Atom(low, high - 1) for low, high in pairwise(edges)]
-        super().__init__(f"ports {atom.low}-{atom.high} differ at {cuts}")
+        self.atom = atom
+        self.bounds = sorted({bound for bound in bounds if atom.low < bound <= atom.high})
+        super().__init__(f"ports {atom.low}-{atom.high} differ at {self.bounds}")
+
+    @property
+    def parts(self) -> list[Atom]:
+        """The intervals that ports have to be looked at by."""
+        edges = [self.atom.low, *self.bounds, self.atom.high + 1]
+        return [Atom(low, high - 1) for low, high in pairwise(edges)]
 
 
 class Column:

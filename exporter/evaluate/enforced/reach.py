@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.conversations import Conversations, Found
+from exporter.evaluate.enforced.likeness import Likeness
 from exporter.evaluate.enforced.world import World
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Reach, Via
@@ -65,14 +66,25 @@ class _Reaching:
         """Return what arrives in each sandbox that containers live in."""
         records: dict[str, list[_Record]] = defaultdict(list)
         for family, world in self._worlds.items():
-            for address in sorted(_destinations(world)):
+            for addresses in self._alike(world):
                 for protocol in PROTOCOLS:
-                    for found in self._conversations.found(family, protocol, address):
+                    for found in self._conversations.found(family, protocol, addresses[0]):
                         if self._snapshot.sandboxes[found.stack.name].members:
-                            records[found.stack.name].extend(self._records(world, family, protocol, address, found))
+                            made = self._records(world, family, protocol, addresses, found)
+                            records[found.stack.name].extend(made)
         return records
 
-    def _records(self, world: World, family: int, protocol: Protocol, address: int, found: Found) -> Iterator[_Record]:
+    def _alike(self, world: World) -> Iterable[Sequence[int]]:
+        """Return all destinations, those together that fare alike."""
+        likeness = Likeness(world)
+        groups: dict[object, list[int]] = defaultdict(list)
+        for address in sorted(_destinations(world)):
+            groups[likeness.of(address, self._conversations.emission(world, address))].append(address)
+        return groups.values()
+
+    def _records(
+        self, world: World, family: int, protocol: Protocol, addresses: Sequence[int], found: Found
+    ) -> Iterator[_Record]:
         ports = (found.ports.low, found.ports.high) if found.ports else None
         doubts: dict[int, list[str]] = defaultdict(list)
         for name, cells in found.doubts.items():
@@ -80,7 +92,8 @@ class _Reaching:
         for cells, names in _partition(found.cells, doubts):
             undecided = "; ".join(sorted(names))
             for here, via, network, within in self._mechanisms(world, found, cells):
-                yield _Record(here, via, network, within, protocol, (family, address), ports, undecided)
+                for address in addresses:
+                    yield _Record(here, via, network, within, protocol, (family, address), ports, undecided)
 
     def _mechanisms(self, world: World, found: Found, cells: int) -> Iterator[tuple[int, Via, Network | None, str]]:
         """Yield by which mechanism, and on which network, packets arrive."""

@@ -5,11 +5,13 @@ What happens is told by notes, which name namespaces, interfaces and rules. Word
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.conversations import Conversations
+from exporter.evaluate.enforced.emission import source_of
+from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column
@@ -19,10 +21,10 @@ from exporter.evaluate.enforced.world import World, hears
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.conversations import Found
-    from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Departure, Ends, Flight, Port, Stage
+    from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
@@ -244,14 +246,17 @@ class _Conversations(Conversations):
     def _journey(self, world: World, conversation: Conversation) -> Journey:
         return _Journey(world, conversation, self._notes)
 
-    def _departures(
-        self, world: World, protocol: Protocol, address: int, ports: Port, cells: int
-    ) -> Iterator[Departure]:
-        departures = list(super()._departures(world, protocol, address, ports, cells))
-        if not departures:
-            place = next(name for name, bit in self._bits.items() if bit & cells)
+    def _sent(self, world: World, flight: Flight, cells: int) -> Sequence[Moving]:
+        """Let the packet itself set out, so that its way out of its own namespace is told, too."""
+        address = int(flight.ends.destination)  # type: ignore[arg-type]
+        place = next(name for name, bit in self._bits.items() if bit & cells)
+        source = source_of(world.stacks[place], address)
+        if source is None:
+            ports = flight.ends.destination_port
             self._notes.add(Sent(place, At(world.family, 0, None, address, _port(ports)), ""))
-        yield from departures
+            return []
+        ends = replace(flight.ends, source=source)
+        return [Departure(world.stacks[place], self._bits[place], replace(flight, ends=ends))]
 
     def _led_on(
         self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery

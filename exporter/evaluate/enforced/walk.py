@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.matching import Held, Matching
-from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
 from exporter.model.firewall import (
     Backend,
     Call,
@@ -159,10 +159,15 @@ class Walker:
         self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int
     ) -> _Passed:
         outcome = _Passed()
-        for number, rule in segment.candidates(packets):
-            cells = self._rule(_Place(table, chain, number, rule, depth), packets, cells, outcome)
-            if not cells:
-                break
+        candidates = segment.candidates(packets)
+        try:
+            for number, rule in candidates:
+                cells = self._rule(_Place(table, chain, number, rule, depth), packets, cells, outcome)
+                if not cells:
+                    break
+        except PortsDiffer as difference:
+            # cut at what all rules here ask for, or there would be a new start for each of them
+            raise PortsDiffer(difference.atom, [*difference.bounds, *_port_bounds(candidates)]) from None
         outcome.passed = cells
         return outcome
 
@@ -270,6 +275,21 @@ class _Place:
     depth: int
 
 
+def _port_bounds(rules: Iterable[tuple[int, Rule]]) -> Iterator[int]:
+    for _, rule in rules:
+        for step in rule.steps:
+            if isinstance(step, InRanges) and step.field in _PORTS:
+                yield from (bound for low, high in step.ranges.intervals for bound in (low, high + 1))
+
+
+_PORTS = (
+    Field.SOURCE_PORT,
+    Field.DESTINATION_PORT,
+    Field.CT_ORIGINAL_SOURCE_PORT,
+    Field.CT_ORIGINAL_DESTINATION_PORT,
+    Field.CT_REPLY_SOURCE_PORT,
+    Field.CT_REPLY_DESTINATION_PORT,
+)
 _STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import Field, InRanges, ReversePath, Side, TableFamily
@@ -386,12 +386,17 @@ def _changed(operator: str, body: object, context: Context) -> Left:
     """Return the result of `&`, `|`, `^`, `<<` and `>>` with values that the rule names."""
     first, *others = items(body)
     left = expression(first, context)
-    subject = left.subject
-    for value in others:
-        if not isinstance(subject, Number | Fixed):
-            return replace(left, subject=Unknown(left.name))
-        subject = subject.changed(operator, value)
+    try:
+        subject = reduce(lambda subject, value: _calculated(operator, subject, value), others, left.subject)
+    except ValueError:
+        subject = Unknown(left.name)
     return replace(left, subject=subject)
+
+
+def _calculated(operator: str, subject: Subject, value: object) -> Subject:
+    if not isinstance(subject, Number | Fixed):
+        raise ValueError("bits of what is no number")  # noqa: TRY004 - as all that is not understood
+    return subject.changed(operator, value)
 
 
 def _concatenation(body: object, context: Context) -> Left:

@@ -112,10 +112,10 @@ _REJECTS_FAMILY = {"icmp": 4, "icmpv6": 6}
 
 def _reject(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
     """`reject with icmp` is for IPv4 only, `with icmpv6` for IPv6, and `with tcp reset` for TCP."""
-    kind = properties(body).get("type") if body is not None else None
+    kind = str(properties(body).get("type")) if body is not None else ""
     implied = of_protocol(6) if kind == "tcp reset" else ()
     if kind in _REJECTS_FAMILY:
-        implied = of_family(_REJECTS_FAMILY[str(kind)], context)
+        implied = of_family(_REJECTS_FAMILY[kind], context)
     return (*missing(implied, before), Terminate(Verdict.REJECT))
 
 

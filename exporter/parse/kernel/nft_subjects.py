@@ -122,7 +122,10 @@ class Number:
         """Return the number after `&`, `|`, `^`, `<<` or `>>`."""
         if operator in ("<<", ">>"):
             return self._shifted(integer(value) if operator == ">>" else -integer(value))
-        mask = self._unshifted(combined(self.read, value))
+        wanted = combined(self.read, value)
+        mask = self._unshifted(wanted)
+        if operator != "&" and self._shifted_back(mask) != wanted:
+            raise ValueError("bits that no packet's number has")
         match operator:
             case "&":
                 return replace(self, keep=self.keep & mask, toggle=self.toggle & mask)
@@ -153,13 +156,15 @@ class Number:
                 yield HasBits(self.field, self.keep, wanted)
 
     def _result(self, number: int) -> int:
-        found = (number & self.keep) ^ self.toggle
-        return found >> self.shift if self.shift >= 0 else found << -self.shift & self._all
+        return self._shifted_back((number & self.keep) ^ self.toggle)
+
+    def _shifted_back(self, number: int) -> int:
+        return number >> self.shift if self.shift >= 0 else number << -self.shift & self._all
 
 
 def _above(low: int, high: int, free: int) -> tuple[int, int]:
     """Return the numbers that are within an interval when their lowest bits are taken away."""
-    return (low + free) // (free + 1) * (free + 1), high | free if free <= high else -1
+    return (low + free) // (free + 1) * (free + 1), high | free
 
 
 @dataclass(frozen=True, slots=True)

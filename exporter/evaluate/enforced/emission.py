@@ -1,0 +1,130 @@
+"""Packets as they set out from many namespaces at once.
+
+A namespace without firewall rules of its own sends whatever the protocol and the port by the same way. Such packets are
+led to the first namespace that decides something once for each address, and go on together from there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, Delivery, Departure, Ends, Flight, Stage
+from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.packets import Column
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.ways import way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.evaluate.enforced.flight import Port
+    from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.world import Stack, World
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emission:
+    """What is sent to one address: `together`, by namespaces without rules, and `alone`, by each of the others.
+
+    `sources` are the cells by the address that they send from.
+    """
+
+    together: Sequence[Arrival | Crossing]
+    alone: Sequence[tuple[Stack, int, int]]
+    sources: Mapping[int, int]
+
+    def moving(self, flight: Flight, cells: int) -> Iterator[Moving]:
+        """Yield the packets of some cells, with the protocol and the ports of a flight."""
+        for item in self.together:
+            if item.cells & cells:
+                ends = replace(flight.ends, source=item.flight.ends.source)
+                yield replace(
+                    item, cells=item.cells & cells, flight=replace(flight, ends=ends, doubts=item.flight.doubts)
+                )
+        for stack, bit, source in self.alone:
+            if bit & cells:
+                yield Departure(stack, bit, replace(flight, ends=replace(flight.ends, source=source)))
+
+
+def emission(world: World, bits: Mapping[str, int], address: int) -> Emission:
+    """Return what all namespaces send to an address; those without a route there send nothing."""
+    alone: list[tuple[Stack, int, int]] = []
+    under_way: list[Arrival | Crossing] = []
+    sources: dict[int, int] = defaultdict(int)
+    journey = Journey(world, Conversation(Stage.FIRST))
+    for name, stack in world.stacks.items():
+        source = source_of(stack, address)
+        if source is None:
+            continue
+        sources[source] |= bits[name]
+        begun = list(journey.begun(_departure(stack, bits[name], source, address))) if _plain(stack) else []
+        if _plain(stack) and not any(isinstance(item, Delivery) for item in begun):
+            under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
+        else:
+            alone.append((stack, bits[name], source))
+    return Emission(list(_together(under_way)), alone, sources)
+
+
+def source_of(stack: Stack, address: int) -> int | None:
+    """Return the address that a namespace sends from to another; None where no route leads there."""
+    found = way(stack, Question(address))
+    if found.local:
+        return address
+    if not found.exits:
+        return None
+    first = found.exits[0]
+    return found.source if found.source is not None else stack.source_for(first.interface, first.towards)
+
+
+def _plain(stack: Stack) -> bool:
+    return stack.ruleset.idle and stack.bridging.idle and stack.routing.plain
+
+
+def _departure(stack: Stack, bit: int, source: int, address: int) -> Departure:
+    ports: Port = None
+    return Departure(stack, bit, Flight(0, Ends(source, ports, address, ports)))
+
+
+def _together(items: Sequence[Arrival | Crossing]) -> Iterator[Arrival | Crossing]:
+    """Yield packets that go to the same place as one."""
+    groups: dict[object, list[Arrival | Crossing]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, Crossing):
+            groups[item.bridge.index, id(item.receiver)].append(item)
+        else:
+            groups[id(item.stack)].append(item)
+    yield from (_merged(group) if len(group) > 1 else group[0] for group in groups.values())
+
+
+def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
+    cells = 0
+    doubts: dict[str, int] = defaultdict(int)
+    sources: dict[int | str, int] = defaultdict(int)
+    ports: dict[int | str, int] = defaultdict(int)
+    interfaces: dict[int | str, int] = defaultdict(int)
+    macs: dict[int | str, int] = defaultdict(int)
+    for item in group:
+        cells |= item.cells
+        sources[_value(item.flight.ends.source)] |= item.cells
+        ports[_value(item.port)] |= item.cells
+        if item.mac is not None:
+            macs[_value(item.mac)] |= item.cells
+        if isinstance(item, Arrival):
+            interfaces[_value(item.interface)] |= item.cells
+        for name, doubted in item.flight.doubts.items():
+            doubts[name] |= doubted
+    first = group[0]
+    flight = replace(first.flight, ends=replace(first.flight.ends, source=Column(sources)), doubts=doubts)
+    port = Column(ports) if len(ports) > 1 else first.port
+    merged = replace(first, cells=cells, flight=flight, port=port, mac=Column(macs) if macs else None)
+    if isinstance(merged, Arrival) and len(interfaces) > 1:
+        return replace(merged, interface=Column(interfaces))
+    return merged
+
+
+def _value(value: int | str | Column) -> int | str:
+    if isinstance(value, Column):
+        raise TypeError("packets of one namespace have one value each")
+    return value

@@ -1,0 +1,128 @@
+"""Which addresses nothing tells apart: packets to one of them fare as packets to any other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import AddressTypeIs, AnyOf, Dispatch, Field, InRanges, Side, TableFamily, Translate
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+    from exporter.evaluate.enforced.emission import Emission
+    from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.world import World
+    from exporter.model.firewall import Chain, Firewall, Match, Step
+    from exporter.model.ranges import Ranges
+
+_ADDRESSES = frozenset(
+    {
+        Field.SOURCE,
+        Field.DESTINATION,
+        Field.CT_ORIGINAL_SOURCE,
+        Field.CT_ORIGINAL_DESTINATION,
+        Field.CT_REPLY_SOURCE,
+        Field.CT_REPLY_DESTINATION,
+    }
+)
+_SOURCES = frozenset({Field.SOURCE, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION})
+
+
+class Likeness:
+    """Tells which of the host's own addresses its rules, routes, sockets and neighbours treat alike."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        asked = set(_asked(world.host.namespace.firewall, world.family))
+        self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
+        self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
+        self._bridged = not world.host.bridging.idle
+        self._sided = any(_asks_for_interface(step) for step in _steps(world.host.namespace.firewall))
+        self._bound: dict[int, set[tuple[str, int]]] = defaultdict(set)
+        for listener in world.host.namespace.listeners:
+            if listener.address.version == world.family and not listener.address.is_unspecified:
+                self._bound[int(listener.address)].add((listener.protocol, listener.port))
+
+    def of(self, address: int, emission: Emission) -> Hashable:
+        """Return a key that is the same for addresses that are alike, an own one where that is not known."""
+        host = self._world.host
+        if address in self._named or address not in host.addresses or not host.routing.plain:
+            return address
+        if self._sided or self._bridged:
+            return address
+        return (
+            host.is_loopback(address),
+            tuple(address in ranges for ranges in self._sets),
+            frozenset(self._bound.get(address, ())),
+            tuple(sorted(map(_setting_out, emission.together), key=repr)),
+            tuple((stack.name, bit, source == address or source) for stack, bit, source in emission.alone),
+        )
+
+
+def _setting_out(item: object) -> Hashable:
+    """Return where packets are, and from where, once they have left their own namespaces."""
+    receiver = getattr(item, "receiver", None)
+    where = receiver.stack.name if receiver is not None else item.stack.name  # type: ignore[attr-defined]
+    flight = item.flight  # type: ignore[attr-defined]
+    columns = (flight.ends.source, getattr(item, "interface", ""), item.port, item.mac)  # type: ignore[attr-defined]
+    return (type(item).__name__, where, item.cells, *map(_values, columns), tuple(sorted(flight.doubts.items())))  # type: ignore[attr-defined]
+
+
+def _values(value: int | str | Column | None) -> Hashable:
+    values = getattr(value, "values", None)
+    return tuple(sorted(values.items())) if isinstance(values, dict) else value
+
+
+def _asked(firewall: Firewall, family: int) -> Iterator[Ranges]:
+    """Yield the sets of addresses that rules for a family ask for.
+
+    Chains that translate see first packets only, whose source none of the addresses asked about is.
+    """
+    for table in firewall.tables:
+        if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
+            continue
+        translating = _reached_by_nat_alone(table.chains.values())
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                for match in _matches(rule.steps):
+                    if isinstance(match, InRanges) and match.field in _ADDRESSES:
+                        if chain.name in translating and match.field in _SOURCES:
+                            continue
+                        yield match.ranges
+
+
+def _reached_by_nat_alone(chains: Iterable[Chain]) -> frozenset[str]:
+    """Return the chains of a table that has no other base chains than those of type nat."""
+    found = list(chains)
+    only = all(chain.base is None or chain.base.kind == "nat" for chain in found)
+    return frozenset(chain.name for chain in found) if only else frozenset()
+
+
+def _steps(firewall: Firewall) -> Iterator[Step]:
+    for table in firewall.tables:
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                yield from _matches(rule.steps)
+
+
+def _matches(steps: Sequence[Step] | Sequence[Match]) -> Iterator[Step]:
+    """Yield steps with what is inside them."""
+    for step in steps:
+        yield step
+        match step:
+            case AnyOf(alternatives):
+                for alternative in alternatives:
+                    yield from _matches(alternative)
+            case Dispatch(cases):
+                for matches, statement in cases:
+                    yield from _matches((*matches, statement))
+            case Translate(_, targets):
+                for target in targets:
+                    yield from _matches(target.matches)
+            case _:
+                pass
+
+
+def _asks_for_interface(step: Step) -> bool:
+    return isinstance(step, AddressTypeIs) and step.side is not Side.ANY

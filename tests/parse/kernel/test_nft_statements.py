@@ -1,0 +1,265 @@
+"""What nft's statements do, as real nft prints them."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.model.firewall import (
+    AnyBit,
+    Call,
+    CopyMark,
+    Dispatch,
+    Field,
+    NameIs,
+    Opaque,
+    ProxyLocally,
+    SetMark,
+    Statement,
+    Step,
+    Terminate,
+    Unforeseeable,
+    Untrack,
+    Verdict,
+)
+from exporter.model.ranges import Ranges
+from tests.parse.kernel.nft import TCP, V4, V6, are, between, doubts, number, parsed, rule, steps
+
+ACCEPT, DROP, REJECT = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.REJECT)
+RETURN, OTHER = Terminate(Verdict.RETURN), Call("other")
+SOURCE, TO, IN, OUT = Field.SOURCE, Field.DESTINATION_PORT, Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE
+ALL = 0xFFFFFFFF
+CT_MARK_THERE = between(Field.CT_MARK, 0, ALL)
+GOES_ON = SetMark(Field.MARK, ALL, 0)
+TWO_ADDRESSES = (are(SOURCE, number("10.0.0.1")), are(SOURCE, number("10.0.0.2")))
+
+
+def cases(key: Field | None, *found: tuple[tuple[object, ...], Statement]) -> Dispatch:
+    """Return a verdict map."""
+    return Dispatch(tuple(found), key)  # type: ignore[arg-type]
+
+
+VERDICTS: dict[str, tuple[Step, ...]] = {
+    "accept": (ACCEPT,),
+    "drop": (DROP,),
+    "return": (RETURN,),
+    "continue": (),
+    "jump other": (OTHER,),
+    "goto other": (Call("other", goto=True),),
+    "counter": (),
+    'counter packets 5 bytes 300 log prefix "x" accept comment "why"': (ACCEPT,),
+    "ip saddr 10.0.0.1 counter tcp dport 80 drop": (V4, TWO_ADDRESSES[0], TCP, are(TO, 80), DROP),
+    "reject": (REJECT,),
+    "reject with icmpx admin-prohibited": (REJECT,),
+    "meta nfproto ipv4 reject": (V4, REJECT),
+    "meta nfproto ipv4 reject with icmp host-unreachable": (V4, REJECT),
+    "reject with icmpv6 no-route": (V6, REJECT),
+    "reject with tcp reset": (TCP, REJECT),
+    "limit rate 5/second accept": (Opaque("limit", "limit rate 5/second"), ACCEPT),
+    "ct state new limit rate over 5/minute drop": (
+        AnyBit(Field.CT_STATE, 8),
+        Opaque("limit", "limit rate over 5/minute"),
+        DROP,
+    ),
+    "quota over 5 mbytes drop": (Opaque("quota", "quota over 5 mbytes"), DROP),
+    "notrack": (Untrack(),),
+}
+
+MARKS: dict[str, tuple[Step, ...]] = {
+    "meta mark set 5": (SetMark(Field.MARK, 0, 5),),
+    "meta mark set meta mark & 0xff": (SetMark(Field.MARK, 0xFF, 0),),
+    "meta mark set meta mark | 0xff": (SetMark(Field.MARK, 0xFFFFFF00, 0xFF),),
+    "meta mark set meta mark ^ 0xff": (SetMark(Field.MARK, ALL, 0xFF),),
+    "meta mark set meta mark & 0xff | 0x100": (SetMark(Field.MARK, 0xFF, 0x100),),
+    "meta mark set meta mark and 0xffffff00 xor 0x10": (SetMark(Field.MARK, 0xFFFFFF00, 0x10),),
+    "meta mark set ct mark": (CT_MARK_THERE, CopyMark(Field.CT_MARK, Field.MARK)),
+    "meta mark set ct mark & 0xff": (CT_MARK_THERE, CopyMark(Field.CT_MARK, Field.MARK, 0xFF)),
+    "meta mark set ct mark & 0xff | 0x100": (
+        CT_MARK_THERE,
+        CopyMark(Field.CT_MARK, Field.MARK, 0xFF),
+        SetMark(Field.MARK, ALL, 0x100),
+    ),
+    "ct mark set 7": (SetMark(Field.CT_MARK, 0, 7),),
+    "ct mark set meta mark & 0xff0": (CopyMark(Field.MARK, Field.CT_MARK, 0xFF0),),
+    "ct mark set ct mark | 5": (CT_MARK_THERE, SetMark(Field.CT_MARK, ALL ^ 5, 5)),
+    "ct mark set ct mark and 0xff xor 0x3": (CT_MARK_THERE, SetMark(Field.CT_MARK, 0xFF, 3)),
+    "meta mark set ip saddr map { 10.0.0.1 : 5, 10.0.0.2 : 6 }": (
+        V4,
+        cases(
+            SOURCE,
+            ((TWO_ADDRESSES[0],), SetMark(Field.MARK, 0, 5)),
+            ((TWO_ADDRESSES[1],), SetMark(Field.MARK, 0, 6)),
+        ),
+    ),
+}
+
+WITHOUT_EFFECT: dict[str, tuple[Step, ...]] = {
+    "meta priority set 1:2": (),
+    "meta nftrace set 1": (),
+    "ct label set 5": (),
+    "ct event set new": (),
+    "ip dscp set 5 accept": (V4, ACCEPT),
+    "ip ttl set 64": (V4,),
+    "tcp option maxseg size set rt mtu": (TCP,),
+    "add @none { ip saddr } accept": (V4, ACCEPT),
+    "update @none { ip saddr timeout 5s }": (V4,),
+    "delete @none { ip saddr }": (V4,),
+}
+
+MAPS: dict[str, tuple[Step, ...]] = {
+    "oifname vmap @verdicts": (cases(OUT, ((NameIs(OUT, ("br-1",)),), OTHER), ((NameIs(OUT, ("br-2",)),), ACCEPT)),),
+    "iifname vmap @empty": (cases(None),),
+    "tcp dport vmap @ports": (
+        TCP,
+        cases(None, ((are(TO, 22),), ACCEPT), ((between(TO, 80, 90),), OTHER), ((), DROP)),
+    ),
+    "ct state vmap { established : accept, invalid : drop }": (
+        cases(Field.CT_STATE, ((are(Field.CT_STATE, 1),), DROP), ((are(Field.CT_STATE, 2),), ACCEPT)),
+    ),
+    'iifname vmap { "lo" : accept, "eth*" : goto other }': (
+        cases(None, ((NameIs(IN, ("eth*",)),), Call("other", goto=True)), ((NameIs(IN, ("lo",)),), ACCEPT)),
+    ),
+    "ip saddr . tcp dport vmap { 10.0.0.1 . 80 : accept, 10.0.0.2 . 80 : drop }": (
+        V4,
+        TCP,
+        cases(
+            SOURCE,
+            ((TWO_ADDRESSES[0], are(TO, 80)), ACCEPT),
+            ((TWO_ADDRESSES[1], are(TO, 80)), DROP),
+        ),
+    ),
+    "ip saddr . tcp dport vmap { 10.0.0.1 . 80 : accept, * : drop }": (
+        V4,
+        TCP,
+        cases(None, ((TWO_ADDRESSES[0], are(TO, 80)), ACCEPT), ((), DROP)),
+    ),
+    "ct mark vmap { 1 : drop, * : accept }": (
+        cases(None, ((are(Field.CT_MARK, 1),), DROP), ((CT_MARK_THERE,), ACCEPT)),
+    ),
+    "numgen random mod 2 vmap { 0 : accept, 1 : drop }": (cases(None, ((Opaque("numgen"),), ACCEPT), ((), DROP)),),
+    "tcp dport vmap { 22 : accept, 23 : continue }": (
+        TCP,
+        cases(TO, ((are(TO, 22),), ACCEPT), ((are(TO, 23),), GOES_ON)),
+    ),
+    "tcp dport vmap { 22 : return, 23 : continue } drop": (
+        TCP,
+        cases(TO, ((are(TO, 22),), RETURN), ((are(TO, 23),), DROP)),
+    ),
+    "tcp dport vmap { 22 : return } drop": (TCP, cases(TO, ((are(TO, 22),), RETURN))),
+}
+
+UNFORESEEABLE = {
+    "synproxy mss 1460 wscale 7": "synproxy",
+    "meta mark set jhash ip saddr mod 2": "meta mark set",
+    "meta mark set meta mark << 8": "meta mark set",
+    "meta mark set ip saddr map { 10.0.0.1 : 5 } accept": "map",
+    "ip daddr set 10.0.0.1": "ip daddr set",
+    "tcp dport set 80": "tcp dport set",
+    "udp checksum set 0": "udp checksum set",
+    "ip ttl set 2": "ip ttl set",
+    "ether daddr set 02:42:ac:11:00:02": "ether daddr set",
+    "ct zone set 5": "ct zone set",
+    "th dport vmap { 22 : accept }": "vmap",
+    'iifname vmap { "a" : accept, "b*" : drop, "c" : accept }': "vmap",
+    "tcp dport vmap { 22 : accept, 23 : continue } ip saddr 10.0.0.1 drop": "map",
+}
+
+OPAQUE: dict[str, str] = {
+    "update @none { ip saddr limit rate 5/second } accept": "limit",
+    "meter mm { ip saddr limit rate 5/second } accept": "limit",
+    "add @small { ip saddr } accept": "room in a set",
+}
+
+PROXIED = ProxyLocally(Ranges.of(number("127.0.0.1")), Ranges.of(5000), terminates=False)
+OTHERS: dict[tuple[str, str, str], object] = {
+    ("inet", "raw", "meta l4proto tcp tproxy ip to 127.0.0.1:5000 accept"): (
+        TCP, V4, PROXIED, Opaque("tproxy"), ACCEPT,
+    ),
+    ("inet", "raw", "meta l4proto tcp tproxy to :5000"): (
+        TCP, ProxyLocally(Ranges(), Ranges.of(5000), terminates=False), Opaque("tproxy"),
+    ),
+    ("ip", "forward", "udp dport 53 reject"): (are(Field.PROTOCOL, 17), are(TO, 53), REJECT),
+    ("ip", "raw", "notrack"): (Untrack(),),
+}  # fmt: skip
+
+MEANINGS: dict[tuple[str, str, str], object] = {
+    **{("inet", "forward", said): meaning for said, meaning in (VERDICTS | MARKS | WITHOUT_EFFECT | MAPS).items()},
+    **{("inet", "forward", said): name for said, name in (UNFORESEEABLE | OPAQUE).items()},
+    **OTHERS,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "chain", "said"), [case for case, meaning in MEANINGS.items() if isinstance(meaning, tuple)]
+)
+def test_a_statement_does_what_the_kernel_does(family: str, chain: str, said: str) -> None:
+    """Verdicts, marks and maps mean what they do to a packet; what only counts or logs is no step."""
+    assert steps(said, family, chain) == MEANINGS[family, chain, said]
+
+
+@pytest.mark.parametrize("said", UNFORESEEABLE)
+def test_an_effect_that_nobody_can_foresee_is_named(said: str) -> None:
+    """The packet may pass or be lost, and reports can say by what."""
+    assert isinstance(steps(said)[-1], Unforeseeable)
+    assert doubts(steps(said)) == {UNFORESEEABLE[said]}
+
+
+@pytest.mark.parametrize("said", OPAQUE)
+def test_changes_of_sets_ask_for_what_stands_with_them(said: str) -> None:
+    """A limit within an element ends the rule for some packets, and so does a set without room for another element."""
+    assert steps(said)[-1] == ACCEPT
+    assert doubts(steps(said)) == {OPAQUE[said]}
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "packets"),
+    [
+        (
+            'counter packets 5 bytes 300 log prefix "x" accept comment "why"',
+            'counter packets 5 bytes 300 log prefix "x" accept comment "why"',
+            5,
+        ),
+        (
+            "ip saddr 10.0.0.1 counter tcp dport 80 drop",
+            "ip saddr 10.0.0.1 counter packets 0 bytes 0 tcp dport 80 drop",
+            0,
+        ),
+        ("oifname vmap @verdicts", "oifname vmap @verdicts", None),
+        ("tcp dport vmap { 22 : return } drop", "tcp dport vmap { 22 : return } drop", None),
+        ("reject with tcp reset", "meta l4proto tcp reject with tcp reset", None),
+        ("update @none { ip saddr limit rate 5/second } accept",) * 2 + (None,),
+        ("meta mark set ct mark & 0xff", "meta mark set ct mark & 255", None),
+    ],
+)
+def test_a_rule_shows_as_nft_writes_it(said: str, text: str, packets: int | None) -> None:
+    """People know the rule by its text, and its counter says how often it was met."""
+    found = rule(said)
+    assert (found.text, found.packets) == (text, packets)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"type": "match", "name": "comment"}, ()),
+        ({"type": "match", "name": "conntrack"}, (Opaque("xt conntrack"),)),
+        ({"type": "target", "name": "REJECT"}, (REJECT,)),
+        ({"type": "target", "name": "LOG"}, ()),
+        ({"type": "target", "name": "DNAT"}, (Unforeseeable("xt DNAT"),)),
+        (None, (Unforeseeable("xt"),)),
+    ],
+)
+def test_modules_of_iptables_have_lost_their_arguments(body: object, expected: tuple[Step, ...]) -> None:
+    """A comment always holds, a REJECT rejects, and of all others nobody can tell."""
+    assert parsed([{"xt": body}]) == expected
+
+
+@pytest.mark.parametrize("name", ["flow", "dup", "ct helper", "ct timeout", "secmark", "last"])
+def test_statements_without_effect_are_no_steps(name: str) -> None:
+    """The packet goes on as it was."""
+    assert parsed([{name: {}}, {"accept": None}]) == (ACCEPT,)
+
+
+@pytest.mark.parametrize("name", ["queue", "fwd", "something new"])
+def test_statements_that_are_not_known_may_do_anything(name: str) -> None:
+    """Who takes a packet away may give it back, or not."""
+    (step,) = parsed([{name: None}])
+    assert step == Unforeseeable(name, name)
