@@ -155,7 +155,7 @@ class Conversations:
         translated = ends.destination != address or ends.destination_port != ports
         if delivery.stack is world.host and protocol in _NUMBERS:
             listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
-            if listener is not None and _held(listener):
+            if listener is not None and self._listening[world.family].held(listener):
                 if listener.relay is not None:
                     yield from self._led_on(listener.relay, protocol, interval, delivery)
                 return
@@ -202,6 +202,8 @@ class _Listening:
 
     def __init__(self, world: World) -> None:
         self._family = world.family
+        sandboxes = world.snapshot.sandboxes.values()
+        self._published = {(port.protocol, port.host_port) for box in sandboxes for port in box.published}
         self._by_port: dict[tuple[Protocol, int], list[Listener]] = defaultdict(list)
         for listener in world.host.namespace.listeners:
             if listener.relay is not None or listener.address.version == world.family or not listener.v6only:
@@ -230,18 +232,18 @@ class _Listening:
         return exact or wild
 
     def _holds(self, protocol: Protocol, port: int) -> bool:
-        return any(map(_held, self._by_port.get((protocol, port), ())))
+        return any(map(self.held, self._by_port.get((protocol, port), ())))
+
+    def held(self, listener: Listener) -> bool:
+        """Return whether what comes to a socket never comes to a container of the host's.
+
+        docker-proxy leads it on. With --userland-proxy=false, the engine itself holds published ports (it listens, and
+        accepts nothing).
+        """
+        return listener.relay is not None or (listener.protocol, listener.port) in self._published
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
-
-
-def _held(listener: Listener) -> bool:
-    """Return whether what comes to a socket never comes to a container of the host's.
-
-    docker-proxy leads it on. With --userland-proxy=false, the engine itself holds published ports, and takes nothing.
-    """
-    return listener.relay is not None or listener.program == "dockerd"
 
 
 def _merge(doubts: dict[str, int], more: Mapping[str, int], cells: int) -> None:

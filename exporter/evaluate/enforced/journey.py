@@ -282,13 +282,14 @@ class Journey:
         """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
 
         br_nf_pre_routing_finish: what is routed back to the bridge stays a frame (bridged_dnat), whoever it was
-        addressed to, and also where the host forwards nothing.
+        addressed to. For IPv4 the route is one that the host refuses where it does not forward (ip_route_input_slow).
         """
         host = self._world.host
         segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
         left = passing.cells
+        kept = host.family == 6 or host.forwards_from(bridge.name)
         for way, cells in ways(passing).leaving.items():
-            if segment is None or station is None or way.interface != bridge.index:
+            if segment is None or station is None or way.interface != bridge.index or not kept:
                 continue
             left &= ~cells
             for receiver in segment.answering(way.towards, station):

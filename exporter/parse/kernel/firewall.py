@@ -9,6 +9,7 @@ from exporter.errors import ObservationError
 from exporter.model.firewall import Backend, Firewall, Opaque, TableFamily, Unforeseeable
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import incompatible_tables, parse_iptables
+from exporter.parse.kernel.nftables import parse_nftables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +46,6 @@ def parse_firewall(documents: NamespaceDocuments) -> Firewall:
 
 def _native(documents: NamespaceDocuments) -> Iterator[Table]:
     if documents.nftables:
-        from exporter.parse.kernel.nftables import parse_nftables  # type: ignore[import-not-found]  # noqa: PLC0415
-
         for document in documents.nftables:
             yield from parse_nftables(document)
 
