@@ -188,13 +188,13 @@ class Hooks:
         before, after, ends = passage.before, passage.after, passing.flight.ends
         answering = self._conversation.stage is Stage.ANSWER
         if hook in _ENTRY:
-            if answering and after.source is not before.source:
+            if answering and after.source != before.source:
                 ends = replace(ends, destination=before.source, destination_port=before.source_port)
             elif not answering and _destination(after) != _destination(before):
                 ends = replace(ends, destination=after.destination, destination_port=after.destination_port)
         elif answering and _destination(after) != _destination(before):
             ends = replace(ends, source=before.destination, source_port=before.destination_port)
-        elif not answering and after.source is not before.source:
+        elif not answering and after.source != before.source:
             ends = replace(ends, source=after.source, source_port=after.source_port)
         return replace(passing, flight=replace(passing.flight, ends=ends))
 
@@ -261,7 +261,7 @@ class Hooks:
             status |= CtStatus.SEEN_REPLY | CtStatus.CONFIRMED
         if _destination(before) != _destination(after):
             status |= CtStatus.DNAT
-        if before.source is not after.source:
+        if before.source != after.source:
             status |= CtStatus.SNAT
         return int(status)
 

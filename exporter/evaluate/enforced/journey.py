@@ -185,7 +185,7 @@ class Journey:
         visible = self._visible_port(item)
         passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
         for inside in self._hooks.through(Hook.PREROUTING, passing):
-            if stack is self._world.host and inside.flight.ends.destination is not flight.ends.destination:
+            if stack is self._world.host and inside.flight.ends.destination != flight.ends.destination:
                 yield from self._rewritten(inside, item.port)
             else:
                 yield from self._route(inside)
@@ -257,7 +257,7 @@ class Journey:
             yield from self._passed_on(item, passing, output)
             return
         for inside in self._hooks.through(Hook.PREROUTING, passing):
-            if inside.flight.ends.destination is item.flight.ends.destination:
+            if inside.flight.ends.destination == item.flight.ends.destination:
                 yield from self._bridged(item, inside, output)
             else:
                 yield from self._redirected(bridge, item.port, inside)
