@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from exporter.observe.host import EngineHost
 
-ALLOWED: Final = re.compile(r"(?:/v1\.\d+)?/(?:_ping|version|info|networks|containers/json|events)(?:\?.*)?")
+ALLOWED: Final = re.compile(r"(?:/v1\.\d+)?/(?:version|info|networks|containers/json|events)(?:\?.*)?")
 """Everything that is ever asked for, with GET: no inspect, so no container's environment is ever read."""
 
 NEWEST_TESTED: Final = (1, 56)

@@ -54,8 +54,8 @@ class EventStream:
             with self._client.stream("/events", params, SILENCE) as pieces:
                 yield (event for line in _lines(pieces) if (event := _event(line)) is not None)
         except EngineRefused:
-            # other implementations know fewer types and actions, and refuse what they do not know
-            self._filtered = False
+            # other implementations know fewer types and actions, and refuse what they do not know: ask the other way
+            self._filtered = not self._filtered
             raise
         finally:
             self._client.close()

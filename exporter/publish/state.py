@@ -43,8 +43,8 @@ NOT_POLLED = "the engine has not been polled yet"
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
-    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` is None
-    where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
+    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded`
+    tells whether the configuration was last read without an error, `last_reload_success` when that was so last.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -53,7 +53,7 @@ class PollStats:
     last_evaluation_seconds: float | None = None
     events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     event_stream_up: bool = False
-    reload_succeeded: bool | None = None
+    reload_succeeded: bool = True
     last_reload_success: datetime | None = None
 
 

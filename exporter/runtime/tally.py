@@ -25,8 +25,9 @@ class Tally:
         self._poll_interval = poll_interval
         self._poll_duration: float | None = None
         self._evaluation: float | None = None
-        self._reload_succeeded: bool | None = None
-        self._reload_success: datetime | None = None
+        # nothing is counted before a configuration was read
+        self._reload_succeeded = True
+        self._reload_success = datetime.now(UTC)
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""

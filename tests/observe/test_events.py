@@ -69,9 +69,16 @@ def test_the_engine_is_asked_to_send_only_what_matters(engine: FakeEngine, strea
 
 
 def test_an_engine_that_does_not_know_the_filter_is_asked_without(engine: FakeEngine, stream: EventStream) -> None:
-    """A refused filter is left out the next time: other implementations know fewer words."""
+    """A refused filter is left out the next time, and asked for again where that is refused, too."""
     normal = engine.answers["/events"]
-    engine.answers["/events"] = lambda connection: connection.sendall(response({}, "500 Bad filter"))
+    for _ in range(2):
+        engine.answers["/events"] = lambda connection: connection.sendall(response({}, "500 Bad filter"))
+        with pytest.raises(EngineRefused), stream.open():
+            pass
+        assert "filters" in engine.requests[-1][1]
+        with pytest.raises(EngineRefused), stream.open():
+            pass
+        assert "filters" not in engine.requests[-1][1]
     with pytest.raises(EngineRefused), stream.open():
         pass
     engine.answers["/events"] = normal
