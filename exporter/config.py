@@ -53,7 +53,7 @@ class Config:
     poll_interval: float = 15.0
     poll_timeout: float = 10.0
     snapshot: Path | None = None
-    evidence_max: str = "api"
+    evidence_max: str = "sandboxes"
     host_netns: Path | None = None
 
 
@@ -177,7 +177,7 @@ OPTIONS: Final = (
     Option("evidence.max", "evidence_max", _choice("api", "kernel", "sandboxes"), "api|kernel|sandboxes",
            "The most evidence to use: what the Engine API tells, what the kernel of the engine's host has beside it, "
            "and what each container's own network namespace has. Of that, all is used that is permitted.",
-           "api"),
+           "sandboxes"),
     Option("host.netns", "host_netns", _path, "PATH",
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
 )  # fmt: skip

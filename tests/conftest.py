@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.lab import VERSIONS
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# how long an example takes says more about the machine than about the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REQUIRED = os.environ.get("ICC_REQUIRE_LAB") == "1" or os.environ.get("CI") == "true"
 """A check that may not leave tests out: a skip is a failure then."""

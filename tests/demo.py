@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
             install_tools()
             with engine(VERSION) as made:
                 furnish(made)
-                return _show(f"--docker.host={made.host}", _about(made))
+                return _show(_about(made), f"--docker.host={made.host}", f"--host.netns={made.netns}")
         except LabError as error:
             return _replay(f"no engine can start here: {error}")
     return 0
@@ -102,7 +102,7 @@ def _record() -> int:
 
 
 def _save(made: Engine, file: Path) -> None:
-    command = [sys.executable, "-m", "exporter", "snapshot", f"--docker.host={made.host}"]
+    command = [sys.executable, "-m", "exporter", "snapshot", f"--docker.host={made.host}", "--evidence.max=api"]
     document = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     document["api"]["info"]["Name"] = "demo-host"  # not the recording machine's name
     with tempfile.NamedTemporaryFile("w", suffix=".json") as draft:
@@ -121,7 +121,8 @@ def _about(made: Engine) -> str:
     return f"""\
 A private Docker Engine {made.version} runs for this demo. In another terminal:
 
-  export DOCKER_HOST={made.host} PATH={unpacked(VERSION) / "usr/bin"}:{PROGRAMS}:$PATH
+  export DOCKER_HOST={made.host} ICC_EXPORTER_HOST_NETNS={made.netns}
+  export PATH={unpacked(VERSION) / "usr/bin"}:{PROGRAMS}:$PATH
   docker ps
   docker exec client timeout 2 wget -q -O - http://{address}/
   docker-icc-exporter report
@@ -132,7 +133,12 @@ A private Docker Engine {made.version} runs for this demo. In another terminal:
 Change something and watch reachable_pairs_total follow within a second:
 
   docker network connect shop client
-  docker rm -f web"""
+  docker rm -f web
+
+Change something behind the engine's back, and see docker_icc_drift_pairs at the next poll:
+
+  nsenter --net={made.netns} sysctl net.bridge.bridge-nf-call-iptables=0
+  docker-icc-exporter explain tenant-a tenant-b --protocol tcp --port 80"""
 
 
 def _replay(reason: str) -> int:
@@ -145,13 +151,13 @@ In another terminal:
   docker-icc-exporter explain client web
   docker-icc-exporter explain tenant-a tenant-b
   docker-icc-exporter explain tenant-a tenant-c"""
-    return _show(f"--snapshot={RECORDED}", about)
+    return _show(about, f"--snapshot={RECORDED}")
 
 
-def _show(source: str, about: str) -> int:
+def _show(about: str, *source: str) -> int:
     """Run the exporter on an engine or a file until it ends or the demo is ended."""
     port = _free_port()
-    command = [sys.executable, "-m", "exporter", source, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    command = [sys.executable, "-m", "exporter", *source, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     exporter = subprocess.Popen(command, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
