@@ -47,7 +47,8 @@ class Interface:
 
     `peer` is the index of the other end of a veth, or of the parent of a macvlan, in another namespace or this one;
     `master` the bridge that the interface is a port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty
-    for physical cards and loopback. `mode` is macvlan's.
+    for physical cards and loopback. `mode` is macvlan's. `programs` are what else may drop packets there, and cannot be
+    foreseen: `XDP`, `tc`.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Interface:
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
     bridge: Bridge | None = None
     port: Port | None = None
+    programs: tuple[str, ...] = ()
 
 
 class RouteKind(StrEnum):

@@ -46,10 +46,11 @@ class NamespaceDocuments:
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
     true, and routes and rules have their `family` (`inet`, `inet6`). Addresses are one list, with the `ifindex` and
     `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
-    then), `vlans` as `bridge -json vlan` shows them, and where sandboxes are not entered `peer_mac` and
-    `peer_addresses` ("address/prefix") of a veth's other end. `listeners` are sockets that take packets: `protocol`,
-    `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`, the address
-    and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none.
+    then), `vlans` as `bridge -json vlan` shows them, `xdp` and `tc` where such programs or filters see their
+    packets, and where sandboxes are not entered `peer_mac` and `peer_addresses` ("address/prefix") of a veth's
+    other end. `listeners` are sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it
+    is not known), and for docker-proxy `program` and `relay`, the address and port that its command line tells.
+    `settings` are sysctls by their path under `net/`; ports of bridges have none.
     """
 
     inode: int

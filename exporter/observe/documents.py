@@ -136,7 +136,7 @@ NAMESPACE: Final = _shape(
     links=Each(
         _shape(
             "ifindex ifname flags mtu operstate link_type address group master link link_index link_netnsid vlans "
-            "peer_mac peer_addresses xdp",
+            "peer_mac peer_addresses xdp tc",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(

@@ -59,8 +59,8 @@ def emission(world: World, bits: Mapping[str, int], address: int) -> Emission:
         if source is None:
             continue
         sources[source] |= bits[name]
-        begun = list(journey.begun(_departure(stack, bits[name], source, address))) if _plain(stack) else []
-        if _plain(stack) and not any(isinstance(item, Delivery) for item in begun):
+        begun = list(journey.begun(_departure(stack, bits[name], source, address))) if stack.plain else []
+        if stack.plain and not any(isinstance(item, Delivery) for item in begun):
             under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
         else:
             alone.append((stack, bits[name], source))
@@ -76,10 +76,6 @@ def source_of(stack: Stack, address: int) -> int | None:
         return None
     first = found.exits[0]
     return found.source if found.source is not None else stack.source_for(first.interface, first.towards)
-
-
-def _plain(stack: Stack) -> bool:
-    return stack.ruleset.idle and stack.bridging.idle and stack.routing.plain
 
 
 def _departure(stack: Stack, bit: int, source: int, address: int) -> Departure:

@@ -107,8 +107,7 @@ class Hooks:
         if not early:
             yield passing
             return
-        packets = self.packets(passing)
-        packets.fields = {name: value for name, value in packets.fields.items() if name not in _CT_FIELDS}
+        packets = self.unconnected(passing)
         packets.fields[Field.CT_STATE] = Column({int(CtState.INVALID): -1})
         passed = self._walk(early, packets, passing)
         if passed is None:
@@ -229,6 +228,12 @@ class Hooks:
             fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)
         fields |= self._connection(passing)
         return Packets(fields)
+
+    def unconnected(self, passing: Passing) -> Packets:
+        """Return the packets as rules see them that come before conntrack."""
+        packets = self.packets(passing)
+        packets.fields = {name: value for name, value in packets.fields.items() if name not in _CT_FIELDS}
+        return packets
 
     def _connection(self, passing: Passing) -> dict[Field, Constant | Column]:
         """Return what conntrack adds."""

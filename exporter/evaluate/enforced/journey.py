@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.flight import (
     Flight,
     Stage,
 )
+from exporter.evaluate.enforced.gates import UNPLACED
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.packets import Column, Packets
 from exporter.evaluate.enforced.ways import ways
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import Segment, Stack, Station, World
     from exporter.model.namespace import Interface
+
+MARKED = "a mark that is set at an interface"
 
 HOPS = 8
 """Namespaces that packets are followed through; those that go on are lost in a circle."""
@@ -136,7 +139,8 @@ class Journey:
         if segment is None or sender is None or not passing.cells:
             return
         receivers = segment.answering(way.towards, sender)
-        flight = passing.flight
+        cells, flight = self._gated(Hook.EGRESS, stack, sender.interface.name, passing)
+        passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
         if len(receivers) > 1:
@@ -161,6 +165,7 @@ class Journey:
             cells, flight = self._bridge_hooks(
                 (Hook.OUTPUT, Hook.POSTROUTING), replace(passing, cells=cells, flight=flight), "", port, bridge
             )
+            cells, flight = self._gated(Hook.EGRESS, host, port, replace(passing, cells=cells, flight=flight))
         if not cells:
             return
         mac = _mac(sender.interface)
@@ -176,6 +181,9 @@ class Journey:
     def _arrive(self, item: Arrival) -> Iterator[Moving | Delivery]:
         stack = item.stack
         flight, cells = item.flight, item.cells
+        for name in (item.port, item.interface):
+            passing = Passing(stack, cells, flight, flight.ends, mac=item.mac)
+            cells, flight = self._gated(Hook.INGRESS, stack, name, passing)
         if not stack.bridging.idle:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
             cells, flight = self._bridge_hooks((Hook.PREROUTING, Hook.INPUT), passing, item.port, "", None)
@@ -249,6 +257,8 @@ class Journey:
         host, bridge = self._world.host, item.bridge
         output = item.receiver.port.name if item.receiver.port else ""
         passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
+        cells, flight = self._gated(Hook.INGRESS, host, item.port, passing)
+        passing = replace(passing, cells=cells, flight=flight)
         cells, flight = self._bridge_hooks((Hook.PREROUTING,), passing, item.port, output, bridge)
         passing = replace(passing, cells=cells, flight=flight)
         if not cells:
@@ -274,6 +284,7 @@ class Journey:
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         hooks = (Hook.FORWARD, Hook.POSTROUTING)
         cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
+        cells, flight = self._gated(Hook.EGRESS, passing.stack, output, replace(passing, cells=cells, flight=flight))
         receiver = item.receiver
         if cells:
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
@@ -320,6 +331,40 @@ class Journey:
             cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
             if not cells:
                 break
+        return cells, flight
+
+    # --- What stands at single interfaces ---
+
+    def _gated(self, hook: Hook, stack: Stack, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+        """Lead packets past what sees all that come in (ingress) or leave (egress) by their interfaces."""
+        flight = passing.flight
+        if stack.gates.idle:
+            return passing.cells, flight
+        kept = 0
+        for name, cells in _each(interfaces, passing.cells):
+            here, flight = self._gate(hook, stack, str(name), replace(passing, cells=cells, flight=flight))
+            kept |= here
+        return kept, flight
+
+    def _gate(self, hook: Hook, stack: Stack, name: str, passing: Passing) -> tuple[int, Flight]:
+        if not name:
+            return passing.cells, passing.flight
+        cells, flight = passing.cells, passing.flight
+        doubt = stack.gates.doubt(name)
+        if doubt:
+            flight = flight.doubted({doubt: cells})
+        inside, outside = (name, "") if hook is Hook.INGRESS else ("", name)
+        view = replace(passing, interface=inside, output=outside, port="", output_port="")
+        chains = stack.gates.chains(hook, name)
+        if chains:
+            packets = self._hooks.unconnected(view)
+            outcome = stack.walker.through(chains, packets, cells)
+            cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
+            if packets.fields[Field.MARK] != passing.mark:
+                flight = flight.doubted({MARKED: cells})
+        for chain in stack.gates.unplaced.get(hook, ()):
+            outcome = stack.walker.base(chain, self._hooks.unconnected(view), cells)
+            flight = flight.doubted({UNPLACED.format(chain=chain.name): outcome.dropped & cells})
         return cells, flight
 
     # --- Neighbours of IPv6, whose questions and answers meet the same rules ---

@@ -41,7 +41,7 @@ class Likeness:
     def __init__(self, world: World, *, own: bool) -> None:
         self._world = world
         self._own = own
-        firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.ruleset.idle]
+        firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.plain]
         asked = {ranges for firewall in firewalls for ranges in _asked(firewall, world.family, own=own)}
         self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]

@@ -44,7 +44,7 @@ from exporter.model.firewall import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.matching import Lookups
     from exporter.evaluate.enforced.packets import Packets
@@ -311,20 +311,29 @@ class BaseChain:
     base: Base
 
 
+def base_chains(firewall: Firewall, families: Collection[TableFamily]) -> Sequence[BaseChain]:
+    """Return the base chains of tables of some families that can do anything, in the order that the kernel calls them.
+
+    Of equal priority, the one that was registered last is called first; tables are listed by age.
+    """
+    prepared = (PreparedTable(table) for table in reversed(firewall.tables) if table.family in families)
+    found = (
+        BaseChain(table, chain.name, chain.base)
+        for table in prepared
+        for chain in reversed(list(table.table.chains.values()))
+        if chain.base is not None and _matters(chain)
+    )
+    return sorted(found, key=lambda chain: chain.base.priority)
+
+
 class Ruleset:
     """The base chains of one firewall that see packets of one family (4, 6, or 0 for frames of bridges), by hook."""
 
     def __init__(self, firewall: Firewall, family: int) -> None:
         self._by_hook: dict[Hook, list[BaseChain]] = defaultdict(list)
-        # the kernel calls, of equal priority, the chain first that was registered last; tables are listed by age
-        for table in reversed(firewall.tables):
-            if table.family in _FAMILIES[family]:
-                prepared = PreparedTable(table)
-                for chain in reversed(list(table.chains.values())):
-                    if chain.base is not None and _matters(chain):
-                        self._by_hook[chain.base.hook].append(BaseChain(prepared, chain.name, chain.base))
-        for chains in self._by_hook.values():
-            chains.sort(key=lambda chain: chain.base.priority)
+        for chain in base_chains(firewall, _FAMILIES[family]):
+            if chain.base.hook not in _AT_INTERFACES:
+                self._by_hook[chain.base.hook].append(chain)
 
     @cached_property
     def idle(self) -> bool:
@@ -335,6 +344,8 @@ class Ruleset:
         """Return the base chains of a hook in the order in which packets pass them."""
         return self._by_hook.get(hook, ())
 
+
+_AT_INTERFACES = (Hook.INGRESS, Hook.EGRESS)
 
 _FAMILIES = {
     0: (TableFamily.BRIDGE,),

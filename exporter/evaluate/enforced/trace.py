@@ -343,6 +343,18 @@ class _Journey(Journey):
             self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
         return cells, flight
 
+    def _gated(self, hook: Hook, stack: Stack, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+        known = passing.flight.doubts
+        cells, flight = super()._gated(hook, stack, interfaces, passing)
+        steps, doubts = self._notes.steps(), tuple(name for name in flight.doubts if name not in known)
+        if steps or doubts:
+            at = self._notes.at(stack.family, passing.flight.ends)
+            name = self._notes.name(interfaces)
+            inside, outside = (name, "") if hook == "ingress" else ("", name)
+            after = (at,) if cells else ()
+            self._notes.add(Filtered(stack.name, hook, steps, at, after, inside, outside, doubts))
+        return cells, flight
+
     def _resolved(
         self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:

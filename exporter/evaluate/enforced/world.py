@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
@@ -37,6 +38,7 @@ class Stack:
         self.routing = Routing(namespace, family)
         self.ruleset = Ruleset(namespace.firewall, family)
         self.bridging = Ruleset(namespace.firewall, 0)
+        self.gates = Gates(namespace)
         self.walker = Walker(self.routing)
         self.bridge_walker = Walker(self.routing)
         self.ways: dict[int, Way] = {}
@@ -59,7 +61,7 @@ class Stack:
     @cached_property
     def plain(self) -> bool:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
-        return self.ruleset.idle and self.bridging.idle and self.routing.plain
+        return self.ruleset.idle and self.bridging.idle and self.gates.idle and self.routing.plain
 
     def named_by_translations(self) -> Iterator[int]:
         """Yield single addresses that nat rules ask for, whoever has them."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.observe.kernel import programs
-from exporter.observe.kernel.nfnetlink import Overview, Table, read_overview
+from exporter.observe.kernel.nfnetlink import Overview, Table, read_devices, read_overview
 from exporter.observe.kernel.programs import Failed, Missing
 from exporter.observe.kernel.trouble import Unreadable, reason
 
@@ -212,7 +212,27 @@ def _nft(table: Table, budget: Budget) -> Mapping[str, Any]:
         raise Unreadable(f"nft -j list table {table}: the output is not JSON") from error
     if not isinstance(document, dict) or not isinstance(document.get("nftables"), list):
         raise Unreadable(f"nft -j list table {table}: the output is not a list of objects")
-    return document
+    return _with_devices(table, document, budget)
+
+
+def _with_devices(table: Table, document: Mapping[str, Any], budget: Budget) -> Mapping[str, Any]:
+    """Return a document with the interfaces of its chains, `dev`, where nft left them out. Raises Unreadable."""
+    chains = [entry.get("chain") for entry in document["nftables"] if isinstance(entry, dict)]
+    if not any(isinstance(chain, dict) and _lacks_device(chain) for chain in chains):
+        return document
+    devices = read_devices(budget)
+
+    def completed(entry: object) -> object:
+        chain = entry.get("chain") if isinstance(entry, dict) else None
+        if not isinstance(chain, dict) or not _lacks_device(chain):
+            return entry
+        return {"chain": {**chain, "dev": devices.get((table, str(chain.get("name"))), [])}}
+
+    return {"nftables": [completed(entry) for entry in document["nftables"]]}
+
+
+def _lacks_device(chain: Mapping[str, Any]) -> bool:
+    return chain.get("hook") in ("ingress", "egress") and not {"dev", "devs"} & chain.keys()
 
 
 def _comes_and_goes(document: Mapping[str, Any]) -> bool:

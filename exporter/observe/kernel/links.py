@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from exporter.observe.kernel.netlink import attribute, attributes
+from exporter.observe.kernel.netlink import attribute, attribute_list, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,6 +154,25 @@ def read_vlans(netlink: Netlink) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
+def read_classified(netlink: Netlink) -> frozenset[int]:
+    """Return the interfaces whose packets filters of tc may drop or lead elsewhere, by ifindex. Raises as `dump`.
+
+    Filters that act on every packet are at the qdiscs clsact and ingress; those of other qdiscs choose a queue.
+    """
+    places = {
+        (_TC.unpack_from(message, 16)[1], parent)
+        for message in netlink.dump(_GET_QDISC, _TC.pack(0, 0, 0, 0, 0))
+        if attributes(message, 36).get(_TC_KIND, b"").rstrip(b"\0") in (b"clsact", b"ingress")
+        for parent in (_TC_INGRESS, _TC_EGRESS)
+    }
+    return frozenset(index for index, parent in places if netlink.dump(_GET_FILTER, _TC.pack(0, index, 0, parent, 0)))
+
+
+_GET_QDISC, _GET_FILTER = 38, 46
+_TC = struct.Struct("=B3xiIII")
+_TC_KIND = 1
+_TC_INGRESS, _TC_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
+
 _BRIDGE_VLAN_INFO = 2
 _VLAN = struct.Struct("=HH")
 _PVID, _UNTAGGED = 2, 4
@@ -163,18 +182,6 @@ def _vlan(value: bytes) -> dict[str, Any]:
     flags, number = _VLAN.unpack_from(value)
     told = [text for bit, text in ((_PVID, "PVID"), (_UNTAGGED, "Egress Untagged")) if flags & bit]
     return {"vlan": number, "flags": told} if told else {"vlan": number}
-
-
-def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
-    """Return attributes of which several have one number, in order."""
-    found, position = [], 0
-    while position + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, position)
-        if length < 4:
-            break
-        found.append((kind & 0x3FFF, data[position + 4 : position + length]))
-        position += (length + 3) & ~3
-    return found
 
 
 def decode_address(message: bytes) -> dict[str, Any]:

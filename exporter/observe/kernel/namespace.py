@@ -81,6 +81,8 @@ class NamespaceReader:
             with Netlink(ROUTE, budget) as netlink:
                 found = links.read_links(netlink, self._link)
                 documents = links.link_documents(found)
+                classified = links.read_classified(netlink)
+                documents = [{**each, "tc": True} if each["ifindex"] in classified else each for each in documents]
                 if any(_filters_vlans(document) for document in documents):
                     vlans = links.read_vlans(netlink)
                     documents = [_with_vlans(document, vlans) for document in documents]

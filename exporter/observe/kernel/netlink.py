@@ -140,3 +140,15 @@ def attributes(data: bytes, start: int) -> dict[int, bytes]:
         found[kind & 0x3FFF] = data[start + 4 : start + length]
         start += (length + 3) & ~3
     return found
+
+
+def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
+    """Return attributes of which several have one number, in order."""
+    found, position = [], 0
+    while position + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, position)
+        if length < 4:
+            break
+        found.append((kind & 0x3FFF, data[position + 4 : position + length]))
+        position += (length + 3) & ~3
+    return found

@@ -61,6 +61,7 @@ def _interface(
         addresses=addresses,
         bridge=_bridge(data) if kind == "bridge" else None,
         port=_port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None,
+        programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
     )
 
 
