@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Bridge:
     """What a bridge does with frames.
 
-    `calls_iptables` and `calls_ip6tables` are this bridge's own br_netfilter switches. Frames pass iptables where
-    either the bridge's switch or the namespace's (`bridge-nf-call-iptables`) is on.
+    `calls_iptables`, `calls_ip6tables` and `calls_arptables` are this bridge's own br_netfilter switches. Frames pass
+    iptables where either the bridge's switch or the namespace's (`bridge-nf-call-iptables`) is on.
     """
 
     calls_iptables: bool = False
     calls_ip6tables: bool = False
+    calls_arptables: bool = False
     vlan_filtering: bool = False
 
 

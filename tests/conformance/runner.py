@@ -15,7 +15,7 @@ from exporter.observe.tier import Tier
 from exporter.parse import parse
 from tests.conformance.compare import Comparison, compare
 from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
-from tests.conformance.tampering import Change, Facts, tamper
+from tests.conformance.tampering import Change, Facts, engine_args, tamper
 from tests.lab import HOST, Arrival, Engine, LabError, build, measure, ports_in_use, sandboxes, start_engine
 from tests.lab.system import run
 
@@ -63,7 +63,8 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
     try:
         for preparation in case.before:
             engine.on_host("sh", "-ec", preparation)
-        engine.restart(*case.topology.args)
+        args = case.topology.args
+        engine.restart(*(engine_args(case.version, case.topology.seed, args) if tampered else args))
         if case.swarm:
             engine.docker("swarm", "init", f"--advertise-addr={HOST_ADDRESS}")
         build(engine, case.topology)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST = 3
 """Changes to one host."""
 
+_UNMANAGED = 0.12
+"""How often an engine does not manage the firewall, or that of IPv6."""
+
 Commands = tuple[str, ...]
 
 
@@ -75,6 +78,17 @@ def _links(engine: Engine, kind: str) -> tuple[str, ...]:
     return tuple(line.split(": ")[1].partition("@")[0] for line in lines)
 
 
+def engine_args(version: str, seed: int, args: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what an engine is started with that may be told to leave the firewall alone."""
+    random = Random(f"arguments/{version}/{seed}")
+    if random.random() < _UNMANAGED:
+        # the engine refuses to promise what it may not enforce
+        return (*(arg for arg in args if arg not in ("--icc=false", "--ip6tables")), "--iptables=false")
+    if version == "28.5" and "--icc=false" not in args and random.random() < _UNMANAGED:
+        return (*args, "--ip6tables=false")
+    return args
+
+
 def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
     """Return the changes of a seed: the same ones for the same facts."""
     random = Random(f"tamper/{version}/{seed}")
@@ -106,6 +120,8 @@ class _Host:
             self._legacy,
             self._nat,
             self._bridges,
+            self._at_interfaces,
+            self._neighbours,
             self._forwarding,
             self._routes,
             self._ipv6,
@@ -313,6 +329,33 @@ class _Host:
             moved = f"ip link set {self._pick(ports, '')} master {self._bridge}"
             yield Change("moved to another bridge", (moved,))
             yield Change("hairpin", (f"bridge link set dev {self._pick(ports, '')} hairpin on",))
+
+    def _at_interfaces(self) -> Iterator[Change]:
+        one = self._address
+        port = self._pick(self._facts.ports, "eth0")
+        places = {
+            "ingress of a port": ("ingress", port, f"ip saddr {one} tcp dport {{ 80, 7000-8000 }} drop"),
+            "ingress of any source": ("ingress", port, "udp dport 5432 drop"),
+            "ingress of a bridge": ("ingress", self._bridge, "udp dport 80 drop"),
+            "egress of a port": ("egress", port, "tcp dport != 80 tcp flags & (syn | ack) == syn drop"),
+            "egress of a bridge": ("egress", self._bridge, f"ip daddr {one} drop"),
+            "ingress of neighbours": ("ingress", port, "icmpv6 type nd-neighbor-solicit drop"),
+        }
+        for name, (hook, device, rule) in places.items():
+            commands = (
+                "add table netdev tampered",
+                f'add chain netdev tampered gate {{ type filter hook {hook} device "{device}" priority 0; }}',
+                f"add rule netdev tampered gate {rule}",
+            )
+            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands))
+
+    def _neighbours(self) -> Iterator[Change]:
+        begin = "add table bridge tampered; add chain bridge tampered frames { type filter hook forward priority 0; }"
+        yield Change("ARP dropped by bridges", (f"nft '{begin}; add rule bridge tampered frames ether type arp drop'",))
+        allowed = f"{begin.replace('0; }', '0; policy drop; }')}; add rule bridge tampered frames ether type ip accept"
+        yield Change("bridges pass IPv4 alone", (f"nft '{allowed}'",))
+        own = "add table arp tampered; add chain arp tampered mine { type filter hook input priority 0; policy drop; }"
+        yield Change("ARP dropped by the host", (f"nft '{own}'",))
 
     def _forwarding(self) -> Iterator[Change]:
         yield Change("forwards nothing", ("sysctl -qw net.ipv4.ip_forward=0",))

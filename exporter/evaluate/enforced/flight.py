@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Interface
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+ARP = -1
+"""In a protocol's place: no packet of IP, but a frame of ARP."""
 Value = int | Column
 Port = Atom | Some | None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import TCP, UDP, Conversation, Ends, Flight, Passage, Stage
+from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some
 from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Translate, Translation
 
@@ -200,6 +200,8 @@ class Hooks:
     def packets(self, passing: Passing) -> Packets:
         """Return the packets as the rules of a hook see them."""
         flight, ends = passing.flight, passing.flight.ends
+        if flight.protocol == ARP:
+            return _of_arp(passing)
         family = passing.stack.family
         fields: dict[Field, Constant | Column] = {
             Field.FAMILY: family,
@@ -272,6 +274,23 @@ class Hooks:
 
 
 _CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))
+
+
+_ARP_FRAME = 0x0806
+
+
+def _of_arp(passing: Passing) -> Packets:
+    """Return frames as rules see them; what is in a frame of ARP is opaque to the matches of such rules."""
+    return Packets(
+        {
+            Field.ETHER_TYPE: _ARP_FRAME,
+            Field.INPUT_INTERFACE: passing.interface,
+            Field.OUTPUT_INTERFACE: passing.output,
+            Field.INPUT_PORT: passing.port,
+            Field.OUTPUT_PORT: passing.output_port,
+            Field.MARK: passing.mark,
+        }
+    )
 
 
 def _put(fields: dict[Field, Constant | Column], name: Field, value: Constant | Column | None) -> None:

@@ -6,41 +6,27 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import (
-    ICMP6,
-    Arrival,
-    Conversation,
-    Crossing,
-    Delivery,
-    Departure,
-    Ends,
-    Flight,
-    Stage,
-)
-from exporter.evaluate.enforced.gates import UNPLACED
+from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
+from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
-from exporter.evaluate.enforced.packets import Column, Packets
+from exporter.evaluate.enforced.neighbours import Asking, resolved
+from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ways import ways
 from exporter.evaluate.enforced.world import TWO_ANSWER, hears
-from exporter.model.firewall import CtState, Field, Hook
+from exporter.model.firewall import Hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.evaluate.enforced.flight import Value
+    from exporter.evaluate.enforced.flight import Conversation, Ends, Flight
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import Segment, Stack, Station, World
     from exporter.model.namespace import Interface
-
-MARKED = "a mark that is set at an interface"
 
 HOPS = 8
 """Namespaces that packets are followed through; those that go on are lost in a circle."""
 
 Moving = Departure | Arrival | Crossing
-
-_SOLICITATION, _ADVERTISEMENT = 135, 136
-_SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
 
 
 class Journey:
@@ -139,7 +125,7 @@ class Journey:
         if segment is None or sender is None or not passing.cells:
             return
         receivers = segment.answering(way.towards, sender)
-        cells, flight = self._gated(Hook.EGRESS, stack, sender.interface.name, passing)
+        cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
@@ -154,10 +140,8 @@ class Journey:
     def _frames(
         self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
     ) -> Iterator[Moving]:
-        cells, flight = passing.cells, passing.flight
-        if sender.stack.family == 6:
-            cells, doubts = self._resolved(sender, receiver, segment, way.towards, passing)
-            flight = flight.doubted(doubts)
+        cells, doubts = self._resolved(sender, receiver, segment, way.towards, passing)
+        flight = passing.flight.doubted(doubts)
         host = self._world.host
         bridge = segment.bridge
         if bridge is not None and sender.stack is host:
@@ -165,7 +149,7 @@ class Journey:
             cells, flight = self._bridge_hooks(
                 (Hook.OUTPUT, Hook.POSTROUTING), replace(passing, cells=cells, flight=flight), "", port, bridge
             )
-            cells, flight = self._gated(Hook.EGRESS, host, port, replace(passing, cells=cells, flight=flight))
+            cells, flight = self._gated(Hook.EGRESS, port, replace(passing, cells=cells, flight=flight))
         if not cells:
             return
         mac = _mac(sender.interface)
@@ -183,7 +167,7 @@ class Journey:
         flight, cells = item.flight, item.cells
         for name in (item.port, item.interface):
             passing = Passing(stack, cells, flight, flight.ends, mac=item.mac)
-            cells, flight = self._gated(Hook.INGRESS, stack, name, passing)
+            cells, flight = self._gated(Hook.INGRESS, name, passing)
         if not stack.bridging.idle:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
             cells, flight = self._bridge_hooks((Hook.PREROUTING, Hook.INPUT), passing, item.port, "", None)
@@ -204,7 +188,7 @@ class Journey:
         leaving = ways(passing).leaving
         for name in {passing.stack.routing.names[way.interface] for way in leaving}:
             bridge = passing.stack.by_name[name]
-            back = sum(cells for at, cells in _each(passing.interface, passing.cells) if at == name)
+            back = sum(cells for at, cells in parts(passing.interface, passing.cells) if at == name)
             if back and bridge.kind == "bridge" and passing.stack.calls_iptables(bridge):
                 routed &= ~back
                 yield from self._redirected(bridge, port, replace(passing, cells=back, interface=name))
@@ -245,8 +229,8 @@ class Journey:
     def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
         """Return the packets whose source the kernel believes."""
         valid = 0
-        for name, at in _each(interface, cells):
-            for source, of in _each(ends.source, at):
+        for name, at in parts(interface, cells):
+            for source, of in parts(ends.source, at):
                 if stack.believes(int(source), str(name)):
                     valid |= of
         return valid
@@ -257,7 +241,7 @@ class Journey:
         host, bridge = self._world.host, item.bridge
         output = item.receiver.port.name if item.receiver.port else ""
         passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
-        cells, flight = self._gated(Hook.INGRESS, host, item.port, passing)
+        cells, flight = self._gated(Hook.INGRESS, item.port, passing)
         passing = replace(passing, cells=cells, flight=flight)
         cells, flight = self._bridge_hooks((Hook.PREROUTING,), passing, item.port, output, bridge)
         passing = replace(passing, cells=cells, flight=flight)
@@ -284,7 +268,7 @@ class Journey:
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         hooks = (Hook.FORWARD, Hook.POSTROUTING)
         cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
-        cells, flight = self._gated(Hook.EGRESS, passing.stack, output, replace(passing, cells=cells, flight=flight))
+        cells, flight = self._gated(Hook.EGRESS, output, replace(passing, cells=cells, flight=flight))
         receiver = item.receiver
         if cells:
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
@@ -313,125 +297,20 @@ class Journey:
         if left:
             yield from self._route(replace(passing, cells=left))
 
+    # --- What packets meet outside of the hooks of IP ---
+
     def _bridge_hooks(
         self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
     ) -> tuple[int, Flight]:
-        """Lead frames through the bridge family's chains, which see ports for interfaces."""
-        stack = passing.stack
-        cells, flight = passing.cells, passing.flight
-        if stack.bridging.idle:
-            return cells, flight
-        inside = bridge.name if bridge else passing.interface
-        for hook in hooks:
-            entering = port or inside
-            leaving = (output or (bridge.name if bridge else "")) if hook in _LEAVING else ""
-            view = replace(passing, cells=cells, interface="" if hook is Hook.OUTPUT else entering, output=leaving)
-            packets = self._hooks.packets(view)
-            outcome = stack.bridge_walker.through(stack.bridging.chains(hook), packets, cells)
-            cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
-            if not cells:
-                break
-        return cells, flight
+        return past_bridge(self._hooks, hooks, passing, port, output, bridge)
 
-    # --- What stands at single interfaces ---
-
-    def _gated(self, hook: Hook, stack: Stack, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
-        """Lead packets past what sees all that come in (ingress) or leave (egress) by their interfaces."""
-        flight = passing.flight
-        if stack.gates.idle:
-            return passing.cells, flight
-        kept = 0
-        for name, cells in _each(interfaces, passing.cells):
-            here, flight = self._gate(hook, stack, str(name), replace(passing, cells=cells, flight=flight))
-            kept |= here
-        return kept, flight
-
-    def _gate(self, hook: Hook, stack: Stack, name: str, passing: Passing) -> tuple[int, Flight]:
-        if not name:
-            return passing.cells, passing.flight
-        cells, flight = passing.cells, passing.flight
-        doubt = stack.gates.doubt(name)
-        if doubt:
-            flight = flight.doubted({doubt: cells})
-        inside, outside = (name, "") if hook is Hook.INGRESS else ("", name)
-        view = replace(passing, interface=inside, output=outside, port="", output_port="")
-        chains = stack.gates.chains(hook, name)
-        if chains:
-            packets = self._hooks.unconnected(view)
-            outcome = stack.walker.through(chains, packets, cells)
-            cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
-            if packets.fields[Field.MARK] != passing.mark:
-                flight = flight.doubted({MARKED: cells})
-        for chain in stack.gates.unplaced.get(hook, ()):
-            outcome = stack.walker.base(chain, self._hooks.unconnected(view), cells)
-            flight = flight.doubted({UNPLACED.format(chain=chain.name): outcome.dropped & cells})
-        return cells, flight
-
-    # --- Neighbours of IPv6, whose questions and answers meet the same rules ---
+    def _gated(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+        return past_gates(self._hooks, hook, interfaces, passing)
 
     def _resolved(
         self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
-        """Return the packets whose sender learns the receiver's link address, and doubts about that."""
-        crossing = segment.bridge is not None and self._world.host not in (sender.stack, receiver.stack)
-        crossed = crossing and segment.bridge is not None and self._world.host.calls_iptables(segment.bridge)
-        if not crossed and sender.stack.ruleset.idle and receiver.stack.ruleset.idle:
-            return passing.cells, {}
-        asks = _asking(sender, passing)
-        solicited = _SOLICITED_NODE | (target & 0xFFFFFF)
-        question = Flight(ICMP6, Ends(asks, None, solicited, None), icmp_type=_SOLICITATION)
-        answer = Flight(ICMP6, Ends(target, None, asks, None), icmp_type=_ADVERTISEMENT)
-        cells, doubts = passing.cells, dict[str, int]()
-        for message, one, other in ((question, sender, receiver), (answer, receiver, sender)):
-            cells, heard = self._neighbourly(one, other, segment if crossed else None, cells, message)
-            for name, doubted in heard.doubts.items():
-                doubts[name] = doubts.get(name, 0) | doubted
-        return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
-
-    def _neighbourly(
-        self, one: Station, other: Station, segment: Segment | None, cells: int, flight: Flight
-    ) -> tuple[int, Flight]:
-        """Lead a neighbour's message from one station to the other. Conntrack leaves such messages alone."""
-        hooks = Hooks(Conversation(Stage.FIRST))
-        bridge = segment.bridge if segment else None
-        legs: list[tuple[Stack, str, str, tuple[Hook, ...]]] = [
-            (one.stack, "", one.interface.name, (Hook.OUTPUT, Hook.POSTROUTING)),
-            (other.stack, other.interface.name, "", (Hook.PREROUTING, Hook.INPUT)),
-        ]
-        if bridge is not None:
-            host = self._world.host
-            legs.insert(1, (host, bridge.name, "", (Hook.PREROUTING,)))
-            legs.insert(2, (host, bridge.name, bridge.name, (Hook.FORWARD, Hook.POSTROUTING)))
-        for stack, interface, output, passed in legs:
-            for hook in passed:
-                chains = [chain for chain in stack.ruleset.chains(hook) if chain.base.kind != "nat"]
-                if not chains or not cells:
-                    continue
-                passing = Passing(
-                    stack, cells, flight, flight.ends, interface=interface, output=output, untracked=cells
-                )
-                packets: Packets = hooks.packets(passing)
-                packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
-                outcome = stack.walker.through(chains, packets, cells)
-                cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
-        return cells, flight
-
-
-_LEAVING = (Hook.FORWARD, Hook.POSTROUTING, Hook.OUTPUT)
-
-
-def _asking(sender: Station, passing: Passing) -> Value:
-    """Return the address that a solicitation comes from (ndisc_solicit).
-
-    The packets' own source where that is the sender's; else its link-local address.
-    """
-    source = passing.flight.ends.source
-    values = source.values if isinstance(source, Column) else {source: -1}
-    own = {int(item.ip) for item in sender.interface.addresses if item.version == 6}
-    if all(value in own for value in values):
-        return source
-    links = (int(item.ip) for item in sender.interface.addresses if item.version == 6 and item.is_link_local)
-    return next(links, int(ip_address("fe80::1")))
+        return resolved(self._world, Asking(sender, receiver, segment, target), passing)
 
 
 def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:
@@ -440,7 +319,7 @@ def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int
     if own is None or own.port is None:
         return 0
     found = 0
-    for name, at in _each(port, cells):
+    for name, at in parts(port, cells):
         sender = host.by_name.get(str(name))
         same = sender is own and not own.port.hairpin
         isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
@@ -450,17 +329,10 @@ def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int
 
 def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
     found = 0
-    for name, at in _each(interface, cells):
+    for name, at in parts(interface, cells):
         if stack.forwards_from(str(name)):
             found |= at
     return found
-
-
-def _each(value: int | str | Column, cells: int) -> Iterator[tuple[int | str, int]]:
-    if isinstance(value, Column):
-        yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
-    elif cells:
-        yield value, cells
 
 
 def _mac(interface: Interface) -> int | None:

@@ -116,3 +116,11 @@ class Packets:
             yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
         elif value is not None and cells:
             yield value, cells
+
+
+def parts(value: int | str | Column, cells: int) -> Iterator[tuple[int | str, int]]:
+    """Yield the values of these cells, each with the cells that have it."""
+    if isinstance(value, Column):
+        yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
+    elif cells:
+        yield value, cells

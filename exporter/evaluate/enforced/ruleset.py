@@ -327,7 +327,7 @@ def base_chains(firewall: Firewall, families: Collection[TableFamily]) -> Sequen
 
 
 class Ruleset:
-    """The base chains of one firewall that see packets of one family (4, 6, or 0 for frames of bridges), by hook."""
+    """The base chains of one firewall that see packets of one family (4, 6, or frames), by hook."""
 
     def __init__(self, firewall: Firewall, family: int) -> None:
         self._by_hook: dict[Hook, list[BaseChain]] = defaultdict(list)
@@ -347,8 +347,12 @@ class Ruleset:
 
 _AT_INTERFACES = (Hook.INGRESS, Hook.EGRESS)
 
+ARP_FRAMES, BRIDGED_FRAMES = 1, 0
+"""In the place of a version of IP."""
+
 _FAMILIES = {
-    0: (TableFamily.BRIDGE,),
+    ARP_FRAMES: (TableFamily.ARP,),
+    BRIDGED_FRAMES: (TableFamily.BRIDGE,),
     4: (TableFamily.IP, TableFamily.INET),
     6: (TableFamily.IP6, TableFamily.INET),
 }

@@ -343,9 +343,9 @@ class _Journey(Journey):
             self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
         return cells, flight
 
-    def _gated(self, hook: Hook, stack: Stack, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
-        known = passing.flight.doubts
-        cells, flight = super()._gated(hook, stack, interfaces, passing)
+    def _gated(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+        stack, known = passing.stack, passing.flight.doubts
+        cells, flight = super()._gated(hook, interfaces, passing)
         steps, doubts = self._notes.steps(), tuple(name for name in flight.doubts if name not in known)
         if steps or doubts:
             at = self._notes.at(stack.family, passing.flight.ends)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.routing import Routing
-from exporter.evaluate.enforced.ruleset import Ruleset
+from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.walk import Walker
 from exporter.model.firewall import Field, InRanges, Translate
@@ -37,7 +37,8 @@ class Stack:
         self.family = family
         self.routing = Routing(namespace, family)
         self.ruleset = Ruleset(namespace.firewall, family)
-        self.bridging = Ruleset(namespace.firewall, 0)
+        self.bridging = Ruleset(namespace.firewall, BRIDGED_FRAMES)
+        self.resolving = self.ruleset if family == 6 else Ruleset(namespace.firewall, ARP_FRAMES)
         self.gates = Gates(namespace)
         self.walker = Walker(self.routing)
         self.bridge_walker = Walker(self.routing)
@@ -61,7 +62,8 @@ class Stack:
     @cached_property
     def plain(self) -> bool:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
-        return self.ruleset.idle and self.bridging.idle and self.gates.idle and self.routing.plain
+        filters = (self.ruleset, self.resolving, self.bridging, self.gates)
+        return all(filter_.idle for filter_ in filters) and self.routing.plain
 
     def named_by_translations(self) -> Iterator[int]:
         """Yield single addresses that nat rules ask for, whoever has them."""
@@ -143,6 +145,13 @@ class Stack:
         if self.family == 4:
             return bool(self.setting("bridge/bridge-nf-call-iptables")) or (own is not None and own.calls_iptables)
         return bool(self.setting("bridge/bridge-nf-call-ip6tables")) or (own is not None and own.calls_ip6tables)
+
+    def calls_resolving(self, bridge: Interface) -> bool:
+        """Return whether questions for link addresses that a bridge passes on meet the hooks that see them."""
+        if self.family == 6:
+            return self.calls_iptables(bridge)
+        own = bridge.bridge is not None and bridge.bridge.calls_arptables
+        return own or bool(self.setting("bridge/bridge-nf-call-arptables"))
 
     def source_for(self, interface: int, towards: int) -> int | None:
         """Return the address that the namespace sends from by an interface: one of the same subnet, or its first.

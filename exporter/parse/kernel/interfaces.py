@@ -69,6 +69,7 @@ def _bridge(data: Mapping[str, Any]) -> Bridge:
     return Bridge(
         calls_iptables=bool(data.get("nf_call_iptables")),
         calls_ip6tables=bool(data.get("nf_call_ip6tables")),
+        calls_arptables=bool(data.get("nf_call_arptables")),
         vlan_filtering=bool(data.get("vlan_filtering")),
     )
 
