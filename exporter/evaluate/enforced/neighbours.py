@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.world import Segment, Station, World
     from exporter.model.namespace import Interface
 
+LEARNED = "what neighbours learned of each other before, where rules drop their questions or answers"
+
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
+_NOWHERE = Ends(0, None, 0, None)
 _HOOKS = Hooks(Conversation(Stage.FIRST))
 
 
@@ -40,13 +43,18 @@ def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[
     """Return the packets whose sender learns the receiver's link address, and doubts about that."""
     if not _filtered(world, asking):
         return passing.cells, {}
-    question, answer = _messages(asking, passing)
-    cells, doubts = passing.cells, dict[str, int]()
-    for message, one, other in ((question, asking.sender, asking.receiver), (answer, asking.receiver, asking.sender)):
-        sent = Passing(one.stack, cells, message, message.ends, untracked=cells)
-        cells, heard = _Way(world, asking.segment.bridge, one, other).past(sent)
-        for name, doubted in heard.doubts.items():
-            doubts[name] = doubts.get(name, 0) | doubted
+    there = _Way(world, asking.segment.bridge, asking.sender, asking.receiver)
+    back = _Way(world, asking.segment.bridge, asking.receiver, asking.sender)
+    asks = _asks_from(asking.sender, passing)
+    asked, first = there.past(passing.cells, _question(asking.sender, asks, asking.target))
+    cells, second = back.past(asked, _answer(asking, asks))
+    doubts = {**first.doubted(second.doubts).doubts}
+    lost = passing.cells & ~cells
+    if lost:
+        # whoever is asked learns the asker's address from the question, and keeps it for a while
+        learned, third = back.past(lost, _question(asking.receiver, asking.target, 0))
+        cells |= learned
+        doubts = {**third.doubted({**doubts, LEARNED: learned}).doubts}
     return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
 
 
@@ -61,16 +69,17 @@ def _filtered(world: World, asking: Asking) -> bool:
     return any(not stack.resolving.idle for stack in (met if crossed else ends))
 
 
-def _messages(asking: Asking, passing: Passing) -> tuple[Flight, Flight]:
+def _question(asker: Station, source: Value, target: int) -> Flight:
+    if asker.stack.family == 4:
+        return Flight(ARP, _NOWHERE)
+    solicited = _SOLICITED_NODE | (target & 0xFFFFFF)
+    return Flight(ICMP6, Ends(source, None, solicited, None), icmp_type=_SOLICITATION)
+
+
+def _answer(asking: Asking, asks: Value) -> Flight:
     if asking.sender.stack.family == 4:
-        nothing = Ends(0, None, 0, None)
-        return Flight(ARP, nothing), Flight(ARP, nothing)
-    asks = _asks_from(asking.sender, passing)
-    solicited = _SOLICITED_NODE | (asking.target & 0xFFFFFF)
-    return (
-        Flight(ICMP6, Ends(asks, None, solicited, None), icmp_type=_SOLICITATION),
-        Flight(ICMP6, Ends(asking.target, None, asks, None), icmp_type=_ADVERTISEMENT),
-    )
+        return Flight(ARP, _NOWHERE)
+    return Flight(ICMP6, Ends(asking.target, None, asks, None), icmp_type=_ADVERTISEMENT)
 
 
 def _asks_from(sender: Station, passing: Passing) -> Value:
@@ -96,8 +105,9 @@ class _Way:
     one: Station
     other: Station
 
-    def past(self, passing: Passing) -> tuple[int, Flight]:
-        """Return the messages that arrive."""
+    def past(self, cells: int, message: Flight) -> tuple[int, Flight]:
+        """Return the messages of some cells that arrive."""
+        passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
         passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         if self.bridge is not None:
