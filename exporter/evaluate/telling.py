@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.names import Names
 
-_LEGS = {Stage.FIRST: "request", Stage.ANSWER: "answer", Stage.CONFIRMATION: "confirmation"}
+_LEGS = {Stage.FIRST: "request", Stage.ANSWER: "answer", Stage.CONFIRMATION: "confirmation", Stage.SAYING: "data"}
+_RESOLUTION = {4: "ARP", 6: "neighbour discovery"}
 _FILTERS = (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT, None)
 """Hooks in which an accept lets a packet through; in the others it only ends a chain."""
 
@@ -206,8 +207,8 @@ class _Teller:
         for step in note.steps:
             last = step
             yield self._ruled(place, step)
-        address = _text(6, note.towards)
-        text = f"learns no link address of {self._names.named(address)}: rules drop neighbour discovery"
+        address = self._names.named(_text(note.family, note.towards))
+        text = f"learns no link address of {address}: rules drop {_RESOLUTION[note.family]}"
         yield self._lose(Hop(place, text, lost=True), last)
 
     def _place(self, sandbox: str) -> str:

@@ -84,7 +84,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """The way of one packet of a conversation: `request`, `answer`, `confirmation` (of the answer, by TCP).
+    """The way of one packet of a conversation: `request`, `answer`, and by TCP `confirmation` and `data` after that.
 
     A connection that docker-proxy makes has the same, as `relayed request` and so on.
     """

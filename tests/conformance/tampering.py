@@ -211,7 +211,7 @@ class _Host:
             "invalid": "-m conntrack --ctstate INVALID -j DROP",
             "original port": f"-p {protocol} -m conntrack --ctorigdstport {port} --ctdir ORIGINAL -j DROP",
             "translated": "-m conntrack --ctstate DNAT -j ACCEPT",
-            "not translated": "-m conntrack ! --ctstatus DNAT -m conntrack --ctstate NEW -j DROP",
+            "not translated": "-m conntrack ! --ctstate DNAT -m conntrack --ctstate NEW -j DROP",
         }
         for name, rule in rules.items():
             yield Change(f"DOCKER-USER {name}", (f"iptables -w -I DOCKER-USER {rule}",))
@@ -341,11 +341,12 @@ class _Host:
             "egress of a bridge": ("egress", self._bridge, f"ip daddr {one} drop"),
             "ingress of neighbours": ("ingress", port, "icmpv6 type nd-neighbor-solicit drop"),
         }
-        for name, (hook, device, rule) in places.items():
+        for number, (name, (hook, device, rule)) in enumerate(places.items()):
+            chain = f"netdev tampered gate{number}"
             commands = (
                 "add table netdev tampered",
-                f'add chain netdev tampered gate {{ type filter hook {hook} device "{device}" priority 0; }}',
-                f"add rule netdev tampered gate {rule}",
+                f'add chain {chain} {{ type filter hook {hook} device "{device}" priority 0; }}',
+                f"add rule {chain} {rule}",
             )
             yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands))
 

@@ -328,22 +328,31 @@ class TestWhatBlocks:
 
     def test_a_frame_that_the_bridge_family_drops(self) -> None:
         """Rules of nftables' bridge family decide about frames, before any of iptables."""
-        drop = Rule((NameIs(Field.INPUT_INTERFACE, ("veth*",)), Terminate(Netfilter.DROP)), "iifname veth* drop", 3)
+        ports, ipv4 = NameIs(Field.INPUT_INTERFACE, ("veth*",)), InRanges(Field.ETHER_TYPE, Ranges.of(0x0800))
+        drop = Rule((ports, ipv4, Terminate(Netfilter.DROP)), "iifname veth* ether type ip drop", 3)
         chain = Chain("frames", (drop,), Base(Hook.FORWARD, 0))
         table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
         found = ask(kernel(town()).engine_rules().table(table), "one", "two").trips[0]
-        assert found.decided_by == "host: bridge mine frames rule 1 `iifname veth* drop`: drop"
+        assert found.decided_by == "host: bridge mine frames rule 1 `iifname veth* ether type ip drop`: drop"
         assert found.change == "rule 1 of bridge mine frames taken away"
 
     def test_neighbour_discovery(self) -> None:
-        """Over IPv6, a container that drops its neighbours' questions is reached by nobody."""
+        """Over IPv6, a container that neither answers its neighbours' questions nor asks is reached by nobody."""
         icmp = Rule((InRanges(Field.PROTOCOL, Ranges.of(58)), Terminate(Netfilter.DROP)), "meta l4proto icmpv6 drop")
-        chain = Chain("in", (icmp,), Base(Hook.INPUT, 0))
-        table = Table(TableFamily.IP6, "mine", Backend.NFTABLES, {"in": chain})
+        chains = {hook.value: Chain(hook.value, (icmp,), Base(hook, 0)) for hook in (Hook.INPUT, Hook.OUTPUT)}
+        table = Table(TableFamily.IP6, "mine", Backend.NFTABLES, chains)
         built = host("28.5").network("six", ipv4=False, ipv6=True).container("a", "six").container("b", "six")
         found = trip(kernel(built).table(table, "b"), "a", "b")
         assert found.packet.address == "fd00:3::3"
         assert "rules drop neighbour discovery" in found.decided_by
+
+    def test_arp(self) -> None:
+        """Over IPv4, a bridge that drops ARP keeps its containers from finding each other."""
+        arp = Rule((InRanges(Field.ETHER_TYPE, Ranges.of(0x0806)), Terminate(Netfilter.DROP)), "ether type arp drop")
+        chain = Chain("frames", (arp,), Base(Hook.FORWARD, 0))
+        table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
+        found = trip(kernel(town()).engine_rules().table(table), "one", "two")
+        assert found.decided_by == "one: learns no link address of 172.20.0.3 (two): rules drop ARP"
         assert found.legs[0].hops[-2].text == "ip6 mine in rule 1 `meta l4proto icmpv6 drop`: drop"
 
     def test_a_source_that_is_not_believed(self) -> None:

@@ -31,7 +31,7 @@ from exporter.model.report import HOST, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.flight import Port
+    from exporter.evaluate.enforced.flight import Passage, Port
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Listener
@@ -129,7 +129,19 @@ class Conversations:
                 confirmed |= item.cells
                 _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
+        if any(cells & ~passage.tracked for passage in passages.values()):
+            cells &= self._heard(world, flight, back, passages)
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
+
+    def _heard(self, world: World, flight: Flight, back: Departure, passages: Mapping[str, Passage]) -> int:
+        """Return the cells that what is said after the handshake arrives at.
+
+        It goes the way of the answer; but namespaces that do not follow the conversation may rewrite it, as a new one.
+        """
+        heard = 0
+        for item in self._journey(world, Conversation(Stage.SAYING, passages)).deliveries(back):
+            heard |= item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
+        return heard
 
     def _fitting(self, world: World, flight: Flight, answer: Delivery) -> int:
         """Return the cells whose own packets an answer answers: it comes from where they were sent to."""

@@ -23,11 +23,15 @@ Port = Atom | Some | None
 
 
 class Stage(Enum):
-    """Which packet of a conversation is under way: the first, the answer to it, or the one that confirms the answer."""
+    """Which packet of a conversation is under way.
+
+    The first, the answer to it, the one that confirms the answer, or what the answering side says after that.
+    """
 
     FIRST = "first"
     ANSWER = "answer"
     CONFIRMATION = "confirmation"
+    SAYING = "saying"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +147,8 @@ class Conversation:
         """Return what conntrack calls packets of these cells in a namespace.
 
         An answer to what the namespace did not see is invalid; so is what follows an answer that it did not see (the
-        table of nf_conntrack_proto_tcp.c).
+        table of nf_conntrack_proto_tcp.c). What is said in a conversation that it does not follow is taken for the
+        first packet of a new one (nf_conntrack_tcp_loose).
         """
         if self.stage is Stage.FIRST:
             known = CtState.NEW
@@ -155,6 +160,7 @@ class Conversation:
             if self.stage is Stage.CONFIRMATION:
                 followed &= self.answered.get(stack.name, 0)
         masks = {known: cells & followed & ~untracked, CtState.UNTRACKED: cells & untracked}
-        masks[CtState.INVALID] = cells & ~followed & ~untracked
+        unknown = CtState.NEW if self.stage is Stage.SAYING else CtState.INVALID
+        masks[unknown] = masks.get(unknown, 0) | cells & ~followed & ~untracked
         values: dict[int | str, int] = {int(state): mask for state, mask in masks.items() if mask}
         return int(known) if len(values) < 2 and int(known) in values else Column(values)

@@ -35,7 +35,10 @@ NO_ADDRESS = "the address that the translation takes"
 TRANSPARENT = "whether a transparent socket takes what TPROXY leads to it"
 
 _SYN, _ACK = 2, 16
-_FLAGS = {Stage.FIRST: _SYN, Stage.ANSWER: _SYN | _ACK, Stage.CONFIRMATION: _ACK}
+_FLAGS = {Stage.FIRST: _SYN, Stage.ANSWER: _SYN | _ACK, Stage.CONFIRMATION: _ACK, Stage.SAYING: _ACK}
+_BACK = (Stage.ANSWER, Stage.SAYING)
+"""Packets from the side that the first one was sent to."""
+
 _ETHER = {4: 0x0800, 6: 0x86DD}
 _MOST_ADDRESSES = 16
 
@@ -146,12 +149,24 @@ class Hooks:
         )
 
     def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
-        if self._conversation.stage is not Stage.FIRST:
-            yield self._as_before(hook, passing)
-        elif not nat or passing.settled:
-            yield passing
+        begun = self._begun(passing)
+        if passing.cells & ~begun:
+            yield self._as_before(hook, replace(passing, cells=passing.cells & ~begun))
+        if not begun:
+            return
+        first = replace(passing, cells=begun)
+        if not nat or passing.settled:
+            yield first
         else:
-            yield from self._newly(hook, nat, passing)
+            yield from self._newly(hook, nat, first)
+
+    def _begun(self, passing: Passing) -> int:
+        """Return the cells whose packets a namespace takes for the first ones of a connection."""
+        stage = self._conversation.stage
+        if stage is not Stage.SAYING:
+            return passing.cells if stage is Stage.FIRST else 0
+        passage = self._conversation.passages.get(passing.stack.name)
+        return passing.cells & ~(passage.tracked if passage else 0)
 
     def _newly(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         """Let the nat chains decide about a connection's first packets: the first chain that rewrites is the last."""
@@ -185,7 +200,7 @@ class Hooks:
         if passage is None or not passage.tracked & passing.cells & ~passing.untracked:
             return passing
         before, after, ends = passage.before, passage.after, passing.flight.ends
-        answering = self._conversation.stage is Stage.ANSWER
+        answering = self._conversation.stage in _BACK
         if hook in _ENTRY:
             if answering and after.source != before.source:
                 ends = replace(ends, destination=before.source, destination_port=before.source_port)
@@ -241,7 +256,7 @@ class Hooks:
         """Return what conntrack adds."""
         conversation, ends = self._conversation, passing.flight.ends
         passage = conversation.passages.get(passing.stack.name)
-        answer = conversation.stage is Stage.ANSWER
+        answer = conversation.stage in _BACK
         original = passage.before if passage else passing.arrived.reversed() if answer else passing.arrived
         reply = (passage.after if passage else ends if not answer else ends.reversed()).reversed()
         fields: dict[Field, Constant | Column] = {

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
-from exporter.model.firewall import AddressTypeIs, AnyOf, Dispatch, Field, InRanges, Side, TableFamily, Translate
+from exporter.model.firewall import (
+    AddressTypeIs,
+    AnyOf,
+    Dispatch,
+    Field,
+    InRanges,
+    Side,
+    TableFamily,
+    Translate,
+    Untrack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -42,7 +52,9 @@ class Likeness:
         self._world = world
         self._own = own
         firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.plain]
-        asked = {ranges for firewall in firewalls for ranges in _asked(firewall, world.family, own=own)}
+        untracks = any(isinstance(step, Untrack) for firewall in firewalls for step in _steps(firewall))
+        sources = own or untracks
+        asked = {ranges for firewall in firewalls for ranges in _asked(firewall, world.family, sources=sources)}
         self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
         self._bridged = not world.host.bridging.idle
@@ -97,11 +109,11 @@ def _values(value: int | str | Column | None) -> Hashable:
     return tuple(sorted(values.items())) if isinstance(values, dict) else value
 
 
-def _asked(firewall: Firewall, family: int, *, own: bool) -> Iterator[Ranges]:
+def _asked(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges]:
     """Yield the sets of addresses that rules for a family ask for.
 
-    Chains that translate see first packets only: their source is an address asked about where that is the host's own
-    packet, and in no other.
+    Chains that translate see first packets only. Their source is an address asked about where that is the host's own
+    packet, or where conntrack does not follow what it answers; else such `sources` do not matter there.
     """
     for table in firewall.tables:
         if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
@@ -111,7 +123,7 @@ def _asked(firewall: Firewall, family: int, *, own: bool) -> Iterator[Ranges]:
             for rule in chain.rules:
                 for match in _matches(rule.steps):
                     if isinstance(match, InRanges) and match.field in _ADDRESSES:
-                        if not own and chain.name in translating and match.field in _SOURCES:
+                        if not sources and chain.name in translating and match.field in _SOURCES:
                             continue
                         yield match.ranges
 

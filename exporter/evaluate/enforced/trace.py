@@ -126,9 +126,10 @@ class Disbelieved:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The sender does not learn the link address behind an IPv6 address: rules drop the question or the answer."""
+    """The sender does not learn the link address behind an address: rules drop the question or the answer."""
 
     place: str
+    family: int
     towards: int
     steps: tuple[Step, ...]
 
@@ -361,7 +362,7 @@ class _Journey(Journey):
         cells, doubts = super()._resolved(sender, receiver, segment, target, passing)
         steps = self._notes.steps()
         if not cells:
-            self._notes.add(Unanswered(sender.stack.name, target, steps))
+            self._notes.add(Unanswered(sender.stack.name, sender.stack.family, target, steps))
         return cells, doubts
 
 
