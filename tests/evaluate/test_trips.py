@@ -345,6 +345,7 @@ class TestWhatBlocks:
         found = trip(kernel(built).table(table, "b"), "a", "b")
         assert found.packet.address == "fd00:3::3"
         assert "rules drop neighbour discovery" in found.decided_by
+        assert "ip6 mine input rule 1 `meta l4proto icmpv6 drop`: drop" in [hop.text for hop in found.legs[0].hops]
 
     def test_arp(self) -> None:
         """Over IPv4, a bridge that drops ARP keeps its containers from finding each other."""
@@ -353,7 +354,7 @@ class TestWhatBlocks:
         table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
         found = trip(kernel(town()).engine_rules().table(table), "one", "two")
         assert found.decided_by == "one: learns no link address of 172.20.0.3 (two): rules drop ARP"
-        assert found.legs[0].hops[-2].text == "ip6 mine in rule 1 `meta l4proto icmpv6 drop`: drop"
+        assert found.legs[0].hops[-2].text == "bridge mine frames rule 1 `ether type arp drop`: drop"
 
     def test_a_source_that_is_not_believed(self) -> None:
         """A reverse path filter is named with its interface."""
