@@ -27,6 +27,10 @@ _MOVED = (
     "the linked container was seen with another address since its parent started: the engine keeps the link's rule "
     "for the old one (moby#24043)"
 )
+_UNLISTED = (
+    "the linked container lists no port: it may expose none, or the engine forgot them when it left a network and came "
+    "back"
+)
 _TAKEN_OVER = "the address belonged to a linked container, and the engine may have kept the link's rule (moby#24043)"
 
 
@@ -40,7 +44,8 @@ def parse_links(
         for parent in dict.fromkeys(by_name[name] for name in child.parents if name in by_name):
             given_up = _given_up(sightings.get(child.id), sightings.get(parent))
             restarted = surely_before(started(sightings.get(parent)), started(sightings.get(child.id)))
-            undecided = _RESTARTED if restarted else _MOVED if given_up else ""
+            unlisted = not child.exposed and len(child.endpoints) > 1
+            undecided = _RESTARTED if restarted else _MOVED if given_up else _UNLISTED if unlisted else ""
             yield Link(parent, child.id, child.exposed, undecided)
             heirs = _holders(listed, networks, given_up) if given_up else ()
             inherited += (Link(parent, heir, child.exposed, _TAKEN_OVER) for heir in heirs if heir != parent)

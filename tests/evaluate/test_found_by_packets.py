@@ -164,3 +164,12 @@ def test_a_doubtful_link_makes_a_published_port_doubtful(version: str) -> None:
     seen = moved(version, userland_proxy=False).look()
     assert seen.probe("a", "b", seen.gateway(), "8080/tcp") == UNKNOWN
     assert seen.probe("c", "b", seen.gateway(), "8080/tcp") == CLOSED
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_linked_container_that_came_back_lists_no_ports(version: str) -> None:
+    """Engines forget a container's ports in the list when it leaves a network: what the link opens is not known."""
+    built = host(version, icc=False).network("other").container("db", "bridge", "other").container("web", links=["db"])
+    assert built.look().probe("web", "db", "172.17.0.2", "5432/tcp") == UNKNOWN
+    alone = host(version, icc=False).container("db").container("web", links=["db"])
+    assert alone.look().probe("web", "db", "172.17.0.2", "5432/tcp") == CLOSED

@@ -139,12 +139,17 @@ def _echo_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
 
 
 def _link_paths(destination: Attachment, opening: Opening) -> Iterator[Path]:
-    """Yield what a link opens: the exposed ports, by IPv4 only, as `ChainInfo.Link` writes its rules."""
+    """Yield what a link opens: the exposed ports, by IPv4 only, as `ChainInfo.Link` writes its rules.
+
+    Without any port it may be all of them, where that is undecided.
+    """
     address, network = destination.endpoint.ipv4, destination.network
     exposed: dict[Protocol, list[int]] = defaultdict(list)
     for port in opening.ports:
         exposed[port.protocol].append(port.port)
-    for protocol, ports in exposed.items():
+    opened = {protocol: PortSet.of(*ports) for protocol, ports in exposed.items()}
+    if not opened and opening.undecided:
+        opened = dict.fromkeys((Protocol.TCP, Protocol.UDP), ALL_PORTS)
+    for protocol, found in opened.items():
         if address is not None:
-            found = PortSet.of(*ports)
             yield Path(Via.LINK, network.name, protocol, (str(address),), found, opening.undecided, network.id)
