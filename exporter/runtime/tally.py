@@ -27,6 +27,8 @@ class Tally:
         self._evaluation: float | None = None
         self._reload_succeeded: bool | None = None
         self._reload_success: datetime | None = None
+        self._front_succeeded: bool | None = None
+        self._front_success: datetime | None = None
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
@@ -60,6 +62,13 @@ class Tally:
             if succeeded:
                 self._reload_success = datetime.now(UTC)
 
+    def front_read(self, *, succeeded: bool) -> None:
+        """Note how reading the web configuration went."""
+        with self._lock:
+            self._front_succeeded = succeeded
+            if succeeded:
+                self._front_success = datetime.now(UTC)
+
     def interval(self, seconds: float) -> None:
         """Note the time between polls that is in force now."""
         with self._lock:
@@ -77,4 +86,6 @@ class Tally:
                 event_stream_up=self._stream_up,
                 reload_succeeded=self._reload_succeeded,
                 last_reload_success=self._reload_success,
+                web_reload_succeeded=self._front_succeeded,
+                last_web_reload_success=self._front_success,
             )
