@@ -125,7 +125,9 @@ class _Reader:
             yield Entry(name, tuple(_text(item) for item in items), value.start_mark.line + 1)
 
     def _hint(self, name: str) -> str:
-        close = get_close_matches(name, [*self._keys, *self._sections], n=1)
+        section = name.rpartition(".")[0]
+        neighbours = [each for each in (*self._keys, *self._sections) if each.rpartition(".")[0] == section]
+        close = get_close_matches(name, neighbours, n=1)
         return f" (did you mean {close[0]}?)" if close else ""
 
     def _complain(self, node: yaml.Node, problem: str) -> None:

@@ -208,7 +208,7 @@ class _Reader:
 
     def _needed_pem(self, name: str) -> Pem:
         pem = self._pem(name)
-        if pem is None:
+        if pem is None and not self._complained(f"{_TLS}.{name}") and not self._complained(f"{_TLS}.{name}_file"):
             self._errors.append(f"{self._path}: {_TLS} needs {name}_file or {name}")
         return pem or Pem("")
 
@@ -217,7 +217,7 @@ class _Reader:
         highest = self._value(f"{_TLS}.max_version", _version, "TLS13")
         if VERSIONS.index(lowest) > VERSIONS.index(highest):
             key = f"{_TLS}.min_version" if f"{_TLS}.min_version" in self._entries else f"{_TLS}.max_version"
-            self._complain(key, f"min_version {lowest} is above max_version {highest}")
+            self._complain(key, f"leaves no version: min_version is {lowest}, max_version {highest}")
         return lowest, highest
 
     def _ciphers(self, lowest: str, highest: str) -> tuple[tuple[str, ...], str]:
@@ -234,9 +234,8 @@ class _Reader:
 
     def _client_auth(self) -> tuple[Pem | None, str, tuple[str, ...]]:
         name, sans = f"{_TLS}.client_auth_type", f"{_TLS}.client_allowed_sans"
-        before = len(self._errors)
         policy = self._value(name, _client_auth_type, _NONE)
-        understood = len(self._errors) == before
+        understood = not self._complained(name)
         authority = self._pem("client_ca")
         if understood and authority and policy == _NONE:
             self._errors.append(f"{authority.where} needs client_auth_type {REQUIRED}: without, no client is asked")
@@ -266,7 +265,7 @@ class _Reader:
     def _rate_limit(self) -> RateLimit | None:
         interval = self._value("rate_limit.interval", _duration, 0.0)
         burst = self._value("rate_limit.burst", _burst, 0)
-        if interval and "rate_limit.burst" not in self._entries:
+        if interval and not burst and not self._complained("rate_limit.burst"):
             self._complain("rate_limit.interval", "needs rate_limit.burst: how many requests may come at once")
         return RateLimit(interval, burst) if interval else None
 
@@ -283,6 +282,10 @@ class _Reader:
         except _Mistake as mistake:
             self._complain(name, str(mistake))
             return default
+
+    def _complained(self, name: str) -> bool:
+        """Return whether something was wrong at a key, so that it looks as if it were not there."""
+        return any(f": {name} " in error for error in self._errors)
 
     def _where(self, name: str) -> str:
         return f"{self._path}:{self._entries[name].line}: {name}"

@@ -120,6 +120,8 @@ def _no_passphrase() -> str:
 def _as_file(pem: Pem) -> Iterator[str]:
     """Give a path at which the ssl module, which reads files only, finds a PEM; nothing is written to a disk."""
     content = pem.text.encode() if pem.file is None else _content(pem, pem.file)
+    if b"-----BEGIN " not in content:
+        raise ConfigError(f"{_named(pem)} holds no PEM (-----BEGIN …)")
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
