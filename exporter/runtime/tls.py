@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 import warnings
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise ConfigError(f"{_named(key)} does not belong to {_named(cert)}") from error
             raise ConfigError(
-                f"{_named(cert)} and {_named(key)} are no certificate and key: {_reason(error)}"
+                f"{_named(cert)} and {_named(key)}: OpenSSL does not read them: {_reason(error)}"
             ) from error
 
 
@@ -105,7 +106,7 @@ def _load_authority(context: ssl.SSLContext, authority: Pem) -> None:
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:
-            raise ConfigError(f"{_named(authority)} holds no certificate: {_reason(error)}") from error
+            raise ConfigError(f"{_named(authority)}: OpenSSL does not read it: {_reason(error)}") from error
 
 
 class _Encrypted(Exception):
@@ -147,7 +148,8 @@ def _named(pem: Pem) -> str:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")
+    """Return what OpenSSL says, without where it says so: `[SSL] PEM lib (_ssl.c:3905)`."""
+    return re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(error))
 
 
 def _san(kind: str, name: str) -> str:
