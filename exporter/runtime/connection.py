@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
@@ -112,6 +113,16 @@ class Connection(H11Protocol):
         # uvicorn lets the timer, and with it the connection, live on where the client broke off
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP. uvicorn forgets that the head of it may have been good, and is being answered."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        if self.cycle and not self.cycle.response_complete:  # type: ignore[truthy-bool]
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        super().send_400_response(msg)
 
     def _look(self) -> None:
         """Close a connection on which nothing has moved since the last look."""
