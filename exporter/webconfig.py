@@ -75,7 +75,7 @@ _TLS: Final = "tls_server_config"
 _HEADERS: Final = "http_server_config.headers"
 _USERS: Final = "basic_auth_users"
 
-_KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
+KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         f"{_TLS}.cert": "secret",
         f"{_TLS}.key": "secret",
@@ -97,6 +97,7 @@ _KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
         "rate_limit.burst": "number",
     }
 )
+"""Every key by what may stand there."""
 
 _HASH = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 _HEADER = re.compile(r"[\x20-\x7e]*")
@@ -155,7 +156,7 @@ def read(path: Path) -> WebConfig:
     Raises ConfigError with one line per mistake, each with file, line and key.
     """
     errors: list[str] = []
-    entries = configfile.read(path, _KEYS, errors)
+    entries = configfile.read(path, KEYS, errors)
     config = _Reader(path, {entry.name: entry for entry in entries}, errors).config()
     if errors:
         raise ConfigError("\n".join(errors))

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from exporter.runtime.connection import Connection, Crowd
     from exporter.runtime.front import Front
 
-MAX_REQUESTS: Final = 40
-
 STALLED: Final = 1.0
 """Seconds that an answer waits for its client to read, after which it makes room for another request."""
 
@@ -32,7 +30,10 @@ _CLOSE = (b"connection", b"close")
 
 
 class Door:
-    """Receives the requests of all connections. `app`, `front` and `max_requests` may be exchanged at any time."""
+    """Receives the requests of all connections. `app`, `front` and `max_requests` may be exchanged at any time.
+
+    `max_requests` are answers at the same time; 0 is no limit.
+    """
 
     def __init__(self, app: ASGIApp, crowd: Crowd, front: Front, max_requests: int) -> None:
         self.app = app

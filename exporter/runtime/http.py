@@ -17,7 +17,7 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
 from exporter.runtime.connection import Connection, Crowd
-from exporter.runtime.door import MAX_REQUESTS, Door
+from exporter.runtime.door import Door
 from exporter.runtime.front import Front
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class HttpServer:
         sockets: Sequence[socket.socket],
         app: ASGIApp,
         front: Front | None = None,
-        max_requests: int = MAX_REQUESTS,
+        max_requests: int = 0,
     ) -> None:
         crowd = Crowd()
         self.door = Door(app, crowd, front or Front(), max_requests)

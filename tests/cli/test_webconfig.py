@@ -12,7 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
-from exporter.webconfig import CIPHERS, CIPHERS_OF_TLS13, CURVES, HEADERS, Pem, RateLimit, TlsConfig, WebConfig, read
+from exporter.webconfig import (
+    CIPHERS,
+    CIPHERS_OF_TLS13,
+    CURVES,
+    HEADERS,
+    KEYS,
+    Pem,
+    RateLimit,
+    TlsConfig,
+    WebConfig,
+    read,
+)
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 PAIR = "cert_file: server.crt, key_file: server.key"
@@ -477,3 +488,21 @@ class TestBad:
         path.write_text(yaml.safe_dump(document))
         with suppress(ConfigError):
             read(path)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "web-configuration.md").read_text()
+
+
+def test_the_example_of_the_page_is_good(tmp_path: Path) -> None:
+    """What people copy is understood as a whole."""
+    config = understood(tmp_path, PAGE.partition("```yaml\n")[2].partition("```")[0])
+    assert config.tls
+    assert config.tls.allowed_sans == ("prometheus.example.com",)
+    assert set(config.users) == {"prometheus"}
+    assert config.rate_limit == RateLimit(0.1, 20)
+    assert set(config.headers) == {"Strict-Transport-Security"}
+
+
+def test_the_page_names_every_key() -> None:
+    """Nothing can be configured that is not documented."""
+    assert [name for name in KEYS if f"`{name.rpartition('.')[2].replace('*', 'basic_auth_users')}`" not in PAGE] == []
