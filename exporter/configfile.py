@@ -20,9 +20,6 @@ _LARGEST = 1 << 20
 Kind = Literal["text", "texts", "secret", "switch", "number", "duration"]
 """What may stand at a key. Messages never quote a secret."""
 
-ANY: Final = "*"
-"""Stands for every name within a section, such as names of users."""
-
 _NOTHING = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
 _INTEGER = "tag:yaml.org,2002:int"
@@ -59,7 +56,7 @@ class Entry(NamedTuple):
 def read(path: Path, keys: Mapping[str, Kind], errors: list[str]) -> list[Entry]:
     """Return the entries of a file; `keys` are the dotted names it may hold, with what may stand there.
 
-    A name that ends in `.*` allows every name in its section.
+    A name that ends in `.*` allows every name in its section, such as those of users.
 
     Each mistake in the content is added to `errors`. Raises ConfigError when the file cannot be read at all.
     """
@@ -106,7 +103,7 @@ class _Reader:
                 self._complain(key, f"{name} is there twice")
             elif name in self._sections:
                 yield from self.entries(value, name)
-            elif kind := self._keys.get(name) or self._keys.get(f"{section}.{ANY}"):
+            elif kind := self._keys.get(name) or self._keys.get(f"{section}.*"):
                 yield from self._entry(name, value, kind)
             else:
                 self._complain(key, f"unknown key {name}{self._hint(name)}")

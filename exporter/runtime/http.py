@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _ = await loop.sock_accept(listener)
+                accepted, peer = await loop.sock_accept(listener)
             except ConnectionError:
                 continue  # the client has gone again
             except OSError as error:
@@ -137,21 +137,21 @@ class _Server(uvicorn.Server):
                 self._crowd.make_room()
                 await asyncio.sleep(_BREATH)
                 continue
-            self._receive(accepted)
+            self._receive(accepted, peer)
             # the next one may be there already, and others have their turn
             await asyncio.sleep(0)
 
-    def _receive(self, accepted: socket.socket) -> None:
+    def _receive(self, accepted: socket.socket, peer: object) -> None:
         tls = self._door.front.tls
         connection = Connection(self.config, self.server_state, self._crowd, tls, self._door.answer)
         if not self._crowd.enter(connection):
             accepted.close()
             return
-        greeting = asyncio.create_task(self._greet(connection, accepted, tls))
+        greeting = asyncio.create_task(self._greet(connection, accepted, peer, tls))
         connection.abort = greeting.cancel
         self._keep(greeting)
 
-    async def _greet(self, connection: Connection, accepted: socket.socket, tls: Tls | None) -> None:
+    async def _greet(self, connection: Connection, accepted: socket.socket, peer: object, tls: Tls | None) -> None:
         loop = asyncio.get_running_loop()
         try:
             if tls:
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
             else:
                 await loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError as error:
-            logger.debug("a TLS handshake failed: %s", error)
+            logger.debug("a TLS handshake failed: %s", error, extra={"client": peer})
         finally:
             if connection not in self.server_state.connections:
                 self._crowd.leave(connection)

@@ -19,6 +19,7 @@ import pytest
 from tests.certificates import Authority
 from tests.cli.program import COMMAND, HOST, environment, failure
 from tests.cli.service import ANY_PORT, Service, service
+from tests.publish.server import PATHS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,15 +31,6 @@ TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MTLS = f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
 QUICK = "--poll.interval=1s"
 PREFIX = "docker_icc_exporter_web_config_last_reload"
-PATHS = (
-    "/",
-    "/metrics",
-    "/-/healthy",
-    "/-/ready",
-    "/api/v1/report",
-    "/api/v1/explain?source=web&destination=client",
-    "/api/v1/snapshot",
-)
 
 
 @pytest.fixture(scope="module")

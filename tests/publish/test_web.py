@@ -20,7 +20,7 @@ from exporter.publish.exposition import Format
 from tests.builders import crowd, down, published, stats
 from tests.hosts import host
 from tests.kernels import kernel
-from tests.publish.server import DEMO_HOST, demo, serving
+from tests.publish.server import DEMO_HOST, PATHS, demo, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
     from tests.publish.server import Site
 
-PATHS = (
-    "/",
-    "/metrics",
-    "/-/healthy",
-    "/-/ready",
-    "/api/v1/report",
-    "/api/v1/explain?source=web&destination=client",
-    "/api/v1/snapshot",
-)
 STREAMED = "/api/v1/report"
 
 
