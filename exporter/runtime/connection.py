@@ -87,7 +87,7 @@ class Connection(H11Protocol):
         super().__init__(config, state, {})
         self.app = partial(answer, self)
         self.tls = tls
-        self.abort: Callable[[], object] = lambda: None
+        self.abort: Callable[[], object] = _nothing
         self._crowd = crowd
         self._seen: tuple[int, bool] | None = None
         self._next_look: asyncio.TimerHandle | None = None
@@ -113,6 +113,16 @@ class Connection(H11Protocol):
         # uvicorn lets the timer, and with it the connection, live on where the client broke off
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Part with all that refers back to this, or it would wait for a garbage collection, and they are seldom.
+
+        TLS keeps tens of KiB for a connection, and clients may come and go by the hundred.
+        """
+        self.abort = _nothing
+        for name in ("app", "transport", "flow", "cycle"):
+            vars(self).pop(name, None)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP. uvicorn forgets that the head of it may have been good, and is being answered."""
@@ -139,6 +149,10 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             return self.timeout_keep_alive_task is None
         return self.cycle.more_body
+
+
+def _nothing() -> None:
+    pass
 
 
 def _who(connection: Connection, certificate: object) -> dict[str, object]:

@@ -166,9 +166,12 @@ class _Server(uvicorn.Server):
                 await loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError as error:
             logger.debug("a TLS handshake failed: %s", error, extra={"client": peer})
+            # its frames hold what holds the error: all of it would wait for a garbage collection
+            error.__traceback__ = None
         finally:
             if connection not in self.server_state.connections:
                 self._crowd.leave(connection)
+                connection.let_go()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -38,7 +38,7 @@ class Attacker:
         _say_ready()
         while not _input_ended(_PAUSE):
             readable, _, _ = select.select(connections, [], [], 0)
-            for lost in readable:
+            for lost in filter(_ended, readable):
                 lost.close()
                 connections[connections.index(lost)] = self._connect()
 
@@ -84,6 +84,17 @@ class Attacker:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         raw.connect(self._where)
         return self._context.wrap_socket(raw, server_hostname="localhost")
+
+
+def _ended(connection: ssl.SSLSocket) -> bool:
+    """Return whether a connection has ended; it may just have sent what belongs to the handshake."""
+    connection.settimeout(0.001)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def _say_ready() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import threading
+import time
 import warnings
-from contextlib import contextmanager
+from asyncio.sslproto import SSLProtocol
+from contextlib import contextmanager, suppress
 from http.client import HTTPSConnection
 from textwrap import indent
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ from starlette.responses import Response
 
 from exporter.errors import ConfigError
 from exporter.runtime import http as http_module
+from exporter.runtime.connection import Connection
 from exporter.runtime.front import FrontFile
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind
@@ -413,3 +417,26 @@ class TestPatience:
             assert threading.active_count() == before
             for connection in idle:
                 connection.close()
+
+    def test_connections_leave_no_garbage(self, folder: Path, authority: Authority) -> None:
+        """What they cost is given back when they end, and not at the next garbage collection."""
+        with serving(front_file(folder), authority) as site:
+            assert site.status() == 200
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    assert site.status() == 200
+                    with site.connected():
+                        pass
+                    with socket.create_connection(("127.0.0.1", site.port), 5) as plain:
+                        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                        with suppress(ConnectionError):
+                            plain.recv(100)
+                deadline = time.monotonic() + 5
+                while left := [each for each in gc.get_objects() if isinstance(each, Connection | SSLProtocol)]:
+                    assert time.monotonic() < deadline, left
+                    del left
+                    time.sleep(0.05)
+            finally:
+                gc.enable()
