@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import socket
 import ssl
 import threading
@@ -18,12 +19,14 @@ import pytest
 from starlette.responses import Response
 
 from exporter.errors import ConfigError
+from exporter.runtime import connection as connection_module
 from exporter.runtime import http as http_module
 from exporter.runtime.connection import Connection
 from exporter.runtime.front import FrontFile
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind
 from exporter.webconfig import CIPHERS, CURVES
+from tests.bench.malformed import requests
 from tests.certificates import Authority, Issued
 
 if TYPE_CHECKING:
@@ -99,10 +102,10 @@ class Site:
 
 
 @contextmanager
-def serving(front: FrontFile, authority: Authority) -> Iterator[Site]:
+def serving(front: FrontFile, authority: Authority, app: Response | None = None) -> Iterator[Site]:
     """Serve behind a front until the end of the block."""
     (listener,) = bind(["127.0.0.1:0"])
-    server = HttpServer([listener], Response(b"hello"), front.front)
+    server = HttpServer([listener], app or Response(b"hello"), front.front)
     server.start()
     try:
         yield Site(server, listener.getsockname()[1], authority)
@@ -402,6 +405,38 @@ class TestPatience:
                 with connection, pytest.raises(ConnectionError):  # noqa: PT012 - an end is as good as a reset
                     assert connection.recv(100) == b""
                     raise ConnectionResetError
+
+    def test_a_reader_that_does_not_read_is_left(
+        self, folder: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What waits to be encrypted counts as what waits to be sent."""
+        monkeypatch.setattr(connection_module, "PATIENCE", 0.2)
+        with serving(front_file(folder), authority, Response(b"x" * (8 << 20))) as site, site.connected() as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(1.0)
+            with pytest.raises((ConnectionError, ssl.SSLEOFError)):  # noqa: PT012 - who notices is the kernel's matter
+                while connection.recv(1 << 16):
+                    pass
+                raise ConnectionResetError
+
+    def test_malformed_requests_within_tls_and_without(
+        self, folder: Path, authority: Authority, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nothing of it is an error to be logged, and the next client is answered."""
+        with serving(front_file(folder), authority) as site:
+            for number, request in enumerate(requests(300, random.Random(3))):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+                    if number % 2:
+                        raw.sendall(request)
+                        raw.shutdown(socket.SHUT_WR)
+                        raw.recv(100)
+                    else:
+                        with site.client().wrap_socket(raw, server_hostname="localhost") as connection:
+                            connection.sendall(request)
+                            connection.settimeout(0.01)
+                            connection.recv(100)
+            assert site.status() == 200
+        assert [record.message for record in caplog.records if record.levelname != "DEBUG"] == []
 
     def test_two_hundred_idle_tls_clients_cost_no_thread(self, folder: Path, authority: Authority) -> None:
         """Handshakes and idle connections are the event loop's matter alone."""
