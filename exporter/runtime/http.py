@@ -45,6 +45,9 @@ _LAST_MOMENT = 0.5
 _TLS_BUFFER = 1 << 14
 """Bytes that asyncio keeps for each TLS connection to read into: a record of TLS, in place of 256 KiB."""
 
+_INSTANT = 0.01
+"""Seconds until a connection has ended that was told to."""
+
 _BREATH = 1.0
 """Seconds until connections are accepted again when the system has run out of something."""
 
@@ -133,13 +136,19 @@ class _Server(uvicorn.Server):
             except ConnectionError:
                 continue  # the client has gone again
             except OSError as error:
-                logger.warning("cannot accept a connection: %s", error.strerror)
-                self._crowd.make_room()
-                await asyncio.sleep(_BREATH)
+                await self._run_short(error)
                 continue
             self._receive(accepted, peer)
             # the next one may be there already, and others have their turn
             await asyncio.sleep(0)
+
+    async def _run_short(self, error: OSError) -> None:
+        """Wait until there may be descriptors and memory again; idle clients have to give some back first."""
+        if self._crowd.make_room():
+            await asyncio.sleep(_INSTANT)
+            return
+        logger.warning("cannot accept a connection: %s", error.strerror)
+        await asyncio.sleep(_BREATH)
 
     def _receive(self, accepted: socket.socket, peer: object) -> None:
         tls = self._door.front.tls

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import resource
 import socket
 import ssl
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -230,14 +232,18 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def test_sockets_of_systemd_of_both_families_behind_tls(web: Path, authority: Authority) -> None:
+def test_sockets_of_systemd_of_all_families_behind_tls(web: Path, authority: Authority) -> None:
     """The sockets that were handed over are served, the listen address is not."""
+    path = str(web.parent / "s")
     with (
+        socket.socket(socket.AF_UNIX) as unix,
         socket.create_server(("127.0.0.1", 0)) as four,
         socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
         socket.create_server(("127.0.0.1", 0)) as taken,
     ):
-        numbers = [four.fileno(), six.fileno()]
+        unix.bind(path)
+        unix.listen()
+        numbers = [four.fileno(), six.fileno(), unix.fileno()]
         command = [sys.executable, "-c", HAND_OVER, ",".join(map(str, numbers)), *COMMAND, "--log.format=json"]
         command += ["--web.systemd-socket", f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"]
         command += ["--snapshot", str(HOST), "--web.config.file", str(web)]
@@ -246,8 +252,15 @@ def test_sockets_of_systemd_of_both_families_behind_tls(web: Path, authority: Au
             exporter = Service(process)
             addresses = [exporter.address, exporter.logged("listening")["address"]]
             assert addresses == [f"127.0.0.1:{four.getsockname()[1]}", f"[::1]:{six.getsockname()[1]}"]
+            assert exporter.logged("listening")["address"] == f"unix:{path}"
             for address in addresses:
                 assert Client(address, authority).get("/metrics")[0] == 200
+            context = ssl.create_default_context(cadata=authority.cert)
+            with socket.socket(socket.AF_UNIX) as raw:
+                raw.connect(path)
+                with context.wrap_socket(raw, server_hostname="localhost") as connection:
+                    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
             exporter.end()
         finally:
             process.kill()
@@ -271,3 +284,17 @@ def test_several_addresses_of_both_families_behind_one_front(web: Path, authorit
         assert found[2].startswith("[::]:")
         for address in [*found[:2], found[2].replace("[::]", "127.0.0.1"), found[2].replace("[::]", "[::1]")]:
             assert Client(address, authority).get("/metrics")[0] == 200
+
+
+def test_when_descriptors_run_out_idle_clients_give_theirs_back(web: Path, authority: Authority) -> None:
+    """Twenty descriptors, and thirty clients that ask nothing: who asks something is answered."""
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter, ExitStack() as hoarded:
+        exporter.logged("the engine answers")
+        client = Client(exporter.address, authority)
+        assert client.get("/metrics")[0] == 200
+        resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (20, 20))
+        host, _, port = exporter.address.rpartition(":")
+        for _ in range(30):
+            hoarded.enter_context(socket.create_connection((host, int(port)), 5))
+        for _ in range(3):
+            assert client.get("/metrics")[0] == 200
