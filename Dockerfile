@@ -28,7 +28,7 @@ ENV PATH=/opt/exporter/bin:$PATH \
 # Nobody's user: reading the engine's socket takes its group (--group-add) or a read-only proxy, never root.
 USER 65532:65532
 EXPOSE 10422
-# Knows the address from the environment and the configuration file that this names, not from arguments.
+# Knows the address and the web configuration from the environment and the file that this names, not from arguments.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-m", "exporter.health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["docker-icc-exporter"]

@@ -17,6 +17,8 @@ from exporter.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from exporter.configfile import Kind
+
 PREFIX: Final = "ICC_EXPORTER_"
 """Of every environment variable. Others with it are left alone: orchestrators make some up from a service's name."""
 
@@ -55,11 +57,17 @@ class Config:
     snapshot: Path | None = None
     evidence_max: str = "sandboxes"
     host_netns: Path | None = None
+    web_config_file: Path | None = None
+    web_systemd_socket: bool = False
+    web_max_requests: int = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting; `default` is what the help shows, the value itself is the default of `Config.field`."""
+    """One setting; `default` is what the help shows, the value itself is the default of `Config.field`.
+
+    `kind` is what stands at its key in the file. A `switch` is a flag without a value.
+    """
 
     name: str
     field: str
@@ -68,6 +76,7 @@ class Option:
     help: str
     default: str = ""
     multiple: bool = False
+    kind: Kind = "text"
 
     @property
     def flag(self) -> str:
@@ -157,10 +166,28 @@ def _path(text: str) -> Path:
     return Path(_text(text))
 
 
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {text!r}")
+    return text == "true"
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
+        raise ValueError(f"must be a whole number from 0 to 999999, not {text!r}")
+    return int(text)
+
+
 OPTIONS: Final = (
     Option("web.listen-address", "listen_addresses", _listen_address, "ADDRESS",
            "Where to serve: :PORT, HOST:PORT or [IPV6]:PORT. Repeat it for several.", ":10422", multiple=True),
     Option("web.telemetry-path", "telemetry_path", _telemetry_path, "PATH", "Path of the metrics.", "/metrics"),
+    Option("web.config.file", "web_config_file", _path, "FILE",
+           "TLS, passwords, rate limit and headers, in exporter-toolkit's format. Read again when it changes."),
+    Option("web.systemd-socket", "web_systemd_socket", _switch, "",
+           "Serve on the sockets that systemd hands over, not on --web.listen-address.", kind="switch"),
+    Option("web.max-requests", "web_max_requests", _count, "N",
+           "Answer at most this many requests at the same time; 0 is no limit.", "40", kind="number"),
     Option("log.level", "log_level", _choice("debug", "info", "warn", "error"), "debug|info|warn|error",
            "Log from this level on.", "info"),
     Option("log.format", "log_format", _choice("logfmt", "json"), "logfmt|json", "How log lines are written.",
@@ -227,7 +254,7 @@ def _from_file(file: Given, errors: list[str]) -> dict[str, Given]:
     from exporter import configfile  # noqa: PLC0415 - YAML is loaded for those who use it
 
     path = file.texts[-1]
-    keys = {option.name: option.multiple for option in OPTIONS}
+    keys: dict[str, Kind] = {option.name: "texts" if option.multiple else option.kind for option in OPTIONS}
     try:
         entries = configfile.read(Path(path), keys, errors)
     except ConfigError as error:

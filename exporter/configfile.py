@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from exporter.errors import ConfigError
 
@@ -16,27 +17,46 @@ if TYPE_CHECKING:
 _LARGEST = 1 << 20
 """Bytes; more than this is not a configuration file."""
 
-_NOTHING = "tag:yaml.org,2002:null"
+Kind = Literal["text", "texts", "secret", "switch", "number", "duration"]
+"""What may stand at a key. Messages never quote a secret."""
 
-_KINDS: Final = {
-    "tag:yaml.org,2002:int": "a whole number",
+_NOTHING = "tag:yaml.org,2002:null"
+_TEXT = "tag:yaml.org,2002:str"
+_INTEGER = "tag:yaml.org,2002:int"
+_SWITCH = "tag:yaml.org,2002:bool"
+
+_TAGS: Final = {
+    _TEXT: "a text",
+    _INTEGER: "a whole number",
     "tag:yaml.org,2002:float": "a number",
-    "tag:yaml.org,2002:bool": "true or false",
+    _SWITCH: "true or false",
     _NOTHING: "nothing",
     "tag:yaml.org,2002:timestamp": "a date",
 }
 
+_EXPECTED: Final[Mapping[Kind, tuple[str, frozenset[str]]]] = {
+    "text": ("a text", frozenset({_TEXT})),
+    "texts": ("a text or a list of texts", frozenset({_TEXT})),
+    "secret": ("a text", frozenset({_TEXT})),
+    "switch": ("true or false", frozenset({_SWITCH})),
+    "number": ("a whole number", frozenset({_INTEGER})),
+    "duration": ("a duration", frozenset({_TEXT, _INTEGER})),
+}
+"""Kinds by how messages call them and the tags of YAML that are of this kind."""
+
 
 class Entry(NamedTuple):
-    """The texts at one key, and the line where they begin."""
+    """The texts at one key, and the line where they begin. A switch is the text true or false."""
 
     name: str
     texts: tuple[str, ...]
     line: int
 
 
-def read(path: Path, keys: Mapping[str, bool], errors: list[str]) -> list[Entry]:
-    """Return the entries of a file; `keys` are the dotted names it may hold, with whether a list is allowed.
+def read(path: Path, keys: Mapping[str, Kind], errors: list[str]) -> list[Entry]:
+    """Return the entries of a file; `keys` are the dotted names it may hold, with what may stand there.
+
+    A name that ends in `.*` allows every name in its section, such as those of users.
 
     Each mistake in the content is added to `errors`. Raises ConfigError when the file cannot be read at all.
     """
@@ -65,7 +85,7 @@ def read(path: Path, keys: Mapping[str, bool], errors: list[str]) -> list[Entry]
 class _Reader:
     """Walks the nodes of one file; a node knows its line, a loaded value would not."""
 
-    def __init__(self, path: Path, keys: Mapping[str, bool], errors: list[str]) -> None:
+    def __init__(self, path: Path, keys: Mapping[str, Kind], errors: list[str]) -> None:
         self._path = path
         self._keys = keys
         self._sections = {name.rpartition(".")[0] for name in keys} - {""}
@@ -83,34 +103,39 @@ class _Reader:
                 self._complain(key, f"{name} is there twice")
             elif name in self._sections:
                 yield from self.entries(value, name)
-            elif name in self._keys:
-                yield from self._entry(name, value)
+            elif kind := self._keys.get(name) or self._keys.get(f"{section}.*"):
+                yield from self._entry(name, value, kind)
             else:
                 self._complain(key, f"unknown key {name}{self._hint(name)}")
             seen.add(name)
 
-    def _entry(self, name: str, value: yaml.Node) -> Iterator[Entry]:
-        several = self._keys[name]
-        items = value.value if several and isinstance(value, yaml.SequenceNode) else [value]
-        wrong = next((item for item in items if not _is_text(item)), None)
+    def _entry(self, name: str, value: yaml.Node, kind: Kind) -> Iterator[Entry]:
+        expected, tags = _EXPECTED[kind]
+        items = value.value if kind == "texts" and isinstance(value, yaml.SequenceNode) else [value]
+        wrong = next((item for item in items if not isinstance(item, yaml.ScalarNode) or item.tag not in tags), None)
         if wrong:
-            expected = "a text or a list of texts" if several else "a text"
-            self._complain(wrong, f"{name} must be {expected}, not {_kind(wrong)}")
+            found = _TAGS.get(wrong.tag, "something else") if kind == "secret" else _kind(wrong)
+            self._complain(wrong, f"{name} must be {expected}, not {found}")
         elif not items:
             self._complain(value, f"{name} must not be empty")
         else:
-            yield Entry(name, tuple(item.value for item in items), value.start_mark.line + 1)
+            yield Entry(name, tuple(_text(item) for item in items), value.start_mark.line + 1)
 
     def _hint(self, name: str) -> str:
-        close = get_close_matches(name, [*self._keys, *self._sections], n=1)
+        section = name.rpartition(".")[0]
+        neighbours = [each for each in (*self._keys, *self._sections) if each.rpartition(".")[0] == section]
+        close = get_close_matches(name, neighbours, n=1)
         return f" (did you mean {close[0]}?)" if close else ""
 
     def _complain(self, node: yaml.Node, problem: str) -> None:
         self._errors.append(f"{self._path}:{node.start_mark.line + 1}: {problem}")
 
 
-def _is_text(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str"
+def _text(node: yaml.Node) -> str:
+    """Return what a node says; YAML has several words for true and false."""
+    if node.tag == _SWITCH:
+        return str(SafeConstructor.bool_values[node.value.lower()]).lower()
+    return str(node.value)
 
 
 def _kind(node: yaml.Node) -> str:
@@ -118,4 +143,4 @@ def _kind(node: yaml.Node) -> str:
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
         return "a list"
-    return f"{_KINDS.get(node.tag, 'a text')} ({node.value})" if node.value else "nothing"
+    return f"{_TAGS.get(node.tag, 'a text')} ({node.value})" if node.value else "nothing"

@@ -298,6 +298,8 @@ def stats() -> PollStats:
         event_stream_up=True,
         reload_succeeded=True,
         last_reload_success=TAKEN_AT,
+        web_reload_succeeded=True,
+        last_web_reload_success=TAKEN_AT,
     )
 
 

@@ -49,6 +49,7 @@ def given(context: click.Context) -> dict[str, tuple[str, ...]]:
 
 def _option(name: str) -> Callable[[Decorated], Decorated]:
     option = next((option for option in OPTIONS if option.name == name), None)
+    switch = option is not None and option.kind == "switch"
     if option is None:
         text, metavar, default, several = "Read settings from this YAML file.", "FILE", "", False
     else:
@@ -57,8 +58,11 @@ def _option(name: str) -> Callable[[Decorated], Decorated]:
     return click.option(
         f"--{name}",
         _parameter(name),
-        metavar=metavar,
+        metavar=metavar or None,
         multiple=several,
+        is_flag=switch,
+        flag_value="true" if switch else None,
+        default=None,
         help=f"{text} [{'; '.join(remarks)}]",
         # priorities are `config.load`'s business: click only collects what was written
         callback=partial(_keep, name),

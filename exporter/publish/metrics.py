@@ -296,6 +296,19 @@ METRICS: tuple[MetricSpec, ...] = (
         "When the configuration was last read without an error, in seconds since the epoch.",
         lambda published: _timestamp(published.stats.last_reload_success),
     ),
+    MetricSpec(
+        "docker_icc_exporter_web_config_last_reload_successful",
+        "gauge",
+        "Whether the web configuration and its certificates were last read without an error: 1 yes, 0 no, and the "
+        "last good ones stay in force. Absent without --web.config.file.",
+        lambda published: _single(published.stats.web_reload_succeeded),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_web_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the web configuration was last read without an error, in seconds since the epoch.",
+        lambda published: _timestamp(published.stats.last_web_reload_success),
+    ),
 )
 """Every metric but those of the process, in the order of the exposition."""
 

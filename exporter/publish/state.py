@@ -43,8 +43,9 @@ NOT_POLLED = "the engine has not been polled yet"
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
-    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded`
-    tells whether the configuration was last read without an error, `last_reload_success` when that was so last.
+    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` tells whether the
+    configuration was last read without an error, `last_reload_success` when that was so last. The same of the web
+    configuration; None where there is none.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -55,6 +56,8 @@ class PollStats:
     event_stream_up: bool = False
     reload_succeeded: bool = True
     last_reload_success: datetime | None = None
+    web_reload_succeeded: bool | None = None
+    last_web_reload_success: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -21,7 +24,8 @@ from exporter.publish.formats import json as json_report
 from exporter.publish.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from http import HTTPStatus
 
     from starlette.requests import Request
 
@@ -54,14 +58,15 @@ def create_app(
     the exporter ready, `clock` gives the seconds since the epoch.
     """
     site = _Site(board, dumps, ready_within, clock, Page(telemetry_path))
+    shared = partial(_shared, board)
     routes = [
-        Route("/", site.page),
+        Route("/", shared(site.page)),
         Route(telemetry_path, site.metrics),
         Route("/-/healthy", site.healthy),
         Route("/-/ready", site.ready),
         Route("/api/v1/report", site.report),
-        Route("/api/v1/explain", site.explain),
-        Route("/api/v1/snapshot", site.snapshot),
+        Route("/api/v1/explain", shared(site.explain)),
+        Route("/api/v1/snapshot", shared(site.snapshot)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
     app.router.redirect_slashes = False
@@ -70,7 +75,11 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """The handlers. Those that take long are plain functions, which the framework keeps off the event loop."""
+    """The handlers. Those that take long are plain functions, which run off the event loop.
+
+    All but the report make one answer for all who ask the same meanwhile. The report is too long to be held: it is
+    made while it is sent, for each client.
+    """
 
     board: Board
     dumps: Callable[[Observation], str]
@@ -147,6 +156,27 @@ class _Site:
         return _respond(html, "text/html; charset=utf-8", headers=policy)
 
 
+def _shared(board: Board, make: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Return a handler that makes an answer once for all who ask the same of the same state meanwhile."""
+    flights: dict[str, tuple[Published, asyncio.Future[Response]]] = {}
+
+    def landed(asked: str, flight: asyncio.Future[Response]) -> None:
+        if flights[asked][1] is flight:
+            del flights[asked]
+
+    async def answer(request: Request) -> Response:
+        asked, current = request.url.query, board.current
+        state, flight = flights.get(asked, (None, None))
+        if flight is None or state is not current:
+            flight = asyncio.ensure_future(run_in_threadpool(make, request))
+            flights[asked] = current, flight
+            flight.add_done_callback(partial(landed, asked))
+        # shielded, for others wait for it too when this client goes away
+        return await asyncio.shield(flight)
+
+    return answer
+
+
 class _NothingPublished(ValueError):
     """There is no report to answer from."""
 
@@ -192,6 +222,11 @@ def _respond(
 ) -> Response:
     body = content.encode("utf-8", "replace") if isinstance(content, str) else content
     return Response(body, status, {**_HEADERS, "Content-Type": content_type, **(headers or {})})
+
+
+def refusal(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer to a request that is not looked at any further."""
+    return _respond(f"{status.phrase}\n", _TEXT, status, headers)
 
 
 def _error(message: str, status: int) -> Response:

@@ -22,7 +22,9 @@ from exporter.parse import parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.publish.web import create_app
-from exporter.runtime.http import HttpServer, bind, shown
+from exporter.runtime.front import Front, FrontFile
+from exporter.runtime.http import HttpServer
+from exporter.runtime.listen import bind, inherited, shown
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
 from exporter.runtime.tally import Tally
@@ -58,8 +60,8 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        target = _target(config)
-        return Daemon(config, target, bind(config.listen_addresses), reload).run()
+        target, front_file = _target(config), _front_file(config)
+        return Daemon(config, target, front_file, _sockets(config), reload).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -90,12 +92,20 @@ class Daemon:
     """Everything that runs, and the loop of the main thread."""
 
     def __init__(
-        self, config: Config, target: Target, sockets: Sequence[socket.socket], reload: Callable[[], Config]
+        self,
+        config: Config,
+        target: Target,
+        front_file: FrontFile | None,
+        sockets: Sequence[socket.socket],
+        reload: Callable[[], Config],
     ) -> None:
         self._config = config
         self._target = target
+        self._front_file = front_file
         self._reload = reload
         self._tally = Tally(config.poll_interval)
+        if front_file:
+            self._tally.front_read(succeeded=True)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
             target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
@@ -103,9 +113,11 @@ class Daemon:
         self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)
         self._watcher = self._new_watcher()
-        self._server = HttpServer(sockets, self._new_app())
+        front = _front(front_file)
+        self._server = HttpServer(sockets, self._new_app(), front, config.web_max_requests)
         for listener in sockets:
-            logger.info("listening", extra={"address": shown(listener), "path": config.telemetry_path})
+            said = {"address": shown(listener), "path": config.telemetry_path, "tls": front.tls is not None}
+            logger.info("listening", extra=said)
 
     def run(self) -> int:
         """Start, wait for the end, stop; return the exit code."""
@@ -130,6 +142,7 @@ class Daemon:
             if received is None:
                 self._schedule.check()
                 self._refresher.check()
+                self._check_front()
             elif received.si_signo == signal.SIGHUP:
                 self._read_again()
             else:
@@ -151,23 +164,44 @@ class Daemon:
         """Read the configuration again, and go on with what it says now."""
         try:
             config = self._reload()
-            target = _target(config)
+            target, front_file = _target(config), _front_file(config)
         except ExporterError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
             self._tally.reloaded(succeeded=False)
             self._refresher.republish()
             return
         self._tally.reloaded(succeeded=True)
+        self._exchange_front(front_file)
         self._follow(config, target)
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
 
+    def _check_front(self) -> None:
+        """Read the web configuration again if one of its files has changed."""
+        try:
+            if not (self._front_file and self._front_file.changed()):
+                return
+        except ExporterError as error:
+            logger.error("the web configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
+            self._tally.front_read(succeeded=False)
+        else:
+            self._exchange_front(self._front_file)
+            logger.info("web configuration read again", extra={"file": self._config.web_config_file})
+        self._refresher.republish()
+
+    def _exchange_front(self, front_file: FrontFile | None) -> None:
+        self._front_file = front_file
+        self._server.door.front = _front(front_file)
+        if front_file:
+            self._tally.front_read(succeeded=True)
+
     def _follow(self, config: Config, target: Target) -> None:
-        if config.listen_addresses != self._config.listen_addresses:
+        if _places(config) != _places(self._config):
             logger.warning("a new listen address takes effect after a restart")
         interval_changed = config.poll_interval != self._config.poll_interval
         self._config = config
         self._tally.interval(config.poll_interval)
-        self._server.app = self._new_app()
+        self._server.door.app = self._new_app()
+        self._server.door.max_requests = config.web_max_requests
         if target != self._target:
             self._refresher.use(target.source(), target.timeout)
         if target != self._target or interval_changed:
@@ -201,3 +235,19 @@ class Daemon:
 def _target(config: Config) -> Target:
     where = config.snapshot or EngineHost.resolve(config.docker_host, os.environ)
     return Target(where, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
+
+
+def _places(config: Config) -> tuple[bool, tuple[str, ...]]:
+    return config.web_systemd_socket, config.listen_addresses
+
+
+def _sockets(config: Config) -> list[socket.socket]:
+    return inherited(os.environ, os.getpid()) if config.web_systemd_socket else bind(config.listen_addresses)
+
+
+def _front_file(config: Config) -> FrontFile | None:
+    return FrontFile(config.web_config_file) if config.web_config_file else None
+
+
+def _front(file: FrontFile | None) -> Front:
+    return file.front if file else Front()

@@ -1,29 +1,40 @@
-"""The HTTP server: uvicorn on an event loop of its own, where a connection costs a descriptor and no thread."""
+"""The HTTP server: uvicorn's HTTP/1.1 on an event loop of its own, where a connection costs a descriptor, no thread.
+
+uvicorn would bind one TLS context to a listener for good, and count connections only after their handshake. So
+connections are accepted here: each by the settings of TLS that are in force when it comes, and counted before it
+may cost anything.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import asyncio
+import logging
 import threading
+from asyncio.sslproto import SSLProtocol
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from anyio.to_thread import current_default_thread_limiter
 
-from exporter.config import parse_listen_address
-from exporter.errors import ExporterError
+from exporter.runtime.connection import Connection, Crowd
+from exporter.runtime.door import Door
+from exporter.runtime.front import Front
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterable, Sequence
+    import socket
+    from collections.abc import Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
-CONNECTIONS: Final = 500
-"""At most, so that connections never use up the descriptors that reading the engine needs (1,024 by default)."""
+    from exporter.runtime.tls import Tls
 
-PATIENCE: Final = 30.0
-"""Seconds in which something must move while we wait for a client, for its request or for it to read."""
+logger = logging.getLogger(__name__)
+
+HANDSHAKE: Final = 10.0
+"""Seconds for a TLS handshake."""
+
+_GOODBYE = 5.0
+"""Seconds for the end of a TLS connection."""
 
 _KEEP_ALIVE = 75
 """Seconds that a connection may wait for its next request: longer than usual scrape intervals."""
@@ -31,51 +42,30 @@ _KEEP_ALIVE = 75
 _LAST_MOMENT = 0.5
 """Seconds at the end, for clients and once more for ourselves."""
 
-_BACKLOG = 512
+_TLS_BUFFER = 1 << 14
+"""Bytes that asyncio keeps for each TLS connection to read into: a record of TLS, in place of 256 KiB."""
 
+_INSTANT = 0.01
+"""Seconds until a connection has ended that was told to."""
 
-def bind(addresses: Iterable[str]) -> list[socket.socket]:
-    """Return listening sockets for `:10422`, `127.0.0.1:10422`, `localhost:10422`, `[::1]:10422`.
-
-    Raises ExporterError that names the address where that is not possible; nothing stays bound then.
-    """
-    with contextlib.ExitStack() as bound:
-        sockets = [bound.enter_context(listener) for address in addresses for listener in _bind(address)]
-        bound.pop_all()
-    return sockets
-
-
-def shown(listener: socket.socket) -> str:
-    """Return the address that a socket listens on, as one would write it in a URL."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+_BREATH = 1.0
+"""Seconds until connections are accepted again when the system has run out of something."""
 
 
 class HttpServer:
-    """Serves on sockets that `bind` returned. The application may be exchanged while it runs."""
+    """Serves on listening sockets, behind a `door` whose settings may be exchanged while it runs."""
 
-    def __init__(self, sockets: Sequence[socket.socket], app: ASGIApp) -> None:
-        self.app = app
-        self._sockets = list(sockets)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._call,
-                http=PatientProtocol,
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                log_level="error",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        app: ASGIApp,
+        front: Front | None = None,
+        max_requests: int = 0,
+    ) -> None:
+        crowd = Crowd()
+        self.door = Door(app, crowd, front or Front(), max_requests)
+        self._server = _Server(sockets, crowd, self.door)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -91,84 +81,107 @@ class HttpServer:
         self._server.should_exit = True
         self._thread.join(_LAST_MOMENT)
         for connection in list(self._server.server_state.connections):
-            if isinstance(connection, PatientProtocol):
-                connection.loop.call_soon_threadsafe(connection.transport.abort)
+            if isinstance(connection, Connection):
+                connection.loop.call_soon_threadsafe(connection.abort)
         self._thread.join(_LAST_MOMENT)
-
-    def _run(self) -> None:
-        self._server.run(sockets=self._sockets)
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+        self.door.close()
 
 
-class PatientProtocol(H11Protocol):
-    """One connection. uvicorn waits for ever for a first request, and for a client that does not read; we do not."""
+class _Server(uvicorn.Server):
+    """Accepts connections by itself; what a connection says is uvicorn's matter."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection in, unless there are too many."""
-        super().connection_made(transport)
-        self._seen: tuple[int, bool] | None = None
-        self._next_look = self.loop.call_later(PATIENCE, self._look)
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
+    def __init__(self, sockets: Sequence[socket.socket], crowd: Crowd, door: Door) -> None:
+        super().__init__(
+            uvicorn.Config(
+                door.app,
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._listeners = list(sockets)
+        self._crowd = crowd
+        self._door = door
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Look no more."""
-        self._next_look.cancel()
-        super().connection_lost(exc)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets or [])
+        SSLProtocol.max_size = _TLS_BUFFER
+        # pages and reports are made one at a time, so that the event loop shares the interpreter with one thread
+        current_default_thread_limiter().total_tokens = 1
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._keep(asyncio.create_task(self._accept(listener)))
 
-    def _look(self) -> None:
-        """Close a connection on which nothing has moved since the last look."""
-        unsent = self.transport.get_write_buffer_size()
-        state = unsent, self._waits_for_request()
-        if state == self._seen and any(state):
-            self.transport.abort()
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super().shutdown([*(sockets or []), *self._listeners])
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(listener)
+            except ConnectionError:
+                continue  # the client has gone again
+            except OSError as error:
+                await self._run_short(error)
+                continue
+            self._receive(accepted, peer)
+            # the next one may be there already, and others have their turn
+            await asyncio.sleep(0)
+
+    async def _run_short(self, error: OSError) -> None:
+        """Wait until there may be descriptors and memory again; idle clients have to give some back first."""
+        if self._crowd.make_room():
+            await asyncio.sleep(_INSTANT)
             return
-        self._seen = state
-        self._next_look = self.loop.call_later(PATIENCE, self._look)
+        logger.warning("cannot accept a connection: %s", error.strerror)
+        await asyncio.sleep(_BREATH)
 
-    def _waits_for_request(self) -> bool:
-        """Return whether the rest of a request is missing; between two requests keep-alive has a limit of its own."""
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
-            return self.timeout_keep_alive_task is None
-        return self.cycle.more_body
+    def _receive(self, accepted: socket.socket, peer: object) -> None:
+        tls = self._door.front.tls
+        connection = Connection(self.config, self.server_state, self._crowd, tls, self._door.answer)
+        if not self._crowd.enter(connection):
+            accepted.close()
+            return
+        greeting = asyncio.create_task(self._greet(connection, accepted, peer, tls))
+        connection.abort = greeting.cancel
+        self._keep(greeting)
 
-
-def _bind(address: str) -> list[socket.socket]:
-    host, port = parse_listen_address(address)
-    with contextlib.ExitStack() as bound:
+    async def _greet(self, connection: Connection, accepted: socket.socket, peer: object, tls: Tls | None) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            if not host:
-                return [_bind_all(port)]
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            endpoints = dict.fromkeys((family, where) for family, _, _, _, where in found)
-            sockets = [bound.enter_context(_listener(family, where)) for family, where in endpoints]
+            if tls:
+                await loop.connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=tls.context,
+                    ssl_handshake_timeout=HANDSHAKE,
+                    ssl_shutdown_timeout=_GOODBYE,
+                )
+            else:
+                await loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError as error:
-            raise ExporterError(f"cannot listen on {address}: {error.strerror or error}") from error
-        bound.pop_all()
-    return sockets
+            logger.debug("a TLS handshake failed: %s", error, extra={"client": peer})
+            # its frames hold what holds the error: all of it would wait for a garbage collection
+            error.__traceback__ = None
+        finally:
+            if connection not in self.server_state.connections:
+                self._crowd.leave(connection)
+                connection.let_go()
 
-
-def _bind_all(port: int) -> socket.socket:
-    """Listen on every address: one socket for both families, or IPv4 alone where the machine has no IPv6."""
-    if socket.has_dualstack_ipv6():
-        return _listener(socket.AF_INET6, ("::", port), dualstack=True)
-    return _listener(socket.AF_INET, ("", port))
-
-
-def _listener(family: int, where: tuple[object, ...], *, dualstack: bool = False) -> socket.socket:
-    # named, for asyncio asks for it: without, it leaves Nagle's algorithm on, and an answer waits 40 ms for the
-    # client's delayed acknowledgement
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
-        listener.bind(where)
-        # now, not when the server starts: an address in use shows only here where both sides set SO_REUSEADDR
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -28,6 +28,8 @@ class Tally:
         # nothing is counted before a configuration was read
         self._reload_succeeded = True
         self._reload_success = datetime.now(UTC)
+        self._front_succeeded: bool | None = None
+        self._front_success: datetime | None = None
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
@@ -61,6 +63,13 @@ class Tally:
             if succeeded:
                 self._reload_success = datetime.now(UTC)
 
+    def front_read(self, *, succeeded: bool) -> None:
+        """Note how reading the web configuration went."""
+        with self._lock:
+            self._front_succeeded = succeeded
+            if succeeded:
+                self._front_success = datetime.now(UTC)
+
     def interval(self, seconds: float) -> None:
         """Note the time between polls that is in force now."""
         with self._lock:
@@ -78,4 +87,6 @@ class Tally:
                 event_stream_up=self._stream_up,
                 reload_succeeded=self._reload_succeeded,
                 last_reload_success=self._reload_success,
+                web_reload_succeeded=self._front_succeeded,
+                last_web_reload_success=self._front_success,
             )

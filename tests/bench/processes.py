@@ -72,8 +72,7 @@ def exporter(host: str) -> Server:
     address = next((json.loads(line)["address"] for line in process.stderr if '"listening"' in line), None)
     if address is None:
         raise SystemExit(f"the exporter did not start: exit code {process.wait()}")
-    # a full pipe would stop it
-    threading.Thread(target=_discard, args=(process.stderr,), daemon=True).start()
+    threading.Thread(target=discard, args=(process.stderr,), daemon=True).start()
     return Server(process, address)
 
 
@@ -88,6 +87,7 @@ def usual_server(samples: bytes) -> Server:
     return Server(process, process.stdout.readline().strip())
 
 
-def _discard(stream: IO[str]) -> None:
+def discard(stream: IO[str]) -> None:
+    """Read a stream to its end: a full pipe would stop who writes into it."""
     for _ in stream:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,18 @@ def test_every_setting_has_a_place_in_the_file(tmp_path: Path) -> None:
 web:
   listen-address: [":1", "[::1]:2"]
   telemetry-path: /m
+  config: {file: web.yml}
+  systemd-socket: yes
+  max-requests: 7
 log: {level: debug, format: json}
 docker: {host: "tcp://engine:2375"}
 poll: {interval: 1m30s, timeout: 500ms}
 evidence: {max: api}
 """
     )
-    assert load({"config.file": (str(path),)}, {}) == Config(
+    config = load({"config.file": (str(path),)}, {})
+    assert (config.web_config_file, config.web_systemd_socket, config.web_max_requests) == (Path("web.yml"), True, 7)
+    assert replace(config, web_config_file=None, web_systemd_socket=False, web_max_requests=40) == Config(
         (":1", "[::1]:2"), "/m", "debug", "json", "tcp://engine:2375", 90.0, 0.5, None, "api"
     )
 
@@ -148,6 +154,10 @@ WRONG = [
         "/api is the path of another page (write /metrics, or anything not in /, /-/, /api/)",
     ),
     ("web.telemetry-path", "/", "/ is the path of another page (write /metrics, or anything not in /, /-/, /api/)"),
+    ("web.max-requests", "-1", "must be a whole number from 0 to 999999, not '-1'"),
+    ("web.max-requests", "many", "must be a whole number from 0 to 999999, not 'many'"),
+    ("web.systemd-socket", "yes", "must be true or false, not 'yes'"),
+    ("web.config.file", "", "must not be empty"),
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
@@ -189,6 +199,9 @@ FILES = [
         "web: {listen-address: [':1', 2]}",
         ["exporter.yml:1: web.listen-address must be a text or a list of texts, not a whole number (2)"],
     ),
+    ("web: {systemd-socket: 'true'}", ["exporter.yml:1: web.systemd-socket must be true or false, not a text (true)"]),
+    ("web: {max-requests: many}", ["exporter.yml:1: web.max-requests must be a whole number, not a text (many)"]),
+    ("web: {config: web.yml}", ["exporter.yml:1: web.config must be a mapping of keys, not a text (web.yml)"]),
     ("web: {listen-address: []}", ["exporter.yml:1: web.listen-address must not be empty"]),
     ("poll: 15s", ["exporter.yml:1: poll must be a mapping of keys, not a text (15s)"]),
     ("- a\n", ["exporter.yml:1: the file must be a mapping of keys, not a list"]),

@@ -30,7 +30,7 @@ scrape_configs:
   - job_name: docker-icc
     static_configs:
       - targets: ["{target}"]
-"""
+{settings}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,11 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(version: str, target: str, folder: Path) -> Iterator[Prometheus]:
-    """Have a Prometheus of this version that scrapes a target every second."""
+def prometheus(version: str, target: str, folder: Path, *settings: str) -> Iterator[Prometheus]:
+    """Have a Prometheus of this version that scrapes a target every second, by more settings of the job if any."""
     configuration = folder / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(target=target))
+    lines = "".join(f"    {line}\n" for line in settings)
+    configuration.write_text(CONFIGURATION.format(target=target, settings=lines))
     address = f"127.0.0.1:{free_port()}"
     command = [
         str(unpacked(f"prometheus-{version}") / "usr/bin/prometheus"),

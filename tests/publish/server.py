@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+PATHS = (
+    "/",
+    "/metrics",
+    "/-/healthy",
+    "/-/ready",
+    "/api/v1/report",
+    "/api/v1/explain?source=web&destination=client",
+    "/api/v1/snapshot",
+)
+"""Everything that is served about the demo's host."""
+
 DEMO_HOST = Path(__file__).parent.parent / "data" / "demo-host.json"
 
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from starlette.concurrency import run_in_threadpool
 
+from exporter.publish import web as web_module
 from exporter.publish.exposition import Format
 from tests.builders import crowd, down, published, stats
 from tests.hosts import host
 from tests.kernels import kernel
-from tests.publish.server import DEMO_HOST, demo, serving
+from tests.publish.server import DEMO_HOST, PATHS, demo, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from starlette.responses import Response
 
     from tests.publish.server import Site
 
-PATHS = (
-    "/",
-    "/metrics",
-    "/-/healthy",
-    "/-/ready",
-    "/api/v1/report",
-    "/api/v1/explain?source=web&destination=client",
-    "/api/v1/snapshot",
-)
 STREAMED = "/api/v1/report"
 
 
@@ -296,3 +294,51 @@ def test_two_hundred_idle_connections_do_not_block_a_scrape(site: Site) -> None:
     finally:
         for each in idle:
             each.close()
+
+
+class TestTogether:
+    @pytest.mark.parametrize("path", ["/", "/api/v1/explain?source=web&destination=client", "/api/v1/snapshot"])
+    def test_who_asks_the_same_at_the_same_time_gets_one_answer(
+        self, site: Site, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What takes long is made once for all that wait for it, and anew for those that come later."""
+        made = []
+
+        async def slowly(make: Callable[..., Response], *arguments: object) -> Response:
+            made.append(path)
+            await asyncio.sleep(0.3)
+            return await run_in_threadpool(make, *arguments)
+
+        monkeypatch.setattr(web_module, "run_in_threadpool", slowly)
+        with ThreadPoolExecutor(8) as clients:
+            answers = list(clients.map(lambda _: site.get(path), range(8)))
+        assert {answer.status for answer in answers} == {200}
+        assert len({answer.body for answer in answers}) == 1
+        assert len(made) == 1
+        assert site.get(path).status == 200
+        assert len(made) == 2
+
+    def test_other_questions_have_answers_of_their_own(self, site: Site) -> None:
+        """Only the same question shares an answer."""
+        questions = [("web", "client"), ("client", "web"), ("web", "nobody")] * 5
+        with ThreadPoolExecutor(15) as clients:
+            path = "/api/v1/explain?source={}&destination={}"
+            answers = list(clients.map(lambda pair: site.get(path.format(*pair)), questions))
+        found = [(each.document.get("source"), each.document.get("destination")) for each in answers]
+        assert found == [("web", "client"), ("client", "web"), (None, None)] * 5
+
+    def test_a_new_state_is_not_answered_with_an_old_one(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who asks after a poll does not share the answer of those who asked before it."""
+
+        async def slowly(make: Callable[..., Response], *arguments: object) -> Response:
+            answer = await run_in_threadpool(make, *arguments)
+            await asyncio.sleep(0.4)
+            return answer
+
+        monkeypatch.setattr(web_module, "run_in_threadpool", slowly)
+        with ThreadPoolExecutor(1) as early:
+            before = early.submit(site.get, "/api/v1/snapshot")
+            time.sleep(0.2)
+            site.board.publish(down())
+            after = site.get("/api/v1/snapshot")
+            assert (before.result().status, after.status) == (200, 503)

@@ -12,8 +12,10 @@ import pytest
 from starlette.responses import Response
 
 from exporter.errors import ExporterError
-from exporter.runtime import http as http_module
-from exporter.runtime.http import HttpServer, PatientProtocol, bind, shown
+from exporter.runtime import connection as connection_module
+from exporter.runtime.connection import Connection
+from exporter.runtime.http import HttpServer
+from exporter.runtime.listen import bind, shown
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,13 +86,13 @@ def test_all_addresses_are_those_of_both_families() -> None:
 def test_small_answers_are_not_held_back(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accepted connections have Nagle's algorithm off: head and body of an answer are two small writes."""
     options = []
-    accept = PatientProtocol.connection_made
+    accept = Connection.connection_made
 
-    def connection_made(self: PatientProtocol, transport: asyncio.Transport) -> None:
+    def connection_made(self: Connection, transport: asyncio.Transport) -> None:
         accept(self, transport)
         options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(PatientProtocol, "connection_made", connection_made)
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
     (listener,) = bind([address])
     server = HttpServer([listener], app(b"hello"))
     server.start()
@@ -147,7 +149,7 @@ def test_a_stalled_client_stalls_nobody_else(port: int) -> None:
 )
 def test_patience_has_an_end(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never asks, never finishes asking or never reads loses its connection in the end."""
-    monkeypatch.setattr(http_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(connection_module, "PATIENCE", 0.2)
     (listener,) = bind(["127.0.0.1:0"])
     server = HttpServer([listener], app(BIG))
     server.start()
@@ -163,7 +165,7 @@ def test_patience_has_an_end(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_waiting_connection_is_kept_for_the_next_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two requests a client may be silent for longer than in the middle of one."""
-    monkeypatch.setattr(http_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(connection_module, "PATIENCE", 0.1)
     (listener,) = bind(["127.0.0.1:0"])
     server = HttpServer([listener], app(b"hello"))
     server.start()
@@ -178,21 +180,53 @@ def test_a_waiting_connection_is_kept_for_the_next_scrape(monkeypatch: pytest.Mo
     server.stop()
 
 
-def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above the limit new connections are closed, and there is room again when old ones end."""
-    monkeypatch.setattr(http_module, "CONNECTIONS", 5)
+def closed(connection: socket.socket) -> bool:
+    """Return whether the server has ended a connection; waits a moment for it."""
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_above_the_limit_the_one_idle_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hoards connections keeps nobody out: each new one takes the place of the oldest that asks nothing."""
+    monkeypatch.setattr(connection_module, "CONNECTIONS", 5)
     (listener,) = bind(["127.0.0.1:0"])
     server = HttpServer([listener], app(b"hello"))
     server.start()
     number = listener.getsockname()[1]
-    idle = [connect(number) for _ in range(5)]
-    time.sleep(0.2)
-    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
-        fetch(number)
+    idle = []
+    for _ in range(5):
+        idle.append(connect(number))
+        time.sleep(0.05)
+    assert fetch(number) == fetch(number) == b"hello"
+    assert [closed(connection) for connection in idle] == [True, False, False, False, False]
     for connection in idle:
         connection.close()
+    server.stop()
+
+
+def test_where_everybody_is_busy_a_new_connection_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of connections is never above the limit, and there is room again when an answer is taken."""
+    monkeypatch.setattr(connection_module, "CONNECTIONS", 3)
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(BIG))
+    server.start()
+    number = listener.getsockname()[1]
+    busy = [connect(number) for _ in range(3)]
+    for connection in busy:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     time.sleep(0.2)
-    assert fetch(number) == b"hello"
+    with connect(number) as late:
+        assert closed(late)
+    busy.pop().close()
+    time.sleep(0.2)
+    assert fetch(number) == BIG
+    for connection in busy:
+        connection.close()
     server.stop()
 
 
@@ -227,7 +261,7 @@ def test_the_application_can_be_exchanged() -> None:
     server = HttpServer([listener], app(b"one"))
     server.start()
     assert fetch(listener.getsockname()[1]) == b"one"
-    server.app = app(b"two")
+    server.door.app = app(b"two")
     assert fetch(listener.getsockname()[1]) == b"two"
     assert server.alive
     server.stop()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Explanation, Trip
     from exporter.model.report import Pair, PairVerdict, Path, Report
 
-_PAIRS_PER_CHUNK = 500
+_PAIRS_PER_CHUNK = 100
 
 
 def render(report: Report) -> str:

@@ -1,0 +1,390 @@
+"""What requests pass before they are answered: rate limit, password, method, room."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import Response
+
+from exporter.runtime import door as door_module
+from exporter.runtime import passwords as passwords_module
+from exporter.runtime.bucket import Bucket
+from exporter.runtime.connection import BUFFER
+from exporter.runtime.front import Front
+from exporter.runtime.http import HttpServer
+from exporter.runtime.listen import bind
+from exporter.runtime.passwords import Passwords
+from exporter.webconfig import RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+COST = 4
+BIG = b"x" * (8 << 20)
+
+
+def hashed(password: bytes, cost: int = COST) -> str:
+    """Return a bcrypt hash that costs a millisecond."""
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
+
+
+def basic(user: bytes, password: bytes) -> str:
+    """Return an Authorization header."""
+    return f"Basic {base64.b64encode(user + b':' + password).decode()}"
+
+
+ALICE = basic(b"alice", b"wonder")
+USERS = {"alice": hashed(b"wonder"), "böb": hashed("pä:ss".encode()), "long": hashed(b"x" * 72)}
+
+
+class Site:
+    """A server, and a client that tells everything of the answer."""
+
+    def __init__(self, server: HttpServer, port: int) -> None:
+        self.server = server
+        self.port = port
+
+    def ask(
+        self, authorization: str | None = None, method: str = "GET", body: str | None = None
+    ) -> http.client.HTTPResponse:
+        """Return the answer to one request, read to its end."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Authorization": authorization} if authorization else {}
+        try:
+            connection.request(method, "/", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer
+        finally:
+            connection.close()
+
+    def status(self, authorization: str | None = None, method: str = "GET") -> int:
+        """Return the status of the answer to one request."""
+        return self.ask(authorization, method).status
+
+    def slow_reader(self) -> socket.socket:
+        """Ask, and read nothing; the window is small, so that little leaves the server."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", self.port))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return connection
+
+
+@contextmanager
+def serving(front: Front, app: ASGIApp | None = None, max_requests: int = 40) -> Iterator[Site]:
+    """Serve behind a front until the end of the block."""
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app or Response(b"hello"), front, max_requests)
+    server.start()
+    try:
+        yield Site(server, listener.getsockname()[1])
+    finally:
+        server.stop()
+
+
+class Checks:
+    """Stands before bcrypt and counts: which hashes were computed, and how many at the same time at most."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
+        self.costs: list[int] = []
+        self.most = 0
+        self._now = 0
+        self._seconds = seconds
+        self._check = bcrypt.checkpw
+        monkeypatch.setattr(bcrypt, "checkpw", self.checkpw)
+
+    def checkpw(self, password: bytes, against: bytes) -> bool:
+        """Check a password for real, and take the time that was asked for."""
+        self._now += 1
+        self.most = max(self.most, self._now)
+        self.costs.append(int(against[4:6]))
+        time.sleep(self._seconds)
+        right = self._check(password, against)
+        self._now -= 1
+        return right
+
+
+class TestPasswords:
+    @pytest.mark.parametrize(
+        "authorization",
+        [
+            ALICE,
+            ALICE.replace("Basic", "basic"),
+            ALICE.replace("Basic ", "BASIC   "),
+            basic("böb".encode(), "pä:ss".encode()),
+            basic(b"long", b"x" * 72),
+            basic(b"long", b"x" * 100),
+        ],
+    )
+    def test_right_ones(self, authorization: str) -> None:
+        """Colons, umlauts and more bytes than bcrypt reads are fine, and schemes have no case."""
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            assert site.status(authorization) == site.status(authorization) == 200
+
+    @pytest.mark.parametrize(
+        "authorization",
+        [
+            None,
+            basic(b"alice", b"wrong"),
+            basic(b"alice", b""),
+            basic(b"Alice", b"wonder"),
+            basic(b"", b"wonder"),
+            basic(b"nobody", b"fakepassword"),
+            basic(b"long", b"x" * 71),
+            basic(b"alice", b"wonder\0"),
+            ALICE.replace("Basic", "Bearer"),
+            "Basic",
+            "Basic !!!",
+            f"Basic {base64.b64encode(b'alice').decode()}",
+            ALICE[:-1],
+            "\xff\xfe",
+        ],
+    )
+    def test_wrong_ones(self, authorization: str | None) -> None:
+        """All get the same answer: 401, the challenge, and headers that protect readers."""
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            answer = site.ask(authorization)
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"] == 'Basic realm="docker-icc-exporter", charset="UTF-8"'
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Content-Length"] == "13"
+
+    def test_two_headers_are_none(self) -> None:
+        """Nobody can tell which of two passwords counts."""
+        with (
+            serving(Front(passwords=Passwords(USERS))) as site,
+            socket.create_connection(("127.0.0.1", site.port)) as raw,
+        ):
+            raw.sendall(
+                f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {ALICE}\r\nAuthorization: {ALICE}\r\n\r\n".encode()
+            )
+            assert raw.recv(100).startswith(b"HTTP/1.1 401")
+
+    def test_a_right_one_is_hashed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The next scrape costs no hash, nor do those that come at the same time."""
+        checks = Checks(monkeypatch, 0.1)
+        with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(8) as clients:
+            assert set(clients.map(lambda _: site.status(ALICE), range(16))) == {200}
+        assert len(checks.costs) == 1
+
+    def test_wrong_ones_are_hashed_each_time_and_push_nobody_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An attacker fills no memory, and the right password stays known."""
+        checks = Checks(monkeypatch)
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            assert site.status(ALICE) == 200
+            for number in range(20):
+                assert site.status(basic(b"alice", b"wrong")) == 401
+                assert site.status(basic(f"user-{number}".encode(), b"wrong")) == 401
+            assert len(checks.costs) == 41
+            assert site.status(ALICE) == 200
+        assert len(checks.costs) == 41
+
+    def test_a_stranger_costs_what_a_user_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One hash each, of a cost that a user has, and for one name always the same: time tells nobody's name."""
+        checks = Checks(monkeypatch)
+        users = {"cheap": hashed(b"a", 4), "dear": hashed(b"b", 6)}
+        with serving(Front(passwords=Passwords(users))) as site:
+            for name in [*users, *(f"stranger-{number}" for number in range(20))]:
+                before = len(checks.costs)
+                assert [site.status(basic(name.encode(), b"wrong")) for _ in range(3)] == [401] * 3
+                costs = checks.costs[before:]
+                assert len(costs) == 3
+                assert len(set(costs)) == 1
+        assert set(checks.costs[6:]) == {4, 6}
+
+    def test_one_hash_at_a_time_off_the_event_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While strangers' passwords are looked at, one after the other, known clients are answered."""
+        with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(5) as strangers:
+            assert site.status(ALICE) == 200
+            checks = Checks(monkeypatch, 0.2)
+            tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(5)]
+            answered = 0
+            while not all(each.done() for each in tries):
+                assert site.status(ALICE) == 200
+                answered += 1
+        assert answered > 5
+        assert checks.most == 1
+        assert len(checks.costs) == 5
+
+    def test_too_many_at_once_are_sent_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who would wait for too long is told so at once, known clients are not affected, and stopping is quick."""
+        monkeypatch.setattr(passwords_module, "_WAITING", 3)
+        with ThreadPoolExecutor(3) as strangers:
+            with serving(Front(passwords=Passwords(USERS))) as site:
+                assert site.status(ALICE) == 200
+                Checks(monkeypatch, 0.5)
+                tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(3)]
+                time.sleep(0.2)
+                assert site.ask(basic(b"alice", b"wrong")).status == 503
+                assert site.status(ALICE) == 200
+                began = time.monotonic()
+            assert time.monotonic() - began < 1.2
+            assert all(each.exception(10) or each.result() in (401, 500) for each in tries)
+
+    def test_nothing_is_told_to_those_without_a_password(self) -> None:
+        """Not even which methods there are."""
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            assert site.status(method="POST") == 401
+            assert site.status(ALICE, "POST") == 405
+
+
+class TestMethods:
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"])
+    def test_others_than_get_and_head_are_refused(self, method: str) -> None:
+        """Whatever the application would say."""
+        with serving(Front()) as site:
+            answer = site.ask(method=method)
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+    def test_head_is_answered(self) -> None:
+        """Without a body."""
+        with serving(Front()) as site:
+            assert site.ask(method="HEAD").headers["Content-Length"] == "5"
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_a_body_is_not_waited_for(self, method: str) -> None:
+        """Who sends one is answered and the connection closed: nobody reads what comes after."""
+        with serving(Front()) as site, socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+            raw.sendall(f"{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nbegin".encode())
+            answer = b""
+            while chunk := raw.recv(1000):
+                answer += chunk
+            assert b"connection: close" in answer
+
+
+class TestHeaders:
+    def test_those_of_the_file_replace_those_of_the_application(self) -> None:
+        """Each name is there once, on refusals too."""
+        headers = ((b"x-frame-options", b"deny"), (b"content-security-policy", b"default-src 'self'"))
+        app = Response(b"hello", headers={"Content-Security-Policy": "default-src 'none'", "X-Other": "kept"})
+        with serving(Front(headers=headers), app) as site:
+            answer = site.ask()
+            assert answer.headers.get_all("Content-Security-Policy") == ["default-src 'self'"]
+            assert (answer.headers["X-Frame-Options"], answer.headers["X-Other"]) == ("deny", "kept")
+            assert site.ask(method="POST").headers["X-Frame-Options"] == "deny"
+
+
+class TestRateLimit:
+    def test_who_comes_too_often_is_told_when_to_come_again(self) -> None:
+        """The burst is answered, the next one is 429 with the seconds to wait."""
+        bucket = Bucket(RateLimit(interval=30.0, burst=3), time.monotonic)
+        with serving(Front(bucket=bucket)) as site:
+            assert [site.status() for _ in range(3)] == [200] * 3
+            answer = site.ask()
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "30")
+
+    def test_a_token_comes_back_every_interval(self) -> None:
+        """And never more than the burst."""
+        now = 100.0
+        bucket = Bucket(RateLimit(interval=2.0, burst=2), lambda: now)
+        assert [bucket.wait() for _ in range(3)] == [0, 0, 2]
+        now += 1.5
+        assert bucket.wait() == pytest.approx(0.5)
+        now += 0.5
+        assert [bucket.wait(), bucket.wait()] == [0, 2]
+        now += 1000
+        assert [bucket.wait() for _ in range(3)] == [0, 0, 2]
+
+    @given(st.lists(st.floats(0, 10), max_size=200), st.integers(1, 5))
+    def test_never_more_than_it_allows(self, pauses: list[float], burst: int) -> None:
+        """In any stretch of time no more requests pass than the burst and one for each interval."""
+        now, passed = 0.0, []
+        bucket = Bucket(RateLimit(interval=1.0, burst=burst), lambda: now)
+        for pause in pauses:
+            now += pause
+            if not bucket.wait():
+                passed.append(now)
+        for first in range(len(passed)):
+            for last in range(first, len(passed)):
+                assert last - first + 1 <= burst + (passed[last] - passed[first]) + 1e-6
+
+
+class Blocking:
+    """An application that answers when it may."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while not self.may.is_set():
+            await asyncio.sleep(0.01)
+        await Response(b"hello")(scope, receive, send)
+
+
+class TestRoom:
+    def test_above_the_limit_requests_are_refused(self) -> None:
+        """503 and when to come again; there is room when one of the others has its answer."""
+        app = Blocking()
+        with serving(Front(), app, max_requests=2) as site, ThreadPoolExecutor(2) as clients:
+            first = [clients.submit(site.status) for _ in range(2)]
+            time.sleep(0.3)
+            answer = site.ask()
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            app.may.set()
+            assert [each.result() for each in first] == [200, 200]
+            assert site.status() == 200
+
+    def test_zero_is_no_limit(self) -> None:
+        """As in other exporters."""
+        app = Blocking()
+        with serving(Front(), app, max_requests=0) as site, ThreadPoolExecutor(60) as clients:
+            asked = [clients.submit(site.status) for _ in range(60)]
+            time.sleep(0.3)
+            app.may.set()
+            assert {each.result() for each in asked} == {200}
+
+    def test_who_does_not_read_makes_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Clients that ask and do not read keep nobody out: the one that stalled first loses its answer."""
+        monkeypatch.setattr(door_module, "STALLED", 0.2)
+        with serving(Front(), Response(BIG), max_requests=3) as site:
+            stalled = []
+            for _ in range(3):
+                stalled.append(site.slow_reader())
+                time.sleep(0.05)
+            time.sleep(0.3)
+            assert site.status() == 200
+            with pytest.raises(ConnectionError):  # noqa: PT012 - which of the two notices is up to the kernel
+                while stalled[0].recv(1 << 20):
+                    pass
+                raise ConnectionResetError
+            for connection in stalled:
+                connection.close()
+
+    def test_who_has_only_just_begun_to_stall_does_not(self) -> None:
+        """A moment's pause of a reader is none of the reasons to lose an answer."""
+        with serving(Front(), Response(BIG), max_requests=1) as site:
+            reading = site.slow_reader()
+            time.sleep(0.2)
+            assert site.status() == 503
+            received = b""
+            while len(received) < len(BIG):
+                received += reading.recv(1 << 20)
+            assert received.endswith(BIG[:1000])
+            reading.close()
+
+    def test_what_a_stalled_client_costs_is_bounded(self) -> None:
+        """Of a large answer only a small piece waits in memory for its reader."""
+        with serving(Front(), Response(BIG)) as site:
+            stalled = [site.slow_reader() for _ in range(5)]
+            time.sleep(0.3)
+            held = [each.transport.get_write_buffer_size() for each in site.server._server.server_state.connections]
+            assert len(held) == 5
+            assert max(held) < 3 * BUFFER
+            for connection in stalled:
+                connection.close()
