@@ -55,6 +55,8 @@ class Config:
     snapshot: Path | None = None
     evidence_max: str = "api"
     host_netns: Path | None = None
+    tenant_label: str = "com.docker.compose.project"
+    policy_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,9 @@ OPTIONS: Final = (
            "api"),
     Option("host.netns", "host_netns", _path, "PATH",
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
+    Option("tenant.label", "tenant_label", _text, "LABEL", "The label of containers that says whose they are.",
+           "com.docker.compose.project"),
+    Option("policy.file", "policy_file", _path, "FILE", "The policy about who may reach whom, a YAML file."),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -74,6 +74,7 @@ class _Rules:
 
     def _rule(self, node: yaml.Node) -> Rule:
         fields = self._fields(node, "a rule", ("name", "why", *Effect), ("name", "why"))
+        name, why = self._name(fields.get("name")), self._why(fields.get("why"))
         effects = [effect for effect in Effect if effect in fields]
         if len(effects) != 1 and isinstance(node, yaml.MappingNode):
             self._reader.complain(node, f"a rule must have {'one of ' if effects else ''}deny or allow")
@@ -84,16 +85,7 @@ class _Rules:
         protocols, ports = self._protocols(paths.get("protocol")), self._ports(paths.get("ports"))
         if Protocol.ICMP in protocols and "ports" in paths:
             self._reader.complain(paths["ports"], "ports mean nothing to icmp: write a rule of its own for it")
-        return Rule(
-            self._name(fields.get("name")),
-            self._why(fields.get("why")),
-            effect,
-            source.selector,
-            destination.selector,
-            destination.relation,
-            protocols,
-            ports,
-        )
+        return Rule(name, why, effect, source.selector, destination.selector, destination.relation, protocols, ports)
 
     def _name(self, node: yaml.Node | None) -> str:
         name = self._text(node, "name")
@@ -147,9 +139,7 @@ class _Rules:
         if not items:
             self._reader.complain(node, "not must not be empty")
         read = ((item, self._fields(item, "not", _SELECTOR[:-1])) for item in items)
-        return tuple(
-            self._selector(item, "not", fields) for item, fields in read if isinstance(item, yaml.MappingNode)
-        )
+        return tuple(self._selector(item, "not", fields) for item, fields in read if isinstance(item, yaml.MappingNode))
 
     def _tenants(self, node: yaml.Node | None) -> tuple[str, ...]:
         tenants = self._patterns(node, "tenant")

@@ -119,6 +119,9 @@ class Standards:
         return tuple(sorted(named | ({self.tenant_label} if self.tenant_label else set())))
 
 
+NO_STANDARDS: Final = Standards()
+
+
 @dataclass(frozen=True, slots=True)
 class TenantSummary:
     """A tenant: its containers, and how many ordered pairs lead into them from containers of others."""

@@ -44,7 +44,8 @@ class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
     `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` is None
-    where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
+    where no configuration was ever re-read; `last_reload_success` is when it was last read without an error. The same
+    of the policy file, from the start on; None without one.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -55,6 +56,8 @@ class PollStats:
     event_stream_up: bool = False
     reload_succeeded: bool | None = None
     last_reload_success: datetime | None = None
+    policy_reload_succeeded: bool | None = None
+    last_policy_reload_success: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__
+from exporter import __version__, policyfile
 from exporter.errors import ExporterError
 from exporter.evaluate import evaluate
+from exporter.model.policy import Standards
 from exporter.observe.client import EngineClient
 from exporter.observe.events import EventStream
 from exporter.observe.files import FileObserver, dumps
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.config import Config
+    from exporter.model.policy import Policy
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
+    from exporter.observe.observer import Labels
     from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
@@ -53,13 +58,14 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     """Poll and serve until SIGTERM or SIGINT; return the exit code: 0, or 1 where the HTTP server ended by itself.
 
     `reload` returns the configuration anew at SIGHUP, or raises ExporterError: the old one then stays in force.
-    Raises ExporterError where there is nothing to begin with: an address that is none, or is taken.
+    Raises ExporterError where there is nothing to begin with: an address that is none, or is taken, a wrong policy.
     """
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
+        standards = Standards(config.tenant_label, _policy(config))
         target = _target(config)
-        return Daemon(config, target, bind(config.listen_addresses), reload).run()
+        return Daemon(config, target, standards, bind(config.listen_addresses), reload).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -73,10 +79,10 @@ class Target:
     tier: Tier
     netns: Path | None
 
-    def source(self) -> Source:
-        """Return where observations come from."""
+    def source(self, labels: Labels) -> Source:
+        """Return where observations come from; a file holds the labels that it was made with."""
         if isinstance(self.where, EngineHost):
-            return open_observer(self.where, self.timeout, self.tier, self.netns)
+            return open_observer(self.where, self.timeout, self.tier, self.netns, labels)
         return FileObserver(self.where)
 
     def stream(self) -> EventStream | None:
@@ -90,15 +96,22 @@ class Daemon:
     """Everything that runs, and the loop of the main thread."""
 
     def __init__(
-        self, config: Config, target: Target, sockets: Sequence[socket.socket], reload: Callable[[], Config]
+        self,
+        config: Config,
+        target: Target,
+        standards: Standards,
+        sockets: Sequence[socket.socket],
+        reload: Callable[[], Config],
     ) -> None:
         self._config = config
         self._target = target
+        self._standards = standards
         self._reload = reload
         self._tally = Tally(config.poll_interval)
+        self._tally.policy_read(succeeded=True if standards.policy else None)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
-            target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
+            target.source(self._labels), target.timeout, self._board, self._tally, parse=parse, evaluate=self._evaluate
         )
         self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)
@@ -151,6 +164,7 @@ class Daemon:
         """Read the configuration again, and go on with what it says now."""
         try:
             config = self._reload()
+            standards = Standards(config.tenant_label, self._policy_again(config))
             target = _target(config)
         except ExporterError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
@@ -158,8 +172,26 @@ class Daemon:
             self._refresher.republish()
             return
         self._tally.reloaded(succeeded=True)
+        self._standards = standards
         self._follow(config, target)
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
+
+    def _policy_again(self, config: Config) -> Policy | None:
+        """Return the policy as its file has it now, or the one before where the file is wrong."""
+        try:
+            policy = _policy(config)
+        except ExporterError as error:
+            logger.error("the policy stays as it was: %s", error)  # noqa: TRY400 - the message is complete
+            self._tally.policy_read(succeeded=False)
+            return self._standards.policy
+        self._tally.policy_read(succeeded=True if policy else None)
+        return policy
+
+    def _labels(self) -> tuple[str, ...]:
+        return self._standards.labels
+
+    def _evaluate(self, snapshot: Snapshot) -> Report:
+        return evaluate(snapshot, self._standards)
 
     def _follow(self, config: Config, target: Target) -> None:
         if config.listen_addresses != self._config.listen_addresses:
@@ -169,7 +201,7 @@ class Daemon:
         self._tally.interval(config.poll_interval)
         self._server.app = self._new_app()
         if target != self._target:
-            self._refresher.use(target.source(), target.timeout)
+            self._refresher.use(target.source(self._labels), target.timeout)
         if target != self._target or interval_changed:
             self._target = target
             self._exchange_watcher()
@@ -196,6 +228,10 @@ class Daemon:
     def _report_trouble(self, kind: PollResult) -> None:
         self._tally.polled(kind)
         logger.warning("a poll was not run as planned: %s", kind)
+
+
+def _policy(config: Config) -> Policy | None:
+    return policyfile.read(config.policy_file) if config.policy_file else None
 
 
 def _target(config: Config) -> Target:

@@ -27,6 +27,8 @@ class Tally:
         self._evaluation: float | None = None
         self._reload_succeeded: bool | None = None
         self._reload_success: datetime | None = None
+        self._policy_succeeded: bool | None = None
+        self._policy_success: datetime | None = None
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
@@ -60,6 +62,15 @@ class Tally:
             if succeeded:
                 self._reload_success = datetime.now(UTC)
 
+    def policy_read(self, *, succeeded: bool | None) -> None:
+        """Note how reading the policy file went; None where there is none any more."""
+        with self._lock:
+            self._policy_succeeded = succeeded
+            if succeeded is None:
+                self._policy_success = None
+            elif succeeded:
+                self._policy_success = datetime.now(UTC)
+
     def interval(self, seconds: float) -> None:
         """Note the time between polls that is in force now."""
         with self._lock:
@@ -77,4 +88,6 @@ class Tally:
                 event_stream_up=self._stream_up,
                 reload_succeeded=self._reload_succeeded,
                 last_reload_success=self._reload_success,
+                policy_reload_succeeded=self._policy_succeeded,
+                last_policy_reload_success=self._policy_success,
             )
