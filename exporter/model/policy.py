@@ -190,6 +190,11 @@ class PolicyResult:
     violations: tuple[Violation, ...] = ()
     untold: tuple[str, ...] = ()
 
+    @property
+    def total(self) -> int:
+        """The violations of all rules, listed or not: a pair counts for each rule that it violates."""
+        return sum(result.violations or 0 for result in self.results)
+
     def of(self, rule: Rule) -> tuple[Violation, ...]:
         """Return the violations of a rule that are listed."""
         return tuple(violation for violation in self.violations if violation.rule is rule)

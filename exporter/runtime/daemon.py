@@ -164,7 +164,6 @@ class Daemon:
         """Read the configuration again, and go on with what it says now."""
         try:
             config = self._reload()
-            standards = Standards(config.tenant_label, self._policy_again(config))
             target = _target(config)
         except ExporterError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
@@ -172,7 +171,7 @@ class Daemon:
             self._refresher.republish()
             return
         self._tally.reloaded(succeeded=True)
-        self._standards = standards
+        self._standards = Standards(config.tenant_label, self._policy_again(config))
         self._follow(config, target)
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
 
