@@ -68,8 +68,10 @@ class _Rules:
         rules = [self._rule(item) for item in listed.value]
         if not rules:
             self._reader.complain(listed, "rules must not be empty")
-        elif all(rule.effect is Effect.ALLOW for rule in rules):
-            self._reader.complain(listed, "no rule denies anything: nothing could ever violate this policy")
+        for rule, item in zip(reversed(rules), reversed(listed.value), strict=True):
+            if rule.effect is Effect.DENY:
+                break
+            self._reader.complain(item, f"{rule.name or 'this rule'} allows, and no rule below it denies: move it up")
         return rules
 
     def _rule(self, node: yaml.Node) -> Rule:
@@ -78,7 +80,7 @@ class _Rules:
         effects = [effect for effect in Effect if effect in fields]
         if len(effects) != 1 and isinstance(node, yaml.MappingNode):
             self._reader.complain(node, f"a rule must have {'one of ' if effects else ''}deny or allow")
-        effect = effects[0] if effects else Effect.ALLOW
+        effect = effects[0] if effects else Effect.DENY
         known = ("from", "to", "protocol", "ports")
         paths = self._fields(fields[effect], effect, known, ("from", "to")) if effects else {}
         source, destination = (self._end(paths, where) for where in ("from", "to"))
