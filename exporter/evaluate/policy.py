@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.meetings import Member, meetings
 from exporter.evaluate.tenants import tenant_name, tenant_of
 from exporter.model.policy import VIOLATIONS_LISTED, Effect, PolicyResult, Relation, RuleResult, Violation
-from exporter.model.ports import ALL_PORTS, PortSet
+from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import BLOCKED, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class _Judge:
             sandbox.id: [self._members[member] for member in sandbox.members] for sandbox in snapshot.sandboxes.values()
         }
         self._leads = _Leads(snapshot)
+        # most pairs have one of few sets of ports, and differ in addresses
+        self._ports = cache(self._find_ports)
         self._known: dict[tuple[int, int, str], Mapping[int, tuple[Path, ...]]] = {}
 
     def result(self) -> PolicyResult:
@@ -118,25 +120,31 @@ class _Judge:
 
     def _left_over(self, number: int, about: int, verdict: PairVerdict, destination: str) -> Iterator[Path]:
         """Yield the paths that a rule denies, but for what rules above it allow."""
-        rule = self._rules[number]
-        exceptions = [
-            other
-            for place, other in enumerate(self._rules[:number])
-            if about >> place & 1 and other.effect is Effect.ALLOW
-        ]
         for path in verdict.paths:
-            if path.protocol not in rule.protocols:
-                continue
-            allowing = [other for other in exceptions if path.protocol in other.protocols]
-            if path.protocol is Protocol.ICMP:
-                if not allowing:
-                    yield path
-                continue
-            ports = self._leads.perhaps(rule.ports, path, destination)
-            for other in allowing:
-                ports -= self._leads.surely(other.ports, path, destination)
-            if ports:
-                yield replace(path, ports=ports)
+            if path.protocol in self._rules[number].protocols:
+                published = destination if path.via is Via.PUBLISHED_PORT else ""
+                ports = self._ports(number, about, path.protocol, path.ports, published)
+                if ports is not None:
+                    yield path if ports == path.ports else replace(path, ports=ports)
+
+    def _find_ports(
+        self, number: int, about: int, protocol: Protocol, ports: PortSet, published: str
+    ) -> PortSet | None:
+        """Return which ports of a path a rule denies, None where it denies nothing; ICMP has none and may be denied.
+
+        `published` is the sandbox to which the ports are published, empty where they are its own.
+        """
+        allowing = [
+            rule
+            for place, rule in enumerate(self._rules[:number])
+            if about >> place & 1 and rule.effect is Effect.ALLOW and protocol in rule.protocols
+        ]
+        if protocol is Protocol.ICMP:
+            return None if allowing else NO_PORTS
+        left = self._leads.perhaps(self._rules[number].ports, ports, protocol, published)
+        for rule in allowing:
+            left -= self._leads.surely(rule.ports, ports, protocol, published)
+        return left or None
 
     def _violations(self, number: int) -> Iterator[Violation]:
         """Yield the pairs that violate a rule, by name."""
@@ -181,7 +189,7 @@ class _Judge:
 
 
 class _Leads:
-    """Which ports of a container the ports of its paths lead to: its own, but for published ones.
+    """Which ports of a container the ports of paths lead to: themselves, but for published ones.
 
     Where a published port leads is what the engine says. One that it does not list, such as a swarm service's or one
     that somebody translates by hand, leads to any port.
@@ -196,20 +204,19 @@ class _Leads:
         for (sandbox_id, protocol, host_port), targets in ports.items():
             self._published[sandbox_id, protocol][host_port] = PortSet.of(*targets)
 
-    def perhaps(self, wanted: PortSet, path: Path, destination: str) -> PortSet:
-        """Return the ports of a path that may lead to one of the wanted ports."""
-        if path.via is not Via.PUBLISHED_PORT or wanted == ALL_PORTS:
-            return path.ports & wanted
-        listed = self._published[destination, path.protocol]
-        elsewhere = PortSet.of(*(port for port, leads_to in listed.items() if not leads_to & wanted))
-        return path.ports - elsewhere
+    def perhaps(self, wanted: PortSet, ports: PortSet, protocol: Protocol, published: str) -> PortSet:
+        """Return the ports that may lead to one of the wanted ports of the sandbox that they are published to."""
+        if not published or wanted == ALL_PORTS:
+            return ports & wanted
+        listed = self._published[published, protocol]
+        return ports - PortSet.of(*(port for port, leads_to in listed.items() if not leads_to & wanted))
 
-    def surely(self, wanted: PortSet, path: Path, destination: str) -> PortSet:
-        """Return the ports of a path that lead to none but the wanted ports."""
-        if path.via is not Via.PUBLISHED_PORT or wanted == ALL_PORTS:
-            return path.ports & wanted
-        listed = self._published[destination, path.protocol]
-        return path.ports & PortSet.of(*(port for port, leads_to in listed.items() if leads_to <= wanted))
+    def surely(self, wanted: PortSet, ports: PortSet, protocol: Protocol, published: str) -> PortSet:
+        """Return the ports that lead to none but wanted ports of the sandbox that they are published to."""
+        if not published or wanted == ALL_PORTS:
+            return ports & wanted
+        listed = self._published[published, protocol]
+        return ports & PortSet.of(*(port for port, leads_to in listed.items() if leads_to <= wanted))
 
 
 def _member(container: Container, summary: ContainerSummary, rules: Sequence[Rule], tenant_label: str) -> Member:
