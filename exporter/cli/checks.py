@@ -178,7 +178,7 @@ def _violations(rule: CheckedRule) -> Iterator[Line]:
         yield from (Line(f"        {way}") for way in ways(told.violation.paths))
         yield from (Line(f"        {reason}") for reason in _reasons(told.explanation))
     if rule.left_out:
-        yield Line(f"    {rule.left_out:,} more are left out (--limit)")
+        yield Line(f"    and {rule.left_out:,} more (--limit)")
 
 
 def _reasons(explanation: Explanation) -> Iterator[str]:
