@@ -77,11 +77,14 @@ log: {level: debug, format: json}
 docker: {host: "tcp://engine:2375"}
 poll: {interval: 1m30s, timeout: 500ms}
 evidence: {max: api}
+tenant: {label: customer}
+policy: {file: policy.yaml}
 """
     )
     assert load({"config.file": (str(path),)}, {}) == Config(
-        (":1", "[::1]:2"), "/m", "debug", "json", "tcp://engine:2375", 90.0, 0.5, None, "api"
-    )
+        (":1", "[::1]:2"), "/m", "debug", "json", "tcp://engine:2375", 90.0, 0.5, None, "api",
+        tenant_label="customer", policy_file=Path("policy.yaml"),
+    )  # fmt: skip
 
 
 def test_the_environment_lists_addresses_with_commas() -> None:
@@ -153,6 +156,8 @@ WRONG = [
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("docker.host", " ", "must not be empty"),
     ("snapshot", "", "must not be empty"),
+    ("tenant.label", " ", "must not be empty"),
+    ("policy.file", "", "must not be empty"),
 ]
 
 
