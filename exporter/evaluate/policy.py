@@ -67,7 +67,7 @@ class _Judge:
         }
         self._leads = _Leads(snapshot)
         # most pairs have one of few sets of ports, and differ in addresses
-        self._ports = cache(self._find_ports)
+        self._ports: dict[tuple[int, int, Protocol, PortSet, str], PortSet | None] = {}
         self._known: dict[tuple[int, int, str], Mapping[int, tuple[Path, ...]]] = {}
 
     def result(self) -> PolicyResult:
@@ -123,11 +123,14 @@ class _Judge:
         for path in verdict.paths:
             if path.protocol in self._rules[number].protocols:
                 published = destination if path.via is Via.PUBLISHED_PORT else ""
-                ports = self._ports(number, about, path.protocol, path.ports, published)
+                key = (number, about, path.protocol, path.ports, published)
+                if key not in self._ports:
+                    self._ports[key] = self._denied_ports(*key)
+                ports = self._ports[key]
                 if ports is not None:
                     yield path if ports == path.ports else replace(path, ports=ports)
 
-    def _find_ports(
+    def _denied_ports(
         self, number: int, about: int, protocol: Protocol, ports: PortSet, published: str
     ) -> PortSet | None:
         """Return which ports of a path a rule denies, None where it denies nothing; ICMP has none and may be denied.

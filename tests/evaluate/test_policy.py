@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from exporter.evaluate import evaluate
 from exporter.evaluate import policy as evaluated
-from exporter.model.policy import ANY, TENANTS_APART, Effect, Policy, Relation, Rule, Selector, Standards
+from exporter.model.policy import (
+    ANY,
+    TENANTS_APART,
+    VIOLATIONS_LISTED,
+    Effect,
+    Policy,
+    Relation,
+    Rule,
+    Selector,
+    Standards,
+)
 from exporter.model.ports import ALL_PORTS, PortSet
 from exporter.model.report import Protocol, Verdict, Via
 from exporter.parse import parse
@@ -354,6 +364,22 @@ def test_the_first_violations_are_listed_and_all_are_counted(monkeypatch: pytest
     policy = found(town(), deny())
     assert policy.results[0].violations == policy.total == 12
     assert [(each.source.name, each.destination.name) for each in policy.violations] == sorted(ALL)[:5]
+
+
+def test_thousands_of_tenants_are_counted_at_once() -> None:
+    """On one open network each container reaches all others: four million pairs have numbers that one can reckon."""
+    size, tenants = 2000, 500
+    built = host("28.5").network("net", subnets=("10.0.0.0/8",))
+    for index in range(size):
+        built.container(f"c{index}", "net", labels=of(f"t{index % tenants}"))
+    report = held_to(built.observation(), deny(named("c0"), relation=Relation.SAME), deny(relation=Relation.OTHER))
+    assert report.tenancy is not None
+    assert report.policy is not None
+    crossing = size * (size - size // tenants)
+    assert report.tenancy.cross_pairs == crossing
+    assert {tenant.exposed_pairs for tenant in report.tenancy.tenants} == {crossing // tenants}
+    assert [result.violations for result in report.policy.results] == [size // tenants - 1, crossing]
+    assert len(report.policy.violations) == size // tenants - 1 + VIOLATIONS_LISTED
 
 
 # --- Against one pair after the other ---
