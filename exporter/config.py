@@ -17,7 +17,7 @@ from exporter.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.configfile import Kind
+    from exporter.yamlfile import Kind
 
 PREFIX: Final = "ICC_EXPORTER_"
 """Of every environment variable. Others with it are left alone: orchestrators make some up from a service's name."""
@@ -60,6 +60,8 @@ class Config:
     web_config_file: Path | None = None
     web_systemd_socket: bool = False
     web_max_requests: int = 40
+    tenant_label: str = "com.docker.compose.project"
+    policy_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,9 @@ OPTIONS: Final = (
            "sandboxes"),
     Option("host.netns", "host_netns", _path, "PATH",
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
+    Option("tenant.label", "tenant_label", _text, "LABEL", "The label of containers that says whose they are.",
+           "com.docker.compose.project"),
+    Option("policy.file", "policy_file", _path, "FILE", "The policy about who may reach whom, a YAML file."),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

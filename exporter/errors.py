@@ -8,6 +8,7 @@ ExporterError                 base; its text is a complete message for the user
 │   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
 │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
 ├── ObservationError          a document is not what the API or the file format promises
+├── PolicyError               what was seen does not tell what a policy asks for
 └── UnknownContainer          a name or id that the snapshot does not hold
 """
 
@@ -48,6 +49,10 @@ class ForbiddenRequest(EngineError):
 
 class ObservationError(ExporterError):
     """A document is not what the Engine API or the observation file format promises."""
+
+
+class PolicyError(ExporterError):
+    """What was seen does not tell what a policy asks for, so that it is neither kept nor violated."""
 
 
 class UnknownContainer(ExporterError):

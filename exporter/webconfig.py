@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from exporter.configfile import Entry, Kind
+    from exporter.configfile import Entry
+    from exporter.yamlfile import Kind
 
 Parsed = TypeVar("Parsed")
 

@@ -7,6 +7,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter.model.observation import Observation
+from exporter.model.policy import (
+    ANY,
+    Effect,
+    PolicyResult,
+    Relation,
+    Rule,
+    RuleResult,
+    Selector,
+    Tenancy,
+    TenantSummary,
+    Violation,
+)
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.report import (
     HOST,
@@ -250,6 +262,24 @@ def drifting(first: str = "db", second: str = "web", network_name: str = "tenant
     )
 
 
+def governed(first: str = "db", second: str = "web", why: str = "they must not meet", tenant: str = "shop") -> Report:
+    """Return a report of two tenants, of which one reaches the other against a rule; two rules are about nobody."""
+    containers = (
+        replace(container(first), tenant=tenant),
+        replace(container(second), id="2", sandbox="2", tenant="bank"),
+    )
+    draft = report(containers, {(first, second): open_verdict()})
+    source, destination = (next(each for each in draft.containers if each.name == name) for name in (first, second))
+    denies = Rule("apart", why, Effect.DENY, ANY, ANY, Relation.OTHER)
+    allows = Rule("exception", why, Effect.ALLOW, Selector(("nobody",)), ANY)
+    holds = Rule("typo", why, Effect.DENY, Selector(("nobody",)), ANY)
+    violation = Violation(denies, source, destination, Verdict.REACHABLE, draft.pair(source, destination).paths)
+    results = (RuleResult(allows, 0, 2, 0, None), RuleResult(denies, 2, 2, 2, 1), RuleResult(holds, 0, 2, 0, 0))
+    tenants = (TenantSummary("bank", 1, 1), TenantSummary(tenant, 1, 0))
+    tenancy = Tenancy("com.docker.compose.project", told=True, tenants=tenants, without=0, cross_pairs=1)
+    return replace(draft, tenancy=tenancy, policy=PolicyResult(results, (violation,)))
+
+
 def crowd(size: int = 250) -> Report:
     """Return a report of containers on one bridge that all reach each other, verdicts shared as evaluation does."""
     containers = tuple(container(f"container-{number:03}") for number in range(size))
@@ -300,6 +330,8 @@ def stats() -> PollStats:
         last_reload_success=TAKEN_AT,
         web_reload_succeeded=True,
         last_web_reload_success=TAKEN_AT,
+        policy_reload_succeeded=True,
+        last_policy_reload_success=TAKEN_AT,
     )
 
 

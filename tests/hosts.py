@@ -163,11 +163,13 @@ class Host:
         priority: Mapping[str, int] | None = None,
         pool: int = 0,
         mode: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> Self:
         """Add a container on networks, the first also its mode; `container:x`, `host` and `none` are modes too.
 
         `publish` is `[ADDRESS:]PORT:PORT[/udp]`, `routed` are ports that gateway mode routed opens, `links` the
-        containers that it holds a legacy link to, `pool` which subnet of its networks gives the addresses.
+        containers that it holds a legacy link to, `pool` which subnet of its networks gives the addresses. An
+        observation keeps the labels of all containers.
         """
         wanted = networks or ("bridge",)
         attached = [network for network in wanted if not network.startswith("container:")]
@@ -185,7 +187,7 @@ class Host:
                 "State": state,
                 "Status": f"Up {up}" if state == "running" else f"Exited (0) {up} ago",
                 "Ports": ports,
-                "Labels": {},
+                "Labels": dict(labels or {}),
                 "HostConfig": {"NetworkMode": mode or self._mode(wanted[0])},
                 "NetworkSettings": {
                     "Networks": {
@@ -216,7 +218,8 @@ class Host:
             else document
             for document in self.containers
         ]
-        return Observation(NOW, self.version, self.info, self.networks, containers, self.sightings)
+        labels = tuple(sorted({key for document in self.containers for key in document["Labels"]}))
+        return Observation(NOW, self.version, self.info, self.networks, containers, self.sightings, labels=labels)
 
     def look(self) -> Look:
         """Return what the exporter makes of it."""

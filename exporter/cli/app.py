@@ -14,7 +14,7 @@ import click
 
 from exporter import __version__
 from exporter.cli import terminal
-from exporter.cli.options import ALL, LOOK, resolve, settings
+from exporter.cli.options import ALL, LOOK, STANDARDS, resolve, settings
 from exporter.errors import ConfigError, ExporterError
 from exporter.publish.text import visible
 
@@ -39,8 +39,8 @@ A key of the configuration file is the flag with its dot unfolded:
     interval: 30s
 \b
 Exit codes:
-  0    done; diff: no differences
-  1    diff: differences; serve: its HTTP server ended by itself
+  0    done; check: no violation; diff: no differences
+  1    check: violations; diff: differences; serve: its HTTP server ended by itself
   2    wrong use, an address taken by another program, or the engine or a file could not be read
   130  interrupted"""
 
@@ -97,7 +97,7 @@ def _serve(context: click.Context) -> None:
 
 
 @commands.command()
-@settings(*LOOK)
+@settings(*LOOK, *STANDARDS)
 @click.option(
     "--format",
     "form",
@@ -113,7 +113,8 @@ def report(context: click.Context, form: str) -> None:
     from exporter.publish import formats
 
     config = resolve(context, os.environ)
-    terminal.write(formats.RENDERERS[form](look.answer(look.observe(config)).report))
+    held_to = look.standards(config)
+    terminal.write(formats.RENDERERS[form](look.answer(look.observe(config, held_to), held_to).report))
 
 
 @commands.command()
@@ -162,23 +163,63 @@ def explain(
 
 
 @commands.command()
-@settings(*LOOK)
+@settings(*LOOK, *STANDARDS)
 @click.option("-o", "--output", metavar="FILE", default=STANDARD, help="Write here, not to standard output.")
 @click.pass_context
 def snapshot(context: click.Context, output: str) -> None:
     """Save what the engine says as one JSON file, for --snapshot, diff and bug reports.
 
-    It holds names, addresses and ports of networks and containers, and nothing of environments, commands, images
-    or labels. The file replaces an older one whole and belongs to its owner alone (mode 0600).
+    It holds names, addresses and ports of networks and containers, of labels those that --tenant.label and the policy
+    name, and nothing of environments, commands and images. The file replaces an older one whole and belongs to its
+    owner alone (mode 0600).
     """
     from exporter.cli import look
     from exporter.observe import files
 
-    content = files.dumps(look.observe(resolve(context, os.environ)))
+    config = resolve(context, os.environ)
+    content = files.dumps(look.observe(config, look.standards(config)))
     if output == STANDARD:
         terminal.write(content)
     else:
         terminal.write_file(Path(output), content)
+
+
+@commands.command()
+@settings(*LOOK, *STANDARDS)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
+    help="junit is for CI systems.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Tell of at most so many violations of each rule; all are counted.",
+)
+@click.pass_context
+def check(context: click.Context, form: str, limit: int) -> None:
+    """Tell which pairs violate the policy, and why they are open.
+
+    Without a policy file, containers of different tenants must not reach each other. The exit code is 1 when a rule is
+    violated. A pair that is undecided violates as one that is open does.
+    """
+    from exporter.cli import checks, look
+
+    config = resolve(context, os.environ)
+    held_to = checks.demanded(look.standards(config))
+    snapshot, report = look.answer(look.observe(config, held_to), held_to)
+    checked = checks.check(snapshot, report, config.policy_file, limit)
+    if form == "text":
+        _print(checks.text(checked))
+    else:
+        terminal.write(checks.RENDERERS[form](checked))
+    context.exit(1 if checked.violations else 0)
 
 
 @commands.command()

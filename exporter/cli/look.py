@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.cli.terminal import progress
 from exporter.evaluate import evaluate
+from exporter.model.policy import NO_STANDARDS, Standards
 from exporter.observe import files
 from exporter.parse import parse
 
@@ -35,9 +36,18 @@ class Answer(NamedTuple):
     report: Report
 
 
-def observe(config: Config) -> Observation:
-    """Return what the file holds, or what the engine says now."""
-    return read(config.snapshot) if config.snapshot else _ask(config)
+def standards(config: Config) -> Standards:
+    """Return what the host is held to. Raises ConfigError where the policy file is wrong."""
+    if config.policy_file is None:
+        return Standards(config.tenant_label)
+    from exporter import policyfile
+
+    return Standards(config.tenant_label, policyfile.read(config.policy_file))
+
+
+def observe(config: Config, held_to: Standards = NO_STANDARDS) -> Observation:
+    """Return what the file holds, or what the engine says now, with the labels that the standards ask for."""
+    return read(config.snapshot) if config.snapshot else _ask(config, held_to)
 
 
 def read(path: Path) -> Observation:
@@ -47,19 +57,20 @@ def read(path: Path) -> Observation:
     return files.load(path)
 
 
-def _ask(config: Config) -> Observation:
+def _ask(config: Config, held_to: Standards) -> Observation:
     from exporter.observe.host import EngineHost
     from exporter.observe.observer import open_observer
     from exporter.observe.tier import Tier
 
     host = EngineHost.resolve(config.docker_host, os.environ)
-    observer = open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
+    tier = Tier(config.evidence_max)
+    observer = open_observer(host, config.poll_timeout, tier, config.host_netns, lambda: held_to.labels)
     with closing(observer), progress(f"asking {host}"):
         return observer.observe()
 
 
-def answer(observation: Observation) -> Answer:
+def answer(observation: Observation, held_to: Standards = NO_STANDARDS) -> Answer:
     """Return what an observation means."""
     with progress("evaluating"):
         snapshot = parse(observation)
-        return Answer(snapshot, evaluate(snapshot))
+        return Answer(snapshot, evaluate(snapshot, held_to))

@@ -19,6 +19,9 @@ ALL: Final = (CONFIG_FILE, *(option.name for option in OPTIONS))
 LOOK: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "snapshot", "evidence.max", "host.netns")
 """What matters to a command that looks at the engine once."""
 
+STANDARDS: Final = ("tenant.label", "policy.file")
+"""What a host is held to, and with it which labels of containers are kept."""
+
 
 def settings(*names: str) -> Callable[[Decorated], Decorated]:
     """Give a command the options of these names; what is given of them is kept for `resolve`."""

@@ -21,7 +21,7 @@ BAD: Final = "red"
 DOUBTFUL: Final = "yellow"
 
 _VERDICT_COLOURS: Final = {Verdict.REACHABLE: BAD, Verdict.BLOCKED: GOOD, Verdict.UNKNOWN: DOUBTFUL}
-_FINDING_SIGNS: Final = {True: "+", False: "-", None: " "}
+SIGNS: Final = {True: "+", False: "-", None: " "}
 
 
 class Line(NamedTuple):
@@ -36,7 +36,7 @@ def explain(explanation: Explanation) -> Iterator[Line]:
     names = f"{explanation.source.name} -> {explanation.destination.name}"
     yield Line(f"{names}: {explanation.verdict}", _VERDICT_COLOURS[explanation.verdict])
     for finding in explanation.findings:
-        yield Line(f"  {_FINDING_SIGNS[finding.opens]} {finding.text}", _finding_colour(finding))
+        yield Line(f"  {SIGNS[finding.opens]} {finding.text}", _finding_colour(finding))
     if explanation.paths:
         yield Line("paths:")
     for text in ways(explanation.paths):

@@ -10,7 +10,10 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.policy import judge
+from exporter.evaluate.tenants import tenancy, tenant_name
 from exporter.evaluate.unsupported import unsupported
+from exporter.model.policy import NO_STANDARDS
 from exporter.model.report import (
     ContainerSummary,
     EngineSummary,
@@ -23,18 +26,22 @@ from exporter.model.report import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from exporter.model.policy import Standards
     from exporter.model.snapshot import Engine, Kernel, Snapshot
 
 
-def evaluate(snapshot: Snapshot) -> Report:
-    """Return the report of a snapshot: by the kernel's own rules where they could be read, else as the API promises."""
+def evaluate(snapshot: Snapshot, standards: Standards = NO_STANDARDS) -> Report:
+    """Return the report of a snapshot: by the kernel's own rules where they could be read, else as the API promises.
+
+    `standards` are what the host is held to.
+    """
     declared = declared_reach(snapshot)
     kernel = snapshot.kernel
     evidence = _evidence(kernel)
     enforced = enforced_reach(snapshot, kernel) if kernel is not None and evidence.kernel else None
     reach = declared if enforced is None else enforced
     counts = Counts.of(snapshot, reach)
-    containers = len(snapshot.containers)
+    containers = tuple(_containers(snapshot, standards.tenant_label))
     sizes = {sandbox.id: len(sandbox.members) for sandbox in snapshot.sandboxes.values()}
     drifted = drift(declared, enforced, sizes) if enforced is not None else None
     return Report(
@@ -45,10 +52,10 @@ def evaluate(snapshot: Snapshot) -> Report:
         unsupported=unsupported(kernel.host.firewall) if kernel is not None else {},
         assumptions=tuple(assumptions(snapshot)),
         networks=tuple(_networks(snapshot, counts, effective(snapshot, enforced) if enforced is not None else {})),
-        containers=tuple(_containers(snapshot)),
+        containers=containers,
         totals=Totals(
-            containers=containers,
-            pairs=containers * (containers - 1),
+            containers=len(containers),
+            pairs=len(containers) * (len(containers) - 1),
             reachable_pairs=sum(counts.by_via.values()),
             unknown_pairs=counts.unknown,
             drift_open=drifted.open if drifted else None,
@@ -58,6 +65,8 @@ def evaluate(snapshot: Snapshot) -> Report:
         blast_radius=counts.blast_radius,
         reach=reach,
         declared=declared if enforced is not None else None,
+        tenancy=tenancy(snapshot, reach, standards.tenant_label) if standards.tenant_label else None,
+        policy=judge(snapshot, reach, containers, standards),
     )
 
 
@@ -95,9 +104,10 @@ def _networks(snapshot: Snapshot, counts: Counts, enforced: Mapping[str, bool]) 
         )
 
 
-def _containers(snapshot: Snapshot) -> Iterator[ContainerSummary]:
+def _containers(snapshot: Snapshot, tenant_label: str) -> Iterator[ContainerSummary]:
     by_driver = networks_by_driver(snapshot)
     for container in snapshot.containers.values():
         networks = networks_of(snapshot.sandboxes[container.sandbox], by_driver)
         names = tuple(sorted(snapshot.networks[network].name for network in networks))
-        yield ContainerSummary(container.id, container.name, names, container.sandbox)
+        tenant = tenant_name(container, tenant_label)
+        yield ContainerSummary(container.id, container.name, names, container.sandbox, tenant)

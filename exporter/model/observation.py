@@ -87,7 +87,8 @@ class Observation:
 
     `version` and `info` are `GET /version` and `GET /info`, `networks` and `containers` are the lists
     `GET /networks` and `GET /containers/json`. `sightings` maps container ids to their first sighting. `kernel` is None
-    where nobody asked for more than the API.
+    where nobody asked for more than the API. `labels` names the labels of containers that were asked for: no others are
+    in the documents, for they may hold secrets, and of others nobody knows which containers have them.
     """
 
     taken_at: datetime
@@ -97,3 +98,4 @@ class Observation:
     containers: Sequence[Mapping[str, Any]]
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
     kernel: KernelDocuments | None = None
+    labels: tuple[str, ...] = ()

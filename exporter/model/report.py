@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from exporter.model.policy import PolicyResult, Tenancy
+
 SCHEMA = 1
 """Version of the JSON report; fields are only ever added within one version."""
 
@@ -162,12 +164,16 @@ class NetworkSummary:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSummary:
-    """A running container; `sandbox` is the id of the container that owns its namespace, or `host`."""
+    """A running container; `sandbox` is the id of the container that owns its namespace, or `host`.
+
+    `tenant` is None where nobody said whose it is.
+    """
 
     id: str
     name: str
     networks: tuple[str, ...]
     sandbox: str
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +241,8 @@ class Report:
 
     `reach` is what the kernel enforces where the evidence allows it; `declared` is then what the configuration
     promises, and None where that is all there is. `missing` tells why evidence could not be read; `unsupported` counts
-    the firewall's rules that nobody can foresee, by the name of what is not understood in them.
+    the firewall's rules that nobody can foresee, by the name of what is not understood in them. `tenancy` and `policy`
+    are None where nobody asked whose containers they are, and wrote no policy.
     """
 
     taken_at: datetime
@@ -251,6 +258,8 @@ class Report:
     declared: Reach | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, int] = field(default_factory=dict)
+    tenancy: Tenancy | None = None
+    policy: PolicyResult | None = None
 
     def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
         """Return the verdict of two distinct containers of this report."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
@@ -175,11 +175,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A running container. `sandbox` is the id of the container that owns its namespace, or `host`."""
+    """A running container. `sandbox` is the id of the container that owns its namespace, or `host`.
+
+    `labels` are those of the snapshot's that the container has.
+    """
 
     id: str
     name: str
     sandbox: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One engine at one moment, every reference resolved. Mappings are keyed by id."""
+    """One engine at one moment, every reference resolved. Mappings are keyed by id.
+
+    `labels` are the ones that were asked for: of any other, nobody knows which containers have it.
+    """
 
     taken_at: datetime
     engine: Engine
@@ -224,3 +231,4 @@ class Snapshot:
     links: tuple[Link, ...]
     assumptions: tuple[str, ...]
     kernel: Kernel | None = None
+    labels: frozenset[str] = frozenset()

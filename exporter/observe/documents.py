@@ -1,4 +1,7 @@
-"""What is kept of the engine's documents. Everything else, such as labels, commands and mounts, goes no further."""
+"""What is kept of the engine's documents. Everything else, such as commands and mounts, goes no further.
+
+Labels may hold secrets: of containers, those are kept that somebody named, and of networks none.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exporter.errors import ObservationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Misfit(Exception):
@@ -94,6 +97,9 @@ def _shape(names: str, **nested: Kept) -> Shape:
     return Shape(dict.fromkeys(names.split()) | nested)
 
 
+_TEXT: Final = Only(str, "text")
+_NUMBER: Final = Only(int, "a whole number")
+
 VERSION: Final = _shape("Version ApiVersion MinAPIVersion Os", Platform=_shape("Name"), Components=Each(_shape("Name")))
 INFO: Final = _shape(
     "ID Name ServerVersion OSType SecurityOptions BridgeNfIptables BridgeNfIp6tables IPv4Forwarding "
@@ -107,25 +113,28 @@ NETWORKS: Final = Each(
         ConfigFrom=_shape("Network"),
     )
 )
-CONTAINERS: Final = Each(
-    _shape(
-        "Id Names State Status",
-        Ports=Each(_shape("IP PrivatePort PublicPort Type")),
-        HostConfig=_shape("NetworkMode"),
-        NetworkSettings=_shape(
-            "",
-            Networks=Values(
-                _shape(
-                    "NetworkID EndpointID Gateway IPAddress IPPrefixLen IPv6Gateway GlobalIPv6Address "
-                    "GlobalIPv6PrefixLen MacAddress GwPriority"
-                )
-            ),
+_CONTAINER: Final = _shape(
+    "Id Names State Status",
+    Ports=Each(_shape("IP PrivatePort PublicPort Type")),
+    HostConfig=_shape("NetworkMode"),
+    NetworkSettings=_shape(
+        "",
+        Networks=Values(
+            _shape(
+                "NetworkID EndpointID Gateway IPAddress IPPrefixLen IPv6Gateway GlobalIPv6Address "
+                "GlobalIPv6PrefixLen MacAddress GwPriority"
+            )
         ),
-    )
+    ),
 )
 
-_TEXT: Final = Only(str, "text")
-_NUMBER: Final = Only(int, "a whole number")
+
+def containers(labels: Iterable[str] = ()) -> Each:
+    """Return the shape of the list of containers, with these labels of each and no others."""
+    named = dict.fromkeys(labels, _TEXT)
+    return Each(Shape({**_CONTAINER.fields, "Labels": Shape(named)}) if named else _CONTAINER)
+
+
 NAMESPACE: Final = _shape(
     "",
     inode=_NUMBER,
@@ -168,6 +177,7 @@ NAMESPACE: Final = _shape(
     listeners=Each(_shape("protocol address port v6only program relay")),
     settings=Values(_TEXT),
 )
+LABELS: Final = Each(_TEXT)
 FORMER: Final = Each(_shape("address until"))
 KERNEL: Final = _shape("", host=_NUMBER, namespaces=Each(NAMESPACE), sandboxes=Values(_NUMBER), missing=Values(_TEXT))
 

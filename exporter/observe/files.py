@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ObservationError
 from exporter.model.observation import FormerAddress, KernelDocuments, NamespaceDocuments, Observation, Sighting
-from exporter.observe.documents import CONTAINERS, FORMER, INFO, KERNEL, NETWORKS, VERSION, project_list, project_object
+from exporter.observe.documents import (
+    FORMER,
+    INFO,
+    KERNEL,
+    LABELS,
+    NETWORKS,
+    VERSION,
+    containers,
+    project_list,
+    project_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +89,8 @@ def dumps(observation: Observation) -> str:
         },
         "sightings": {identity: _sighting_document(sighting) for identity, sighting in observation.sightings.items()},
     }
+    if observation.labels:
+        document["labels"] = observation.labels
     if observation.kernel is not None:
         document["kernel"] = _kernel_document(observation.kernel)
     return json.dumps(document, indent=1) + "\n"
@@ -91,16 +103,19 @@ def _from_document(document: object) -> Observation:
         raise ObservationError(f"has schema {document.get('schema')!r}, this program reads {SCHEMA}")
     api = _object(document, "api")
     kernel = document.get("kernel")
+    # files of earlier versions hold no labels, and say so
+    labels = tuple(project_list(document.get("labels", []), LABELS, "labels"))
     return Observation(
         taken_at=_moment(document, "taken_at"),
         version=project_object(api.get("version"), VERSION, "api.version"),
         info=project_object(api.get("info"), INFO, "api.info"),
         networks=project_list(api.get("networks"), NETWORKS, "api.networks"),
-        containers=project_list(api.get("containers"), CONTAINERS, "api.containers"),
+        containers=project_list(api.get("containers"), containers(labels), "api.containers"),
         sightings={
             identity: _sighting(entry, identity) for identity, entry in _object(document, "sightings", {}).items()
         },
         kernel=None if kernel is None else _kernel(project_object(kernel, KERNEL, "kernel")),
+        labels=labels,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import ExporterError
 from exporter.model.observation import Observation
 from exporter.observe.client import EngineClient
-from exporter.observe.documents import CONTAINERS, INFO, NETWORKS, VERSION, project_list, project_object
+from exporter.observe.documents import INFO, NETWORKS, VERSION, containers, project_list, project_object
 from exporter.observe.sightings import Moment, Sightings
 from exporter.observe.tier import Tier
 
@@ -29,6 +30,14 @@ _SECOND_LOOKS = 2
 
 _MOMENT = 0.05
 
+Labels = Callable[[], tuple[str, ...]]
+"""Tells which labels of containers are kept. It is asked at each look, for the policy that names them may change."""
+
+
+def no_labels() -> tuple[str, ...]:
+    """Keep none."""
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
@@ -40,7 +49,9 @@ class _Facts:
     read_at: float
 
 
-def open_observer(host: EngineHost, timeout: float, tier: Tier, netns: Path | None) -> Observer:
+def open_observer(
+    host: EngineHost, timeout: float, tier: Tier, netns: Path | None, labels: Labels = no_labels
+) -> Observer:
     """Return what looks at an engine and, as far as the tier goes, at the kernel of its machine.
 
     `netns` is the path of the engine's network namespace where that is not our own. `timeout` (seconds) is for a whole
@@ -48,12 +59,12 @@ def open_observer(host: EngineHost, timeout: float, tier: Tier, netns: Path | No
     """
     client = EngineClient(host, timeout)
     if tier is Tier.API:
-        return Observer(client)
+        return Observer(client, None, labels)
     from exporter.observe.kernel import KernelReader  # noqa: PLC0415 - those who read the kernel load pyroute2
 
     elsewhere = not (host.url.startswith("unix:") or netns)
     absent = f"the engine at {host} may be on another machine: use --host.netns if it is not" if elsewhere else ""
-    return Observer(client, KernelReader(tier, netns, absent))
+    return Observer(client, KernelReader(tier, netns, absent), labels)
 
 
 class Observer:
@@ -62,9 +73,10 @@ class Observer:
     Then at the kernel, where a reader is given, in what is left of the same time.
     """
 
-    def __init__(self, client: EngineClient, kernel: KernelReader | None = None) -> None:
+    def __init__(self, client: EngineClient, kernel: KernelReader | None = None, labels: Labels = no_labels) -> None:
         self._client = client
         self._kernel = kernel
+        self._labels = labels
         self._facts: _Facts | None = None
         self._sightings = Sightings()
 
@@ -110,17 +122,17 @@ class Observer:
         facts = self._facts
         if facts is None or time.monotonic() - facts.read_at > FACTS_AGE:
             facts = self._read_facts()
-        asked = time.monotonic()
+        labels, asked = self._labels(), time.monotonic()
         # containers before networks: the networks of running containers cannot be removed meanwhile
         document = self._client.get("/containers/json")
         moment = Moment(datetime.now(UTC), time.monotonic(), asked)
-        containers = project_list(document, CONTAINERS, "GET /containers/json")
+        listed = project_list(document, containers(labels), "GET /containers/json")
         networks = project_list(self._client.get("/networks"), NETWORKS, "GET /networks")
         if facts.dials != self._client.dials:
             facts = self._read_facts()
         self._facts = facts
-        sightings = self._sightings.see(containers, moment)
-        return Observation(moment.wall, facts.version, facts.info, networks, containers, sightings)
+        sightings = self._sightings.see(listed, moment)
+        return Observation(moment.wall, facts.version, facts.info, networks, listed, sightings, labels=labels)
 
     def _read_facts(self) -> _Facts:
         version = project_object(self._client.version(), VERSION, "GET /version")

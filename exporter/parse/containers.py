@@ -31,6 +31,7 @@ class ListedContainer:
     published: tuple[PublishedPort, ...]
     routed: tuple[RoutedPort, ...]
     exposed: tuple[ExposedPort, ...]
+    labels: Mapping[str, str]
 
 
 _UNTOLD = ("(not told)", Endpoint("(not told)", None, None, None, None))
@@ -62,6 +63,7 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
         published=tuple(sorted(set(_published(ports)), key=_binding)),
         routed=tuple(sorted(set(_routed(ports)))),
         exposed=tuple(sorted(set(_exposed(ports)))),
+        labels={key: value for key, value in mapping(document, "Labels").items() if isinstance(value, str)},
     )
 
 

@@ -40,19 +40,27 @@ def parse(observation: Observation) -> Snapshot:
     networks |= _unlisted_networks(listed, networks)
     networks = with_gateways(networks, _told_gateways(listed, networks))
     sandboxes = _sandboxes(listed, residence, networks)
+    labels = frozenset(observation.labels)
     return Snapshot(
         taken_at=observation.taken_at,
         engine=engine,
         networks=networks,
         containers={
-            container.id: Container(container.id, container.name, residence.sandbox_of[container.id])
+            container.id: Container(
+                container.id, container.name, residence.sandbox_of[container.id], _kept(container.labels, labels)
+            )
             for container in listed.values()
         },
         sandboxes=sandboxes,
         links=tuple(parse_links(listed, networks, observation.sightings)),
         assumptions=residence.assumptions,
         kernel=_kernel(observation.kernel, sandboxes),
+        labels=labels,
     )
+
+
+def _kept(labels: Mapping[str, str], asked: frozenset[str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if key in asked}
 
 
 def _inodes(kernel: KernelDocuments | None) -> dict[str, int]:

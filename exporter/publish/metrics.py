@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
+    from exporter.model.policy import RuleResult, Tenancy
     from exporter.model.report import NetworkSummary, Report
     from exporter.publish.state import Published
 
@@ -98,6 +99,21 @@ def _engine_info(report: Report) -> Samples:
 
 def _unsupported_matches(report: Report) -> Samples:
     return [((name,), float(rules)) for name, rules in report.unsupported.items()]
+
+
+def _of_tenancy(value: Callable[[Tenancy], float | None]) -> Callable[[Published], Samples]:
+    """Withdraw what an observation that was made without the label of tenants cannot tell."""
+    return _of_total(lambda report: value(report.tenancy) if report.tenancy and report.tenancy.told else None)
+
+
+def _of_rules(value: Callable[[RuleResult], float | None]) -> Callable[[Published], Samples]:
+    """Give a series per rule for which there is a value."""
+
+    def samples(report: Report) -> Samples:
+        values = [(result.rule.name, value(result)) for result in report.policy.results] if report.policy else []
+        return [((name,), float(number)) for name, number in values if number is not None]
+
+    return _of_report(samples)
 
 
 def _polls(published: Published) -> Samples:
@@ -206,6 +222,40 @@ METRICS: tuple[MetricSpec, ...] = (
         _of_total(lambda report: report.blast_radius.largest_component),
     ),
     MetricSpec(
+        "docker_icc_tenants",
+        "gauge",
+        "Tenants that labels of running containers name.",
+        _of_tenancy(lambda tenancy: len(tenancy.tenants)),
+    ),
+    MetricSpec(
+        "docker_icc_containers_without_tenant",
+        "gauge",
+        "Running containers without the label of tenants; each counts as a tenant of its own.",
+        _of_tenancy(lambda tenancy: tenancy.without),
+    ),
+    MetricSpec(
+        "docker_icc_cross_tenant_pairs",
+        "gauge",
+        "Ordered pairs of containers of different tenants of which the first can reach the second, undecided pairs "
+        "included. Absent while no container has the label of tenants.",
+        _of_tenancy(lambda tenancy: tenancy.cross_pairs),
+    ),
+    MetricSpec(
+        "docker_icc_policy_violations",
+        "gauge",
+        "Ordered pairs that a rule of the policy file denies and that are open or undecided; 0 for a rule that holds.",
+        _of_rules(lambda result: result.violations),
+        ("rule",),
+    ),
+    MetricSpec(
+        "docker_icc_policy_rule_pairs",
+        "gauge",
+        "Ordered pairs that a rule of the policy file is about, open or not: at 0 it watches nothing, perhaps by a "
+        "mistake in a name.",
+        _of_rules(lambda result: result.pairs),
+        ("rule",),
+    ),
+    MetricSpec(
         "docker_icc_evidence",
         "gauge",
         "Whether a source of evidence was readable in the last poll: 1 yes, 0 no.",
@@ -308,6 +358,19 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "When the web configuration was last read without an error, in seconds since the epoch.",
         lambda published: _timestamp(published.stats.last_web_reload_success),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_policy_last_reload_successful",
+        "gauge",
+        "Whether the policy file was last read without an error: 1 yes, 0 no. At 0 the policy before is in force. "
+        "Absent without a policy file.",
+        lambda published: _single(published.stats.policy_reload_succeeded),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_policy_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the policy file was last read without an error, in seconds since the epoch.",
+        lambda published: _timestamp(published.stats.last_policy_reload_success),
     ),
 )
 """Every metric but those of the process, in the order of the exposition."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.model.explanation import Explanation
+    from exporter.model.policy import PolicyResult, Tenancy, TenantSummary, Violation
     from exporter.model.report import ContainerSummary, NetworkSummary, Pair, PairVerdict, Report
     from exporter.publish.state import Published
 
@@ -33,6 +34,8 @@ MATRIX_LIMIT = 60
 NETWORK_LIMIT = 200
 CHOICE_LIMIT = 500
 DRIFT_LIMIT = 100
+VIOLATION_LIMIT = 100
+TENANT_LIMIT = 100
 
 SYMBOLS: Mapping[Via, str] = {
     Via.SAME_SANDBOX: "S",
@@ -169,7 +172,18 @@ def _of_report(report: Report) -> dict[str, Any]:
         "choices": report.containers[:CHOICE_LIMIT],
         "evidence": [(source.name, getattr(report.evidence, source.name)) for source in fields(report.evidence)],
         "drift": tuple(_drift(report)),
+        "tenants": _most_exposed_first(report.tenancy)[:TENANT_LIMIT] if report.tenancy else [],
+        "violations": tuple(_violations(report.policy)) if report.policy else (),
     }
+
+
+def _most_exposed_first(tenancy: Tenancy) -> list[TenantSummary]:
+    return sorted(tenancy.tenants, key=lambda tenant: (-tenant.exposed_pairs, tenant.name))
+
+
+def _violations(policy: PolicyResult) -> Iterator[tuple[Peer, Peer, Violation]]:
+    for violation in policy.violations[:VIOLATION_LIMIT]:
+        yield Peer.named(violation.source.name), Peer.named(violation.destination.name), violation
 
 
 def _drift(report: Report) -> Iterator[tuple[Peer, Peer, Pair]]:

@@ -45,7 +45,7 @@ class PollStats:
 
     `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` tells whether the
     configuration was last read without an error, `last_reload_success` when that was so last. The same of the web
-    configuration; None where there is none.
+    configuration and of the policy file; None where there is none.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -58,6 +58,8 @@ class PollStats:
     last_reload_success: datetime | None = None
     web_reload_succeeded: bool | None = None
     last_web_reload_success: datetime | None = None
+    policy_reload_succeeded: bool | None = None
+    last_policy_reload_success: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

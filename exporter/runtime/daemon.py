@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__
+from exporter import __version__, policyfile
 from exporter.errors import ExporterError
 from exporter.evaluate import evaluate
+from exporter.model.policy import Standards
 from exporter.observe.client import EngineClient
 from exporter.observe.events import EventStream
 from exporter.observe.files import FileObserver, dumps
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.config import Config
+    from exporter.model.policy import Policy
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
+    from exporter.observe.observer import Labels
     from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
@@ -55,13 +60,14 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     """Poll and serve until SIGTERM or SIGINT; return the exit code: 0, or 1 where the HTTP server ended by itself.
 
     `reload` returns the configuration anew at SIGHUP, or raises ExporterError: the old one then stays in force.
-    Raises ExporterError where there is nothing to begin with: an address that is none, or is taken.
+    Raises ExporterError where there is nothing to begin with: an address that is none, or is taken, a wrong policy.
     """
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         target, front_file = _target(config), _front_file(config)
-        return Daemon(config, target, front_file, _sockets(config), reload).run()
+        standards = Standards(config.tenant_label, _policy(config))
+        return Daemon(config, target, front_file, standards, _sockets(config), reload).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -75,10 +81,10 @@ class Target:
     tier: Tier
     netns: Path | None
 
-    def source(self) -> Source:
-        """Return where observations come from."""
+    def source(self, labels: Labels) -> Source:
+        """Return where observations come from; a file holds the labels that it was made with."""
         if isinstance(self.where, EngineHost):
-            return open_observer(self.where, self.timeout, self.tier, self.netns)
+            return open_observer(self.where, self.timeout, self.tier, self.netns, labels)
         return FileObserver(self.where)
 
     def stream(self) -> EventStream | None:
@@ -96,19 +102,22 @@ class Daemon:
         config: Config,
         target: Target,
         front_file: FrontFile | None,
+        standards: Standards,
         sockets: Sequence[socket.socket],
         reload: Callable[[], Config],
     ) -> None:
         self._config = config
         self._target = target
         self._front_file = front_file
+        self._standards = standards
         self._reload = reload
         self._tally = Tally(config.poll_interval)
         if front_file:
             self._tally.front_read(succeeded=True)
+        self._tally.policy_read(succeeded=True if standards.policy else None)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
-            target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
+            target.source(self._labels), target.timeout, self._board, self._tally, parse=parse, evaluate=self._evaluate
         )
         self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)
@@ -172,6 +181,7 @@ class Daemon:
             return
         self._tally.reloaded(succeeded=True)
         self._exchange_front(front_file)
+        self._standards = Standards(config.tenant_label, self._policy_again(config))
         self._follow(config, target)
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
 
@@ -194,6 +204,23 @@ class Daemon:
         if front_file:
             self._tally.front_read(succeeded=True)
 
+    def _policy_again(self, config: Config) -> Policy | None:
+        """Return the policy as its file has it now, or the one before where the file is wrong."""
+        try:
+            policy = _policy(config)
+        except ExporterError as error:
+            logger.error("the policy stays as it was: %s", error)  # noqa: TRY400 - the message is complete
+            self._tally.policy_read(succeeded=False)
+            return self._standards.policy
+        self._tally.policy_read(succeeded=True if policy else None)
+        return policy
+
+    def _labels(self) -> tuple[str, ...]:
+        return self._standards.labels
+
+    def _evaluate(self, snapshot: Snapshot) -> Report:
+        return evaluate(snapshot, self._standards)
+
     def _follow(self, config: Config, target: Target) -> None:
         if _places(config) != _places(self._config):
             logger.warning("a new listen address takes effect after a restart")
@@ -203,7 +230,7 @@ class Daemon:
         self._server.door.app = self._new_app()
         self._server.door.max_requests = config.web_max_requests
         if target != self._target:
-            self._refresher.use(target.source(), target.timeout)
+            self._refresher.use(target.source(self._labels), target.timeout)
         if target != self._target or interval_changed:
             self._target = target
             self._exchange_watcher()
@@ -230,6 +257,10 @@ class Daemon:
     def _report_trouble(self, kind: PollResult) -> None:
         self._tally.polled(kind)
         logger.warning("a poll was not run as planned: %s", kind)
+
+
+def _policy(config: Config) -> Policy | None:
+    return policyfile.read(config.policy_file) if config.policy_file else None
 
 
 def _target(config: Config) -> Target:

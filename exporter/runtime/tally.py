@@ -30,6 +30,8 @@ class Tally:
         self._reload_success = datetime.now(UTC)
         self._front_succeeded: bool | None = None
         self._front_success: datetime | None = None
+        self._policy_succeeded: bool | None = None
+        self._policy_success: datetime | None = None
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
@@ -70,6 +72,15 @@ class Tally:
             if succeeded:
                 self._front_success = datetime.now(UTC)
 
+    def policy_read(self, *, succeeded: bool | None) -> None:
+        """Note how reading the policy file went; None where there is none any more."""
+        with self._lock:
+            self._policy_succeeded = succeeded
+            if succeeded is None:
+                self._policy_success = None
+            elif succeeded:
+                self._policy_success = datetime.now(UTC)
+
     def interval(self, seconds: float) -> None:
         """Note the time between polls that is in force now."""
         with self._lock:
@@ -89,4 +100,6 @@ class Tally:
                 last_reload_success=self._reload_success,
                 web_reload_succeeded=self._front_succeeded,
                 last_web_reload_success=self._front_success,
+                policy_reload_succeeded=self._policy_succeeded,
+                last_policy_reload_success=self._policy_success,
             )

@@ -27,7 +27,7 @@ from tests.lab.system import children_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "report", "explain", "snapshot", "diff")
+COMMANDS = ("serve", "report", "explain", "snapshot", "check", "diff")
 
 
 def test_help_names_every_setting_and_command() -> None:

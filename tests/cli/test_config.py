@@ -81,13 +81,16 @@ log: {level: debug, format: json}
 docker: {host: "tcp://engine:2375"}
 poll: {interval: 1m30s, timeout: 500ms}
 evidence: {max: api}
+tenant: {label: customer}
+policy: {file: policy.yaml}
 """
     )
     config = load({"config.file": (str(path),)}, {})
     assert (config.web_config_file, config.web_systemd_socket, config.web_max_requests) == (Path("web.yml"), True, 7)
     assert replace(config, web_config_file=None, web_systemd_socket=False, web_max_requests=40) == Config(
-        (":1", "[::1]:2"), "/m", "debug", "json", "tcp://engine:2375", 90.0, 0.5, None, "api"
-    )
+        (":1", "[::1]:2"), "/m", "debug", "json", "tcp://engine:2375", 90.0, 0.5, None, "api",
+        tenant_label="customer", policy_file=Path("policy.yaml"),
+    )  # fmt: skip
 
 
 def test_the_environment_lists_addresses_with_commas() -> None:
@@ -163,6 +166,8 @@ WRONG = [
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("docker.host", " ", "must not be empty"),
     ("snapshot", "", "must not be empty"),
+    ("tenant.label", " ", "must not be empty"),
+    ("policy.file", "", "must not be empty"),
 ]
 
 

@@ -77,6 +77,17 @@ def test_a_raw_answer_in_a_file_is_reduced_too() -> None:
     assert loads(document(api=api), "x").containers == [{"Id": "a"}]
 
 
+def test_a_file_tells_which_labels_were_asked_for() -> None:
+    """They come back with those of the containers; in a file that does not tell, none were."""
+    containers = [{"Id": "a", "Labels": {"tenant": "x", "secret": "y"}}]
+    api = {"version": {}, "info": {}, "networks": [], "containers": containers}
+    observation = loads(document(api=api, labels=["tenant", "role"]), "x")
+    assert observation.labels == ("tenant", "role")
+    assert observation.containers == [{"Id": "a", "Labels": {"tenant": "x"}}]
+    assert loads(dumps(observation), "x") == observation
+    assert loads(document(api=api), "x").labels == ()
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -97,13 +108,15 @@ def test_a_raw_answer_in_a_file_is_reduced_too() -> None:
         (document(api={"version": {}, "info": {}, "networks": []}), "api.containers is not a list"),
         (document(api={"version": {}, "info": {}, "networks": {}, "containers": []}), "api.networks is not a list"),
         (document(api={"info": {}, "networks": [], "containers": []}), "api.version is not an object"),
+        (document(labels="tenant"), "labels is not a list"),
+        (document(labels=[5]), r"labels\[0\] is not text"),
         (document(sightings=[]), "sightings is not an object"),
         (document(sightings={"a": {}}), "sightings of a: a status is missing"),
         (document(sightings={"a": {"status": "Up 1 second"}}), "at is not a time"),
         (document(sightings={"a": SIGHTED | {"former": {}}}), "sightings of a: former is not a list"),
         (document(sightings={"a": SIGHTED | {"former": [{"address": "x"}]}}), "until is not a time"),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
     """The message holds the file's name and the part that cannot be right."""

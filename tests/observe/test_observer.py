@@ -10,11 +10,13 @@ import pytest
 
 from exporter.errors import EngineError, EngineRefused, EngineUnreachable, ObservationError
 from exporter.observe import observer as observer_module
+from exporter.observe.client import EngineClient
 from exporter.observe.files import dumps
+from exporter.observe.host import EngineHost
+from exporter.observe.observer import Observer
 from tests.fake_engine import VERSION, container, network, response, says
 
 if TYPE_CHECKING:
-    from exporter.observe.observer import Observer
     from tests.fake_engine import FakeEngine
 
 ALLOWED = {"/version", "/info", "/networks", "/containers/json"}
@@ -47,6 +49,20 @@ def test_only_allowed_paths_are_asked_with_get(engine: FakeEngine, observer: Obs
 def test_no_secret_is_kept(observer: Observer) -> None:
     """Labels, commands, mounts, aliases, images and the proxy's password are in the answers and not in what is kept."""
     assert "secret" not in dumps(observer.observe())
+
+
+def test_labels_are_kept_that_were_asked_for(engine: FakeEngine) -> None:
+    """No other label comes in, and a change of what is asked for counts from the next look on."""
+    labels = {"tenant": "a", "token": "hunter2"}
+    engine.answers["/containers/json"] = [container("a", 2, Labels=labels), container("b", 3, Labels=None)]
+    asked = ["tenant"]
+    observer = Observer(EngineClient(EngineHost(engine.url), 5.0), None, lambda: tuple(asked))
+    seen = observer.observe()
+    assert ([each.get("Labels") for each in seen.containers], seen.labels) == ([{"tenant": "a"}, None], ("tenant",))
+    assert "hunter2" not in dumps(seen)
+    asked[:] = ["absent"]
+    assert [each.get("Labels") for each in observer.observe().containers] == [{}, None]
+    observer.close()
 
 
 def test_what_verdicts_need_is_kept(observer: Observer) -> None:

@@ -26,6 +26,7 @@ from tests.builders import (
     crowd,
     drifting,
     engine,
+    governed,
     network,
     open_verdict,
     path,
@@ -71,7 +72,7 @@ class TestJson:
         assert document["taken_at"] == "2026-01-01T00:00:00Z"
         assert document.keys() == {
             *("schema", "taken_at", "engine", "evidence", "missing", "unsupported", "assumptions"),
-            *("networks", "containers", "totals", "drift", "pairs"),
+            *("networks", "containers", "totals", "tenancy", "policy", "violations", "drift", "pairs"),
         }
         assert document["engine"] == {
             "id": "ENGINE:ID",
@@ -103,7 +104,9 @@ class TestJson:
             "name": "monitor",
             "networks": ["host"],
             "sandbox": "host",
+            "tenant": None,
         }
+        assert (document["tenancy"], document["policy"], document["violations"]) == (None, None, [])
         assert document["totals"] == {
             "containers": 7,
             "pairs": 42,
@@ -112,6 +115,42 @@ class TestJson:
             "drift_open": None,
             "drift_closed": None,
         }
+
+    def test_tenants_and_the_policy_are_there(self) -> None:
+        """Tenants with their numbers, each rule with its own, and violations with rule, pair and paths."""
+        document = as_json(governed())
+        assert document["tenancy"] == {
+            "label": "com.docker.compose.project",
+            "told": True,
+            "tenants": [
+                {"name": "bank", "containers": 1, "exposed_pairs": 1},
+                {"name": "shop", "containers": 1, "exposed_pairs": 0},
+            ],
+            "without": 0,
+            "cross_pairs": 1,
+        }
+        assert document["policy"]["untold"] == []
+        assert document["policy"]["rules"][1] == {
+            "name": "apart",
+            "effect": "deny",
+            "why": "they must not meet",
+            "sources": 2,
+            "destinations": 2,
+            "pairs": 2,
+            "violations": 1,
+        }
+        (violation,) = document["violations"]
+        paths = violation.pop("paths")
+        assert violation == {
+            "rule": "apart",
+            "source": "db",
+            "source_tenant": "shop",
+            "destination": "web",
+            "destination_tenant": "bank",
+            "verdict": "reachable",
+            "reason": "",
+        }
+        assert paths == document["pairs"][0]["paths"]
 
     def test_pairs_are_named_and_have_their_paths(self) -> None:
         """A pair is written by container name, a certain path without an `undecided` key."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.model.policy import PolicyResult, Tenancy
 from exporter.model.report import Evidence, Via
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
 from exporter.publish.state import PollResult, Published
-from tests.builders import TAKEN_AT, down, drifting, network, open_verdict, published, report, small_town
+from tests.builders import TAKEN_AT, down, drifting, governed, network, open_verdict, published, report, small_town
 
 if TYPE_CHECKING:
     from exporter.model.report import Report
@@ -48,6 +49,7 @@ def complete() -> Report:
     draft = small_town()
     networks = tuple(replace(each, icc_effective=True) for each in draft.networks)
     totals = replace(draft.totals, drift_open=1, drift_closed=0)
+    draft = replace(draft, tenancy=governed().tenancy, policy=governed().policy)
     return replace(draft, networks=networks, totals=totals, evidence=Evidence(firewall=True), unsupported={"limit": 1})
 
 
@@ -104,6 +106,30 @@ def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
     assert value(state, "docker_icc_up") == 0
     assert {name for name in names(state) if not name.startswith("docker_icc_exporter_")} == {"docker_icc_up"}
     assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") == TAKEN_AT.timestamp()
+
+
+def test_rules_have_their_series() -> None:
+    """A rule that holds is there with 0, one that allows has no violations, and one about nobody has no pairs."""
+    state = published(governed())
+    names_and_values = {
+        name: {dict(labels)["rule"]: number for (metric, labels), number in series(state).items() if metric == name}
+        for name in ("docker_icc_policy_violations", "docker_icc_policy_rule_pairs")
+    }
+    assert names_and_values == {
+        "docker_icc_policy_violations": {"apart": 1, "typo": 0},
+        "docker_icc_policy_rule_pairs": {"exception": 0, "apart": 2, "typo": 0},
+    }
+
+
+def test_tenants_that_nobody_can_tell_apart_are_absent() -> None:
+    """Without the label in what was seen nothing is said; without any tenant nothing crosses, which is not 0."""
+    untold = replace(report(), tenancy=Tenancy("tenant", told=False), policy=PolicyResult(untold=("tenant",)))
+    assert not {name for name in names(published(untold)) if "tenant" in name or name.startswith("docker_icc_policy")}
+    nobody = published(replace(report(), tenancy=Tenancy("tenant", told=True, without=2)))
+    assert value(nobody, "docker_icc_tenants") == 0
+    assert value(nobody, "docker_icc_containers_without_tenant") == 2
+    assert value(nobody, "docker_icc_cross_tenant_pairs") is None
+    assert value(published(governed()), "docker_icc_cross_tenant_pairs") == 1
 
 
 def test_polls_are_counted_from_zero() -> None:

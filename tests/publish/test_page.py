@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from exporter import evaluate
 from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
+from exporter.model.policy import PolicyResult
 from exporter.model.report import Evidence, Reach
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
@@ -30,11 +31,13 @@ from tests.builders import (
     down,
     drifting,
     engine,
+    governed,
     network,
     open_verdict,
     published,
     report,
     small_town,
+    stats,
     unknown_verdict,
 )
 from tests.hosts import host
@@ -247,6 +250,48 @@ def test_a_long_list_of_drift_is_cut_and_says_so() -> None:
     assert "The first 100 by name; all of them are in the JSON report ." in text
 
 
+def test_the_policy_and_its_violations_are_shown() -> None:
+    """Each rule with its numbers, one that is about nobody marked, and each violation with a link."""
+    reader = shown(published(governed()))
+    assert "exception allow they must not meet none —" in reader.text
+    assert "apart deny they must not meet 2 1" in reader.text
+    assert "typo deny they must not meet none 0" in reader.text
+    assert "apart db web reachable bridge, tcp any; udp any; icmp Why?" in reader.text
+    assert "./?source=db&destination=web#why" in reader.attributes("a", "href")
+    assert "Policy" not in shown(published(small_town())).text
+
+
+def test_a_policy_file_with_mistakes_is_told() -> None:
+    """What is shown is then the policy before, and from when that is."""
+    state = published(governed())
+    assert "has mistakes" not in shown(state).text
+    broken = replace(state, stats=replace(stats(), policy_reload_succeeded=False))
+    assert "The one of 2026-01-01 00:00:00 UTC is in force." in shown(broken).text
+
+
+def test_a_policy_that_cannot_be_judged_says_so() -> None:
+    """Labels that were not kept are named in the place of numbers."""
+    untold = replace(governed(), policy=PolicyResult(untold=("role", "zone")))
+    assert "Nothing can be said: what was seen does not tell of label role and zone" in shown(published(untold)).text
+
+
+def test_a_long_list_of_violations_is_cut_and_says_so() -> None:
+    """Beyond the limit the page says how many there are, and where to find them."""
+    few = governed()
+    assert few.policy is not None
+    results = tuple(replace(each, violations=4321 if each.violations else 0) for each in few.policy.results)
+    many = replace(few, policy=replace(few.policy, results=results, violations=few.policy.violations * 200))
+    assert "The first 100 of 4,321 violations; more are in the JSON report ." in shown(published(many)).text
+
+
+def test_tenants_are_shown() -> None:
+    """The most exposed first, with the pairs that lead into their containers."""
+    text = shown(published(governed())).text
+    assert "2 tenants by label com.docker.compose.project; 1 pair leads from one to another." in text
+    assert "bank 1 1 shop 1 0" in text
+    assert "Tenants" not in shown(published(small_town())).text
+
+
 def test_icc_in_effect_stands_beside_the_configured() -> None:
     """With the kernel's evidence the table of networks has both, without it only the configured one."""
     assert "tenants bridge off on — 2 2" in shown(published(drifting())).text
@@ -363,6 +408,26 @@ def test_no_name_becomes_markup_where_something_drifts(source: str, destination:
             replace(each, name=name) for each, name in zip(draft.containers, (first, second), strict=True)
         )
         return shown(published(replace(draft, containers=containers)))
+
+    hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, names, names)
+def test_no_name_becomes_markup_where_a_policy_is_violated(source: str, destination: str, other: str) -> None:
+    """Reasons of rules, tenants and names of containers leave the page's elements as they are."""
+
+    def page_of(first: str, second: str, third: str) -> Reader:
+        draft = governed("a", "b", third, third)
+        assert draft.policy is not None
+        ends = {"a": first, "b": second}
+        containers = tuple(replace(each, name=ends[each.name]) for each in draft.containers)
+        (violation,) = draft.policy.violations
+        listed = replace(violation, source=containers[0], destination=containers[1])
+        policy = replace(draft.policy, violations=(listed,))
+        return shown(published(replace(draft, containers=containers, policy=policy)))
 
     hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]

@@ -234,6 +234,76 @@ def test_a_bad_configuration_at_sighup_changes_nothing(engine: FakeEngine, tmp_p
         assert process.metric("docker_icc_up") == 1
 
 
+def test_a_broken_policy_at_sighup_leaves_the_good_one_in_force(engine: FakeEngine, tmp_path: Path) -> None:
+    """The log names the mistake and a metric says so; other settings count, and so does the next good policy."""
+    policy = tmp_path / "policy.yaml"
+    rule = "rules: [{{name: {0}, why: w, deny: {{from: any, to: {1}}}}}]\n"
+    policy.write_text(rule.format("first", "any"))
+    config = settings(engine) + f"policy: {{file: '{policy}'}}\n"
+    labels = {"role": "db", "token": "hunter2"}
+    engine.answers["/containers/json"] = [container("a", 2, Labels=labels), container("b", 3)]
+    violations = 'docker_icc_policy_violations{{rule="{}"}}'
+    with exporter(tmp_path, config) as process:
+        wait_until(lambda: process.metric(violations.format("first")) == 2)
+        assert process.metric("docker_icc_exporter_policy_last_reload_successful") == 1
+
+        policy.write_text(rule.format("second", "all"))
+        (tmp_path / "config.yml").write_text(config.replace("60s", "50s"))
+        process.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: process.metric("docker_icc_exporter_policy_last_reload_successful") == 0)
+        wait_until(lambda: process.metric("docker_icc_exporter_poll_interval_seconds") == 50)
+        assert process.metric("docker_icc_exporter_config_last_reload_successful") == 1
+        assert process.metric(violations.format("first")) == 2
+        (line,) = [line for line in process.log.splitlines() if "the policy stays as it was" in line]
+        assert f"{policy}:1: to must be any or a mapping of name, network, tenant, label or not" in line
+        assert "has mistakes, which the log names" in process.fetch("/")[1]
+
+        policy.write_text(rule.format("third", "{label: {role: db}}"))
+        process.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: process.metric(violations.format("third")) == 1)
+        assert process.metric("docker_icc_exporter_policy_last_reload_successful") == 1
+        assert process.metric(violations.format("first")) is None
+        kept = process.fetch("/api/v1/snapshot")[1]
+        assert '"role": "db"' in kept
+        assert "hunter2" not in kept
+
+        (tmp_path / "config.yml").write_text(settings(engine))
+        process.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: process.metric("docker_icc_exporter_policy_last_reload_successful") is None)
+        wait_until(lambda: process.metric(violations.format("third")) is None)
+        assert process.metric("docker_icc_up") == 1
+
+
+def test_a_broken_policy_ends_the_start(engine: FakeEngine, tmp_path: Path) -> None:
+    """Each mistake is named with file, line and reason; the engine is not asked anything."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules:\n  - name: r\n    deny: {from: any, to: any}\n")
+    command = [sys.executable, "-m", "exporter", "serve", "--web.listen-address=127.0.0.1:0"]
+    done = subprocess.run(
+        [*command, "--docker.host", engine.url, "--policy.file", str(policy)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, f"error: {policy}:2: why is missing in a rule\n")
+    assert engine.requests == []
+
+
+def test_a_snapshot_without_the_labels_of_a_policy_leaves_it_unjudged(tmp_path: Path) -> None:
+    """The series of the policy and of tenants are absent, everything else is there."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: [{name: r, why: w, deny: {from: any, to: {label: {role: db}}}}]\n")
+    recorded = Path(__file__).parents[1] / "data" / "demo-host.json"
+    with exporter(tmp_path, f"snapshot: {recorded}\npolicy: {{file: '{policy}'}}\n") as process:
+        wait_until(lambda: process.metric("docker_icc_up") == 1)
+        served = process.fetch("/metrics")[1]
+        assert "docker_icc_policy_" not in served
+        assert "docker_icc_tenants" not in served
+        assert "_tenant_pairs" not in served
+        assert "does not tell of label role" in process.fetch("/")[1]
+
+
 def test_a_snapshot_is_served_in_place_of_an_engine(engine: FakeEngine, tmp_path: Path) -> None:
     """The file's observation is what is published; it is read again at SIGHUP, and a broken one is a failed poll."""
     observer = Observer(EngineClient(EngineHost(engine.url), 5.0))

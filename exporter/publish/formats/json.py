@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model.explanation import Explanation, Trip
+    from exporter.model.policy import PolicyResult, RuleResult, Violation
     from exporter.model.report import Pair, PairVerdict, Path, Report
 
 _PAIRS_PER_CHUNK = 100
@@ -30,7 +31,10 @@ def stream(report: Report) -> Iterator[str]:
     """Yield the report in chunks of bounded size, so that a large one never is in memory as a whole."""
     # The head is a JSON object without its closing brace; lists of pairs are its last members, a pair to a line.
     head = json.dumps(_head(report), separators=(",", ":"))
-    yield f'{head[:-1]},"drift":['
+    yield f'{head[:-1]},"violations":['
+    violations = report.policy.violations if report.policy else ()
+    yield from _chunks(json.dumps(violation(each), separators=(",", ":")) for each in violations)
+    yield '],"drift":['
     names = {container.id: json.dumps(container.name) for container in report.containers}
     rest = PerVerdict(_verdict)
     yield from _chunks(_pair(pair, names, _drift(pair)) for pair in report.drifted())
@@ -58,10 +62,17 @@ def explanation(answer: Explanation) -> str:
         "destination": answer.destination.name,
         "verdict": answer.verdict,
         "paths": [path(each) for each in answer.paths],
+        **reasons(answer),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def reasons(answer: Explanation) -> dict[str, Any]:
+    """Return what opens and what blocks a pair, and the packets that were followed."""
+    return {
         "findings": [{"text": finding.text, "opens": finding.opens} for finding in answer.findings],
         "trips": [_trip(trip) for trip in answer.trips],
     }
-    return json.dumps(document, indent=2) + "\n"
 
 
 def _trip(trip: Trip) -> dict[str, Any]:
@@ -104,6 +115,39 @@ def _head(report: Report) -> dict[str, Any]:
         "networks": [asdict(network) for network in report.networks],
         "containers": [asdict(container) for container in report.containers],
         "totals": asdict(report.totals),
+        "tenancy": asdict(report.tenancy) if report.tenancy else None,
+        "policy": _policy(report.policy) if report.policy else None,
+    }
+
+
+def _policy(found: PolicyResult) -> dict[str, Any]:
+    return {"untold": list(found.untold), "rules": [rule(result) for result in found.results]}
+
+
+def rule(result: RuleResult) -> dict[str, Any]:
+    """Return what became of a rule."""
+    return {
+        "name": result.rule.name,
+        "effect": result.rule.effect,
+        "why": result.rule.why,
+        "sources": result.sources,
+        "destinations": result.destinations,
+        "pairs": result.pairs,
+        "violations": result.violations,
+    }
+
+
+def violation(found: Violation) -> dict[str, Any]:
+    """Return a pair that violates a rule, with the paths that do."""
+    return {
+        "rule": found.rule.name,
+        "source": found.source.name,
+        "source_tenant": found.source.tenant,
+        "destination": found.destination.name,
+        "destination_tenant": found.destination.tenant,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "paths": [path(each) for each in found.paths],
     }
 
 
