@@ -1,0 +1,225 @@
+"""The packets of one round, from the first that is sent to the last that may still come."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from exporter.model.report import Protocol
+from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.sockets import read_sockets
+from exporter.observe.kernel.trouble import reason
+from exporter.observe.probe.mark import Answer, Asked
+from exporter.observe.probe.sending import connect, family_of, open_sender, send
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from exporter.model.explanation import Packet
+    from exporter.observe.probe.mark import Mark
+
+PER_SECOND: Final = 50
+"""Packets that are sent in a second at most. A SYN without an answer is repeated once beyond that, by the kernel."""
+
+REPEATS: Final = (0.3, 0.8)
+"""Seconds after which a datagram that was not seen is sent again: a burst may have made a queue overflow."""
+
+PATIENCE: Final = 1.8
+"""Seconds from the last packet to the end: the kernel repeats a SYN after one."""
+
+_TICK: Final = 0.05
+_SOCKETS_TIME: Final = 2.0
+_FULL: Final = 256
+_SO_RCVBUFFORCE: Final = 33
+_ROOM: Final = 1 << 20
+_NUMBERS: Final = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A packet from one place to others: sandboxes by id. It is sent where no program holds a port of `spared`."""
+
+    number: int
+    source: str
+    destinations: tuple[str, ...]
+    packet: Packet
+    spared: frozenset[int] = frozenset()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All places where sockets are needed."""
+        return self.source, *self.destinations
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    place: str
+    family: socket.AddressFamily
+    protocol: Protocol
+
+
+class Round:
+    """Sockets, and what they saw. A context that closes them.
+
+    `seen` are the places where the packet of a leg arrived, `answered` the legs whose answers did; `withheld` and
+    `trouble` are reasons, by leg and by place (or leg).
+    """
+
+    def __init__(self, mark: Mark, ending: threading.Event, longest: float) -> None:
+        self.seen: defaultdict[int, set[str]] = defaultdict(set)
+        self.answered: set[int] = set()
+        self.withheld: dict[int, str] = {}
+        self.trouble: dict[str | int, str] = {}
+        self._mark = mark
+        self._ending = ending
+        self._ends = time.monotonic() + longest
+        self._selector = selectors.DefaultSelector()
+        self._watching: dict[_Watch, socket.socket] = {}
+        self._senders: dict[int, tuple[Leg, socket.socket]] = {}
+
+    def trouble_of(self, leg: Leg) -> str:
+        """Return why nothing can be said of a leg; empty if something can."""
+        return next((self.trouble[key] for key in (leg.number, *leg.places) if key in self.trouble), "")
+
+    # --- Sockets, made in the place that the calling thread is in ---
+
+    def furnish(self, place: str, legs: Iterable[Leg]) -> None:
+        """Make the sockets that a place needs for some legs. What fails is trouble of that place."""
+        try:
+            held = self._held(place, legs)
+            for leg in legs:
+                self._furnish(place, leg, held)
+        except OSError as error:
+            self.trouble[place] = reason(error, "probing from a sandbox", "CAP_NET_RAW with CAP_NET_ADMIN")
+
+    def _held(self, place: str, legs: Iterable[Leg]) -> frozenset[int]:
+        """Return the ports at which programs take datagrams, where that matters."""
+        if not any(leg.spared and place in leg.destinations for leg in legs):
+            return frozenset()
+        found = read_sockets(Budget(_SOCKETS_TIME))
+        return frozenset(each.port for each in found if each.protocol == Protocol.UDP)
+
+    def _furnish(self, place: str, leg: Leg, held: frozenset[int]) -> None:
+        family, protocol = family_of(leg.packet.address), leg.packet.protocol
+        if place in leg.destinations:
+            self._watch(place, family, protocol)
+            if leg.spared & held:
+                self.withheld[leg.number] = "a program that listens there would be given the datagram"
+        if place == leg.source:
+            if protocol is Protocol.TCP:
+                self._watch(place, family, protocol)
+            self._senders[leg.number] = leg, open_sender(protocol, leg.packet.address, self._mark, leg.number)
+
+    def _watch(self, place: str, family: socket.AddressFamily, protocol: Protocol) -> None:
+        watch = _Watch(place, family, protocol)
+        if watch in self._watching:
+            return
+        made = socket.socket(family, socket.SOCK_RAW, _NUMBERS[protocol])
+        self._watching[watch] = made
+        self._mark.listen(made, protocol)
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        self._selector.register(made, selectors.EVENT_READ, watch)
+
+    # --- Packets ---
+
+    def run(self) -> None:
+        """Send everything, at a steady pace, and wait until nothing more can come."""
+        due = sorted(self._due(), key=lambda item: item[0])
+        began = time.monotonic()
+        for at, leg in due:
+            if self._over():
+                return
+            if at and self._known(leg):
+                continue
+            self._look(max(began + at - time.monotonic(), 1 / PER_SECOND))
+            self._emit(leg)
+        last = time.monotonic()
+        while not self._over() and time.monotonic() < last + PATIENCE and not all(map(self._known, self._sent())):
+            self._look(_TICK)
+
+    def _sent(self) -> list[Leg]:
+        return [
+            leg for leg, _ in self._senders.values() if leg.number not in self.withheld and not self.trouble_of(leg)
+        ]
+
+    def _due(self) -> Iterable[tuple[float, Leg]]:
+        """Yield when to send what, in seconds from the beginning."""
+        for position, leg in enumerate(self._sent()):
+            first = position / PER_SECOND
+            yield first, leg
+            if leg.packet.protocol is Protocol.UDP:
+                yield from ((first + after, leg) for after in REPEATS)
+
+    def _known(self, leg: Leg) -> bool:
+        """Return whether nothing more can be learned of a leg."""
+        if self.trouble_of(leg):
+            return True
+        seen = bool(self.seen[leg.number])
+        return seen and (leg.packet.protocol is Protocol.UDP or leg.number in self.answered)
+
+    def _over(self) -> bool:
+        return self._ending.is_set() or time.monotonic() > self._ends
+
+    def _emit(self, leg: Leg) -> None:
+        made, packet = self._senders[leg.number][1], leg.packet
+        try:
+            if packet.protocol is Protocol.TCP:
+                connect(made, packet.address, packet.port or 0)
+            else:
+                send(made, packet.address, packet.port or 0, self._mark.content(leg.number))
+        except OSError as error:
+            self.trouble[leg.number] = f"the packet could not be sent: {os.strerror(error.errno or errno.EIO)}"
+
+    def _look(self, seconds: float) -> None:
+        """Take note of everything that comes within some seconds."""
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            for key, _ in self._selector.select(max(left, 0)):
+                self._read(key.data, self._watching[key.data])
+            if left <= 0:
+                return
+
+    def _read(self, watch: _Watch, watching: socket.socket) -> None:
+        for _ in range(_FULL):
+            try:
+                packet, sender = watching.recvfrom(_FULL)
+            except OSError:
+                return
+            found = self._mark.read(packet, watch.family, watch.protocol)
+            if isinstance(found, Asked):
+                self.seen[found.number].add(watch.place)
+            elif isinstance(found, Answer) and found.number in self._senders:
+                self._answer(watch.place, found, str(sender[0]))
+
+    def _answer(self, place: str, answer: Answer, sender: str) -> None:
+        """Take note of an answer, if it comes from where the packet was sent to: any other ends no connection."""
+        leg, made = self._senders[answer.number]
+        if place != leg.source or (sender, answer.source_port) != (leg.packet.address, leg.packet.port):
+            return
+        if made.fileno() >= 0 and made.getsockname()[1] != answer.destination_port:
+            return
+        self.answered.add(leg.number)
+        # the next repetition of the answer finds no socket, and is reset by the kernel
+        made.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._selector.close()
+        for watching in self._watching.values():
+            watching.close()
+        for _, made in self._senders.values():
+            made.close()
