@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.cli.terminal import progress
+from exporter.errors import ConfigError
 from exporter.evaluate import evaluate
 from exporter.observe import files
 from exporter.parse import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exporter.config import Config
     from exporter.model.observation import Observation
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
+    from exporter.observe.observer import Observer
 
 
 STANDARD: Final = Path("-")
@@ -48,14 +52,31 @@ def read(path: Path) -> Observation:
 
 
 def _ask(config: Config) -> Observation:
+    with engine(config) as observer, progress("asking the engine"):
+        return observer.observe()
+
+
+@contextmanager
+def engine(config: Config) -> Iterator[Observer]:
+    """Give what looks at the engine."""
     from exporter.observe.host import EngineHost
     from exporter.observe.observer import open_observer
     from exporter.observe.tier import Tier
 
     host = EngineHost.resolve(config.docker_host, os.environ)
-    observer = open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
-    with closing(observer), progress(f"asking {host}"):
-        return observer.observe()
+    with closing(open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)) as observer:
+        yield observer
+
+
+def needs_sandboxes(config: Config, what: str) -> None:
+    """See that there is an engine with all evidence to use. Raises ConfigError with the name of what needs it."""
+    if config.snapshot:
+        raise ConfigError(f"{what} needs an engine to send packets through, not --snapshot")
+    if config.evidence_max != "sandboxes":
+        raise ConfigError(
+            f"{what} needs --evidence.max=sandboxes, not {config.evidence_max}: packets are held against "
+            "what the kernel enforces, inside the sandboxes too"
+        )
 
 
 def answer(observation: Observation) -> Answer:

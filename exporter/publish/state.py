@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model.observation import Observation
+    from exporter.model.probe import Probed, ProbeResult
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
 
@@ -40,11 +41,25 @@ NOT_POLLED = "the engine has not been polled yet"
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeStats:
+    """What packets said about verdicts: how many of them so far, by result, and those of the last round.
+
+    `problem` is why the last round could not be sent, or not all of it; empty if it could.
+    """
+
+    by_result: Mapping[ProbeResult, int] = field(default_factory=lambda: MappingProxyType({}))
+    last: tuple[Probed, ...] = ()
+    last_round: datetime | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
     `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` is None
     where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
+    `probes` is None where none are sent.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -55,6 +70,7 @@ class PollStats:
     event_stream_up: bool = False
     reload_succeeded: bool | None = None
     last_reload_success: datetime | None = None
+    probes: ProbeStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.publish.web import create_app
 from exporter.runtime.http import HttpServer, bind, shown
+from exporter.runtime.probing import Probing
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
 from exporter.runtime.tally import Tally
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.config import Config
+    from exporter.observe.probe import Prober
     from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
@@ -100,7 +103,9 @@ class Daemon:
         self._refresher = Refresher(
             target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
         )
-        self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
+        self._probing = Probing(self._board, self._tally, self._refresher, random.SystemRandom())
+        self._probing.use(_prober(config, target), config.probe_sample)
+        self._schedule = Schedule(self._poll, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)
         self._watcher = self._new_watcher()
         self._server = HttpServer(sockets, self._new_app())
@@ -116,12 +121,17 @@ class Daemon:
         self._server.start()
         self._schedule.start()
         self._hints.start()
+        self._probing.start()
         if self._watcher:
             self._watcher.start()
         try:
             return self._wait()
         finally:
             self._stop()
+
+    def _poll(self) -> None:
+        self._refresher.refresh()
+        self._probing.polled()
 
     def _wait(self) -> int:
         while True:
@@ -143,6 +153,7 @@ class Daemon:
         if self._watcher:
             self._watcher.stop()
         self._hints.stop()
+        self._probing.stop()
         self._refresher.stop()
         self._schedule.stop()
         self._server.stop()
@@ -170,6 +181,7 @@ class Daemon:
         self._server.app = self._new_app()
         if target != self._target:
             self._refresher.use(target.source(), target.timeout)
+        self._probing.use(_prober(config, target), config.probe_sample)
         if target != self._target or interval_changed:
             self._target = target
             self._exchange_watcher()
@@ -196,6 +208,14 @@ class Daemon:
     def _report_trouble(self, kind: PollResult) -> None:
         self._tally.polled(kind)
         logger.warning("a poll was not run as planned: %s", kind)
+
+
+def _prober(config: Config, target: Target) -> Prober | None:
+    if not config.probe_sample:
+        return None
+    from exporter.observe.probe import Prober  # noqa: PLC0415 - those who look at sandboxes load pyroute2
+
+    return Prober(target.netns)
 
 
 def _target(config: Config) -> Target:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
 from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.formats.probes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from exporter.model.explanation import Explanation, Trip
+    from exporter.model.probe import PairProbed, Probed
     from exporter.model.report import Pair, PairVerdict, Path, Report
 
 _PAIRS_PER_CHUNK = 500
@@ -62,6 +64,30 @@ def explanation(answer: Explanation) -> str:
         "trips": [_trip(trip) for trip in answer.trips],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def probes(answer: PairProbed) -> str:
+    """Return what packets say about a pair, as one JSON text."""
+    document = {
+        "source": answer.source.name,
+        "destination": answer.destination.name,
+        "verdict": answer.verdict,
+        "probes": [_probed(each) for each in answer.probed],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _probed(probed: Probed) -> dict[str, Any]:
+    relay = probed.probe.relay
+    return {
+        "packet": asdict(probed.probe.packet),
+        "relay": asdict(relay) if relay else None,
+        "verdict": probed.verdict,
+        "arrived": probed.sight.arrived,
+        "answered": probed.sight.answered,
+        "result": probed.result,
+        "outcome": outcome(probed),
+    }
 
 
 def _trip(trip: Trip) -> dict[str, Any]:
