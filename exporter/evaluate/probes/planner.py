@@ -149,12 +149,7 @@ class Planner:
 
     def _drawn(self, wanted: Verdict, *, strict: bool) -> Probe | None:
         source = self._one(self._able)
-        if wanted is Verdict.REACHABLE and strict:
-            near = [
-                each for sandbox in self._report.reach.row(source.sandbox) for each in self._living.get(sandbox, ())
-            ]
-        else:
-            near = self._able
+        near = list(self._near(source, wanted)) if strict else self._able
         destination = self._one(near) if near else source
         if source is destination:
             return None
@@ -163,7 +158,27 @@ class Planner:
         if probe is None or probe.withheld or not self.ground.holds(probe):
             return None
         foretold = expected(self._report, probe)
-        return probe if foretold is wanted or not (strict or foretold is Verdict.UNKNOWN) else None
+        if strict:
+            return probe if foretold is wanted and self._sets_out(probe) else None
+        return None if foretold is Verdict.UNKNOWN else probe
+
+    def _near(self, source: ContainerSummary, wanted: Verdict) -> Iterator[ContainerSummary]:
+        """Yield whom a packet of the wanted kind might go to; every other one that must not arrive, to a neighbour."""
+        if wanted is Verdict.REACHABLE:
+            for sandbox in self._report.reach.row(source.sandbox):
+                yield from self._living.get(sandbox, ())
+        elif self._chance.randrange(2):
+            networks = {endpoint.network_id for endpoint in self._sandbox(source).endpoints}
+            for each in self._able:
+                if any(endpoint.network_id in networks for endpoint in self._sandbox(each).endpoints):
+                    yield each
+        else:
+            yield from self._able
+
+    def _sets_out(self, probe: Probe) -> bool:
+        """Return whether the source has a route to the address: that nothing arrives without one is no news."""
+        notes = self._tracer.trace(probe.source.sandbox, probe.packet).notes
+        return any(isinstance(note, Sent) and note.output for note in notes)
 
     def _any_open(self, source: ContainerSummary, destination: ContainerSummary) -> Packet | None:
         paths = [

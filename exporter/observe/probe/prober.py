@@ -54,7 +54,7 @@ class Prober:
 
         def work() -> None:
             try:
-                seen.append(self._send(probes))
+                seen.append(self._send(probes, ground))
             except Exception as error:
                 logger.exception("sending probes failed")
                 failed.append(f"defect: {type(error).__name__}: {error}")
@@ -73,24 +73,25 @@ class Prober:
         """Make a `send` that another thread is in end at once, and all further ones."""
         self._ending.set()
 
-    def _send(self, probes: Sequence[Probe]) -> list[Sight]:
+    def _send(self, probes: Sequence[Probe], ground: Ground) -> list[Sight]:
         with Round(Mark(1 + secrets.randbelow(0xFFFF)), self._ending, LONGEST) as round_:
             ways = [_legs(probe, 2 * number) for number, probe in enumerate(probes)]
-            self._prepare(round_, [leg for way in ways for leg in way], probes)
+            self._prepare(round_, [leg for way in ways for leg in way], probes, ground)
             round_.run()
             return [_sight(probe, way, round_) for probe, way in zip(probes, ways, strict=True)]
 
-    def _prepare(self, round_: Round, legs: Sequence[Leg], probes: Sequence[Probe]) -> None:
+    def _prepare(self, round_: Round, legs: Sequence[Leg], probes: Sequence[Probe], ground: Ground) -> None:
         """Make the sockets of each sandbox in it."""
         members = {each.sandbox: each.id for probe in probes for each in (probe.source, probe.destination)}
         found = self._processes.read([identity for sandbox, identity in members.items() if sandbox != HOST]).containers
         for sandbox in {*members, HOST}:
-            if not any(sandbox in leg.places for leg in legs):
+            here = [leg for leg in legs if sandbox in leg.places]
+            if not here:
                 continue
             try:
                 with self._open(sandbox, found.get(members.get(sandbox, ""))) as namespace:
                     namespace.enter()
-                    round_.furnish(sandbox, legs)
+                    round_.furnish(sandbox, here, ground.addresses[sandbox])
             except Unreadable as error:
                 round_.trouble[sandbox] = str(error)
 

@@ -9,24 +9,25 @@ import socket
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
+from exporter.model.explanation import Packet
 from exporter.model.report import Protocol
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.sockets import read_sockets
 from exporter.observe.kernel.trouble import reason
-from exporter.observe.probe.mark import Answer, Asked
+from exporter.observe.probe.mark import MOST, Answer, Asked
 from exporter.observe.probe.sending import connect, family_of, open_sender, send
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from exporter.model.explanation import Packet
     from exporter.observe.probe.mark import Mark
 
-PER_SECOND: Final = 50
+PER_SECOND: Final = 100
 """Packets that are sent in a second at most. A SYN without an answer is repeated once beyond that, by the kernel."""
 
 REPEATS: Final = (0.3, 0.8)
@@ -35,11 +36,17 @@ REPEATS: Final = (0.3, 0.8)
 PATIENCE: Final = 1.8
 """Seconds from the last packet to the end: the kernel repeats a SYN after one."""
 
+HEARD: Final = "a program that listens there would be given the datagram"
+
 _TICK: Final = 0.05
 _SOCKETS_TIME: Final = 2.0
 _FULL: Final = 256
 _SO_RCVBUFFORCE: Final = 33
 _ROOM: Final = 1 << 20
+_CONTROLS: Final = MOST // 2
+"""The numbers of controls begin here."""
+
+_HIGH_PORTS: Final = range(20000, 30000)
 _NUMBERS: Final = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 
@@ -71,6 +78,9 @@ class Round:
 
     `seen` are the places where the packet of a leg arrived, `answered` the legs whose answers did; `withheld` and
     `trouble` are reasons, by leg and by place (or leg).
+
+    Silence counts only where something would have been heard: each place sends a control to itself, for each of the
+    sockets that watch there.
     """
 
     def __init__(self, mark: Mark, ending: threading.Event, longest: float) -> None:
@@ -84,50 +94,66 @@ class Round:
         self._selector = selectors.DefaultSelector()
         self._watching: dict[_Watch, socket.socket] = {}
         self._senders: dict[int, tuple[Leg, socket.socket]] = {}
+        self._controls: dict[_Watch, Leg] = {}
 
     def trouble_of(self, leg: Leg) -> str:
         """Return why nothing can be said of a leg; empty if something can."""
-        return next((self.trouble[key] for key in (leg.number, *leg.places) if key in self.trouble), "")
+        known = next((self.trouble[key] for key in (leg.number, *leg.places) if key in self.trouble), "")
+        return known or ("" if self._known(leg) else self._deafness(leg))
+
+    def _deafness(self, leg: Leg) -> str:
+        """Return why it means nothing that a leg was not seen, or not answered."""
+        family, protocol = family_of(leg.packet.address), leg.packet.protocol
+        for place in leg.places:
+            control = self._controls.get(_Watch(place, family, protocol))
+            if control is not None and not self._known(control):
+                return "what a sandbox sends to itself is not seen there either"
+        return ""
 
     # --- Sockets, made in the place that the calling thread is in ---
 
-    def furnish(self, place: str, legs: Iterable[Leg]) -> None:
-        """Make the sockets that a place needs for some legs. What fails is trouble of that place."""
+    def furnish(self, place: str, legs: Iterable[Leg], addresses: Iterable[str]) -> None:
+        """Make the sockets that some legs need in a place with these addresses. What fails is trouble of that place."""
+        own = {family_of(address): address for address in addresses}
         try:
             held = self._held(place, legs)
             for leg in legs:
-                self._furnish(place, leg, held)
+                self._furnish(place, leg, held, own)
         except OSError as error:
             self.trouble[place] = reason(error, "probing from a sandbox", "CAP_NET_RAW with CAP_NET_ADMIN")
 
     def _held(self, place: str, legs: Iterable[Leg]) -> frozenset[int]:
-        """Return the ports at which programs take datagrams, where that matters."""
-        if not any(leg.spared and place in leg.destinations for leg in legs):
+        """Return the ports at which programs take datagrams, where any are to come."""
+        if not any(leg.packet.protocol is Protocol.UDP and place in leg.destinations for leg in legs):
             return frozenset()
         found = read_sockets(Budget(_SOCKETS_TIME))
         return frozenset(each.port for each in found if each.protocol == Protocol.UDP)
 
-    def _furnish(self, place: str, leg: Leg, held: frozenset[int]) -> None:
+    def _furnish(self, place: str, leg: Leg, held: frozenset[int], own: Mapping[socket.AddressFamily, str]) -> None:
         family, protocol = family_of(leg.packet.address), leg.packet.protocol
-        if place in leg.destinations:
-            self._watch(place, family, protocol)
-            if leg.spared & held:
-                self.withheld[leg.number] = "a program that listens there would be given the datagram"
+        address = own.get(family) or (leg.packet.address if ip_address(leg.packet.address).is_loopback else None)
+        # a namespace without any address of a family gets no packet of it, nor sends one
+        if address and (place in leg.destinations or protocol is Protocol.TCP):
+            self._watch(_Watch(place, family, protocol), address, held)
+        if place in leg.destinations and leg.spared & held:
+            self.withheld[leg.number] = HEARD
         if place == leg.source:
-            if protocol is Protocol.TCP:
-                self._watch(place, family, protocol)
             self._senders[leg.number] = leg, open_sender(protocol, leg.packet.address, self._mark, leg.number)
 
-    def _watch(self, place: str, family: socket.AddressFamily, protocol: Protocol) -> None:
-        watch = _Watch(place, family, protocol)
+    def _watch(self, watch: _Watch, address: str, held: frozenset[int]) -> None:
+        """Make a raw socket, and the control that it is to see."""
         if watch in self._watching:
             return
-        made = socket.socket(family, socket.SOCK_RAW, _NUMBERS[protocol])
+        made = socket.socket(watch.family, socket.SOCK_RAW, _NUMBERS[watch.protocol])
         self._watching[watch] = made
-        self._mark.listen(made, protocol)
+        self._mark.listen(made, watch.protocol)
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
         self._selector.register(made, selectors.EVENT_READ, watch)
+        packet = Packet(watch.protocol, address, next(port for port in _HIGH_PORTS if port not in held))
+        control = Leg(_CONTROLS + len(self._controls), watch.place, (watch.place,), packet)
+        self._controls[watch] = control
+        self._senders[control.number] = control, open_sender(watch.protocol, address, self._mark, control.number)
 
     # --- Packets ---
 
@@ -147,9 +173,8 @@ class Round:
             self._look(_TICK)
 
     def _sent(self) -> list[Leg]:
-        return [
-            leg for leg, _ in self._senders.values() if leg.number not in self.withheld and not self.trouble_of(leg)
-        ]
+        hindered = self.withheld.keys() | self.trouble.keys()
+        return [leg for leg, _ in self._senders.values() if hindered.isdisjoint((leg.number, *leg.places))]
 
     def _due(self) -> Iterable[tuple[float, Leg]]:
         """Yield when to send what, in seconds from the beginning."""
@@ -161,7 +186,7 @@ class Round:
 
     def _known(self, leg: Leg) -> bool:
         """Return whether nothing more can be learned of a leg."""
-        if self.trouble_of(leg):
+        if leg.number in self.trouble:
             return True
         seen = bool(self.seen[leg.number])
         return seen and (leg.packet.protocol is Protocol.UDP or leg.number in self.answered)
