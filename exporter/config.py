@@ -69,6 +69,7 @@ class Option:
     help: str
     default: str = ""
     multiple: bool = False
+    number: bool = False
 
     @property
     def flag(self) -> str:
@@ -192,7 +193,7 @@ OPTIONS: Final = (
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
     Option("probe.sample", "probe_sample", _number_up_to(50), "N",
            "Put so many verdicts, drawn by lot after each poll, to the test by sending packets between sandboxes. "
-           "0 sends none. Needs --evidence.max=sandboxes.", "0"),
+           "0 sends none. Needs --evidence.max=sandboxes.", "0", number=True),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -242,7 +243,7 @@ def _from_file(file: Given, errors: list[str]) -> dict[str, Given]:
     path = file.texts[-1]
     keys = {option.name: option.multiple for option in OPTIONS}
     try:
-        entries = configfile.read(Path(path), keys, errors)
+        entries = configfile.read(Path(path), keys, [option.name for option in OPTIONS if option.number], errors)
     except ConfigError as error:
         errors.append(f"{file.where}: {error}")
         return {}

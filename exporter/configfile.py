@@ -10,16 +10,17 @@ import yaml
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 _LARGEST = 1 << 20
 """Bytes; more than this is not a configuration file."""
 
+_TEXT, _NUMBER = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
 _NOTHING = "tag:yaml.org,2002:null"
 
 _KINDS: Final = {
-    "tag:yaml.org,2002:int": "a whole number",
+    _NUMBER: "a whole number",
     "tag:yaml.org,2002:float": "a number",
     "tag:yaml.org,2002:bool": "true or false",
     _NOTHING: "nothing",
@@ -35,10 +36,11 @@ class Entry(NamedTuple):
     line: int
 
 
-def read(path: Path, keys: Mapping[str, bool], errors: list[str]) -> list[Entry]:
+def read(path: Path, keys: Mapping[str, bool], numbers: Collection[str], errors: list[str]) -> list[Entry]:
     """Return the entries of a file; `keys` are the dotted names it may hold, with whether a list is allowed.
 
-    Each mistake in the content is added to `errors`. Raises ConfigError when the file cannot be read at all.
+    Those that are among `numbers` may be whole numbers, which YAML tells from texts. Each mistake in the content is
+    added to `errors`. Raises ConfigError when the file cannot be read at all.
     """
     try:
         with path.open("rb") as file:
@@ -59,15 +61,16 @@ def read(path: Path, keys: Mapping[str, bool], errors: list[str]) -> list[Entry]
         raise ConfigError(f"{path} is nested too deeply") from error
     if root is None or root.tag == _NOTHING:
         return []
-    return list(_Reader(path, keys, errors).entries(root, ""))
+    return list(_Reader(path, keys, numbers, errors).entries(root, ""))
 
 
 class _Reader:
     """Walks the nodes of one file; a node knows its line, a loaded value would not."""
 
-    def __init__(self, path: Path, keys: Mapping[str, bool], errors: list[str]) -> None:
+    def __init__(self, path: Path, keys: Mapping[str, bool], numbers: Collection[str], errors: list[str]) -> None:
         self._path = path
         self._keys = keys
+        self._numbers = numbers
         self._sections = {name.rpartition(".")[0] for name in keys} - {""}
         self._errors = errors
 
@@ -92,9 +95,10 @@ class _Reader:
     def _entry(self, name: str, value: yaml.Node) -> Iterator[Entry]:
         several = self._keys[name]
         items = value.value if several and isinstance(value, yaml.SequenceNode) else [value]
-        wrong = next((item for item in items if not _is_text(item)), None)
+        number = name in self._numbers
+        wrong = next((item for item in items if not (_is(item, _TEXT) or (number and _is(item, _NUMBER)))), None)
         if wrong:
-            expected = "a text or a list of texts" if several else "a text"
+            expected = "a whole number" if number else "a text or a list of texts" if several else "a text"
             self._complain(wrong, f"{name} must be {expected}, not {_kind(wrong)}")
         elif not items:
             self._complain(value, f"{name} must not be empty")
@@ -109,8 +113,8 @@ class _Reader:
         self._errors.append(f"{self._path}:{node.start_mark.line + 1}: {problem}")
 
 
-def _is_text(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str"
+def _is(node: yaml.Node, tag: str) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == tag
 
 
 def _kind(node: yaml.Node) -> str:

@@ -39,7 +39,8 @@ class Sight:
 
     It `arrived` when the packet passed all firewalls up to the sockets of the destination's sandbox. It was `answered`
     when the answer to a TCP packet came back as far into the source's. `relayed` says that docker-proxy leads there.
-    `withheld` says why it was not sent in the last moment, `trouble` why it could not be sent or seen.
+    `withheld` says why it was not sent in the last moment, `trouble` why it could not be sent or seen, `deaf` why it
+    means nothing that it was not seen.
     """
 
     arrived: bool = False
@@ -47,6 +48,7 @@ class Sight:
     relayed: bool = False
     withheld: str = ""
     trouble: str = ""
+    deaf: str = ""
 
     def reached(self, protocol: Protocol) -> bool:
         """Return whether the destination is reached: by UDP that means one way, by TCP there and back."""

@@ -57,7 +57,7 @@ def put_to_the_test(
 
 def _lost(probe: Probe, sight: Sight, report: Report) -> bool:
     """Return whether a packet was to be seen and was not."""
-    if probe.withheld or sight.withheld or sight.trouble or sight.reached(probe.packet.protocol):
+    if probe.withheld or sight.withheld or sight.trouble or sight.deaf or sight.reached(probe.packet.protocol):
         return False
     return expected(report, probe) is Verdict.REACHABLE
 

@@ -46,7 +46,7 @@ def judge(probe: Probe, sight: Sight, before: Report, after: Report | None, seen
         return Probed(probe, verdict, sight, ProbeResult.UNDECIDED, probe.withheld or sight.withheld)
     if sight.trouble:
         return Probed(probe, verdict, sight, ProbeResult.FAILED, sight.trouble)
-    doubt = _doubt(probe, verdict, after) or _silence(probe, verdict, sight, seen.kernel)
+    doubt = _doubt(probe, verdict, after) or sight.deaf or _silence(probe, verdict, sight, seen.kernel)
     if doubt:
         return Probed(probe, verdict, sight, ProbeResult.UNDECIDED, doubt)
     agrees = sight.reached(probe.packet.protocol) is (verdict is Verdict.REACHABLE)

@@ -134,6 +134,7 @@ def _sight(probe: Probe, legs: Sequence[Leg], round_: Round) -> Sight:
         return Sight(withheld=round_.withheld.get(first.number, ""), trouble=trouble)
     there, seen = probe.destination.sandbox, round_.seen
     if there in seen[first.number] or not relayed:
-        return Sight(there in seen[first.number], first.number in round_.answered)
+        return Sight(there in seen[first.number], first.number in round_.answered, deaf=round_.deaf_to(first))
     arrived = HOST in seen[first.number] and there in seen[relayed[0].number]
-    return Sight(arrived, round_.answered >= {leg.number for leg in legs}, relayed=arrived)
+    deaf = next((why for leg in legs if (why := round_.deaf_to(leg))), "")
+    return Sight(arrived, round_.answered >= {leg.number for leg in legs}, relayed=arrived, deaf=deaf)

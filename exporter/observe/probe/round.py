@@ -98,16 +98,17 @@ class Round:
 
     def trouble_of(self, leg: Leg) -> str:
         """Return why nothing can be said of a leg; empty if something can."""
-        known = next((self.trouble[key] for key in (leg.number, *leg.places) if key in self.trouble), "")
-        return known or ("" if self._known(leg) else self._deafness(leg))
+        return next((self.trouble[key] for key in (leg.number, *leg.places) if key in self.trouble), "")
 
-    def _deafness(self, leg: Leg) -> str:
-        """Return why it means nothing that a leg was not seen, or not answered."""
+    def deaf_to(self, leg: Leg) -> str:
+        """Return why it means nothing that a leg was not seen, or not answered; empty if it means something."""
+        if self._known(leg):
+            return ""
         family, protocol = family_of(leg.packet.address), leg.packet.protocol
         for place in leg.places:
             control = self._controls.get(_Watch(place, family, protocol))
             if control is not None and not self._known(control):
-                return "what a sandbox sends to itself is not seen there either"
+                return "not even what a sandbox sends to itself is seen there: silence means nothing"
         return ""
 
     # --- Sockets, made in the place that the calling thread is in ---
@@ -171,6 +172,8 @@ class Round:
         last = time.monotonic()
         while not self._over() and time.monotonic() < last + PATIENCE and not all(map(self._known, self._sent())):
             self._look(_TICK)
+        # what came while others had the processor
+        self._look(0)
 
     def _sent(self) -> list[Leg]:
         hindered = self.withheld.keys() | self.trouble.keys()
