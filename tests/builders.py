@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from exporter.model.explanation import Packet
 from exporter.model.observation import Observation
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
+from exporter.model.probe import Probe, Probed, ProbeResult, Sight
 from exporter.model.report import (
     HOST,
     BlastRadius,
@@ -25,7 +27,7 @@ from exporter.model.report import (
     Via,
 )
 from exporter.model.snapshot import Engine, EngineVersion, Product, Snapshot
-from exporter.publish.state import PollResult, PollStats, Published
+from exporter.publish.state import PollResult, PollStats, ProbeStats, Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -298,7 +300,14 @@ def stats() -> PollStats:
         event_stream_up=True,
         reload_succeeded=True,
         last_reload_success=TAKEN_AT,
+        probes=ProbeStats({ProbeResult.AGREED: 11, ProbeResult.DISAGREED: 1}, (probed(),), TAKEN_AT),
     )
+
+
+def probed(result: ProbeResult = ProbeResult.DISAGREED, destination: str = "web", reason: str = "") -> Probed:
+    """Return a packet that should have arrived and did not."""
+    sent = Probe(container("db"), container(destination), Packet(Protocol.TCP, "172.17.0.3", 80))
+    return Probed(sent, Verdict.REACHABLE, Sight(), result, reason)
 
 
 def published(of: Report | None = None, *, at: datetime = TAKEN_AT) -> Published:

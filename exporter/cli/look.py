@@ -52,19 +52,20 @@ def read(path: Path) -> Observation:
 
 
 def _ask(config: Config) -> Observation:
-    with engine(config) as observer, progress("asking the engine"):
+    with engine(config, "asking") as observer:
         return observer.observe()
 
 
 @contextmanager
-def engine(config: Config) -> Iterator[Observer]:
-    """Give what looks at the engine."""
+def engine(config: Config, doing: str) -> Iterator[Observer]:
+    """Give what looks at the engine, and say on a terminal what is being done to it."""
     from exporter.observe.host import EngineHost
     from exporter.observe.observer import open_observer
     from exporter.observe.tier import Tier
 
     host = EngineHost.resolve(config.docker_host, os.environ)
-    with closing(open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)) as observer:
+    observer = open_observer(host, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
+    with closing(observer), progress(f"{doing} {host}"):
         yield observer
 
 

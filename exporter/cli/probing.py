@@ -6,7 +6,6 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from exporter.cli import look
-from exporter.cli.terminal import progress
 from exporter.errors import ProbeError, UnknownContainer
 from exporter.evaluate.explain import find
 from exporter.evaluate.probes import Planner, lacking
@@ -27,7 +26,7 @@ def probe(config: Config, source: str, destination: str, asked: Question) -> Pai
 
     Raises UnknownContainer, and ProbeError where no packet can be sent at all.
     """
-    with look.engine(config) as observer, progress("probing"):
+    with look.engine(config, "probing") as observer:
         snapshot, report = look.answer(observer.observe())
         first, second = find(report, source), find(report, destination)
         if first is second:
