@@ -443,7 +443,7 @@ def test_durations_read_well(seconds: float, expected: str) -> None:
 
 
 def test_probes_are_told_of_where_they_are_sent() -> None:
-    """The last round's results stand there, with each packet that disagrees; without probes there is no word of them."""
+    """The last round's results stand there, with each packet that disagrees; without probes there is nothing."""
     last = (probed(), probed(ProbeResult.AGREED), probed(ProbeResult.FAILED, reason="CAP_NET_RAW is needed"))
     probes = ProbeStats({ProbeResult.AGREED: 7}, last, TAKEN_AT, "CAP_NET_RAW is needed")
     text = shown(published().counted(replace(stats(), probes=probes))).text

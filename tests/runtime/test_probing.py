@@ -8,8 +8,6 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import pytest
-
 from exporter.errors import ProbeError
 from exporter.evaluate.probes import Planner, expected
 from exporter.model.observation import Observation
@@ -25,6 +23,8 @@ from tests.runtime.test_schedule import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pytest
 
     from exporter.model.probe import Ground, Probe
     from exporter.publish.state import ProbeStats
@@ -110,7 +110,12 @@ class Bench:
 
 def as_foretold(seen: Look) -> Callable[[Probe], Sight]:
     """Return sights that agree with the report."""
-    return lambda probe: Sight(*[expected(seen.report, probe) is Verdict.REACHABLE] * 2)
+
+    def sight(probe: Probe) -> Sight:
+        arrives = expected(seen.report, probe) is Verdict.REACHABLE
+        return Sight(arrived=arrives, answered=arrives)
+
+    return sight
 
 
 def test_a_round_follows_a_poll_and_is_followed_by_a_look() -> None:
