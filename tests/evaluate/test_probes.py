@@ -185,6 +185,13 @@ def test_a_datagram_to_a_port_of_the_host_that_is_not_the_destination_s_is_withh
     assert probe.withheld
 
 
+def test_a_published_port_is_no_way_to_a_container_in_host_mode() -> None:
+    """The host's own sockets hold it for another container: that something arrives there says nothing of the host's."""
+    seen = town()
+    found = asked(seen, "client", "hosted", protocol=TCP, port=8080)
+    assert {probe.withheld for probe in found} == {"the host holds the port for web"}
+
+
 # --- Samples ---
 
 

@@ -208,7 +208,19 @@ class Planner:
         inside = {packet.port, relay.port if relay else None}
         inside |= {door.inside for door in self._doors(destination, packet.protocol) if door.port == packet.port}
         probe = Probe(source, destination, packet, relay, frozenset(port for port in inside if port is not None))
-        return replace(probe, withheld=self._heard_by(probe) or self._astray(probe))
+        return replace(probe, withheld=self._published(probe) or self._heard_by(probe) or self._astray(probe))
+
+    def _published(self, probe: Probe) -> str:
+        """Return whose port of the host it is: what the host gets there is not meant for a container in host mode."""
+        if probe.destination.sandbox != HOST:
+            return ""
+        for sandbox in self._snapshot.sandboxes.values():
+            if any(
+                (each.protocol, each.host_port) == (probe.packet.protocol, probe.packet.port)
+                for each in sandbox.published
+            ):
+                return f"the host holds the port for {sandbox.name}"
+        return ""
 
     def _heard_by(self, probe: Probe) -> str:
         """Return which program would be given the datagram; a connection by TCP is never completed."""
