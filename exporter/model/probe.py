@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exporter.model.report import HOST, Protocol, Verdict
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Packet
     from exporter.model.report import ContainerSummary
+
+
+HEARD: Final = "a program that listens there would be given the datagram"
+"""Why a datagram is withheld that is not to be anybody's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from exporter.evaluate.probes.ground import ground
 from exporter.evaluate.probes.judgement import expected
 from exporter.model.explanation import Packet, Question
 from exporter.model.ports import ALL_PORTS, PortSet
-from exporter.model.probe import Probe
+from exporter.model.probe import HEARD, Probe
 from exporter.model.report import HOST, Protocol, Verdict
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ MOST: Final = 12
 
 ROUTERS: Final = 1
 """Namespaces that a probe may be passed on by: the host. What goes further is not sent."""
-
-HEARD: Final = "a program that listens there would be given the datagram"
 
 _PROTOCOLS: Final = (Protocol.TCP, Protocol.UDP)
 _TRIES: Final = 40

@@ -102,10 +102,10 @@ class Prober:
         if process is None:
             raise Unreadable("no process of the container is visible: it has ended, or the host's PID view is needed")
         namespace = Netns.open(self._processes.namespace(process))
-        if not self._processes.lives(process):
-            namespace.__exit__(None, None, None)
+        if self._processes.lives(process):
+            return namespace
+        with namespace:
             raise Unreadable("the container has ended")
-        return namespace
 
 
 def _legs(probe: Probe, number: int) -> tuple[Leg, ...]:

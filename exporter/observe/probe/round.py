@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
 from exporter.model.explanation import Packet
+from exporter.model.probe import HEARD
 from exporter.model.report import Protocol
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.sockets import read_sockets
@@ -36,7 +37,7 @@ REPEATS: Final = (0.3, 0.8)
 PATIENCE: Final = 1.8
 """Seconds from the last packet to the end: the kernel repeats a SYN after one."""
 
-HEARD: Final = "a program that listens there would be given the datagram"
+LATE: Final = "the round did not end in time"
 
 _TICK: Final = 0.05
 _SOCKETS_TIME: Final = 2.0
@@ -164,7 +165,7 @@ class Round:
         began = time.monotonic()
         for at, leg in due:
             if self._over():
-                return
+                break
             if at and self._known(leg):
                 continue
             self._look(max(began + at - time.monotonic(), 1 / PER_SECOND))
@@ -174,6 +175,8 @@ class Round:
             self._look(_TICK)
         # what came while others had the processor
         self._look(0)
+        if self._over():
+            self.trouble |= {leg.number: LATE for leg in self._sent() if not self._known(leg)}
 
     def _sent(self) -> list[Leg]:
         hindered = self.withheld.keys() | self.trouble.keys()
