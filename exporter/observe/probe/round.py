@@ -96,6 +96,7 @@ class Round:
         self._watching: dict[_Watch, socket.socket] = {}
         self._senders: dict[int, tuple[Leg, socket.socket]] = {}
         self._controls: dict[_Watch, Leg] = {}
+        self._bare: set[int] = set()
 
     def trouble_of(self, leg: Leg) -> str:
         """Return why nothing can be said of a leg; empty if something can."""
@@ -140,6 +141,8 @@ class Round:
         if place in leg.destinations and leg.spared & held:
             self.withheld[leg.number] = HEARD
         if place == leg.source:
+            if not address:
+                self._bare.add(leg.number)
             self._senders[leg.number] = leg, open_sender(protocol, leg.packet.address, self._mark, leg.number)
 
     def _watch(self, watch: _Watch, address: str, held: frozenset[int]) -> None:
@@ -208,6 +211,9 @@ class Round:
             else:
                 send(made, packet.address, packet.port or 0, self._mark.content(leg.number))
         except OSError as error:
+            # said of a sender without an address, as where IPv6 is turned off, and of one without a free port
+            if error.errno == errno.EADDRNOTAVAIL and leg.number in self._bare:
+                return
             self.trouble[leg.number] = f"the packet could not be sent: {os.strerror(error.errno or errno.EIO)}"
 
     def _look(self, seconds: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -23,6 +25,7 @@ GROUND = Ground(
 )
 TCP, UDP = Protocol.TCP, Protocol.UDP
 V4, V6 = 2, 10
+V6_ADDRESS = "2001:db8:100::10"
 
 
 @pytest.mark.parametrize(
@@ -105,3 +108,25 @@ def test_datagrams_are_known_by_their_content() -> None:
 def test_any_packet_can_be_read(packet: bytes, family: int, protocol: Protocol) -> None:
     """Packets that others made up are read without an error."""
     Mark(0xABCD).read(packet, family, protocol)
+
+
+@pytest.mark.lab
+def test_a_sandbox_with_ipv6_turned_off_sends_none() -> None:
+    """Its kernel says that no address can be had: the packet does not arrive, and that is no trouble of the prober."""
+    script = f"""
+import threading
+from exporter.model.explanation import Packet
+from exporter.model.report import Protocol
+from exporter.observe.probe.mark import Mark
+from exporter.observe.probe.round import Leg, Round
+packets = [Packet(protocol, "{V6_ADDRESS}", 80) for protocol in (Protocol.TCP, Protocol.UDP)]
+legs = [Leg(number, "here", ("there",), packet) for number, packet in enumerate(packets)]
+with Round(Mark(7), threading.Event(), 5) as round_:
+    round_.furnish("here", legs, ["10.0.0.1"])
+    round_.run()
+    print(round_.trouble, [leg.number for leg in legs if round_.seen[leg.number]])
+"""
+    off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up; exec "
+    shell = ["unshare", "--net", "sh", "-c", f'{off}"$@"', "sh", sys.executable, "-c", script]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("{} []\n", "")
