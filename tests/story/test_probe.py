@@ -53,6 +53,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield made
 
 
+ONE = pytest.mark.parametrize("host", VERSIONS[-1:], indirect=True, scope="module")
+"""What does not depend on the engine's release needs one of them."""
+
+
 def settings(host: Engine) -> tuple[str, ...]:
     """Return the options that every look at the engine needs."""
     return f"--docker.host={host.host}", "--evidence.max=sandboxes", f"--host.netns={host.netns}"
@@ -151,6 +155,7 @@ def counting(host: Engine, name: str) -> Iterator[Callable[[], str]]:
         yield got
 
 
+@ONE
 def test_programs_get_no_connection_and_no_datagram(host: Engine) -> None:
     """A port in use is probed by TCP, and the program that holds it never hears of it; by UDP it is not probed."""
     with counting(host, "right") as got:
@@ -171,6 +176,7 @@ def test_a_published_port_in_use_is_probed_without_its_program(host: Engine) -> 
     assert "arrives through docker-proxy and is answered" in {each["outcome"] for each in probes}
 
 
+@ONE
 def test_a_datagram_is_withheld_in_the_last_moment(host: Engine) -> None:
     """A program that began to listen after the look is found out in the sandbox itself, right before the packet."""
     with closing(observer(host)) as looking:
@@ -210,6 +216,7 @@ def put(host: Engine, looking: Observer, choose: Callable[[Planner], Any]) -> li
     )  # fmt: skip
 
 
+@ONE
 @pytest.mark.parametrize(
     ("pair", "verdict", "rule"),
     [
@@ -242,6 +249,7 @@ def test_a_rule_behind_the_report_s_back_is_a_disagreement(
     assert all("the verdict changed meanwhile" in each.reason for each in fresh)
 
 
+@ONE
 def test_what_no_evidence_shows_is_found_by_packets(host: Engine) -> None:
     """A wrong entry in the table of neighbours is no evidence: the command says that a packet disagrees, exits 1."""
     inside = ["nsenter", f"--net=/proc/{host.pid_of('left')}/ns/net", "ip", "neighbour"]
@@ -261,6 +269,7 @@ def test_what_no_evidence_shows_is_found_by_packets(host: Engine) -> None:
 # --- What is missing ---
 
 
+@ONE
 @pytest.mark.parametrize(
     ("capability", "complaint"),
     [("net_raw", "CAP_NET_RAW"), ("sys_admin", "CAP_SYS_ADMIN"), ("net_admin", "CAP_NET_ADMIN")],
@@ -299,6 +308,7 @@ def test_the_daemon_probes_after_each_poll(host: Engine) -> None:
         assert samples["docker_icc_up"] == 1
 
 
+@ONE
 def test_the_daemon_tells_of_a_disagreement(host: Engine) -> None:
     """It is counted, logged with pair, packet and verdict, and shown on the page; the gauge tells when it is over."""
     inside = ["nsenter", f"--net=/proc/{host.pid_of('left')}/ns/net", "ip", "neighbour"]
