@@ -40,21 +40,30 @@ DUAL_STACK = ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Return an engine with --icc=false, an open dual-stack network, published ports and a container in host mode."""
+    """Return a furnished engine of each version."""
     with engine(request.param, "--icc=false") as made:
-        made.docker("network", "create", *DUAL_STACK, "open")
-        made.docker("network", "create", "--driver=macvlan", "--subnet=10.100.3.0/24", "--opt=parent=eth10", "mac")
-        made.run("web", "--publish=8080:80", "--publish=5353:53/udp", command=("httpd", "-f", "-p", "80", "-h", "/tmp"))
-        made.run("client")
-        made.run("left", "--network=open")
-        made.run("right", "--network=open")
-        made.run("hosted", "--network=host")
-        made.run("far", "--network=mac")
+        furnish(made)
         yield made
 
 
-ONE = pytest.mark.parametrize("host", VERSIONS[-1:], indirect=True, scope="module")
-"""What does not depend on the engine's release needs one of them."""
+@pytest.fixture(scope="module")
+def newest() -> Iterator[Engine]:
+    """Return a furnished engine for what does not depend on its version."""
+    with engine(VERSIONS[-1], "--icc=false") as made:
+        furnish(made)
+        yield made
+
+
+def furnish(made: Engine) -> None:
+    """Add to a closed default bridge an open dual-stack network, published ports and a container in host mode."""
+    made.docker("network", "create", *DUAL_STACK, "open")
+    made.docker("network", "create", "--driver=macvlan", "--subnet=10.100.3.0/24", "--opt=parent=eth10", "mac")
+    made.run("web", "--publish=8080:80", "--publish=5353:53/udp", command=("httpd", "-f", "-p", "80", "-h", "/tmp"))
+    made.run("client")
+    made.run("left", "--network=open")
+    made.run("right", "--network=open")
+    made.run("hosted", "--network=host")
+    made.run("far", "--network=mac")
 
 
 def settings(host: Engine) -> tuple[str, ...]:
@@ -155,11 +164,10 @@ def counting(host: Engine, name: str) -> Iterator[Callable[[], str]]:
         yield got
 
 
-@ONE
-def test_programs_get_no_connection_and_no_datagram(host: Engine) -> None:
+def test_programs_get_no_connection_and_no_datagram(newest: Engine) -> None:
     """A port in use is probed by TCP, and the program that holds it never hears of it; by UDP it is not probed."""
-    with counting(host, "right") as got:
-        code, probes = probe(host, "left", "right", "--port=7777", "--address=10.100.1.3")
+    with counting(newest, "right") as got:
+        code, probes = probe(newest, "left", "right", "--port=7777", "--address=10.100.1.3")
         assert [(each["packet"]["protocol"], each["result"]) for each in probes] == [
             ("tcp", "agreed"),
             ("udp", "undecided"),
@@ -176,16 +184,15 @@ def test_a_published_port_in_use_is_probed_without_its_program(host: Engine) -> 
     assert "arrives through docker-proxy and is answered" in {each["outcome"] for each in probes}
 
 
-@ONE
-def test_a_datagram_is_withheld_in_the_last_moment(host: Engine) -> None:
+def test_a_datagram_is_withheld_in_the_last_moment(newest: Engine) -> None:
     """A program that began to listen after the look is found out in the sandbox itself, right before the packet."""
-    with closing(observer(host)) as looking:
+    with closing(observer(newest)) as looking:
         planner, seen, report = planned(looking)
         containers = {each.name: each for each in report.containers}
         asked = Question(Protocol.UDP, 7777)
         probes = planner.about(containers["left"], containers["right"], asked)
-        with counting(host, "right") as got:
-            probed = put_to_the_test(probes, planner.ground, Prober(host.netns), (seen, report), lambda: report)
+        with counting(newest, "right") as got:
+            probed = put_to_the_test(probes, planner.ground, Prober(newest.netns), (seen, report), lambda: report)
             assert got() == "0 0"
     assert {each.result for each in probed} == {ProbeResult.UNDECIDED}
     assert {each.reason for each in probed} == {"a program that listens there would be given the datagram"}
@@ -216,7 +223,6 @@ def put(host: Engine, looking: Observer, choose: Callable[[Planner], Any]) -> li
     )  # fmt: skip
 
 
-@ONE
 @pytest.mark.parametrize(
     ("pair", "verdict", "rule"),
     [
@@ -225,38 +231,37 @@ def put(host: Engine, looking: Observer, choose: Callable[[Planner], Any]) -> li
     ],
 )
 def test_a_rule_behind_the_report_s_back_is_a_disagreement(
-    host: Engine, pair: tuple[str, str], verdict: str, rule: str
+    newest: Engine, pair: tuple[str, str], verdict: str, rule: str
 ) -> None:
     """A report from before somebody added a rule is contradicted by packets, in both directions."""
-    with closing(observer(host)) as looking:
+    with closing(observer(newest)) as looking:
         planner, seen, report = planned(looking)
         containers = {each.name: each for each in report.containers}
         source, destination = (containers[name] for name in pair)
         address = next(each for each in planner.ground.addresses[destination.sandbox] if ":" not in each)
         probes = [each for each in planner.about(source, destination, Question()) if each.packet.address == address]
         assert len(probes) == 2
-        host.on_host("sh", "-ec", f"iptables -I FORWARD {rule}")
+        newest.on_host("sh", "-ec", f"iptables -I FORWARD {rule}")
         try:
-            stale = put_to_the_test(probes, planner.ground, Prober(host.netns), (seen, report), lambda: report)
+            stale = put_to_the_test(probes, planner.ground, Prober(newest.netns), (seen, report), lambda: report)
             fresh = put_to_the_test(
-                probes, planner.ground, Prober(host.netns), (seen, report),
+                probes, planner.ground, Prober(newest.netns), (seen, report),
                 lambda: evaluate(parse(looking.observe())),
             )  # fmt: skip
         finally:
-            host.on_host("sh", "-ec", f"iptables -D FORWARD {rule}")
+            newest.on_host("sh", "-ec", f"iptables -D FORWARD {rule}")
     assert [(each.verdict, each.result) for each in stale] == [(verdict, ProbeResult.DISAGREED)] * 2
     assert {each.result for each in fresh} == {ProbeResult.UNDECIDED}
     assert all("the verdict changed meanwhile" in each.reason for each in fresh)
 
 
-@ONE
-def test_what_no_evidence_shows_is_found_by_packets(host: Engine) -> None:
+def test_what_no_evidence_shows_is_found_by_packets(newest: Engine) -> None:
     """A wrong entry in the table of neighbours is no evidence: the command says that a packet disagrees, exits 1."""
-    inside = ["nsenter", f"--net=/proc/{host.pid_of('left')}/ns/net", "ip", "neighbour"]
+    inside = ["nsenter", f"--net=/proc/{newest.pid_of('left')}/ns/net", "ip", "neighbour"]
     entry = ["10.100.1.3", "dev", "eth0"]
     command([*inside, "replace", *entry, "lladdr", "02:00:00:00:00:99", "nud", "permanent"])
     try:
-        done = run("probe", *settings(host), "left", "right", "--address=10.100.1.3", "--protocol=tcp")
+        done = run("probe", *settings(newest), "left", "right", "--address=10.100.1.3", "--protocol=tcp")
     finally:
         command([*inside, "delete", *entry])
     assert done.returncode == 1
@@ -269,15 +274,14 @@ def test_what_no_evidence_shows_is_found_by_packets(host: Engine) -> None:
 # --- What is missing ---
 
 
-@ONE
 @pytest.mark.parametrize(
     ("capability", "complaint"),
     [("net_raw", "CAP_NET_RAW"), ("sys_admin", "CAP_SYS_ADMIN"), ("net_admin", "CAP_NET_ADMIN")],
 )
-def test_a_missing_capability_is_named(host: Engine, capability: str, complaint: str) -> None:
+def test_a_missing_capability_is_named(newest: Engine, capability: str, complaint: str) -> None:
     """Without what probing needs, the exit code is 2 and the output names the capability."""
     limited = ["setpriv", f"--bounding-set=-{capability}", "--inh-caps=-all", *COMMAND]
-    arguments = ["probe", *settings(host), "left", "right"]
+    arguments = ["probe", *settings(newest), "left", "right"]
     done = subprocess.run([*limited, *arguments], capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 2
     assert complaint in done.stdout + done.stderr
@@ -308,13 +312,12 @@ def test_the_daemon_probes_after_each_poll(host: Engine) -> None:
         assert samples["docker_icc_up"] == 1
 
 
-@ONE
-def test_the_daemon_tells_of_a_disagreement(host: Engine) -> None:
+def test_the_daemon_tells_of_a_disagreement(newest: Engine) -> None:
     """It is counted, logged with pair, packet and verdict, and shown on the page; the gauge tells when it is over."""
-    inside = ["nsenter", f"--net=/proc/{host.pid_of('left')}/ns/net", "ip", "neighbour"]
+    inside = ["nsenter", f"--net=/proc/{newest.pid_of('left')}/ns/net", "ip", "neighbour"]
     entries = [["10.100.1.3", "dev", "eth0"], ["fd00:a::3", "dev", "eth0"]]
     gauge = "docker_icc_exporter_probe_disagreements"
-    with service(ANY_PORT, "--poll.interval=1s", "--probe.sample=40", *settings(host)) as exporter:
+    with service(ANY_PORT, "--poll.interval=1s", "--probe.sample=40", *settings(newest)) as exporter:
         for entry in entries:
             command([*inside, "replace", *entry, "lladdr", "02:00:00:00:00:99", "nud", "permanent"])
         try:
