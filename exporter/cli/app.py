@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from exporter.cli.text import Line
     from exporter.config import Config
+    from exporter.model.snapshot import Address
 
 NAME: Final = "docker-icc-exporter"
 FAILED: Final = 2
@@ -145,16 +146,12 @@ def explain(
     """
     from exporter import evaluate
     from exporter.cli import look, text
-    from exporter.model.explanation import asked_address
     from exporter.model.report import Protocol
     from exporter.publish import formats
 
     if port and protocol == Protocol.ICMP:
         raise click.UsageError("--port means nothing to --protocol icmp", context)
-    try:
-        to = asked_address(address or "")
-    except ValueError as error:
-        raise click.UsageError(f"--{error}", context) from error
+    to = _address(context, address)
     config = resolve(context, os.environ)
     snapshot, report = look.answer(look.observe(config))
     asked = Protocol(protocol) if protocol else None
@@ -191,14 +188,11 @@ def probe(
     to a port that is in use. The exit code is 1 when a packet disagrees with its verdict, 2 when nothing was decided.
     """
     from exporter.cli import look, probing, text
-    from exporter.model.explanation import Question, asked_address
+    from exporter.model.explanation import Question
     from exporter.model.report import Protocol
     from exporter.publish import formats
 
-    try:
-        to = asked_address(address or "")
-    except ValueError as error:
-        raise click.UsageError(f"--{error}", context) from error
+    to = _address(context, address)
     config = resolve(context, os.environ)
     if snapshot or config.snapshot:
         raise click.UsageError("probe sends packets through what runs now, which no --snapshot holds", context)
@@ -254,6 +248,15 @@ def diff(context: click.Context, before: str, after: str, form: str) -> None:
     else:
         _print(text.diff(difference))
     context.exit(1 if difference else 0)
+
+
+def _address(context: click.Context, text: str | None) -> Address | None:
+    from exporter.model.explanation import asked_address
+
+    try:
+        return asked_address(text or "")
+    except ValueError as error:
+        raise click.UsageError(f"--{error}", context) from error
 
 
 def _print(lines: Iterable[Line]) -> None:
