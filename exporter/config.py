@@ -62,6 +62,7 @@ class Config:
     web_max_requests: int = 40
     tenant_label: str = "com.docker.compose.project"
     policy_file: Path | None = None
+    probe_sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,15 @@ def _duration_between(lowest: float, text_of_lowest: str) -> Callable[[str], flo
     return parse
 
 
+def _number_up_to(highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and int(text) <= highest):
+            raise ValueError(f"must be a whole number from 0 to {highest}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
@@ -212,6 +222,9 @@ OPTIONS: Final = (
     Option("tenant.label", "tenant_label", _text, "LABEL", "The label of containers that says whose they are.",
            "com.docker.compose.project"),
     Option("policy.file", "policy_file", _path, "FILE", "The policy about who may reach whom, a YAML file."),
+    Option("probe.sample", "probe_sample", _number_up_to(50), "N",
+           "Put so many verdicts, drawn by lot after each poll, to the test by sending packets between sandboxes. "
+           "0 sends none. Needs --evidence.max=sandboxes.", "0", kind="number"),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

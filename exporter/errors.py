@@ -9,7 +9,9 @@ ExporterError                 base; its text is a complete message for the user
 │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
 ├── ObservationError          a document is not what the API or the file format promises
 ├── PolicyError               what was seen does not tell what a policy asks for
-└── UnknownContainer          a name or id that the snapshot does not hold
+├── UnknownContainer          a name or id that the snapshot does not hold
+└── ProbeError                packets could not be sent
+    └── ForbiddenProbe        we were about to send one to an address of no sandbox: a defect
 """
 
 from __future__ import annotations
@@ -57,3 +59,11 @@ class PolicyError(ExporterError):
 
 class UnknownContainer(ExporterError):
     """No running container of the snapshot has this name or id."""
+
+
+class ProbeError(ExporterError):
+    """Packets that put verdicts to the test could not be sent, or were not waited for."""
+
+
+class ForbiddenProbe(ProbeError):
+    """A packet to an address outside this engine's sandboxes was about to be sent; it was not."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from exporter.model.explanation import Packet
 from exporter.model.observation import Observation
 from exporter.model.policy import (
     ANY,
@@ -20,6 +21,7 @@ from exporter.model.policy import (
     Violation,
 )
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
+from exporter.model.probe import Probe, Probed, ProbeResult, Sight
 from exporter.model.report import (
     HOST,
     BlastRadius,
@@ -37,7 +39,7 @@ from exporter.model.report import (
     Via,
 )
 from exporter.model.snapshot import Engine, EngineVersion, Product, Snapshot
-from exporter.publish.state import PollResult, PollStats, Published
+from exporter.publish.state import PollResult, PollStats, ProbeStats, Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -332,7 +334,14 @@ def stats() -> PollStats:
         last_web_reload_success=TAKEN_AT,
         policy_reload_succeeded=True,
         last_policy_reload_success=TAKEN_AT,
+        probes=ProbeStats({ProbeResult.AGREED: 11, ProbeResult.DISAGREED: 1}, (probed(),), TAKEN_AT),
     )
+
+
+def probed(result: ProbeResult = ProbeResult.DISAGREED, destination: str = "web", reason: str = "") -> Probed:
+    """Return a packet that should have arrived and did not."""
+    sent = Probe(container("db"), container(destination), Packet(Protocol.TCP, "172.17.0.3", 80))
+    return Probed(sent, Verdict.REACHABLE, Sight(), result, reason)
 
 
 def published(of: Report | None = None, *, at: datetime = TAKEN_AT) -> Published:

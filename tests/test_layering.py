@@ -88,6 +88,17 @@ def test_only_observe_talks_to_the_outside(room: str) -> None:
         assert not {name.split(".")[0] for name in imported(tree)} & OUTSIDE - LISTENS.get(room, set()), path
 
 
+def test_only_the_command_and_the_daemon_probe() -> None:
+    """Nothing that reads, decides or shows can send a packet into a sandbox."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if not path.is_relative_to(PACKAGE / "observe" / "probe")
+        and any(name.startswith("exporter.observe.probe.") for name in imported(ast.parse(path.read_text())))
+    }
+    assert users == {"cli/probing.py", "runtime/daemon.py"}
+
+
 @pytest.mark.parametrize("room", PURE)
 def test_pure_rooms_have_no_clock_no_files_and_no_environment(room: str) -> None:
     """What decides is a function of what was seen and of nothing else."""

@@ -14,7 +14,7 @@ import click
 
 from exporter import __version__
 from exporter.cli import terminal
-from exporter.cli.options import ALL, LOOK, STANDARDS, resolve, settings
+from exporter.cli.options import ALL, LIVE, LOOK, STANDARDS, resolve, settings
 from exporter.errors import ConfigError, ExporterError
 from exporter.publish.text import visible
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from exporter.cli.text import Line
     from exporter.config import Config
+    from exporter.model.snapshot import Address
 
 NAME: Final = "docker-icc-exporter"
 FAILED: Final = 2
@@ -40,8 +41,9 @@ A key of the configuration file is the flag with its dot unfolded:
 \b
 Exit codes:
   0    done; check: no violation; diff: no differences
-  1    check: violations; diff: differences; serve: its HTTP server ended by itself
-  2    wrong use, an address taken by another program, or the engine or a file could not be read
+  1    check: violations; diff: differences; probe: a packet disagrees; serve: its HTTP server ended by itself
+  2    wrong use, an address taken by another program, or the engine or a file could not be read;
+       probe: packets could not be sent, or none of them decides anything
   130  interrupted"""
 
 
@@ -84,12 +86,15 @@ def serve(context: click.Context) -> None:
 
 def _serve(context: click.Context) -> None:
     from exporter import logs
+    from exporter.cli import look
     from exporter.runtime import daemon
 
     def configure() -> Config:
         config = resolve(context, os.environ)
         if config.snapshot == Path(STANDARD):
             raise ConfigError("serve reads its snapshot at every poll, which standard input cannot repeat: name a file")
+        if config.probe_sample:
+            look.needs_sandboxes(config, "--probe.sample")
         logs.configure(config.log_level, config.log_format)
         return config
 
@@ -142,16 +147,12 @@ def explain(
     """
     from exporter import evaluate
     from exporter.cli import look, text
-    from exporter.model.explanation import asked_address
     from exporter.model.report import Protocol
     from exporter.publish import formats
 
     if port and protocol == Protocol.ICMP:
         raise click.UsageError("--port means nothing to --protocol icmp", context)
-    try:
-        to = asked_address(address or "")
-    except ValueError as error:
-        raise click.UsageError(f"--{error}", context) from error
+    to = _address(context, address)
     config = resolve(context, os.environ)
     snapshot, report = look.answer(look.observe(config))
     asked = Protocol(protocol) if protocol else None
@@ -160,6 +161,50 @@ def explain(
         terminal.write(formats.json.explanation(explanation))
     else:
         _print(text.explain(explanation))
+
+
+@commands.command()
+@settings(*LIVE)
+@click.option("--snapshot", hidden=True, help="Given to say why there is no such option here.")
+@click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="Send packets of this protocol only.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Send packets to this port only.")
+@click.option("--address", metavar="IP", help="Send packets to this address only.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("source")
+@click.argument("destination")
+@click.pass_context
+def probe(
+    context: click.Context,
+    source: str,
+    destination: str,
+    snapshot: str | None,
+    protocol: str | None,
+    port: int | None,
+    address: str | None,
+    form: str,
+) -> None:
+    """Send packets from SOURCE to DESTINATION, and hold the verdicts against them.
+
+    Needs --evidence.max=sandboxes. No program in a container notices: no connection is completed, and no datagram sent
+    to a port that is in use. The exit code is 1 when a packet disagrees with its verdict, 2 when nothing was decided.
+    """
+    from exporter.cli import look, probing, text
+    from exporter.model.explanation import Question
+    from exporter.model.report import Protocol
+    from exporter.publish import formats
+
+    to = _address(context, address)
+    config = resolve(context, os.environ)
+    if snapshot or config.snapshot:
+        raise click.UsageError("probe sends packets through what runs now, which no --snapshot holds", context)
+    look.needs_sandboxes(config, "probe")
+    asked = Question(Protocol(protocol) if protocol else None, port, to)
+    answer = probing.probe(config, source, destination, asked)
+    if form == "json":
+        terminal.write(formats.json.probes(answer))
+    else:
+        _print(text.probes(answer))
+    context.exit(probing.exit_code(answer))
 
 
 @commands.command()
@@ -244,6 +289,15 @@ def diff(context: click.Context, before: str, after: str, form: str) -> None:
     else:
         _print(text.diff(difference))
     context.exit(1 if difference else 0)
+
+
+def _address(context: click.Context, text: str | None) -> Address | None:
+    from exporter.model.explanation import asked_address
+
+    try:
+        return asked_address(text or "")
+    except ValueError as error:
+        raise click.UsageError(f"--{error}", context) from error
 
 
 def _print(lines: Iterable[Line]) -> None:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.cli.terminal import progress
+from exporter.errors import ConfigError
 from exporter.evaluate import evaluate
 from exporter.model.policy import NO_STANDARDS, Standards
 from exporter.observe import files
 from exporter.parse import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exporter.config import Config
     from exporter.model.observation import Observation
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
+    from exporter.observe.observer import Observer
 
 
 STANDARD: Final = Path("-")
@@ -58,6 +62,13 @@ def read(path: Path) -> Observation:
 
 
 def _ask(config: Config, held_to: Standards) -> Observation:
+    with engine(config, "asking", held_to) as observer:
+        return observer.observe()
+
+
+@contextmanager
+def engine(config: Config, doing: str, held_to: Standards = NO_STANDARDS) -> Iterator[Observer]:
+    """Give what looks at the engine, and say on a terminal what is being done to it."""
     from exporter.observe.host import EngineHost
     from exporter.observe.observer import open_observer
     from exporter.observe.tier import Tier
@@ -65,8 +76,19 @@ def _ask(config: Config, held_to: Standards) -> Observation:
     host = EngineHost.resolve(config.docker_host, os.environ)
     tier = Tier(config.evidence_max)
     observer = open_observer(host, config.poll_timeout, tier, config.host_netns, lambda: held_to.labels)
-    with closing(observer), progress(f"asking {host}"):
-        return observer.observe()
+    with closing(observer), progress(f"{doing} {host}"):
+        yield observer
+
+
+def needs_sandboxes(config: Config, what: str) -> None:
+    """See that there is an engine with all evidence to use. Raises ConfigError with the name of what needs it."""
+    if config.snapshot:
+        raise ConfigError(f"{what} needs an engine to send packets through, not --snapshot")
+    if config.evidence_max != "sandboxes":
+        raise ConfigError(
+            f"{what} needs --evidence.max=sandboxes, not {config.evidence_max}: packets are held against "
+            "what the kernel enforces, inside the sandboxes too"
+        )
 
 
 def answer(observation: Observation, held_to: Standards = NO_STANDARDS) -> Answer:

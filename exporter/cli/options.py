@@ -16,6 +16,9 @@ Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
 ALL: Final = (CONFIG_FILE, *(option.name for option in OPTIONS))
 
+LIVE: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "evidence.max", "host.netns")
+"""What matters to a command that looks at an engine and at nothing else."""
+
 LOOK: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "snapshot", "evidence.max", "host.netns")
 """What matters to a command that looks at the engine once."""
 

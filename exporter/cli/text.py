@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exporter.model.probe import ProbeResult
 from exporter.model.report import SCHEMA, Verdict
 from exporter.publish.formats import table
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.json import path as path_document
+from exporter.publish.formats.probes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff, Trip
+    from exporter.model.probe import PairProbed
     from exporter.model.report import Path
 
 GOOD: Final = "green"
@@ -22,6 +25,14 @@ DOUBTFUL: Final = "yellow"
 
 _VERDICT_COLOURS: Final = {Verdict.REACHABLE: BAD, Verdict.BLOCKED: GOOD, Verdict.UNKNOWN: DOUBTFUL}
 SIGNS: Final = {True: "+", False: "-", None: " "}
+
+
+_RESULT_COLOURS: Final = {
+    ProbeResult.AGREED: GOOD,
+    ProbeResult.DISAGREED: BAD,
+    ProbeResult.UNDECIDED: DOUBTFUL,
+    ProbeResult.FAILED: DOUBTFUL,
+}
 
 
 class Line(NamedTuple):
@@ -57,6 +68,15 @@ def _trip(trip: Trip) -> Iterator[Line]:
         yield Line(f"  decided by {trip.decided_by}")
     if trip.change:
         yield Line(f"  to {'open' if trip.verdict is Verdict.BLOCKED else 'close'} it: {trip.change}")
+
+
+def probes(answer: PairProbed) -> Iterator[Line]:
+    """Yield the verdict of the pair, then each packet with its own and with what became of it."""
+    names = f"{answer.source.name} -> {answer.destination.name}"
+    yield Line(f"{names}: {answer.verdict}", _VERDICT_COLOURS[answer.verdict])
+    for each in answer.probed:
+        text = f"  {each.result:<9}  {each.probe.packet}: {each.verdict}; {outcome(each)}"
+        yield Line(text, _RESULT_COLOURS.get(each.result))
 
 
 def _finding_colour(finding: Finding) -> str | None:

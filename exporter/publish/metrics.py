@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
+from exporter.model.probe import ProbeResult
 from exporter.model.report import Evidence, Via
 from exporter.publish.state import PollResult
 from exporter.publish.text import encodable
@@ -119,6 +120,21 @@ def _of_rules(value: Callable[[RuleResult], float | None]) -> Callable[[Publishe
 def _polls(published: Published) -> Samples:
     polls = dict.fromkeys(PollResult, 0) | dict(published.stats.polls_by_result)
     return [((result,), float(number)) for result, number in polls.items()]
+
+
+def _probes(published: Published) -> Samples:
+    if published.stats.probes is None:
+        return []
+    probes = dict.fromkeys(ProbeResult, 0) | dict(published.stats.probes.by_result)
+    return [((result,), float(number)) for result, number in probes.items()]
+
+
+def _probe_disagreements(published: Published) -> float | None:
+    """Return how many probes of the last round disagreed; None where no round ended with a packet."""
+    probes = published.stats.probes
+    if probes is None or not probes.last:
+        return None
+    return sum(probed.result is ProbeResult.DISAGREED for probed in probes.last)
 
 
 def _events(published: Published) -> Samples:
@@ -371,6 +387,20 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "When the policy file was last read without an error, in seconds since the epoch.",
         lambda published: _timestamp(published.stats.last_policy_reload_success),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_probes_total",
+        "counter",
+        "Verdicts put to the test by packets, by result: agreed or disagreed; undecided, where nothing was sent on "
+        "purpose or the verdict changed meanwhile; failed, where it could not be. Absent without --probe.sample.",
+        _probes,
+        ("result",),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_probe_disagreements",
+        "gauge",
+        "Verdicts of the last round of probes that packets disagreed with. Absent without --probe.sample.",
+        lambda published: _single(_probe_disagreements(published)),
     ),
 )
 """Every metric but those of the process, in the order of the exposition."""

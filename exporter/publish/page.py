@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,9 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from exporter import __version__
+from exporter.model.probe import ProbeResult
 from exporter.model.report import Verdict, Via
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.formats.probes import outcome
 from exporter.publish.formats.table import ways
 from exporter.publish.text import count, encodable, visible
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Explanation
     from exporter.model.policy import PolicyResult, Tenancy, TenantSummary, Violation
     from exporter.model.report import ContainerSummary, NetworkSummary, Pair, PairVerdict, Report
-    from exporter.publish.state import Published
+    from exporter.publish.state import ProbeStats, Published
 
 MATRIX_LIMIT = 60
 """Containers that the matrix shows at most: what a wide screen holds, and 3,600 cells."""
@@ -124,6 +127,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters |= {"moment": moment, "duration": duration, "ways": ways, "count": count, "hop": hop_text}
+        environment.filters["outcome"] = outcome
         style = environment.get_template("style.css").render()
         self._template = environment.get_template("page.html")
         self._constants: Mapping[str, Any] = {
@@ -157,8 +161,18 @@ class Page:
             asked=asked,
             answer=answer,
             complaint=complaint,
+            **_of_probes(published.stats.probes),
             **(_of_report(published.report) if published.report else {}),
         )
+
+
+def _of_probes(probes: ProbeStats | None) -> dict[str, Any]:
+    last = probes.last if probes else ()
+    results = Counter(each.result for each in last)
+    return {
+        "probe_counts": ", ".join(f"{results[result]} {result}" for result in ProbeResult),
+        "disagreements": [each for each in last if each.result is ProbeResult.DISAGREED],
+    }
 
 
 def _of_report(report: Report) -> dict[str, Any]:

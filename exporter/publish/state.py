@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model.observation import Observation
+    from exporter.model.probe import Probed, ProbeResult
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
 
@@ -40,12 +41,26 @@ NOT_POLLED = "the engine has not been polled yet"
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeStats:
+    """What packets said about verdicts: how many of them so far, by result, and those of the last round.
+
+    `problem` is why the last round could not be sent, or not all of it; empty if it could.
+    """
+
+    by_result: Mapping[ProbeResult, int] = field(default_factory=lambda: MappingProxyType({}))
+    last: tuple[Probed, ...] = ()
+    last_round: datetime | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
     `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` tells whether the
     configuration was last read without an error, `last_reload_success` when that was so last. The same of the web
     configuration and of the policy file; None where there is none.
+    `probes` is None where none are sent.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -60,6 +75,7 @@ class PollStats:
     last_web_reload_success: datetime | None = None
     policy_reload_succeeded: bool | None = None
     last_policy_reload_success: datetime | None = None
+    probes: ProbeStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

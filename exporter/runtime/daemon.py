@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from exporter.publish.web import create_app
 from exporter.runtime.front import Front, FrontFile
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind, inherited, shown
+from exporter.runtime.probing import Probing
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
 from exporter.runtime.tally import Tally
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
     from exporter.observe.observer import Labels
+    from exporter.observe.probe import Prober
     from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
@@ -119,7 +122,9 @@ class Daemon:
         self._refresher = Refresher(
             target.source(self._labels), target.timeout, self._board, self._tally, parse=parse, evaluate=self._evaluate
         )
-        self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
+        self._probing = Probing(self._board, self._tally, self._refresher, random.SystemRandom())
+        self._probing.use(_prober(config, target), config.probe_sample)
+        self._schedule = Schedule(self._poll, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)
         self._watcher = self._new_watcher()
         front = _front(front_file)
@@ -137,12 +142,17 @@ class Daemon:
         self._server.start()
         self._schedule.start()
         self._hints.start()
+        self._probing.start()
         if self._watcher:
             self._watcher.start()
         try:
             return self._wait()
         finally:
             self._stop()
+
+    def _poll(self) -> None:
+        self._refresher.refresh()
+        self._probing.polled()
 
     def _wait(self) -> int:
         while True:
@@ -165,6 +175,7 @@ class Daemon:
         if self._watcher:
             self._watcher.stop()
         self._hints.stop()
+        self._probing.stop()
         self._refresher.stop()
         self._schedule.stop()
         self._server.stop()
@@ -231,6 +242,7 @@ class Daemon:
         self._server.door.max_requests = config.web_max_requests
         if target != self._target:
             self._refresher.use(target.source(self._labels), target.timeout)
+        self._probing.use(_prober(config, target), config.probe_sample)
         if target != self._target or interval_changed:
             self._target = target
             self._exchange_watcher()
@@ -261,6 +273,14 @@ class Daemon:
 
 def _policy(config: Config) -> Policy | None:
     return policyfile.read(config.policy_file) if config.policy_file else None
+
+
+def _prober(config: Config, target: Target) -> Prober | None:
+    if not config.probe_sample:
+        return None
+    from exporter.observe.probe import Prober  # noqa: PLC0415 - those who look at sandboxes load pyroute2
+
+    return Prober(target.netns)
 
 
 def _target(config: Config) -> Target:

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from exporter.publish.state import PollStats
+from exporter.publish.state import PollStats, ProbeStats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.model.probe import Probed, ProbeResult
     from exporter.publish.state import PollResult
 
 
@@ -32,6 +35,9 @@ class Tally:
         self._front_success: datetime | None = None
         self._policy_succeeded: bool | None = None
         self._policy_success: datetime | None = None
+        self._probing = False
+        self._probes: Counter[ProbeResult] = Counter()
+        self._round = ProbeStats()
 
     def polled(self, result: PollResult) -> None:
         """Count the end of a poll."""
@@ -86,6 +92,17 @@ class Tally:
         with self._lock:
             self._poll_interval = seconds
 
+    def probing(self, *, on: bool) -> None:
+        """Note whether verdicts are probed."""
+        with self._lock:
+            self._probing = on
+
+    def probed(self, probed: Sequence[Probed], problem: str) -> None:
+        """Note the end of a round of probes, and why it could not be sent, or not all of it."""
+        with self._lock:
+            self._probes.update(each.result for each in probed)
+            self._round = ProbeStats(MappingProxyType(dict(self._probes)), tuple(probed), datetime.now(UTC), problem)
+
     def stats(self) -> PollStats:
         """Return everything as of now."""
         with self._lock:
@@ -102,4 +119,5 @@ class Tally:
                 last_web_reload_success=self._front_success,
                 policy_reload_succeeded=self._policy_succeeded,
                 last_policy_reload_success=self._policy_success,
+                probes=self._round if self._probing else None,
             )

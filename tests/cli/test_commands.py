@@ -27,7 +27,7 @@ from tests.lab.system import children_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "report", "explain", "snapshot", "check", "diff")
+COMMANDS = ("serve", "report", "explain", "probe", "snapshot", "check", "diff")
 
 
 def test_help_names_every_setting_and_command() -> None:
@@ -427,3 +427,34 @@ def test_names_survive_any_encoding(tmp_path: Path) -> None:
     done = run("report", "--snapshot", unicode, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert "cl\\xefent\\u2603" in done.stdout
+
+
+@pytest.mark.parametrize("where", [("--snapshot", str(HOST)), ("--config.file",)])
+def test_probe_refuses_a_file(where: tuple[str, ...], tmp_path: Path) -> None:
+    """Packets go through what runs now: a snapshot is refused, given by flag or by the configuration."""
+    file = tmp_path / "exporter.yml"
+    file.write_text(f"snapshot: {HOST}\n")
+    arguments = where if len(where) > 1 else (*where, str(file))
+    complaint = failure("probe", *arguments, "--evidence.max=sandboxes", "client", "web")
+    assert complaint.startswith("error: probe sends packets through what runs now, which no --snapshot holds\n")
+
+
+def test_probe_needs_all_evidence() -> None:
+    """Less evidence than that of the sandboxes foretells no packet: the message names the option."""
+    assert failure("probe", "client", "web") == (
+        "error: probe needs --evidence.max=sandboxes, not api: packets are held against what the kernel enforces, "
+        "inside the sandboxes too\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--snapshot", str(HOST), "--evidence.max=sandboxes"), ("--evidence.max=kernel",)]
+)
+def test_a_daemon_that_cannot_probe_does_not_start(arguments: tuple[str, ...]) -> None:
+    """`serve --probe.sample` says what it needs in place of never probing."""
+    assert failure("serve", "--probe.sample=5", *arguments).startswith("error: --probe.sample needs ")
+
+
+def test_probe_knows_no_icmp() -> None:
+    """Echo decides nothing about a pair, so there is no probing by it."""
+    assert "--protocol" in failure("probe", "--protocol=icmp", "client", "web")

@@ -164,6 +164,9 @@ WRONG = [
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
+    ("probe.sample", "51", "must be a whole number from 0 to 50, not '51'"),
+    ("probe.sample", "-1", "must be a whole number from 0 to 50, not '-1'"),
+    ("probe.sample", "\u0665", "must be a whole number from 0 to 50, not '\u0665'"),
     ("docker.host", " ", "must not be empty"),
     ("snapshot", "", "must not be empty"),
     ("tenant.label", " ", "must not be empty"),
@@ -278,3 +281,17 @@ def test_any_text_is_a_duration_or_a_named_mistake(text: str) -> None:
         assert parse_duration(text) >= 0
     except ValueError as error:
         assert repr(text) in str(error)  # noqa: PT017 - both outcomes are right
+
+
+def test_a_number_may_be_written_as_one(tmp_path: Path) -> None:
+    """YAML knows numbers: `sample: 5` and `sample: "5"` mean the same, anything else is refused with its line."""
+    for text in ("5", '"5"'):
+        path = tmp_path / "exporter.yml"
+        path.write_text(f"probe:\n  sample: {text}\n")
+        assert load({"config.file": (str(path),)}, {}).probe_sample == 5
+    assert written(tmp_path, "probe:\n  sample: 5.5\n") == [
+        "exporter.yml:2: probe.sample must be a whole number, not a number (5.5)"
+    ]
+    assert written(tmp_path, "probe:\n  sample: 0x10\n") == [
+        "exporter.yml:2: probe.sample: must be a whole number from 0 to 50, not '0x10'"
+    ]

@@ -9,11 +9,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.model.policy import PolicyResult, Tenancy
+from exporter.model.probe import ProbeResult
 from exporter.model.report import Evidence, Via
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
-from exporter.publish.state import PollResult, Published
-from tests.builders import TAKEN_AT, down, drifting, governed, network, open_verdict, published, report, small_town
+from exporter.publish.state import PollResult, ProbeStats, Published
+from tests.builders import (
+    TAKEN_AT,
+    down,
+    drifting,
+    governed,
+    network,
+    open_verdict,
+    probed,
+    published,
+    report,
+    small_town,
+    stats,
+)
 
 if TYPE_CHECKING:
     from exporter.model.report import Report
@@ -210,3 +223,21 @@ def test_the_process_is_measured() -> None:
     resident = value(published(), "process_resident_memory_bytes")
     assert resident is not None
     assert resident > 0
+
+
+def test_probes_are_counted_from_zero_where_they_are_sent() -> None:
+    """With probes on every result is there, so that the first disagreement is an increase; without, none is."""
+    on = published().counted(replace(stats(), probes=ProbeStats()))
+    name = "docker_icc_exporter_probes_total"
+    assert {value(on, name, result=result) for result in ProbeResult} == {0.0}
+    assert value(on, "docker_icc_exporter_probe_disagreements") is None
+    off = published().counted(replace(stats(), probes=None))
+    assert not {each for each in names(off) if "probe" in each}
+
+
+def test_the_last_round_has_a_gauge() -> None:
+    """It shows the disagreements of that round alone, for an alert that resolves."""
+    last = (probed(), probed(ProbeResult.AGREED), probed(destination="api"))
+    state = published().counted(replace(stats(), probes=ProbeStats({ProbeResult.DISAGREED: 9}, last, TAKEN_AT)))
+    assert value(state, "docker_icc_exporter_probe_disagreements") == 2
+    assert value(state, "docker_icc_exporter_probes_total", result="disagreed") == 9

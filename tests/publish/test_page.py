@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from exporter import evaluate
 from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
 from exporter.model.policy import PolicyResult
+from exporter.model.probe import ProbeResult
 from exporter.model.report import Evidence, Reach
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
-from exporter.publish.state import Published
+from exporter.publish.state import ProbeStats, Published
 from exporter.publish.text import visible
 from tests.builders import (
     KERNEL,
@@ -34,6 +35,7 @@ from tests.builders import (
     governed,
     network,
     open_verdict,
+    probed,
     published,
     report,
     small_town,
@@ -502,3 +504,23 @@ def test_no_rule_becomes_markup(name: str, comment: str) -> None:
 def test_durations_read_well(seconds: float, expected: str) -> None:
     """Two units are enough, and a clock that was set back shows no negative time."""
     assert duration(seconds) == expected
+
+
+def test_probes_are_told_of_where_they_are_sent() -> None:
+    """The last round's results stand there, with each packet that disagrees; without probes there is nothing."""
+    last = (probed(), probed(ProbeResult.AGREED), probed(ProbeResult.FAILED, reason="CAP_NET_RAW is needed"))
+    probes = ProbeStats({ProbeResult.AGREED: 7}, last, TAKEN_AT, "CAP_NET_RAW is needed")
+    text = shown(published().counted(replace(stats(), probes=probes))).text
+    assert "1 agreed, 1 disagreed, 0 undecided, 1 failed in the last round, 1 min 15 s ago" in text
+    assert "db → web, 172.17.0.3:80/tcp: reachable, but the packet does not arrive" in text
+    assert "Not probed: CAP_NET_RAW is needed" in text
+    first = shown(published().counted(replace(stats(), probes=ProbeStats()))).text
+    assert "no round has ended yet" in first
+    assert "put to the test" not in shown(published().counted(replace(stats(), probes=None))).text.lower()
+
+
+def test_a_hostile_name_in_a_disagreement_is_text() -> None:
+    """Whatever a container is called, it is shown and does nothing."""
+    probes = ProbeStats({}, (probed(destination="<b>\u202ename"),), TAKEN_AT)
+    page = shown(published().counted(replace(stats(), probes=probes)))
+    assert "db → <b>\\u202ename" in page.text

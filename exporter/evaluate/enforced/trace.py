@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.conversations import Conversations
-from exporter.evaluate.enforced.emission import source_of
+from exporter.evaluate.enforced.emission import Emission, source_of
 from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
@@ -243,6 +243,12 @@ class _Conversations(Conversations):
     def one(self, family: int, protocol: Protocol, address: int, port: Port, cell: int) -> list[Found]:
         """Return where a conversation comes about."""
         return list(self._at(family, protocol, address, port, cell))
+
+    def emission(self, world: World, address: int) -> Emission:
+        """Return from where the packet's sender sends to an address: nobody else is asked about."""
+        place = next(name for name, bit in self._bits.items() if bit & self._notes.cell)
+        source = source_of(world.stacks[place], address)
+        return Emission((), (), {} if source is None else {source: self._notes.cell})
 
     def _journey(self, world: World, conversation: Conversation) -> Journey:
         return _Journey(world, conversation, self._notes)

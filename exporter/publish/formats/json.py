@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
 from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.formats.probes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation, Trip
     from exporter.model.policy import PolicyResult, RuleResult, Violation
+    from exporter.model.probe import PairProbed, Probed
     from exporter.model.report import Pair, PairVerdict, Path, Report
 
 _PAIRS_PER_CHUNK = 100
@@ -72,6 +74,30 @@ def reasons(answer: Explanation) -> dict[str, Any]:
     return {
         "findings": [{"text": finding.text, "opens": finding.opens} for finding in answer.findings],
         "trips": [_trip(trip) for trip in answer.trips],
+    }
+
+
+def probes(answer: PairProbed) -> str:
+    """Return what packets say about a pair, as one JSON text."""
+    document = {
+        "source": answer.source.name,
+        "destination": answer.destination.name,
+        "verdict": answer.verdict,
+        "probes": [_probed(each) for each in answer.probed],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _probed(probed: Probed) -> dict[str, Any]:
+    relay = probed.probe.relay
+    return {
+        "packet": asdict(probed.probe.packet),
+        "relay": asdict(relay) if relay else None,
+        "verdict": probed.verdict,
+        "arrived": probed.sight.arrived,
+        "answered": probed.sight.answered,
+        "result": probed.result,
+        "outcome": outcome(probed),
     }
 
 
