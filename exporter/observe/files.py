@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ObservationError
-from exporter.model.observation import FormerAddress, KernelDocuments, NamespaceDocuments, Observation, Sighting
-from exporter.observe.documents import CONTAINERS, FORMER, INFO, KERNEL, NETWORKS, VERSION, project_list, project_object
+from exporter.model.observation import (
+    ConfigurationFile,
+    DaemonDocuments,
+    Flag,
+    FormerAddress,
+    KernelDocuments,
+    NamespaceDocuments,
+    Observation,
+    Sighting,
+)
+from exporter.observe.documents import (
+    CONTAINERS,
+    DAEMON,
+    FORMER,
+    INFO,
+    KERNEL,
+    NETWORKS,
+    VERSION,
+    project_list,
+    project_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +100,8 @@ def dumps(observation: Observation) -> str:
     }
     if observation.kernel is not None:
         document["kernel"] = _kernel_document(observation.kernel)
+    if observation.daemon is not None:
+        document["daemon"] = asdict(observation.daemon)
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -90,7 +111,7 @@ def _from_document(document: object) -> Observation:
     if document.get("schema") != SCHEMA:
         raise ObservationError(f"has schema {document.get('schema')!r}, this program reads {SCHEMA}")
     api = _object(document, "api")
-    kernel = document.get("kernel")
+    kernel, daemon = document.get("kernel"), document.get("daemon")
     return Observation(
         taken_at=_moment(document, "taken_at"),
         version=project_object(api.get("version"), VERSION, "api.version"),
@@ -101,6 +122,7 @@ def _from_document(document: object) -> Observation:
             identity: _sighting(entry, identity) for identity, entry in _object(document, "sightings", {}).items()
         },
         kernel=None if kernel is None else _kernel(project_object(kernel, KERNEL, "kernel")),
+        daemon=None if daemon is None else _daemon(project_object(daemon, DAEMON, "daemon")),
     )
 
 
@@ -134,6 +156,16 @@ def _kernel(document: dict[str, Any]) -> KernelDocuments:
         host=None if host is None else namespaces[host],
         sandboxes={identity: namespaces[inode] for identity, inode in sandboxes.items()},
         missing=document.get("missing", {}),
+    )
+
+
+def _daemon(document: dict[str, Any]) -> DaemonDocuments:
+    file = document.pop("file", None)
+    flags = [Flag(entry.get("flag", ""), entry.get("origin", "")) for entry in document.pop("flags", ())]
+    return DaemonDocuments(
+        **document,
+        flags=flags,
+        file=None if file is None else ConfigurationFile(**{"path": "", **file, "present": bool(file.get("present"))}),
     )
 
 
