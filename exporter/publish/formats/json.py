@@ -101,6 +101,8 @@ def _head(report: Report) -> dict[str, Any]:
         "missing": dict(report.missing),
         "unsupported": dict(report.unsupported),
         "assumptions": list(report.assumptions),
+        "bridge_netfilter": dict(report.bridge_netfilter),
+        "pending_restart": asdict(report.pending_restart) if report.pending_restart else None,
         "networks": [asdict(network) for network in report.networks],
         "containers": [asdict(container) for container in report.containers],
         "totals": asdict(report.totals),
