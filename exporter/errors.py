@@ -8,7 +8,9 @@ ExporterError                 base; its text is a complete message for the user
 │   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
 │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
 ├── ObservationError          a document is not what the API or the file format promises
-└── UnknownContainer          a name or id that the snapshot does not hold
+├── UnknownContainer          a name or id that the snapshot does not hold
+├── UnknownNetwork            the same for a network, or one that has no ICC
+└── Unforeseeable             what would come of a change cannot be told
 """
 
 from __future__ import annotations
@@ -52,3 +54,11 @@ class ObservationError(ExporterError):
 
 class UnknownContainer(ExporterError):
     """No running container of the snapshot has this name or id."""
+
+
+class UnknownNetwork(ExporterError):
+    """No network of the snapshot has this name or id, or it has no ICC."""
+
+
+class Unforeseeable(ExporterError):
+    """What would come of a change cannot be told."""

@@ -205,6 +205,36 @@ def diff(context: click.Context, before: str, after: str, form: str) -> None:
     context.exit(1 if difference else 0)
 
 
+@commands.command()
+@settings(*LOOK)
+@click.option("--icc", type=bool, metavar="BOOL", help="The daemon's --icc, or enable_icc of --network.")
+@click.option("--network", metavar="NAME", help="Ask about this network, created anew with --icc.")
+@click.option("--userland-proxy", type=bool, metavar="BOOL", help="The daemon's --userland-proxy.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def whatif(
+    context: click.Context, icc: bool | None, network: str | None, userland_proxy: bool | None, form: str
+) -> None:
+    """Tell which pairs would close, open or stay open if the daemon were restarted, or a network created anew.
+
+    Without --icc and --userland-proxy the daemon is taken to start with the configuration that it would find. Nothing
+    is changed. The exit code is 0 whatever is foretold.
+    """
+    from exporter import evaluate
+    from exporter.cli import look, text
+    from exporter.model.whatif import Proposal
+    from exporter.publish import formats
+
+    if network is not None and icc is None:
+        raise click.UsageError("--network needs --icc: whether its containers are to communicate", context)
+    snapshot, report = look.answer(look.observe(resolve(context, os.environ)))
+    foretold = evaluate.whatif(snapshot, report, Proposal(icc, network or "", userland_proxy))
+    if form == "json":
+        terminal.write(formats.json.foretelling(foretold))
+    else:
+        _print(text.whatif(foretold))
+
+
 def _print(lines: Iterable[Line]) -> None:
     colours = terminal.coloured(sys.stdout, os.environ)
     shown = ((visible(line.text), line.colour) for line in lines)

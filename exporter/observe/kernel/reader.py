@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import EngineUnreachable
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
-from exporter.observe.daemon import Root, read_daemon
 from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers

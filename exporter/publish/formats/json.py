@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
+from exporter.model.whatif import Fate
 from exporter.publish.formats.memo import PerVerdict
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation, Trip
     from exporter.model.report import Pair, PairVerdict, Path, Report
+    from exporter.model.whatif import Foretelling, ForetoldPair
 
 _PAIRS_PER_CHUNK = 500
 
@@ -72,6 +74,38 @@ def _trip(trip: Trip) -> dict[str, Any]:
         "decided_by": trip.decided_by,
         "change": trip.change,
         "legs": [asdict(leg) for leg in trip.legs],
+    }
+
+
+def foretelling(foretold: Foretelling) -> str:
+    """Return what would become of the pairs that a change concerns, as one JSON text."""
+    document = {
+        "schema": SCHEMA,
+        "action": foretold.action,
+        "warnings": foretold.warnings,
+        "assumptions": foretold.assumptions,
+        "totals": {
+            "containers": foretold.containers,
+            "pairs": foretold.containers * (foretold.containers - 1),
+            "before": asdict(foretold.before),
+            "after": asdict(foretold.after),
+            **{fate.value: foretold.number(fate) for fate in Fate},
+        },
+        "pairs": [_foretold(pair) for pair in foretold.pairs],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _foretold(pair: ForetoldPair) -> dict[str, Any]:
+    return {
+        "source": pair.source,
+        "destination": pair.destination,
+        "fate": pair.fate,
+        "before": pair.before,
+        "after": pair.after,
+        "reason": pair.reason,
+        "paths_before": [path(each) for each in pair.paths_before],
+        "paths_after": [path(each) for each in pair.paths_after],
     }
 
 

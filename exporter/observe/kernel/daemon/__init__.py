@@ -4,7 +4,7 @@ What is read is reduced at once to names of flags and keys, and to the values of
 hosts, certificates, registries, proxies and labels go no further.
 """
 
-from exporter.observe.daemon.reader import read_daemon
-from exporter.observe.daemon.root import Root
+from exporter.observe.kernel.daemon.reader import read_daemon
+from exporter.observe.kernel.daemon.root import Root
 
 __all__ = ["Root", "read_daemon"]

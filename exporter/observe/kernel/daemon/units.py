@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-from exporter.observe.daemon.assignments import environment_file
+from exporter.observe.kernel.daemon.assignments import environment_file
 from exporter.observe.kernel.trouble import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.observe.daemon.root import Root
+    from exporter.observe.kernel.daemon.root import Root
 
 _FOLDERS: Final = (
     "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",

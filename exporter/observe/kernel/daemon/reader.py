@@ -14,16 +14,16 @@ from exporter.model.observation import (
     DaemonDocuments,
     Flag,
 )
-from exporter.observe.daemon.assignments import shell_variable
-from exporter.observe.daemon.flags import located, reduced
-from exporter.observe.daemon.units import Word, command_line
 from exporter.observe.documents import DAEMON_OPTIONS
+from exporter.observe.kernel.daemon.assignments import shell_variable
+from exporter.observe.kernel.daemon.flags import located, reduced
+from exporter.observe.kernel.daemon.units import Word, command_line
 from exporter.observe.kernel.trouble import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.observe.daemon.root import Root
+    from exporter.observe.kernel.daemon.root import Root
 
 CONFIGURATION: Final = "/etc/docker/daemon.json"
 """The file that dockerd reads where no `--config-file` names another."""

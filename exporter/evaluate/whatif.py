@@ -1,0 +1,308 @@
+"""Which pairs would open and close if a setting were another one.
+
+The snapshot is changed as the engine would come up with the setting, and what the configuration then promises is
+compared with what holds now. Where the kernel was read, its rules are followed a second time, with the engine's own
+rewritten and those of others left as they are: where that and the promise disagree, the pair is undecided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from exporter.errors import Unforeseeable, UnknownNetwork
+from exporter.evaluate.assumptions import assumptions
+from exporter.evaluate.declared import declared_reach
+from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.pending import default_bridge, keeps_networks
+from exporter.evaluate.rewritten import rewritten
+from exporter.model.daemon import Configuration
+from exporter.model.report import PairVerdict, Reach, Verdict
+from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Network, Snapshot
+    from exporter.model.whatif import Proposal
+
+_PROXY: Final = "docker-proxy"
+
+_RUN_AGAIN: Final = "every container runs again afterwards, on the networks that it has now; addresses may differ"
+_MADE_ANEW: Final = (
+    "network {name} is removed and created anew with enable_icc={icc}, for no engine changes that of a network that is "
+    "there, and the containers are connected to it again; addresses may differ"
+)
+_OTHERS_STAY: Final = "rules that are not the engine's stay as they are now (DOCKER-USER and the like)"
+_NOT_READ: Final = "the daemon's other settings stay as they are: its configuration was not read"
+_MORE_BINDINGS: Final = (
+    "ports that are published on all addresses are bound to IPv4 only, as now: docker-proxy would take IPv6 as well"
+)
+_IGNORED: Final = (
+    "live-restore keeps containers running, and a daemon that finds containers running leaves its networks as they "
+    "are: this holds once it starts while no container runs"
+)
+_DRIFTS: Final = (
+    "by the configuration it would be {promised}, by the kernel's rules {enforced}: rules of others, or drift, which "
+    "may outlast the engine's own rules"
+)
+
+
+def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretelling:
+    """Return what would become of each pair.
+
+    Raises UnknownNetwork, and Unforeseeable where the engine would not start or would write no rules at all.
+    """
+    plan = _Plan.of(snapshot, proposal)
+    promised = declared_reach(plan.now), declared_reach(plan.then)
+    outcome = _Outcome(report, *promised, _counterpart(snapshot, report, plan))
+    pairs = tuple(outcome.pairs())
+    return Foretelling(
+        action=plan.action,
+        containers=len(report.containers),
+        before=Count(report.totals.reachable_pairs, report.totals.unknown_pairs),
+        after=outcome.count,
+        pairs=pairs,
+        warnings=plan.warnings,
+        assumptions=(*plan.assumptions, *assumptions(plan.then)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is done: `now` and `then` are the snapshot before and after, as far as the configuration goes.
+
+    `network` is the one whose ICC becomes `icc`, None where none does. `only_icc` is `then` with nothing but that.
+    """
+
+    action: str
+    now: Snapshot
+    then: Snapshot
+    only_icc: Snapshot
+    network: Network | None
+    icc: bool
+    warnings: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, proposal: Proposal) -> _Plan:
+        """Return what a proposal amounts to. Raises UnknownNetwork, Unforeseeable."""
+        named = _network(snapshot, proposal.network) if proposal.network else None
+        made_anew = named is not None and not named.default
+        if made_anew and proposal.userland_proxy is not None:
+            raise Unforeseeable("userland-proxy is the daemon's: ask about it and about a network one after the other")
+        network = named or default_bridge(snapshot)
+        icc = proposal.icc if made_anew else _configured_icc(snapshot, proposal)
+        _check(snapshot, network, proposal)
+        now = _with_proxy(snapshot, _proxy_now(snapshot))
+        proxy = _proxy_now(snapshot) if made_anew else _proxy_then(snapshot, proposal)
+        changed = network if network is not None and icc is not None and icc is not network.icc else None
+        only_icc = _with_icc(now, changed, icc=icc is True)
+        if not made_anew:
+            only_icc = replace(only_icc, links=tuple(replace(link, undecided="") for link in only_icc.links))
+        return cls(
+            action=_action(proposal, network if made_anew else None),
+            now=replace(now, kernel=None),
+            then=replace(_with_proxy(only_icc, proxy), kernel=None),
+            only_icc=only_icc,
+            network=changed,
+            icc=icc is True,
+            warnings=() if made_anew else tuple(_warnings(snapshot)),
+            assumptions=tuple(_taken_for_granted(snapshot, now, proxy, network if made_anew else None, icc=icc)),
+        )
+
+
+def _network(snapshot: Snapshot, key: str) -> Network:
+    named = [network for network in snapshot.networks.values() if network.name == key]
+    found = named or [network for network in snapshot.networks.values() if network.id.startswith(key)]
+    if len(found) != 1:
+        raise UnknownNetwork(f"{len(found)} networks are called {key!r}: name one, or give more of its id")
+    if found[0].icc is None:
+        raise UnknownNetwork(f"network {found[0].name} has no ICC: its driver is {found[0].driver or 'not known'}")
+    return found[0]
+
+
+def _check(snapshot: Snapshot, network: Network | None, proposal: Proposal) -> None:
+    if proposal.icc is not None and network is None:
+        raise UnknownNetwork("the engine has no default bridge, which icc is about: name a network")
+    configuration = snapshot.configuration
+    if isinstance(configuration, Configuration) and not configuration.iptables.value:
+        what = "the daemon would not start" if proposal.icc is False else "the engine would write no rules"
+        raise Unforeseeable(f"{what} with iptables={configuration.iptables}: nothing can be foretold")
+
+
+def _configured_icc(snapshot: Snapshot, proposal: Proposal) -> bool | None:
+    if proposal.icc is not None:
+        return proposal.icc
+    configuration = snapshot.configuration
+    return configuration.icc.value if isinstance(configuration, Configuration) else None
+
+
+def _proxy_now(snapshot: Snapshot) -> bool | None:
+    """Return whether docker-proxy runs: the engine's word, else what is seen of its processes."""
+    kernel = snapshot.kernel
+    if snapshot.engine.userland_proxy is not None or kernel is None:
+        return snapshot.engine.userland_proxy
+    if any(listener.program == _PROXY for listener in kernel.host.listeners):
+        return True
+    published = any(sandbox.published for sandbox in snapshot.sandboxes.values())
+    return False if published and not {"listeners", "relays", "bridge"} & kernel.missing.keys() else None
+
+
+def _proxy_then(snapshot: Snapshot, proposal: Proposal) -> bool | None:
+    if proposal.userland_proxy is not None:
+        return proposal.userland_proxy
+    configuration = snapshot.configuration
+    return configuration.userland_proxy.value if isinstance(configuration, Configuration) else _proxy_now(snapshot)
+
+
+def _with_proxy(snapshot: Snapshot, proxy: bool | None) -> Snapshot:
+    return replace(snapshot, engine=replace(snapshot.engine, userland_proxy=proxy))
+
+
+def _with_icc(snapshot: Snapshot, network: Network | None, *, icc: bool) -> Snapshot:
+    """Return the snapshot with another ICC of a network.
+
+    An engine that sets up a closed network switches br_netfilter on, and it sets up all of them when it starts.
+    """
+    networks = dict(snapshot.networks)
+    if network is not None:
+        networks[network.id] = replace(network, icc=icc)
+    engine = snapshot.engine
+    closed = [each for each in networks.values() if each.icc is False]
+    filters = engine.ipv4_forwarding is not False
+    return replace(
+        snapshot,
+        networks=networks,
+        engine=replace(
+            engine,
+            bridge_netfilter_v4=_switched(engine.bridge_netfilter_v4, on=filters and any(each.ipv4 for each in closed)),
+            bridge_netfilter_v6=_switched(engine.bridge_netfilter_v6, on=filters and any(each.ipv6 for each in closed)),
+        ),
+    )
+
+
+def _switched(now: bool | None, *, on: bool) -> bool | None:
+    return now if now is None else now or on
+
+
+def _action(proposal: Proposal, made_anew: Network | None) -> str:
+    if made_anew is not None:
+        return f"network {made_anew.name} created anew with enable_icc={_spelled(proposal.icc)}"
+    given = {"icc": proposal.icc, "userland-proxy": proposal.userland_proxy}
+    settings = [f"--{name}={_spelled(value)}" for name, value in given.items() if value is not None]
+    return " ".join(["the daemon restarted", *(["with", *settings] if settings else ["as it is configured"])])
+
+
+def _spelled(value: bool | None) -> str:
+    return str(bool(value)).lower()
+
+
+def _warnings(snapshot: Snapshot) -> Iterator[str]:
+    configuration = snapshot.configuration
+    if isinstance(configuration, Configuration):
+        yield from (f"the daemon would not start: {reason}" for reason in configuration.refusals)
+    if keeps_networks(snapshot):
+        yield _IGNORED
+
+
+def _taken_for_granted(
+    snapshot: Snapshot, now: Snapshot, proxy: bool | None, made_anew: Network | None, *, icc: bool | None
+) -> Iterator[str]:
+    if made_anew is not None:
+        yield _MADE_ANEW.format(name=made_anew.name, icc=_spelled(icc))
+    else:
+        yield _RUN_AGAIN
+        if not isinstance(snapshot.configuration, Configuration):
+            yield f"{_NOT_READ}{f' ({snapshot.configuration})' if snapshot.configuration else ''}"
+        if proxy and now.engine.userland_proxy is False:
+            yield _MORE_BINDINGS
+    if snapshot.kernel is not None:
+        yield _OTHERS_STAY
+
+
+def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach, Reach] | None:
+    """Return what the kernel's rules would do with the ICC changed, and what the configuration promises of the same."""
+    if report.declared is None or snapshot.kernel is None:
+        return None
+    promised = declared_reach(replace(plan.only_icc, kernel=None))
+    if plan.network is None:
+        return report.reach, promised
+    kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, icc=plan.icc)
+    return enforced_reach(plan.only_icc, kernel), promised
+
+
+class _Outcome:
+    """Compares pair by pair; what holds between two sandboxes is worked out once."""
+
+    def __init__(
+        self, report: Report, promised_now: Reach, promised_then: Reach, counterpart: tuple[Reach, Reach] | None
+    ) -> None:
+        self._report = report
+        self._now = promised_now
+        self._then = promised_then
+        self._counterpart = counterpart
+        self._reachable = self._unknown = 0
+
+    @property
+    def count(self) -> Count:
+        """The pairs that are open afterwards, once `pairs` has been through."""
+        return Count(self._reachable, self._unknown)
+
+    def pairs(self) -> Iterator[ForetoldPair]:
+        """Yield the pairs that the change concerns, by name."""
+        known: dict[tuple[str, str], tuple[Verdict, Verdict, str]] = {}
+        self._reachable = self._unknown = 0
+        for source in self._report.containers:
+            for destination in self._report.containers:
+                if source is destination:
+                    continue
+                key = source.sandbox, destination.sandbox
+                if key not in known:
+                    known[key] = self._judged(*key)
+                before, after, reason = known[key]
+                self._reachable += after is not Verdict.BLOCKED
+                self._unknown += after is Verdict.UNKNOWN
+                paths = self._now.between(*key).paths, self._then.between(*key).paths
+                fate = _fate(before, after, changed=paths[0] != paths[1])
+                if fate is not None:
+                    yield ForetoldPair(source.name, destination.name, fate, before, after, reason, *paths)
+
+    def _judged(self, source: str, destination: str) -> tuple[Verdict, Verdict, str]:
+        """Return the verdict before and after, and what makes the latter so."""
+        before = self._report.reach.between(source, destination)
+        now, then = self._now.between(source, destination), self._then.between(source, destination)
+        doubt = self._doubt(source, destination, then)
+        if doubt:
+            return before.verdict, Verdict.UNKNOWN, doubt
+        if now.paths == then.paths:
+            return before.verdict, before.verdict, before.reason
+        return before.verdict, then.verdict, _reason(now, then)
+
+    def _doubt(self, source: str, destination: str, then: PairVerdict) -> str:
+        """Return why the promise may not hold, empty where the kernel's rules agree with it."""
+        if self._counterpart is None:
+            return ""
+        enforced, promised = (reach.between(source, destination) for reach in self._counterpart)
+        if enforced.verdict is Verdict.UNKNOWN:
+            return enforced.reason
+        if {enforced.verdict, promised.verdict} != {Verdict.BLOCKED, Verdict.REACHABLE}:
+            return ""
+        if then.verdict is enforced.verdict:
+            return ""
+        return _DRIFTS.format(promised=then.verdict, enforced=enforced.verdict)
+
+
+def _reason(now: PairVerdict, then: PairVerdict) -> str:
+    return then.reason or f"no longer by {now.reason}"
+
+
+def _fate(before: Verdict, after: Verdict, *, changed: bool) -> Fate | None:
+    if after is Verdict.UNKNOWN:
+        return Fate.UNDECIDED if changed or before is not after else None
+    if before is Verdict.BLOCKED:
+        return Fate.OPENS if after is Verdict.REACHABLE else None
+    if after is Verdict.BLOCKED:
+        return Fate.CLOSES
+    return Fate.STAYS_OPEN if changed or before is not after else None
