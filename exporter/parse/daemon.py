@@ -147,7 +147,7 @@ def _stray(documents: DaemonDocuments) -> Iterator[str]:
         if not flag.flag.startswith("--"):
             hint = ": a switch takes its value behind =, as in --icc=false" if flag.flag.lower() in _SPELLED else ""
             yield f"{flag.flag!r} belongs to no flag ({flag.origin}){hint}"
-        elif len(name) == 1:
+        elif len(name) < 2:
             yield f"-{name} is no flag ({flag.origin}): longer ones begin with --"
 
 

@@ -71,6 +71,7 @@ class TestJson:
         assert document["taken_at"] == "2026-01-01T00:00:00Z"
         assert document.keys() == {
             *("schema", "taken_at", "engine", "evidence", "missing", "unsupported", "assumptions"),
+            *("bridge_netfilter", "pending_restart"),
             *("networks", "containers", "totals", "drift", "pairs"),
         }
         assert document["engine"] == {
