@@ -70,7 +70,7 @@ def _changes(snapshot: Snapshot, configuration: Configuration, now: bool | None,
     when = _RELOAD if configuration.service.endswith(".service") else ""
     if now is not then:
         is_now = "there is none now" if now is None else f"it is {str(now).lower()} now"
-        wanted = "there would be no default bridge" if then is None else f"icc would be {configuration.icc}"
+        wanted = "there would be none" if then is None else f"icc would be {configuration.icc}"
         yield f"default bridge: {wanted}, {is_now}{when}"
     proxy = snapshot.engine.userland_proxy
     if proxy is not None and proxy is not configuration.userland_proxy.value:

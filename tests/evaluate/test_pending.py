@@ -74,10 +74,12 @@ def test_live_restore_keeps_networks(
 def test_the_default_bridge_may_go_or_come() -> None:
     """A bridge that would be gone, or there again, is a change of its ICC."""
     gone = pending(replace(SAME, default_bridge=False))
-    assert gone == PendingRestart(True, ("default bridge: there would be no default bridge, it is true now",))
-    come = report(SAME, bridge="").pending_restart
+    assert gone == PendingRestart(True, ("default bridge: there would be none, it is true now",))
+    come = report(SAME, running=False, bridge="").pending_restart
     assert come == PendingRestart(True, ("default bridge: icc would be true (the default), there is none now",))
-    assert report(replace(SAME, default_bridge=False), bridge="").pending_restart == PendingRestart(icc=False)
+    assert report(replace(SAME, default_bridge=False), running=False, bridge="").pending_restart == PendingRestart(
+        icc=False
+    )
 
 
 def test_a_daemon_that_would_not_start_is_a_change() -> None:

@@ -14,7 +14,7 @@ from exporter.parse.daemon import parse_configuration
 from tests.builders import snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PATH = "/etc/docker/daemon.json"
 NEW, OLD = EngineVersion(28, 5), EngineVersion(20, 10)
@@ -25,7 +25,7 @@ def read(
     version: EngineVersion = NEW,
     rootless: bool = False,
     file: ConfigurationFile | None = None,
-    **keys: Any,
+    **keys: object,
 ) -> Configuration:
     """Return the configuration from flags, and from keys of the file where there are any."""
     options = {key.replace("_", "-"): value for key, value in keys.items()}
@@ -39,7 +39,7 @@ def read(
     return found
 
 
-def refusals(*flags: str, version: EngineVersion = NEW, **keys: Any) -> str:
+def refusals(flags: Sequence[str], keys: Mapping[str, Any], version: EngineVersion = NEW) -> str:
     """Return why the daemon would not start, a line each."""
     return "\n".join(read(*flags, version=version, **keys).refusals)
 
@@ -97,7 +97,7 @@ def test_other_settings_and_their_defaults() -> None:
 )
 def test_what_keeps_the_daemon_from_starting(flags: Sequence[str], keys: dict[str, Any], reason: str) -> None:
     """What dockerd refuses is a reason, in words that name the place."""
-    assert reason in refusals(*flags, **keys)
+    assert reason in refusals(flags, keys)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_files_that_some_engines_take(quirk: str, new: bool, old: bool) -> None:
 def test_ip6tables_are_needed_since_27() -> None:
     """icc=false with IPv6 and without ip6tables is refused since 27.0, and enforced for IPv4 alone before."""
     keys = {"icc": False, "ipv6": True, "ip6tables": False}
-    assert "needs the firewall, and ip6tables=false" in refusals(**keys)
-    assert refusals(version=OLD, **keys) == ""
+    assert "needs the firewall, and ip6tables=false" in refusals((), keys)
+    assert refusals((), keys, OLD) == ""
 
 
 def test_a_file_that_no_daemon_takes() -> None:
