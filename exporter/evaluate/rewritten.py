@@ -35,6 +35,9 @@ _OWN_FORWARD_CHAIN: Final = "DOCKER-FORWARD"
 """Where the engine's rules of FORWARD stand since 28.0."""
 
 _USERS_CHAIN: Final = "DOCKER-USER"
+_COMMENT: Final = 'comment "ICC"'
+"""What the nftables backend writes behind its rule for ICC, in a chain of the bridge's own."""
+
 _NUMBERS: Final = {Protocol.TCP: 6, Protocol.UDP: 17}
 _SWITCHES: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
 _FAMILIES: Final = {TableFamily.IP: 4, TableFamily.IP6: 6}
@@ -75,15 +78,15 @@ def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> 
 
 def _own_chain(chain: Chain, network: Network, rules: tuple[Rule, ...]) -> Chain:
     """Return a bridge's chain of the nftables backend with other rules in the place of the one for ICC."""
-    kept = [rule for rule in chain.rules if not _is_icc(rule, network, both=False)]
-    place = next((at for at, rule in enumerate(chain.rules) if _is_icc(rule, network, both=False)), len(kept))
+    kept = [rule for rule in chain.rules if _COMMENT not in rule.text]
+    place = next((at for at, rule in enumerate(chain.rules) if _COMMENT in rule.text), len(kept))
     return _with(chain, kept, place, rules)
 
 
 def _chains(chains: Mapping[str, Chain], network: Network, rules: tuple[Rule, ...], *, icc: bool) -> dict[str, Chain]:
     """Return iptables' chains with other rules for what stays on the bridge than the engine's present ones."""
     cleared = {
-        name: replace(chain, rules=tuple(rule for rule in chain.rules if not _is_icc(rule, network, both=True)))
+        name: replace(chain, rules=tuple(rule for rule in chain.rules if not _is_icc(rule, network)))
         if name in ("FORWARD", _OWN_FORWARD_CHAIN)
         else chain
         for name, chain in chains.items()
@@ -148,13 +151,11 @@ def _linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[
         )
 
 
-def _is_icc(rule: Rule, network: Network, *, both: bool) -> bool:
-    """Return whether a rule is the engine's last word about what stays on the bridge.
-
-    iptables' asks for `both` interfaces, nftables' stands in a chain of the bridge's own and asks for the first.
-    """
-    wanted = {Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE} if both else {Field.INPUT_INTERFACE}
-    return _asks_for(rule, network, wanted)
+def _is_icc(rule: Rule, network: Network) -> bool:
+    """Return whether a rule is iptables' last word about what stays on the bridge: `-i bridge -o bridge -j DROP`."""
+    names = [step for step in rule.steps if isinstance(step, NameIs)]
+    both = {NameIs(each, (network.interface,)) for each in (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)}
+    return set(names) == both and len(rule.steps) == len(names) + 1 and isinstance(rule.steps[-1], Terminate)
 
 
 def _leaves(rule: Rule, network: Network) -> bool:
@@ -167,9 +168,3 @@ def _leaves(rule: Rule, network: Network) -> bool:
 
 def _accepts(rule: Rule, matches: int) -> bool:
     return len(rule.steps) == matches + 1 and rule.steps[-1] == Terminate(Verdict.ACCEPT)
-
-
-def _asks_for(rule: Rule, network: Network, fields: set[Field]) -> bool:
-    names = [step for step in rule.steps if isinstance(step, NameIs)]
-    expected = {NameIs(each, (network.interface,)) for each in fields}
-    return set(names) == expected and len(rule.steps) == len(names) + 1 and isinstance(rule.steps[-1], Terminate)

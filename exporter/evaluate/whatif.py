@@ -73,7 +73,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
 class _Plan:
     """What is done: `now` and `then` are the snapshot before and after, as far as the configuration goes.
 
-    `network` is the one whose ICC becomes `icc`, None where none does. `only_icc` is `then` with nothing but that.
+    `network` is the one that is set up anew with `icc`, None where none is. `only_icc` is `then` with nothing but that.
     """
 
     action: str
@@ -92,13 +92,13 @@ class _Plan:
         made_anew = named is not None and not named.default
         if made_anew and proposal.userland_proxy is not None:
             raise Unforeseeable("userland-proxy is the daemon's: ask about it and about a network one after the other")
-        network = named or default_bridge(snapshot)
+        network = named or _default_bridge(snapshot)
         icc = proposal.icc if made_anew else _configured_icc(snapshot, proposal)
         _check(snapshot, network, proposal)
         now = _with_proxy(snapshot, _proxy_now(snapshot))
         proxy = _proxy_now(snapshot) if made_anew else _proxy_then(snapshot, proposal)
-        changed = network if network is not None and icc is not None and icc is not network.icc else None
-        only_icc = _with_icc(now, changed, icc=icc is True)
+        icc = icc if icc is not None or network is None else network.icc
+        only_icc = _with_icc(now, network, icc=icc is True)
         if not made_anew:
             only_icc = replace(only_icc, links=tuple(replace(link, undecided="") for link in only_icc.links))
         return cls(
@@ -106,7 +106,7 @@ class _Plan:
             now=replace(now, kernel=None),
             then=replace(_with_proxy(only_icc, proxy), kernel=None),
             only_icc=only_icc,
-            network=changed,
+            network=network,
             icc=icc is True,
             warnings=() if made_anew else tuple(_warnings(snapshot)),
             assumptions=tuple(_taken_for_granted(snapshot, now, proxy, network if made_anew else None, icc=icc)),
@@ -121,6 +121,11 @@ def _network(snapshot: Snapshot, key: str) -> Network:
     if found[0].icc is None:
         raise UnknownNetwork(f"network {found[0].name} has no ICC: its driver is {found[0].driver or 'not known'}")
     return found[0]
+
+
+def _default_bridge(snapshot: Snapshot) -> Network | None:
+    network = default_bridge(snapshot)
+    return network if network is not None and network.icc is not None else None
 
 
 def _check(snapshot: Snapshot, network: Network | None, proposal: Proposal) -> None:
@@ -273,29 +278,26 @@ class _Outcome:
         """Return the verdict before and after, and what makes the latter so."""
         before = self._report.reach.between(source, destination)
         now, then = self._now.between(source, destination), self._then.between(source, destination)
-        doubt = self._doubt(source, destination, then)
-        if doubt:
-            return before.verdict, Verdict.UNKNOWN, doubt
-        if now.paths == then.paths:
-            return before.verdict, before.verdict, before.reason
-        return before.verdict, then.verdict, _reason(now, then)
-
-    def _doubt(self, source: str, destination: str, then: PairVerdict) -> str:
-        """Return why the promise may not hold, empty where the kernel's rules agree with it."""
-        if self._counterpart is None:
-            return ""
-        enforced, promised = (reach.between(source, destination) for reach in self._counterpart)
-        if enforced.verdict is Verdict.UNKNOWN:
-            return enforced.reason
-        if {enforced.verdict, promised.verdict} != {Verdict.BLOCKED, Verdict.REACHABLE}:
-            return ""
-        if then.verdict is enforced.verdict:
-            return ""
-        return _DRIFTS.format(promised=then.verdict, enforced=enforced.verdict)
+        was = now.reason or before.reason
+        if self._counterpart is not None:
+            enforced, promised = (reach.between(source, destination) for reach in self._counterpart)
+            doubt = _doubt(enforced, promised, then)
+            if doubt:
+                return before.verdict, Verdict.UNKNOWN, doubt
+            if promised.paths == then.paths:
+                # the kernel knows more than is promised: whether docker-proxy runs, for one
+                then = then if enforced.verdict is then.verdict else enforced
+        return before.verdict, then.verdict, then.reason or f"no longer by {was}"
 
 
-def _reason(now: PairVerdict, then: PairVerdict) -> str:
-    return then.reason or f"no longer by {now.reason}"
+def _doubt(enforced: PairVerdict, promised: PairVerdict, then: PairVerdict) -> str:
+    """Return why what is promised may not hold, empty where the kernel's rules agree with it."""
+    if enforced.verdict is Verdict.UNKNOWN:
+        return enforced.reason
+    disagree = {enforced.verdict, promised.verdict} == {Verdict.BLOCKED, Verdict.REACHABLE}
+    if not disagree or then.verdict is enforced.verdict:
+        return ""
+    return _DRIFTS.format(promised=then.verdict, enforced=enforced.verdict)
 
 
 def _fate(before: Verdict, after: Verdict, *, changed: bool) -> Fate | None:

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 TIERS = ("api", "sandboxes")
-CLOSED = "--opt=com.docker.network.bridge.enable_icc=false"
 
-SHOP = {"shop-api": ("--network=shop", "--publish=8081:80"), "shop-db": ("--network=shop",)}
+MEMBERS = {
+    "shop": {"shop-api": ("--network=shop", "--publish=8081:80"), "shop-db": ("--network=shop",)},
+    "vault": {"vault-a": ("--network=vault",), "vault-b": ("--network=vault",)},
+}
+FLAGS: dict[str, tuple[str, ...]] = {"shop": (), "vault": ("--internal",)}
 CONTAINERS: dict[str, tuple[str, ...]] = {
     "web": ("--expose=80",),
     "app": ("--link=web",),
     "client": (),
     "door": ("--publish=8080:80",),
     "both": (),
-    **SHOP,
+    **MEMBERS["shop"],
+    **MEMBERS["vault"],
     "agent": ("--network=host",),
     "sidecar": ("--network=container:client",),
 }
@@ -37,10 +41,12 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
 def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Return an engine with an open default bridge, a link, published ports, a network and a container in host mode."""
     with engine(request.param) as made:
-        made.docker("network", "create", "shop")
+        for network, flags in FLAGS.items():
+            made.docker("network", "create", *flags, network)
         for name, flags in CONTAINERS.items():
             made.run(name, *flags)
-        made.docker("network", "connect", "shop", "both")
+        for network in MEMBERS:
+            made.docker("network", "connect", network, "both")
         yield made
 
 
@@ -108,18 +114,22 @@ def test_the_userland_proxy(host: Engine) -> None:
         assert [foretold(now, answer) for answer in answers] == [without.pairs] * len(TIERS)
 
 
-def test_a_network_made_anew(host: Engine) -> None:
-    """The pairs that are open once a network was made anew with enable_icc=false are those that were foretold."""
-    restart(host)
+@pytest.mark.parametrize("network", MEMBERS)
+@pytest.mark.parametrize("icc", ["false", "true"])
+def test_a_network_made_anew(host: Engine, network: str, icc: str) -> None:
+    """The pairs that are open once a network was made anew with another enable_icc are those that were foretold."""
+    if icc == "false":
+        restart(host)
     now = open_pairs(host)
-    answers = [ask(host, tier, "--network=shop", "--icc=false") for tier in TIERS]
-    host.docker("rm", "--force", *SHOP)
-    host.docker("network", "disconnect", "shop", "both")
-    host.docker("network", "rm", "shop")
-    host.docker("network", "create", CLOSED, "shop")
-    for name, flags in SHOP.items():
+    answers = [ask(host, tier, f"--network={network}", f"--icc={icc}") for tier in TIERS]
+    host.docker("rm", "--force", *MEMBERS[network])
+    host.docker("network", "disconnect", network, "both")
+    host.docker("network", "rm", network)
+    option = f"--opt=com.docker.network.bridge.enable_icc={icc}"
+    host.docker("network", "create", option, *FLAGS[network], network)
+    for name, flags in MEMBERS[network].items():
         host.run(name, *flags)
-    host.docker("network", "connect", "shop", "both")
-    closed = truth(host)
-    assert [foretold(now, answer) for answer in answers] == [closed.pairs] * len(TIERS)
-    assert answers[0]["totals"]["closes"] > 0
+    host.docker("network", "connect", network, "both")
+    made_anew = truth(host)
+    assert [foretold(now, answer) for answer in answers] == [made_anew.pairs] * len(TIERS)
+    assert answers[0]["totals"]["closes" if icc == "false" else "opens"] > 0
