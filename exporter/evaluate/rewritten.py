@@ -67,7 +67,7 @@ def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> 
         name = f"filter-forward-in__{network.interface}"
         if name not in table.chains:
             return table
-        chain = _own_chain(table.chains[name], network, _inside(snapshot, network, family, icc=icc))
+        chain = _own_chain(table.chains[name], _inside(snapshot, network, family, icc=icc))
         return replace(table, chains={**table.chains, name: chain})
     if table.name != "filter" or "FORWARD" not in table.chains:
         return table
@@ -76,7 +76,7 @@ def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> 
     return replace(table, chains=_chains(table.chains, network, _inside(snapshot, network, family, icc=icc), icc=icc))
 
 
-def _own_chain(chain: Chain, network: Network, rules: tuple[Rule, ...]) -> Chain:
+def _own_chain(chain: Chain, rules: tuple[Rule, ...]) -> Chain:
     """Return a bridge's chain of the nftables backend with other rules in the place of the one for ICC."""
     kept = [rule for rule in chain.rules if _COMMENT not in rule.text]
     place = next((at for at, rule in enumerate(chain.rules) if _COMMENT in rule.text), len(kept))
