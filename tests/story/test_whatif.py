@@ -136,3 +136,19 @@ def make_anew(made: Engine, network: str, option: str) -> None:
     for name, flags in MEMBERS[network].items():
         made.run(name, *flags)
     made.docker("network", "connect", network, "both")
+
+
+def test_rules_of_others_outlast_the_restart(host: Engine) -> None:
+    """A pair that a rule in DOCKER-USER may keep open is undecided, and that rule does keep it open."""
+    restart(host)
+    rule = ("DOCKER-USER", "--protocol=tcp", "--dport=7777", "--jump=ACCEPT")
+    host.on_host("iptables", "-I", *rule)
+    now, answer = open_pairs(host), ask(host, "sandboxes", "--icc=false")
+    fates = {(pair["source"], pair["destination"]): pair["fate"] for pair in answer["pairs"]}
+    undecided = {pair for pair, fate in fates.items() if fate == "undecided"}
+    assert ("client", "web") in undecided
+    restart(host, "--icc=false")
+    found = truth(host).pairs
+    host.on_host("iptables", "-D", *rule)
+    assert undecided <= found
+    assert found == now - {pair for pair, fate in fates.items() if fate == "closes"}
