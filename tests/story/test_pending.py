@@ -46,6 +46,13 @@ FILES = {
 }
 """Configuration files that the daemon takes or refuses, each engine in its own way."""
 
+COMMAND_LINES = (
+    "", "--icc", "--icc=0", "--icc false", "--icc=no", "--icc=true --icc=false", "-icc=false", "--debug=true",
+    "-b none", "-bnone", "--bridge=none", "-Db=none", "--log-level debug --icc=F", "--icc=false --iptables=false",
+    "-b none --bip=10.9.0.1/24", "--label icc=false", "word",
+)  # fmt: skip
+"""Command lines that the daemon takes or refuses."""
+
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
@@ -124,27 +131,48 @@ def test_live_restore_keeps_the_network(host: Engine) -> None:
     assert restarted(host, NAMED) is False
 
 
-def test_docker_opts_of_an_init_script(host: Engine) -> None:
-    """Without systemd, DOCKER_OPTS in /etc/default/docker are pending until the script starts the daemon with them."""
+@pytest.fixture
+def init_script(host: Engine) -> Iterator[Engine]:
+    """Return an engine whose host has an init script for it, in folders that only the engine sees."""
     restarted(host)
     for folder in ("/etc/default", "/etc/init.d"):
         host.on_host("mount", "-t", "tmpfs", "tmpfs", folder)
-    try:
-        write(host, "#!/bin/sh\n", "/etc/init.d/docker")
-        write(host, 'DOCKER_OPTS="--icc=false"\n', "/etc/default/docker")
-        told = look(host).pending_restart
+    write(host, "#!/bin/sh\n", "/etc/init.d/docker")
+    yield host
+    for folder in ("/etc/default", "/etc/init.d"):
+        host.on_host("umount", folder)
+
+
+def test_docker_opts_are_pending_until_the_daemon_has_them(init_script: Engine) -> None:
+    """What DOCKER_OPTS say is pending, with the place, until the script has started the daemon with them."""
+    write(init_script, 'DOCKER_OPTS="--icc=false"\n', "/etc/default/docker")
+    told = look(init_script).pending_restart
+    assert told is not None
+    assert told.icc
+    assert told.reasons == ("default bridge: icc would be false (DOCKER_OPTS in /etc/default/docker), it is true now",)
+    assert restarted(init_script, "--icc=false") is False
+    told = look(init_script).pending_restart
+    assert told is not None
+    assert not told.icc
+
+
+def test_flags_are_taken_and_refused_as_foretold(init_script: Engine) -> None:
+    """For each command line: whether the daemon would start with it, and with which ICC, is what comes of it."""
+    wrong = {}
+    for flags in COMMAND_LINES:
+        restarted(init_script)
+        write(init_script, f'DOCKER_OPTS="{flags}"\n', "/etc/default/docker")
+        told = look(init_script).pending_restart
         assert told is not None
-        assert told.icc
-        assert told.reasons == (
-            "default bridge: icc would be false (DOCKER_OPTS in /etc/default/docker), it is true now",
-        )
-        assert restarted(host, "--icc=false") is False
-        told = look(host).pending_restart
-        assert told is not None
-        assert not told.icc
-    finally:
-        for folder in ("/etc/default", "/etc/init.d"):
-            host.on_host("umount", folder)
+        try:
+            changed, starts = restarted(init_script, *flags.split()) is not True, True
+        except LabError:
+            changed, starts = True, False
+        refused = any(reason.startswith("the daemon would not start") for reason in told.reasons)
+        if (told.icc, refused) != (changed, not starts):
+            wrong[flags] = told
+    restarted(init_script)
+    assert wrong == {}
 
 
 def test_the_gauges_and_the_page(host: Engine) -> None:
