@@ -26,7 +26,7 @@ from exporter.model.ranges import Ranges
 from exporter.model.report import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.model.firewall import Match, Table
     from exporter.model.snapshot import Kernel, Link, Network, Snapshot
@@ -43,20 +43,14 @@ _SWITCHES: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-ca
 _FAMILIES: Final = {TableFamily.IP: 4, TableFamily.IP6: 6}
 
 
-def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, *, icc: bool) -> Kernel:
-    """Return the kernel with the engine's rules for a network's ICC, links and br_netfilter as the engine writes them.
+def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: Iterable[int], *, icc: bool) -> Kernel:
+    """Return the kernel with the engine's rules for a network's ICC and links as the engine writes them.
 
-    A closed bridge makes the engine switch br_netfilter on, for each family that the bridge has and the host forwards
-    (moby: setupBridgeNetFiltering).
+    `filtered` are the IP versions for which the engine switches br_netfilter on.
     """
     tables = tuple(_table(table, snapshot, network, icc=icc) for table in kernel.host.firewall.tables)
-    switched = {_SWITCHES[family]: "1" for family in (4, 6) if not icc and _has(network, family)}
-    host = replace(kernel.host, firewall=Firewall(tables), settings={**kernel.host.settings, **switched})
-    return replace(kernel, host=host)
-
-
-def _has(network: Network, family: int) -> bool:
-    return network.ipv4 if family == 4 else network.ipv6
+    settings = {**kernel.host.settings, **{_SWITCHES[family]: "1" for family in filtered}}
+    return replace(kernel, host=replace(kernel.host, firewall=Firewall(tables), settings=settings))
 
 
 def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> Table:

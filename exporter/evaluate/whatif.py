@@ -8,11 +8,13 @@ rewritten and those of others left as they are: where that and the promise disag
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate.assumptions import assumptions
 from exporter.evaluate.declared import declared_reach
+from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.pending import default_bridge, keeps_networks
 from exporter.evaluate.rewritten import rewritten
@@ -21,10 +23,10 @@ from exporter.model.report import PairVerdict, Reach, Verdict
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from exporter.model.report import Report
-    from exporter.model.snapshot import Network, Snapshot
+    from exporter.model.snapshot import Engine, Network, Snapshot
     from exporter.model.whatif import Proposal
 
 _PROXY: Final = "docker-proxy"
@@ -43,6 +45,7 @@ _IGNORED: Final = (
     "live-restore keeps containers running, and a daemon that finds containers running leaves its networks as they "
     "are: this holds once it starts while no container runs"
 )
+_NO_BRIDGE: Final = "there would be no default bridge by what is configured, and its containers would have no network"
 _DRIFTS: Final = (
     "by the configuration it would be {promised}, by the kernel's rules {enforced}: rules of others, or drift, which "
     "may outlast the engine's own rules"
@@ -74,6 +77,7 @@ class _Plan:
     """What is done: `now` and `then` are the snapshot before and after, as far as the configuration goes.
 
     `network` is the one that is set up anew with `icc`, None where none is. `only_icc` is `then` with nothing but that.
+    `filtered` are the IP versions for which the engine switches br_netfilter on meanwhile.
     """
 
     action: str
@@ -82,6 +86,7 @@ class _Plan:
     only_icc: Snapshot
     network: Network | None
     icc: bool
+    filtered: frozenset[int]
     warnings: tuple[str, ...]
     assumptions: tuple[str, ...]
 
@@ -94,11 +99,16 @@ class _Plan:
             raise Unforeseeable("userland-proxy is the daemon's: ask about it and about a network one after the other")
         network = named or _default_bridge(snapshot)
         icc = proposal.icc if made_anew else _configured_icc(snapshot, proposal)
+        icc = icc if icc is not None or network is None else network.icc
         _check(snapshot, network, proposal)
         now = _with_proxy(snapshot, _proxy_now(snapshot))
         proxy = _proxy_now(snapshot) if made_anew else _proxy_then(snapshot, proposal)
-        icc = icc if icc is not None or network is None else network.icc
-        only_icc = _with_icc(now, network, icc=icc is True)
+        networks = dict(snapshot.networks)
+        if network is not None:
+            networks[network.id] = replace(network, icc=icc is True)
+        set_up = [networks[network.id]] if network is not None and made_anew else list(networks.values())
+        filtered = _filtered(snapshot, set_up)
+        only_icc = replace(now, networks=networks, engine=_filtering(now.engine, filtered))
         if not made_anew:
             only_icc = replace(only_icc, links=tuple(replace(link, undecided="") for link in only_icc.links))
         return cls(
@@ -108,7 +118,8 @@ class _Plan:
             only_icc=only_icc,
             network=network,
             icc=icc is True,
-            warnings=() if made_anew else tuple(_warnings(snapshot)),
+            filtered=filtered,
+            warnings=tuple(_warnings(snapshot, made_anew=made_anew)),
             assumptions=tuple(_taken_for_granted(snapshot, now, proxy, network if made_anew else None, icc=icc)),
         )
 
@@ -116,8 +127,12 @@ class _Plan:
 def _network(snapshot: Snapshot, key: str) -> Network:
     named = [network for network in snapshot.networks.values() if network.name == key]
     found = named or [network for network in snapshot.networks.values() if network.id.startswith(key)]
-    if len(found) != 1:
-        raise UnknownNetwork(f"{len(found)} networks are called {key!r}: name one, or give more of its id")
+    if not found:
+        near = get_close_matches(key, [network.name for network in snapshot.networks.values()])
+        hint = f": did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownNetwork(f"no network is called {key!r}{hint}")
+    if len(found) > 1:
+        raise UnknownNetwork(f"{len(found)} networks are called {key!r}: give the id of one")
     if found[0].icc is None:
         raise UnknownNetwork(f"network {found[0].name} has no ICC: its driver is {found[0].driver or 'not known'}")
     return found[0]
@@ -135,6 +150,10 @@ def _check(snapshot: Snapshot, network: Network | None, proposal: Proposal) -> N
     if isinstance(configuration, Configuration) and not configuration.iptables.value:
         what = "the daemon would not start" if proposal.icc is False else "the engine would write no rules"
         raise Unforeseeable(f"{what} with iptables={configuration.iptables}: nothing can be foretold")
+    if isinstance(configuration, Configuration) and network is not None and network.ipv6:
+        switch = configuration.ip6tables
+        if snapshot.engine.version >= IP6TABLES_BY_DEFAULT and not switch.value:
+            raise Unforeseeable(f"IPv6 of network {network.name} has no rules with ip6tables={switch}")
 
 
 def _configured_icc(snapshot: Snapshot, proposal: Proposal) -> bool | None:
@@ -166,30 +185,26 @@ def _with_proxy(snapshot: Snapshot, proxy: bool | None) -> Snapshot:
     return replace(snapshot, engine=replace(snapshot.engine, userland_proxy=proxy))
 
 
-def _with_icc(snapshot: Snapshot, network: Network | None, *, icc: bool) -> Snapshot:
-    """Return the snapshot with another ICC of a network.
+def _filtered(snapshot: Snapshot, set_up: Iterable[Network]) -> frozenset[int]:
+    """Return the IP versions for which the engine switches br_netfilter on when it sets up these networks.
 
-    An engine that sets up a closed network switches br_netfilter on, and it sets up all of them when it starts.
+    It does for each version of a closed network, where the host forwards (moby: setupBridgeNetFiltering).
     """
-    networks = dict(snapshot.networks)
-    if network is not None:
-        networks[network.id] = replace(network, icc=icc)
-    engine = snapshot.engine
-    closed = [each for each in networks.values() if each.icc is False]
-    filters = engine.ipv4_forwarding is not False
+    if snapshot.engine.ipv4_forwarding is False:
+        return frozenset()
+    closed = [network for network in set_up if network.icc is False]
+    versions = ((4, any(network.ipv4 for network in closed)), (6, any(network.ipv6 for network in closed)))
+    return frozenset(version for version, on in versions if on)
+
+
+def _filtering(engine: Engine, filtered: frozenset[int]) -> Engine:
+    """Return the engine as it tells of br_netfilter afterwards, if it does at all."""
+    v4, v6 = engine.bridge_netfilter_v4, engine.bridge_netfilter_v6
     return replace(
-        snapshot,
-        networks=networks,
-        engine=replace(
-            engine,
-            bridge_netfilter_v4=_switched(engine.bridge_netfilter_v4, on=filters and any(each.ipv4 for each in closed)),
-            bridge_netfilter_v6=_switched(engine.bridge_netfilter_v6, on=filters and any(each.ipv6 for each in closed)),
-        ),
+        engine,
+        bridge_netfilter_v4=v4 if v4 is None else v4 or 4 in filtered,
+        bridge_netfilter_v6=v6 if v6 is None else v6 or 6 in filtered,
     )
-
-
-def _switched(now: bool | None, *, on: bool) -> bool | None:
-    return now if now is None else now or on
 
 
 def _action(proposal: Proposal, made_anew: Network | None) -> str:
@@ -204,10 +219,15 @@ def _spelled(value: bool | None) -> str:
     return str(bool(value)).lower()
 
 
-def _warnings(snapshot: Snapshot) -> Iterator[str]:
+def _warnings(snapshot: Snapshot, *, made_anew: bool) -> Iterator[str]:
+    """Yield what keeps a restart from having the effect; a network is made anew without one."""
     configuration = snapshot.configuration
+    if made_anew:
+        return
     if isinstance(configuration, Configuration):
         yield from (f"the daemon would not start: {reason}" for reason in configuration.refusals)
+        if not configuration.default_bridge:
+            yield _NO_BRIDGE
     if keeps_networks(snapshot):
         yield _IGNORED
 
@@ -234,7 +254,7 @@ def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach
     promised = declared_reach(replace(plan.only_icc, kernel=None))
     if plan.network is None:
         return report.reach, promised
-    kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, icc=plan.icc)
+    kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, plan.filtered, icc=plan.icc)
     return enforced_reach(plan.only_icc, kernel), promised
 
 

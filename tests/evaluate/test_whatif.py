@@ -226,10 +226,40 @@ def test_without_rules_nothing_can_be_foretold() -> None:
 def test_networks_that_are_not_there_or_have_no_icc() -> None:
     """The message names the network and what is wrong with it."""
     seen = built().look()
-    for name, message in (("shpo", "0 networks are called 'shpo'"), ("none", "network none has no ICC")):
+    for name, message in (
+        ("shpo", "no network is called 'shpo': did you mean shop"),
+        ("none", "network none has no ICC"),
+    ):
         with pytest.raises(UnknownNetwork, match=message):
             ask(seen, Proposal(icc=False, network=name))
     with pytest.raises(UnknownNetwork, match="no default bridge"):
         ask(host("28.5", bridge="").look(), ICC_OFF)
     with pytest.raises(Unforeseeable, match="one after the other"):
         ask(seen, Proposal(icc=False, network="shop", userland_proxy=False))
+
+
+def test_a_network_made_anew_does_not_heal_others() -> None:
+    """br_netfilter comes on with a closed network that is set up, and with no other."""
+    tenants = built("26.1").network("tenants", enable_icc="false").container("t1", "tenants").container("t2", "tenants")
+    below = kernel(tenants).engine_rules().set("bridge/bridge-nf-call-iptables", 0).look()
+    assert below.verdict("t1", "t2") is Verdict.REACHABLE
+    opened = ask(below, Proposal(icc=True, network="shop"))
+    assert ("t1", "t2") not in fates(opened) or fates(opened)["t1", "t2"] is Fate.UNDECIDED
+    closed = ask(below, Proposal(icc=False, network="shop"))
+    assert fates(closed)["t1", "t2"] is Fate.CLOSES
+    assert fates(ask(below, ICC_ON))["t1", "t2"] is Fate.CLOSES
+
+
+def test_a_bridge_that_would_be_gone_is_a_warning() -> None:
+    """Where the configuration has no default bridge, the answer about it is not what a restart brings."""
+    seen = built().look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, default_bridge=False))
+    assert "no default bridge" in whatif(configured, seen.report, ICC_OFF).warnings[0]
+
+
+def test_ipv6_without_rules_cannot_be_foretold() -> None:
+    """Since 27.0 an engine with ip6tables=false leaves IPv6 of a closed network open, or refuses it."""
+    seen = host("28.5", ipv6=True).container("web").container("db").look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, ip6tables=OFF))
+    with pytest.raises(Unforeseeable, match="ip6tables=false"):
+        whatif(configured, seen.report, ICC_OFF)

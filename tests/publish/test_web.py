@@ -297,7 +297,7 @@ class TestApi:
             ("icc=no", 400, "icc must be true or false, not 'no'"),
             ("userland_proxy=1", 400, "userland_proxy must be true or false, not '1'"),
             ("network=shop", 400, "network needs icc: true or false"),
-            ("icc=false&network=nobody", 404, "0 networks are called 'nobody': name one, or give more of its id"),
+            ("icc=false&network=nobody", 404, "no network is called 'nobody'"),
             (
                 "icc=false&network=shop&userland_proxy=false",
                 409,
