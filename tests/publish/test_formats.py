@@ -379,7 +379,10 @@ class TestTable:
         assert ["br_netfilter", "ipv4 on"] in lines
         same = RENDERERS["table"](replace(report(), pending_restart=PendingRestart(icc=False)))
         assert "At restart  nothing changes\n" in same
-        assert "Not read  configuration: why\n" in RENDERERS["table"](replace(report(), configuration_missing="why"))
+        unknown = replace(report(), configuration_missing="why")
+        assert "Not read  configuration: why\n" in RENDERERS["table"](unknown)
+        assert (as_json(unknown)["missing"], as_json(unknown)["pending_restart"]) == ({"configuration": "why"}, None)
+        assert as_json(would)["pending_restart"] == {"icc": True, "reasons": ["one", "two"]}
 
     def test_icc_in_effect_stands_beside_the_configured(self) -> None:
         """A network that should be closed and is open shows both."""

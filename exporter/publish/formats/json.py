@@ -132,7 +132,7 @@ def _head(report: Report) -> dict[str, Any]:
         "taken_at": timestamp(report.taken_at),
         "engine": asdict(report.engine),
         "evidence": asdict(report.evidence),
-        "missing": dict(report.missing),
+        "missing": dict(report.missing) | _missing_configuration(report),
         "unsupported": dict(report.unsupported),
         "assumptions": list(report.assumptions),
         "bridge_netfilter": dict(report.bridge_netfilter),
@@ -141,6 +141,10 @@ def _head(report: Report) -> dict[str, Any]:
         "containers": [asdict(container) for container in report.containers],
         "totals": asdict(report.totals),
     }
+
+
+def _missing_configuration(report: Report) -> dict[str, str]:
+    return {"configuration": report.configuration_missing} if report.configuration_missing else {}
 
 
 def _verdict(verdict: PairVerdict) -> str:

@@ -86,7 +86,7 @@ def shell_variable(text: str, name: str) -> str | None:
             except Unreadable:
                 known.pop(match[1], None)
         elif re.search(rf"\b{name}\b", line, re.ASCII) and line != f"export {name}":
-            raise _beyond(name, line)
+            raise _beyond(name)
     return known.get(name)
 
 
@@ -100,16 +100,17 @@ def _shell_lines(text: str) -> Iterator[str]:
 def _expanded(value: str, known: Mapping[str, str], name: str) -> str:
     """Return the value of an assignment. Raises Unreadable."""
     if _COMPUTED.search(value):
-        raise _beyond(name, value)
+        raise _beyond(name)
     try:
         words = shlex.split(value, comments=True)
     except ValueError as error:
-        raise Unreadable(f"what sets {name} has an open quote: {value[:80]!r}") from error
+        raise Unreadable(f"what sets {name} has an open quote") from error
     if len(words) > 1 or value[:1].isspace():
         # `A=b c` runs the command c
-        raise _beyond(name, value)
+        raise _beyond(name)
     return _REFERENCE.sub(lambda match: known.get(match[1] or match[2], ""), words[0]) if words else ""
 
 
-def _beyond(name: str, text: str) -> Unreadable:
-    return Unreadable(f"what sets {name} takes a shell to understand: {text[:80]!r}")
+def _beyond(name: str) -> Unreadable:
+    # without the text, which may hold what is nobody's business
+    return Unreadable(f"what sets {name} takes a shell to understand")
