@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate.assumptions import assumptions
@@ -23,9 +23,9 @@ from exporter.model.report import PairVerdict, Reach, Verdict
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.model.report import Report
+    from exporter.model.report import Path, Report
     from exporter.model.snapshot import Engine, Network, Snapshot
     from exporter.model.whatif import Proposal
 
@@ -258,16 +258,26 @@ def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach
     return enforced_reach(plan.only_icc, kernel), promised
 
 
+class _Judged(NamedTuple):
+    """What becomes of a pair; `fate` is None where it is not concerned."""
+
+    fate: Fate | None
+    before: Verdict
+    after: Verdict
+    reason: str
+    paths_before: tuple[Path, ...]
+    paths_after: tuple[Path, ...]
+
+
 class _Outcome:
-    """Compares pair by pair; what holds between two sandboxes is worked out once."""
+    """Compares pair by pair; what holds between two sandboxes is worked out once, and once for all that are alike."""
 
     def __init__(
         self, report: Report, promised_now: Reach, promised_then: Reach, counterpart: tuple[Reach, Reach] | None
     ) -> None:
         self._report = report
-        self._now = promised_now
-        self._then = promised_then
-        self._counterpart = counterpart
+        self._reaches = (report.reach, promised_now, promised_then, *(counterpart or ()))
+        self._alike: dict[tuple[int, ...], _Judged] = {}
         self._reachable = self._unknown = 0
 
     @property
@@ -277,37 +287,50 @@ class _Outcome:
 
     def pairs(self) -> Iterator[ForetoldPair]:
         """Yield the pairs that the change concerns, by name."""
-        known: dict[tuple[str, str], tuple[Verdict, Verdict, str]] = {}
+        rows: dict[str, dict[str, _Judged]] = {}
         self._reachable = self._unknown = 0
         for source in self._report.containers:
+            if source.sandbox not in rows:
+                rows[source.sandbox] = self._row(source.sandbox)
+            row = rows[source.sandbox]
             for destination in self._report.containers:
-                if source is destination:
+                judged = row.get(destination.sandbox)
+                if judged is None or source is destination:
                     continue
-                key = source.sandbox, destination.sandbox
-                if key not in known:
-                    known[key] = self._judged(*key)
-                before, after, reason = known[key]
-                self._reachable += after is not Verdict.BLOCKED
-                self._unknown += after is Verdict.UNKNOWN
-                paths = self._now.between(*key).paths, self._then.between(*key).paths
-                fate = _fate(before, after, changed=paths[0] != paths[1])
-                if fate is not None:
-                    yield ForetoldPair(source.name, destination.name, fate, before, after, reason, *paths)
+                self._reachable += judged.after is not Verdict.BLOCKED
+                self._unknown += judged.after is Verdict.UNKNOWN
+                if judged.fate is not None:
+                    yield ForetoldPair(source.name, destination.name, judged.fate, *judged[1:])
 
-    def _judged(self, source: str, destination: str) -> tuple[Verdict, Verdict, str]:
-        """Return the verdict before and after, and what makes the latter so."""
-        before = self._report.reach.between(source, destination)
-        now, then = self._now.between(source, destination), self._then.between(source, destination)
-        was = now.reason or before.reason
-        if self._counterpart is not None:
-            enforced, promised = (reach.between(source, destination) for reach in self._counterpart)
-            doubt = _doubt(enforced, promised, then)
-            if doubt:
-                return before.verdict, Verdict.UNKNOWN, doubt
-            if promised.paths == then.paths:
-                # the kernel knows more than is promised: whether docker-proxy runs, for one
-                then = then if enforced.verdict is then.verdict else enforced
-        return before.verdict, then.verdict, then.reason or f"no longer by {was}"
+    def _row(self, source: str) -> dict[str, _Judged]:
+        """Return what becomes of the pairs of a sandbox with each that it reaches in any way, now or then."""
+        destinations = {source}.union(*(reach.row(source) for reach in self._reaches))
+        return {each: self._judged([reach.between(source, each) for reach in self._reaches]) for each in destinations}
+
+    def _judged(self, verdicts: Sequence[PairVerdict]) -> _Judged:
+        # verdicts are shared by all pairs for which the same holds, and live as long as their reaches do
+        key = tuple(map(id, verdicts))
+        if key not in self._alike:
+            self._alike[key] = _judge(*verdicts)
+        return self._alike[key]
+
+
+def _judge(before: PairVerdict, now: PairVerdict, then: PairVerdict, *counterpart: PairVerdict) -> _Judged:
+    """Return what becomes of a pair that is so `before`, and by the configuration so `now` and `then`.
+
+    The counterpart is what the kernel's rules do with the ICC changed, and what the configuration promises of the same.
+    """
+    after, reason = then, ""
+    if counterpart:
+        enforced, promised = counterpart
+        reason = _doubt(enforced, promised, then)
+        if promised.paths == then.paths and enforced.verdict is not then.verdict:
+            # the kernel knows more than is promised: whether docker-proxy runs, for one
+            after = enforced
+    verdict = Verdict.UNKNOWN if reason else after.verdict
+    reason = reason or after.reason or f"no longer by {now.reason or before.reason}"
+    fate = _fate(before.verdict, verdict, changed=now.paths != then.paths)
+    return _Judged(fate, before.verdict, verdict, reason, now.paths, then.paths)
 
 
 def _doubt(enforced: PairVerdict, promised: PairVerdict, then: PairVerdict) -> str:

@@ -93,7 +93,7 @@ def foretelling(foretold: Foretelling) -> str:
         },
         "pairs": [_foretold(pair) for pair in foretold.pairs],
     }
-    return json.dumps(document, indent=2) + "\n"
+    return json.dumps(document, separators=(",", ":")) + "\n"
 
 
 def _foretold(pair: ForetoldPair) -> dict[str, Any]:
