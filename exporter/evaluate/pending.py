@@ -10,6 +10,7 @@ from exporter.model.report import PendingRestart
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exporter.model.daemon import Setting
     from exporter.model.snapshot import Network, Snapshot
 
 _RELOAD: Final = ", once systemd has read its units anew (systemctl daemon-reload)"
@@ -67,14 +68,18 @@ def _kept(configuration: Configuration, now: bool | None, then: bool | None) -> 
 
 
 def _changes(snapshot: Snapshot, configuration: Configuration, now: bool | None, then: bool | None) -> Iterator[str]:
-    when = _RELOAD if configuration.service.endswith(".service") else ""
     if now is not then:
         is_now = "there is none now" if now is None else f"it is {str(now).lower()} now"
         wanted = "there would be none" if then is None else f"icc would be {configuration.icc}"
-        yield f"default bridge: {wanted}, {is_now}{when}"
-    proxy = snapshot.engine.userland_proxy
-    if proxy is not None and proxy is not configuration.userland_proxy.value:
-        yield f"userland-proxy would be {configuration.userland_proxy}, it is {str(proxy).lower()} now{when}"
+        yield f"default bridge: {wanted}, {is_now}{_when(configuration.icc)}"
+    proxy, proposed = snapshot.engine.userland_proxy, configuration.userland_proxy
+    if proxy is not None and proxy is not proposed.value:
+        yield f"userland-proxy would be {proposed}, it is {str(proxy).lower()} now{_when(proposed)}"
+
+
+def _when(setting: Setting) -> str:
+    """Return what has to happen before a restart, for a setting in a unit: systemd keeps units in memory."""
+    return _RELOAD if "/systemd/" in setting.origin else ""
 
 
 def _unused(configuration: Configuration) -> Iterator[str]:

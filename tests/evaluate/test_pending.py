@@ -44,11 +44,12 @@ def test_nothing_is_pending_where_that_runs_which_is_configured() -> None:
 
 
 def test_another_icc_is_pending() -> None:
-    """What it would be, where that is set, and what it is now; a unit counts once systemd has read it."""
+    """What it would be, where that is set, and what it is now; what a unit says counts once systemd has read it."""
     reason = "default bridge: icc would be false (daemon.json), it is true now"
-    assert pending(CLOSED) == PendingRestart(icc=True, reasons=(reason,))
-    (told,) = pending(replace(CLOSED, service="docker.service")).reasons
-    assert told == f"{reason}, once systemd has read its units anew (systemctl daemon-reload)"
+    assert pending(replace(CLOSED, service="docker.service")) == PendingRestart(icc=True, reasons=(reason,))
+    unit = Setting(False, "/lib/systemd/system/docker.service")
+    (told,) = pending(replace(CLOSED, icc=unit)).reasons
+    assert told.endswith("it is true now, once systemd has read its units anew (systemctl daemon-reload)")
 
 
 @pytest.mark.parametrize(
