@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exporter.model.observation import BYTE_ORDER_MARK, EMPTY, TRAILING, ConfigurationFile, DaemonDocuments
@@ -218,6 +219,7 @@ def test_an_init_script_takes_docker_opts() -> None:
         ('DOCKER_OPTS="--icc=false \\\n--debug"', "--icc=false --debug"),
         ("DOCKER_OPTS=", ""),
         ("OTHER=1\nif true; then OTHER=2; fi", None),
+        ("DOCKER_OPTS='$HOME'", "$HOME"),
     ],
 )
 def test_a_shell_sets_docker_opts(text: str, value: str | None) -> None:
@@ -230,7 +232,7 @@ def test_a_shell_sets_docker_opts(text: str, value: str | None) -> None:
     [
         "DOCKER_OPTS=$(cat /opts)", "DOCKER_OPTS=`cat /opts`", 'DOCKER_OPTS="${DOCKER_OPTS:---icc}"',
         "if true; then DOCKER_OPTS=--icc=false; fi", "DOCKER_OPTS=--icc=false --debug", 'DOCKER_OPTS="--icc=false',
-        "DOCKER_OPTS='$OTHER'",
+        'DOCKER_OPTS="$OTHER"', "DOCKER_OPTS=~/opts", "DOCKER_OPTS=--icc=false;", 'DOCKER_OPTS="a"b',
     ],
 )  # fmt: skip
 def test_what_takes_a_shell_is_not_guessed(text: str) -> None:
@@ -238,6 +240,27 @@ def test_what_takes_a_shell_is_not_guessed(text: str) -> None:
     with pytest.raises(Unreadable, match="what sets DOCKER_OPTS") as raised:
         shell_variable(text, "DOCKER_OPTS")
     assert "icc" not in str(raised.value)
+
+
+_VALUES = st.text(alphabet=st.sampled_from("ab-= \\\"'$X{}#;&|~*"), max_size=8)
+_LINES = st.builds(
+    "{}{}={}".format, st.sampled_from(["", "export ", " "]), st.sampled_from(["X", "DOCKER_OPTS"]), _VALUES
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_LINES | _VALUES.map("# {}".format), max_size=3).map("\n".join))
+def test_what_is_read_is_what_a_shell_reads(text: str) -> None:
+    """Where the reader is sure of a value, a real shell that reads the file holds the same one."""
+    with suppress(Unreadable), TemporaryDirectory() as empty:
+        value = shell_variable(text, "DOCKER_OPTS")
+        script = f'{text}\nprintf %s "${{DOCKER_OPTS-nothing}}"\n'
+        # no folder of programs: whatever the text asks for, nothing but the shell itself runs
+        done = subprocess.run(
+            ["/bin/sh"], input=script, env={"PATH": empty}, cwd=empty, capture_output=True, text=True, check=False
+        )
+        assume(done.returncode == 0)
+        assert done.stdout == ("nothing" if value is None else value)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from exporter.observe.kernel.trouble import Unreadable
@@ -13,10 +12,20 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL | re.ASCII)
-_CONTINUED: Final = re.compile(r"\\\r?\n")
-_REFERENCE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
-_COMPUTED: Final = re.compile(r"`|\$\(|\$\{\w*[^\w}]|\\\$|'[^']*\$", re.ASCII)
-"""Commands, conditional values, and dollars that a shell would leave alone."""
+_REFERENCE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
+_PLAIN: Final = re.compile(
+    rf"""(?:"(?P<double>(?:[^"\\`$]|{_REFERENCE.pattern})*)" | '(?P<single>[^']*)'
+    | (?P<bare>(?:[\w./:=,@%+-]|{_REFERENCE.pattern})*)) (?:\s+\#.*)?""",
+    re.ASCII | re.VERBOSE,
+)
+"""A value that needs no shell: one pair of quotes or none, and variables at most."""
+
+_COMMAND: Final = re.compile(
+    r"(?!(?:\.|source|eval|exec|exit|return|set|unset|read|readonly|if|then|else|elif|fi|for|while|until|do|done|case|"
+    r"esac|function)\b)(?!\.\s)[\w./-]+(?:\s+[\w./:=,@%+-]+)*",
+    re.ASCII,
+)
+"""A command that sets nothing, such as `ulimit -n 1048576`."""
 
 _ESCAPABLE: Final = '"\\`$'
 
@@ -71,44 +80,47 @@ def _value(text: str, position: int) -> tuple[str, int]:
 
 
 def shell_variable(text: str, name: str) -> str | None:
-    """Return what a variable holds after a shell has read a file, None where it is not set.
+    """Return what a variable holds after a shell has read a file, None where the file does not mention it.
 
-    Raises Unreadable where that takes a shell: commands, conditions and the like.
+    Raises Unreadable where that takes a shell, because of anything in the file: conditions, commands that set
+    variables, values that are computed.
     """
+    if not re.search(rf"\b{name}\b", text, re.ASCII):
+        return None
     known: dict[str, str] = {}
     for line in _shell_lines(text):
         match = _ASSIGNMENT.fullmatch(line)
-        if match and match[1] == name:
-            known[name] = _expanded(match[2], known, name)
-        elif match:
-            try:
-                known[match[1]] = _expanded(match[2], known, match[1])
-            except Unreadable:
-                known.pop(match[1], None)
-        elif re.search(rf"\b{name}\b", line, re.ASCII) and line != f"export {name}":
+        if match:
+            known[match[1]] = _expanded(match[2], known, name)
+        elif not _COMMAND.fullmatch(line) or (name in line and line != f"export {name}"):
             raise _beyond(name)
     return known.get(name)
 
 
 def _shell_lines(text: str) -> Iterator[str]:
-    for line in _CONTINUED.sub("", text).splitlines():
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            yield stripped
+    """Yield the lines that say something; one that ends with a backslash goes on, unless there is a comment in it."""
+    pending = ""
+    for line in text.replace("\r\n", "\n").split("\n"):
+        whole, pending = pending + line, ""
+        if whole.endswith("\\") and "#" not in whole:
+            pending = whole[:-1]
+        elif whole.strip() and not whole.lstrip().startswith("#"):
+            yield whole.strip()
+    if pending.strip():
+        yield pending.strip()
 
 
 def _expanded(value: str, known: Mapping[str, str], name: str) -> str:
     """Return the value of an assignment. Raises Unreadable."""
-    if _COMPUTED.search(value):
+    match = _PLAIN.fullmatch(value)
+    if match is None:
         raise _beyond(name)
-    try:
-        words = shlex.split(value, comments=True)
-    except ValueError as error:
-        raise Unreadable(f"what sets {name} has an open quote") from error
-    if len(words) > 1 or value[:1].isspace():
-        # `A=b c` runs the command c
+    if match["single"] is not None:
+        return match["single"]
+    text = match["bare"] if match["double"] is None else match["double"]
+    if any((one or other) not in known for one, other in _REFERENCE.findall(text)):
         raise _beyond(name)
-    return _REFERENCE.sub(lambda match: known.get(match[1] or match[2], ""), words[0]) if words else ""
+    return _REFERENCE.sub(lambda reference: known[reference[1] or reference[2]], text)
 
 
 def _beyond(name: str) -> Unreadable:
