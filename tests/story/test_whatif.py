@@ -141,7 +141,7 @@ def make_anew(made: Engine, network: str, option: str) -> None:
 def test_rules_of_others_outlast_the_restart(host: Engine) -> None:
     """A pair that a rule in DOCKER-USER may keep open is undecided, and that rule does keep it open."""
     restart(host)
-    rule = ("DOCKER-USER", "--protocol=tcp", "--dport=7777", "--jump=ACCEPT")
+    rule = ("DOCKER-USER", "-p", "tcp", "--dport", "7777", "-j", "ACCEPT")
     host.on_host("iptables", "-I", *rule)
     now, answer = open_pairs(host), ask(host, "sandboxes", "--icc=false")
     fates = {(pair["source"], pair["destination"]): pair["fate"] for pair in answer["pairs"]}
