@@ -132,6 +132,8 @@ def _foretold(pair: ForetoldPair) -> Iterator[Line]:
     sign, word, colour = _FATE_SIGNS[pair.fate]
     yield Line(f"{sign} {pair.source} -> {pair.destination} {word}: {pair.reason}", colour)
     yield from _changed_ways(pair.paths_before, pair.paths_after)
+    for text in ways(path for path in pair.paths_after if path in pair.paths_before):
+        yield Line(f"    = {text}")
 
 
 def _changed_ways(before: tuple[Path, ...], after: tuple[Path, ...]) -> Iterator[Line]:
