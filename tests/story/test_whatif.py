@@ -65,9 +65,10 @@ def ask(made: Engine, tier: str, *question: str) -> dict[str, Any]:
     return document
 
 
-def open_pairs(made: Engine) -> set[tuple[str, str]]:
+def open_pairs(made: Engine, tier: str = "api") -> set[tuple[str, str]]:
     """Return the pairs that the program calls reachable now."""
-    done = run("report", "--format=json", DOCKER_HOST=made.host)
+    evidence = (f"--evidence.max={tier}", f"--host.netns={made.netns}")
+    done = run("report", *evidence, "--format=json", DOCKER_HOST=made.host)
     return {(pair["source"], pair["destination"]) for pair in json.loads(done.stdout)["pairs"]}
 
 
@@ -143,7 +144,7 @@ def test_rules_of_others_outlast_the_restart(host: Engine) -> None:
     restart(host)
     rule = ("DOCKER-USER", "-p", "tcp", "--dport", "7777", "-j", "ACCEPT")
     host.on_host("iptables", "-I", *rule)
-    now, answer = open_pairs(host), ask(host, "sandboxes", "--icc=false")
+    now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", "--icc=false")
     fates = {(pair["source"], pair["destination"]): pair["fate"] for pair in answer["pairs"]}
     undecided = {pair for pair, fate in fates.items() if fate == "undecided"}
     assert ("client", "web") in undecided
