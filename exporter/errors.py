@@ -10,6 +10,8 @@ ExporterError                 base; its text is a complete message for the user
 ├── ObservationError          a document is not what the API or the file format promises
 ├── PolicyError               what was seen does not tell what a policy asks for
 ├── UnknownContainer          a name or id that the snapshot does not hold
+├── UnknownNetwork            the same for a network, or one that has no ICC
+├── Unforeseeable             what would come of a change cannot be told
 └── ProbeError                packets could not be sent
     └── ForbiddenProbe        we were about to send one to an address of no sandbox: a defect
 """
@@ -59,6 +61,14 @@ class PolicyError(ExporterError):
 
 class UnknownContainer(ExporterError):
     """No running container of the snapshot has this name or id."""
+
+
+class UnknownNetwork(ExporterError):
+    """No network of the snapshot has this name or id, or it has no ICC."""
+
+
+class Unforeseeable(ExporterError):
+    """What would come of a change cannot be told."""
 
 
 class ProbeError(ExporterError):

@@ -40,7 +40,7 @@ A key of the configuration file is the flag with its dot unfolded:
     interval: 30s
 \b
 Exit codes:
-  0    done; check: no violation; diff: no differences
+  0    done; check: no violation; diff: no differences; whatif: whatever is foretold
   1    check: violations; diff: differences; probe: a packet disagrees; serve: its HTTP server ended by itself
   2    wrong use, an address taken by another program, or the engine or a file could not be read;
        probe: packets could not be sent, or none of them decides anything
@@ -215,8 +215,9 @@ def snapshot(context: click.Context, output: str) -> None:
     """Save what the engine says as one JSON file, for --snapshot, diff and bug reports.
 
     It holds names, addresses and ports of networks and containers, of labels those that --tenant.label and the policy
-    name, and nothing of environments, commands and images. The file replaces an older one whole and belongs to its
-    owner alone (mode 0600).
+    name, and nothing of environments, commands and images; with more evidence than the API's also rules of the
+    firewall, and the settings of the daemon that decide who reaches whom. The file replaces an older one whole and
+    belongs to its owner alone (mode 0600).
     """
     from exporter.cli import look
     from exporter.observe import files
@@ -289,6 +290,39 @@ def diff(context: click.Context, before: str, after: str, form: str) -> None:
     else:
         _print(text.diff(difference))
     context.exit(1 if difference else 0)
+
+
+@commands.command()
+@settings(*LOOK)
+@click.option("--icc", type=click.Choice(["true", "false"]), help="The daemon's --icc, or enable_icc of --network.")
+@click.option("--network", metavar="NAME", help="Ask about this network, created anew with --icc.")
+@click.option("--userland-proxy", type=click.Choice(["true", "false"]), help="The daemon's --userland-proxy.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def whatif(context: click.Context, icc: str | None, network: str | None, userland_proxy: str | None, form: str) -> None:
+    """Tell which pairs would close, open or stay open if the daemon were restarted, or a network created anew.
+
+    Without --icc and --userland-proxy the daemon is taken to start with the configuration that it would find. Nothing
+    is changed. The exit code is 0 whatever is foretold.
+    """
+    from exporter import evaluate
+    from exporter.cli import look, text
+    from exporter.model.whatif import Proposal
+    from exporter.publish import formats
+
+    if network is not None and icc is None:
+        raise click.UsageError("--network needs --icc: whether its containers are to communicate", context)
+    snapshot, report = look.answer(look.observe(resolve(context, os.environ)))
+    proposal = Proposal(_switch(icc), network or "", _switch(userland_proxy))
+    foretold = evaluate.whatif(snapshot, report, proposal)
+    if form == "json":
+        terminal.write(formats.json.foretelling(foretold))
+    else:
+        _print(text.whatif(foretold))
+
+
+def _switch(text: str | None) -> bool | None:
+    return None if text is None else text == "true"
 
 
 def _address(context: click.Context, text: str | None) -> Address | None:

@@ -1,4 +1,4 @@
-"""Explanations and differences in plain text: one fact a line, and the sign in front carries the meaning."""
+"""Answers in plain text: one fact a line, and the sign in front carries the meaning."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.model.probe import ProbeResult
 from exporter.model.report import SCHEMA, Verdict
+from exporter.model.whatif import Fate
 from exporter.publish.formats import table
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.json import path as path_document
 from exporter.publish.formats.probes import outcome
+from exporter.publish.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff, Trip
     from exporter.model.probe import PairProbed
     from exporter.model.report import Path
+    from exporter.model.whatif import Foretelling, ForetoldPair
 
 GOOD: Final = "green"
 BAD: Final = "red"
@@ -110,9 +113,53 @@ def _change(change: PairChange) -> Iterator[Line]:
     before, after = change.before or "absent", change.after or "absent"
     verdicts = before if before == after else f"{before} -> {after}"
     yield Line(f"{sign} {change.source} -> {change.destination}: {verdicts}", colour)
-    for text in ways(path for path in change.paths_before if path not in change.paths_after):
+    yield from _changed_ways(change.paths_before, change.paths_after)
+
+
+def whatif(foretold: Foretelling) -> Iterator[Line]:
+    """Yield the numbers, then each pair that closes (-), opens (+), stays open (=) or is undecided (?), and why."""
+    before, after = foretold.before, foretold.after
+    yield Line(f"with {foretold.action}:")
+    pairs = count(foretold.containers * (foretold.containers - 1), "pair")
+    undecided = f", {after.unknown_pairs:,} of them undecided" if after.unknown_pairs else ""
+    yield Line(f"  of {pairs} {before.reachable_pairs:,} are reachable now, {after.reachable_pairs:,} then{undecided}")
+    fates = ", ".join(f"{foretold.number(fate):,} {_FATES[fate]}" for fate in Fate)
+    yield Line(f"  {fates}; all others stay as they are")
+    for warning in foretold.warnings:
+        yield Line(f"! {warning}", DOUBTFUL)
+    for pair in foretold.pairs:
+        yield from _foretold(pair)
+    yield Line("assumed:")
+    for assumption in foretold.assumptions:
+        yield Line(f"  {assumption}")
+
+
+_FATES: Final = {
+    Fate.CLOSES: "close",
+    Fate.OPENS: "open",
+    Fate.STAYS_OPEN: "stay open by other ways or fewer",
+    Fate.UNDECIDED: "become undecided",
+}
+_FATE_SIGNS: Final = {
+    Fate.CLOSES: ("-", "closes", GOOD),
+    Fate.OPENS: ("+", "opens", BAD),
+    Fate.STAYS_OPEN: ("=", "stays open", None),
+    Fate.UNDECIDED: ("?", "is undecided", DOUBTFUL),
+}
+
+
+def _foretold(pair: ForetoldPair) -> Iterator[Line]:
+    sign, word, colour = _FATE_SIGNS[pair.fate]
+    yield Line(f"{sign} {pair.source} -> {pair.destination} {word}: {pair.reason}", colour)
+    yield from _changed_ways(pair.paths_before, pair.paths_after)
+    for text in ways(path for path in pair.paths_after if path in pair.paths_before):
+        yield Line(f"    = {text}")
+
+
+def _changed_ways(before: tuple[Path, ...], after: tuple[Path, ...]) -> Iterator[Line]:
+    for text in ways(path for path in before if path not in after):
         yield Line(f"    - {text}")
-    for text in ways(path for path in change.paths_after if path not in change.paths_before):
+    for text in ways(path for path in after if path not in before):
         yield Line(f"    + {text}")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.assumptions import assumptions
+from exporter.evaluate.bridge_netfilter import bridge_netfilter
 from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.pending import default_bridge, pending_restart
 from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
 from exporter.evaluate.unsupported import unsupported
@@ -67,6 +69,9 @@ def evaluate(snapshot: Snapshot, standards: Standards = NO_STANDARDS) -> Report:
         declared=declared if enforced is not None else None,
         tenancy=tenancy(snapshot, reach, standards.tenant_label) if standards.tenant_label else None,
         policy=judge(snapshot, reach, containers, standards),
+        bridge_netfilter=bridge_netfilter(snapshot),
+        pending_restart=pending_restart(snapshot),
+        configuration_missing=snapshot.configuration if isinstance(snapshot.configuration, str) else "",
     )
 
 
@@ -79,7 +84,7 @@ def _evidence(kernel: Kernel | None) -> Evidence:
 
 def _engine(snapshot: Snapshot) -> EngineSummary:
     engine: Engine = snapshot.engine
-    default = next((network for network in snapshot.networks.values() if network.default), None)
+    default = default_bridge(snapshot)
     return EngineSummary(
         id=engine.id,
         name=engine.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,13 +82,66 @@ class KernelDocuments:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of dockerd's command line, and the file or variable that it comes from.
+
+    `--icc=false` where the value decides about reachability, else the name alone: `--host`. A word that belongs to no
+    flag is a flag without dashes.
+    """
+
+    flag: str
+    origin: str
+
+
+EMPTY: Final = "is empty"
+BYTE_ORDER_MARK: Final = "begins with a byte order mark"
+TRAILING: Final = "goes on behind its end"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationFile:
+    """`daemon.json`, or the file that `--config-file` names: the names of all its keys, the values of a few.
+
+    `trouble` says why no daemon takes it, empty where some do; `quirks` are EMPTY, BYTE_ORDER_MARK and TRAILING, which
+    some daemons do not take.
+    """
+
+    path: str
+    present: bool = True
+    trouble: str = ""
+    quirks: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonDocuments:
+    """How dockerd was started, and what its next start would find.
+
+    `running` are the flags that it runs with, `flags` those that it would be started with by `service` (a systemd unit,
+    an init script; empty where nobody knows, and `flags` are then the running ones). `troubles` are reasons why the
+    service would not start it, `unused` flags in /etc/default/docker that nothing reads. `missing` says why nothing of
+    all this could be read, empty where it could.
+    """
+
+    running: Sequence[str] = ()
+    service: str = ""
+    flags: Sequence[Flag] = ()
+    file: ConfigurationFile | None = None
+    troubles: Sequence[str] = ()
+    unused: Sequence[str] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at an engine: the documents it answered with, reduced to the fields that verdicts need.
 
     `version` and `info` are `GET /version` and `GET /info`, `networks` and `containers` are the lists
-    `GET /networks` and `GET /containers/json`. `sightings` maps container ids to their first sighting. `kernel` is None
-    where nobody asked for more than the API. `labels` names the labels of containers that were asked for: no others are
-    in the documents, for they may hold secrets, and of others nobody knows which containers have them.
+    `GET /networks` and `GET /containers/json`. `sightings` maps container ids to their first sighting. `kernel` and
+    `daemon` are None where nobody asked for more than the API. `labels` names the labels of containers that were asked
+    for: no others are in the documents, for they may hold secrets, and of others nobody knows which containers have
+    them.
     """
 
     taken_at: datetime
@@ -99,3 +152,4 @@ class Observation:
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
     kernel: KernelDocuments | None = None
     labels: tuple[str, ...] = ()
+    daemon: DaemonDocuments | None = None

@@ -198,6 +198,17 @@ class BlastRadius:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingRestart:
+    """What a restart of the daemon would bring.
+
+    `icc` is whether it would change ICC of the default bridge, `reasons` what would change and why, or why not.
+    """
+
+    icc: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One line of the report."""
 
@@ -243,6 +254,9 @@ class Report:
     promises, and None where that is all there is. `missing` tells why evidence could not be read; `unsupported` counts
     the firewall's rules that nobody can foresee, by the name of what is not understood in them. `tenancy` and `policy`
     are None where nobody asked whose containers they are, and wrote no policy.
+    the firewall's rules that nobody can foresee, by the name of what is not understood in them. `bridge_netfilter` has
+    br_netfilter's switches by family (`ipv4`, `ipv6`), those that are known. `pending_restart` is None where the
+    daemon's configuration is not known, `configuration_missing` then says why, if anybody looked.
     """
 
     taken_at: datetime
@@ -260,6 +274,9 @@ class Report:
     unsupported: Mapping[str, int] = field(default_factory=dict)
     tenancy: Tenancy | None = None
     policy: PolicyResult | None = None
+    bridge_netfilter: Mapping[str, bool] = field(default_factory=dict)
+    pending_restart: PendingRestart | None = None
+    configuration_missing: str = ""
 
     def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
         """Return the verdict of two distinct containers of this report."""

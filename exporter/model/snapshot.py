@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from exporter.model.daemon import Configuration
     from exporter.model.namespace import Namespace
     from exporter.model.report import Protocol
 
@@ -39,7 +40,7 @@ class Engine:
 
     `bridge_netfilter` is whether frames that stay on one bridge pass iptables (IPv4) and ip6tables (IPv6);
     `userland_proxy` whether docker-proxy relays published ports; `experimental` whether features are on that
-    engines before 27.0 need for ip6tables.
+    engines before 27.0 need for ip6tables; `live_restore` whether containers outlive the daemon.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Engine:
     bridge_netfilter_v4: bool | None
     bridge_netfilter_v6: bool | None
     userland_proxy: bool | None
+    live_restore: bool | None = None
 
 
 class GatewayMode(StrEnum):
@@ -221,6 +223,7 @@ class Snapshot:
     """One engine at one moment, every reference resolved. Mappings are keyed by id.
 
     `labels` are the ones that were asked for: of any other, nobody knows which containers have it.
+    `configuration` is that of the daemon's next start, or the reason why it is not known; empty where nobody looked.
     """
 
     taken_at: datetime
@@ -232,3 +235,4 @@ class Snapshot:
     assumptions: tuple[str, ...]
     kernel: Kernel | None = None
     labels: frozenset[str] = frozenset()
+    configuration: Configuration | str = ""

@@ -103,7 +103,7 @@ _NUMBER: Final = Only(int, "a whole number")
 VERSION: Final = _shape("Version ApiVersion MinAPIVersion Os", Platform=_shape("Name"), Components=Each(_shape("Name")))
 INFO: Final = _shape(
     "ID Name ServerVersion OSType SecurityOptions BridgeNfIptables BridgeNfIp6tables IPv4Forwarding "
-    "ExperimentalBuild FirewallBackend",
+    "ExperimentalBuild FirewallBackend LiveRestoreEnabled",
     Swarm=_shape("LocalNodeState"),
 )
 NETWORKS: Final = Each(
@@ -178,6 +178,29 @@ NAMESPACE: Final = _shape(
     settings=Values(_TEXT),
 )
 LABELS: Final = Each(_TEXT)
+DAEMON_OPTIONS: Final = (
+    "icc", "iptables", "ip6tables", "ipv6", "userland-proxy", "live-restore", "ip-masq", "ip-forward", "bridge", "bip",
+    "firewall-backend",
+)  # fmt: skip
+"""Keys of daemon.json whose values are kept."""
+
+DAEMON: Final = _shape(
+    "",
+    running=Each(_TEXT),
+    service=_TEXT,
+    flags=Each(_shape("", flag=_TEXT, origin=_TEXT)),
+    file=_shape(
+        "present",
+        path=_TEXT,
+        trouble=_TEXT,
+        quirks=Each(_TEXT),
+        keys=Each(_TEXT),
+        options=_shape(" ".join(DAEMON_OPTIONS)),
+    ),
+    troubles=Each(_TEXT),
+    unused=Each(_TEXT),
+    missing=_TEXT,
+)
 FORMER: Final = Each(_shape("address until"))
 KERNEL: Final = _shape("", host=_NUMBER, namespaces=Each(NAMESPACE), sandboxes=Values(_NUMBER), missing=Values(_TEXT))
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ObservationError
-from exporter.model.observation import FormerAddress, KernelDocuments, NamespaceDocuments, Observation, Sighting
+from exporter.model.observation import (
+    ConfigurationFile,
+    DaemonDocuments,
+    Flag,
+    FormerAddress,
+    KernelDocuments,
+    NamespaceDocuments,
+    Observation,
+    Sighting,
+)
 from exporter.observe.documents import (
+    DAEMON,
     FORMER,
     INFO,
     KERNEL,
@@ -93,6 +103,8 @@ def dumps(observation: Observation) -> str:
         document["labels"] = observation.labels
     if observation.kernel is not None:
         document["kernel"] = _kernel_document(observation.kernel)
+    if observation.daemon is not None:
+        document["daemon"] = asdict(observation.daemon)
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -102,7 +114,7 @@ def _from_document(document: object) -> Observation:
     if document.get("schema") != SCHEMA:
         raise ObservationError(f"has schema {document.get('schema')!r}, this program reads {SCHEMA}")
     api = _object(document, "api")
-    kernel = document.get("kernel")
+    kernel, daemon = document.get("kernel"), document.get("daemon")
     # files of earlier versions hold no labels, and say so
     labels = tuple(project_list(document.get("labels", []), LABELS, "labels"))
     return Observation(
@@ -116,6 +128,7 @@ def _from_document(document: object) -> Observation:
         },
         kernel=None if kernel is None else _kernel(project_object(kernel, KERNEL, "kernel")),
         labels=labels,
+        daemon=None if daemon is None else _daemon(project_object(daemon, DAEMON, "daemon")),
     )
 
 
@@ -149,6 +162,16 @@ def _kernel(document: dict[str, Any]) -> KernelDocuments:
         host=None if host is None else namespaces[host],
         sandboxes={identity: namespaces[inode] for identity, inode in sandboxes.items()},
         missing=document.get("missing", {}),
+    )
+
+
+def _daemon(document: dict[str, Any]) -> DaemonDocuments:
+    file = document.pop("file", None)
+    flags = [Flag(entry.get("flag", ""), entry.get("origin", "")) for entry in document.pop("flags", ())]
+    return DaemonDocuments(
+        **document,
+        flags=flags,
+        file=None if file is None else ConfigurationFile(**{"path": "", **file, "present": bool(file.get("present"))}),
     )
 
 

@@ -98,7 +98,7 @@ class Observer:
             time.sleep(_MOMENT)
             observation = self._ask()
             look = self._kernel.read(observation.networks, observation.containers, ends - time.monotonic())
-        return replace(observation, kernel=look.documents)
+        return replace(observation, kernel=look.documents, daemon=look.daemon)
 
     def interrupt(self) -> None:
         """Make an `observe` that another thread is in end at once."""

@@ -42,6 +42,7 @@ def parse_engine(version: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
         bridge_netfilter_v4=flag(info, "BridgeNfIptables") if known_netfilter else None,
         bridge_netfilter_v6=flag(info, "BridgeNfIp6tables") if known_netfilter else None,
         userland_proxy=_userland_proxy(number, info),
+        live_restore=flag(info, "LiveRestoreEnabled"),
     )
 
 

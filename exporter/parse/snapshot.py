@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.model.report import HOST
 from exporter.model.snapshot import Container, Endpoint, GatewayMode, Network, Sandbox, Snapshot
 from exporter.parse.containers import ListedContainer, parse_containers
+from exporter.parse.daemon import parse_configuration
 from exporter.parse.engine import parse_engine
 from exporter.parse.kernel import parse_kernel
 from exporter.parse.links import parse_links
@@ -56,6 +57,7 @@ def parse(observation: Observation) -> Snapshot:
         assumptions=residence.assumptions,
         kernel=_kernel(observation.kernel, sandboxes),
         labels=labels,
+        configuration=parse_configuration(observation.daemon, engine) if observation.daemon is not None else "",
     )
 
 

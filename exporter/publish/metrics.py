@@ -92,6 +92,10 @@ def _evidence(report: Report) -> Samples:
     return [((source,), float(readable)) for source, readable in zip(sources, astuple(report.evidence), strict=True)]
 
 
+def _bridge_netfilter(report: Report) -> Samples:
+    return [((family,), float(enabled)) for family, enabled in report.bridge_netfilter.items()]
+
+
 def _engine_info(report: Report) -> Samples:
     engine = report.engine
     labels = (engine.version, engine.api_version, engine.firewall_backend)
@@ -270,6 +274,22 @@ METRICS: tuple[MetricSpec, ...] = (
         "mistake in a name.",
         _of_rules(lambda result: result.pairs),
         ("rule",),
+    ),
+    MetricSpec(
+        "docker_icc_bridge_netfilter_enabled",
+        "gauge",
+        "Whether frames that stay on one bridge pass the firewall (sysctl net.bridge.bridge-nf-call-iptables and "
+        "-ip6tables of the engine's namespace): 1 yes, 0 no or no such module. Absent where neither kernel nor engine "
+        "tells.",
+        _of_report(_bridge_netfilter),
+        ("family",),
+    ),
+    MetricSpec(
+        "docker_icc_config_pending_restart",
+        "gauge",
+        "Whether a restart of the daemon would change ICC of the default bridge: 1 yes, or it would not start; 0 no. "
+        "Absent where its configuration could not be read.",
+        _of_total(lambda report: report.pending_restart.icc if report.pending_restart else None),
     ),
     MetricSpec(
         "docker_icc_evidence",

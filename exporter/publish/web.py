@@ -16,9 +16,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from exporter import evaluate
-from exporter.errors import UnknownContainer
+from exporter.errors import Unforeseeable, UnknownContainer, UnknownNetwork
 from exporter.model.explanation import asked_address
 from exporter.model.report import Protocol
+from exporter.model.whatif import Proposal
 from exporter.publish.exposition import accepts_gzip, negotiate
 from exporter.publish.formats import json as json_report
 from exporter.publish.page import Page
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation
     from exporter.model.observation import Observation
+    from exporter.model.whatif import Foretelling
     from exporter.publish.state import Board, Published
 
 _JSON = "application/json"
@@ -66,6 +68,7 @@ def create_app(
         Route("/-/ready", site.ready),
         Route("/api/v1/report", site.report),
         Route("/api/v1/explain", shared(site.explain)),
+        Route("/api/v1/whatif", shared(site.whatif)),
         Route("/api/v1/snapshot", shared(site.snapshot)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
@@ -142,6 +145,20 @@ class _Site:
             return _error(str(error), 400)
         return _respond(json_report.explanation(answer), _JSON)
 
+    def whatif(self, request: Request) -> Response:
+        """Say what would become of the pairs if a setting were another one."""
+        try:
+            answer = _foretelling(self.board.current, request.query_params)
+        except _NothingPublished as error:
+            return _error(str(error), 503)
+        except UnknownNetwork as error:
+            return _error(str(error), 404)
+        except Unforeseeable as error:
+            return _error(str(error), 409)
+        except ValueError as error:
+            return _error(str(error), 400)
+        return _respond(json_report.foretelling(answer), _JSON)
+
     def page(self, request: Request) -> Response:
         """Show everything to people, and the explanation of a pair if they ask for one."""
         published, asked = self.board.current, request.query_params
@@ -193,6 +210,25 @@ def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:
     if published.report is None or published.snapshot is None:
         raise _NothingPublished(published.last_error)
     return evaluate.explain(published.snapshot, published.report, source, destination, protocol, port, address)
+
+
+def _foretelling(published: Published, asked: Mapping[str, str]) -> Foretelling:
+    """Answer a question; raises ValueError where it is malformed, UnknownNetwork and Unforeseeable as `whatif` does."""
+    proposal = Proposal(
+        _switch(asked, "icc"), asked.get("network", ""), userland_proxy=_switch(asked, "userland_proxy")
+    )
+    if proposal.network and proposal.icc is None:
+        raise ValueError("network needs icc: true or false")
+    if published.report is None or published.snapshot is None:
+        raise _NothingPublished(published.last_error)
+    return evaluate.whatif(published.snapshot, published.report, proposal)
+
+
+def _switch(asked: Mapping[str, str], name: str) -> bool | None:
+    text = asked.get(name, "")
+    if text not in ("", "true", "false"):
+        raise ValueError(f"{name} must be true or false, not {text!r}")
+    return text == "true" if text else None
 
 
 def _protocol(text: str) -> Protocol | None:

@@ -27,7 +27,7 @@ from tests.lab.system import children_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "report", "explain", "probe", "snapshot", "check", "diff")
+COMMANDS = ("serve", "report", "explain", "probe", "snapshot", "check", "diff", "whatif")
 
 
 def test_help_names_every_setting_and_command() -> None:
@@ -245,6 +245,46 @@ def test_diff_is_also_json() -> None:
     assert pairs["client", "web"]["after"] is None
 
 
+def test_whatif_tells_what_would_close_and_why_the_rest_stays_open() -> None:
+    """Numbers before and after, a line for each pair that is concerned, and what is assumed."""
+    done = run("whatif", "--network=shop", "--icc=false", "--snapshot", HOST)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "with network shop created anew with enable_icc=false:"
+    assert lines[1] == "  of 110 pairs 45 are reachable now, 43 then"
+    assert lines[2].startswith("  2 close, 0 open, 2 stay open by other ways or fewer, 0 become undecided;")
+    assert "- shop-api -> shop-db closes: no longer by bridge on shop" in lines
+    assert "    - bridge on shop: tcp any; udp any; icmp at 172.18.0.3" in lines
+    assert "= shop-db -> shop-api stays open: published_port on shop" in lines
+    assert "    = published_port on shop: tcp 8080 at 172.17.0.1, 172.18.0.1, 172.19.0.1" in lines
+    assert "assumed:" in lines
+
+
+def test_whatif_is_also_json() -> None:
+    """The JSON form holds the same pairs, with their paths."""
+    done = run("whatif", "--icc=false", "--format=json", "--snapshot", HOST)
+    document = json.loads(done.stdout)
+    assert document["totals"] == {
+        "containers": 11,
+        "pairs": 110,
+        "before": {"reachable_pairs": 45, "unknown_pairs": 0},
+        "after": {"reachable_pairs": 43, "unknown_pairs": 0},
+        "closes": 2,
+        "opens": 0,
+        "stays_open": 0,
+        "undecided": 0,
+    }
+    (pair,) = [pair for pair in document["pairs"] if pair["source"] == "client"]
+    assert (pair["fate"], pair["before"], pair["after"]) == ("closes", "reachable", "blocked")
+    assert (len(pair["paths_before"]), pair["paths_after"]) == (3, [])
+
+
+def test_whatif_that_cannot_be_answered_is_an_error() -> None:
+    """A network that is not there, or has no ICC, is named with exit code 2."""
+    for name in ("shpo", "none"):
+        assert name in failure("whatif", "--icc=false", f"--network={name}", "--snapshot", HOST)
+
+
 def test_a_file_that_is_no_observation_is_an_error_everywhere(tmp_path: Path) -> None:
     """Every command names a wrong or missing file and ends with 2, diff too."""
     wrong = tmp_path / "wrong.json"
@@ -281,6 +321,20 @@ def test_a_file_that_is_no_observation_is_an_error_everywhere(tmp_path: Path) ->
         (
             ["diff", "-", "-"],
             "error: only one of the files can be standard input\ntry docker-icc-exporter diff --help\n",
+        ),
+        (
+            ["whatif", "--network=shop"],
+            (
+                "error: --network needs --icc: whether its containers are to communicate\n"
+                "try docker-icc-exporter whatif --help\n"
+            ),
+        ),
+        (
+            ["whatif", "--icc=maybe"],
+            (
+                "error: Invalid value for '--icc': 'maybe' is not one of 'true', 'false'.\n"
+                "try docker-icc-exporter whatif --help\n"
+            ),
         ),
         (
             ["--poll.interval=soon", "--log.level=loud"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import ObservationError
-from exporter.model.observation import FormerAddress
+from exporter.model.observation import ConfigurationFile, DaemonDocuments, Flag, FormerAddress
 from exporter.observe import files
 from exporter.observe.files import FileObserver, dumps, load, loads
 
@@ -64,6 +64,29 @@ def test_the_format_is_the_documented_one(observation: Observation) -> None:
     assert set(parts["sightings"]["id-of-a"]) == {"status", "at"}
 
 
+def test_the_daemon_s_documents_come_back_as_they_were() -> None:
+    """What was read of the daemon is written and read, without what a file holds beyond that."""
+    documents = DaemonDocuments(
+        running=["--host"],
+        service="docker.service",
+        flags=[Flag("--icc=false", "unit")],
+        file=ConfigurationFile("/etc/docker/daemon.json", keys=["icc"], options={"icc": False}),
+        troubles=["one"],
+        unused=["--icc=true"],
+    )
+    seen = replace(loads(document(), "x"), daemon=documents)
+    again = loads(dumps(seen), "x")
+    assert again.daemon is not None
+    assert dumps(again) == dumps(seen)
+    assert again.daemon.flags == documents.flags
+    assert again.daemon.file is not None
+    assert (again.daemon.file.path, again.daemon.file.options) == ("/etc/docker/daemon.json", {"icc": False})
+    assert loads(document(), "x").daemon is None
+    raw = loads(document(daemon={"file": {"path": "/d", "options": {"icc": True, "labels": ["secret"]}}}), "x").daemon
+    assert raw is not None
+    assert "secret" not in repr(raw)
+
+
 def test_parts_of_later_versions_are_passed_over() -> None:
     """Unknown parts beside the known ones, and files without sightings, are read."""
     observation = loads(document(host={"rules": []}, sandboxes={}), "x")
@@ -113,10 +136,13 @@ def test_a_file_tells_which_labels_were_asked_for() -> None:
         (document(sightings=[]), "sightings is not an object"),
         (document(sightings={"a": {}}), "sightings of a: a status is missing"),
         (document(sightings={"a": {"status": "Up 1 second"}}), "at is not a time"),
+        (document(daemon=[]), "daemon is not an object"),
+        (document(daemon={"flags": [1]}), r"daemon: flags\[0\] is not an object"),
+        (document(daemon={"file": {"keys": "x"}}), "daemon: file: keys is not a list"),
         (document(sightings={"a": SIGHTED | {"former": {}}}), "sightings of a: former is not a list"),
         (document(sightings={"a": SIGHTED | {"former": [{"address": "x"}]}}), "until is not a time"),
     ],
-    ids=range(24),
+    ids=range(25),
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
     """The message holds the file's name and the part that cannot be right."""

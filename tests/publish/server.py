@@ -32,6 +32,7 @@ PATHS = (
     "/-/ready",
     "/api/v1/report",
     "/api/v1/explain?source=web&destination=client",
+    "/api/v1/whatif?icc=false",
     "/api/v1/snapshot",
 )
 """Everything that is served about the demo's host."""

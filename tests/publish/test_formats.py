@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from exporter.evaluate import explain
 from exporter.model.ports import PortSet
-from exporter.model.report import PairVerdict, Protocol, Reach, Verdict, Via
+from exporter.model.report import PairVerdict, PendingRestart, Protocol, Reach, Verdict, Via
 from exporter.publish.formats import RENDERERS
 from exporter.publish.formats import json as json_report
 from exporter.publish.formats.csv import COLUMNS
@@ -72,6 +72,7 @@ class TestJson:
         assert document["taken_at"] == "2026-01-01T00:00:00Z"
         assert document.keys() == {
             *("schema", "taken_at", "engine", "evidence", "missing", "unsupported", "assumptions"),
+            *("bridge_netfilter", "pending_restart"),
             *("networks", "containers", "totals", "tenancy", "policy", "violations", "drift", "pairs"),
         }
         assert document["engine"] == {
@@ -407,6 +408,20 @@ class TestTable:
         lines = RENDERERS["table"](drifting()).splitlines()
         assert "Evidence  api, firewall, bridge, routes" in lines
         assert "Not read  sandboxes: not permitted to enter <them>" in lines
+
+    def test_what_a_restart_would_change_is_told(self) -> None:
+        """Each reason is a line, and so is that nothing changes, or why that is not known."""
+        would = replace(report(), pending_restart=PendingRestart(True, ("one", "two")), bridge_netfilter={"ipv4": True})
+        lines = [line.split(maxsplit=1) for line in RENDERERS["table"](would).splitlines()]
+        assert ["At", "restart    one"] in lines
+        assert ["At", "restart    two"] in lines
+        assert ["br_netfilter", "ipv4 on"] in lines
+        same = RENDERERS["table"](replace(report(), pending_restart=PendingRestart(icc=False)))
+        assert "At restart  nothing changes\n" in same
+        unknown = replace(report(), configuration_missing="why")
+        assert "Not read  configuration: why\n" in RENDERERS["table"](unknown)
+        assert (as_json(unknown)["missing"], as_json(unknown)["pending_restart"]) == ({"configuration": "why"}, None)
+        assert as_json(would)["pending_restart"] == {"icc": True, "reasons": ["one", "two"]}
 
     def test_icc_in_effect_stands_beside_the_configured(self) -> None:
         """A network that should be closed and is open shows both."""

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.model.policy import PolicyResult, Tenancy
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, Via
+from exporter.model.report import Evidence, PendingRestart, Via
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
 from exporter.publish.state import PollResult, ProbeStats, Published
@@ -63,7 +63,15 @@ def complete() -> Report:
     networks = tuple(replace(each, icc_effective=True) for each in draft.networks)
     totals = replace(draft.totals, drift_open=1, drift_closed=0)
     draft = replace(draft, tenancy=governed().tenancy, policy=governed().policy)
-    return replace(draft, networks=networks, totals=totals, evidence=Evidence(firewall=True), unsupported={"limit": 1})
+    return replace(
+        draft,
+        networks=networks,
+        totals=totals,
+        evidence=Evidence(firewall=True),
+        unsupported={"limit": 1},
+        bridge_netfilter={"ipv4": True, "ipv6": False},
+        pending_restart=PendingRestart(icc=False),
+    )
 
 
 def test_the_table_and_the_exposition_hold_the_same_metrics() -> None:

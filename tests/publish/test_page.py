@@ -18,7 +18,7 @@ from exporter import evaluate
 from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
 from exporter.model.policy import PolicyResult
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, Reach
+from exporter.model.report import Evidence, PendingRestart, Reach
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
 from exporter.publish.state import ProbeStats, Published
@@ -226,6 +226,27 @@ def test_what_could_not_be_read_is_told_with_its_reason() -> None:
     assert "nobody can foresee" not in shown(published(small_town())).text
 
 
+def test_what_a_restart_would_change_is_told() -> None:
+    """The page says so beside ICC, and why; or that nothing would change, or why that is not known."""
+    would = replace(report(), pending_restart=PendingRestart(True, ("icc would be false (<file>)",)))
+    text = shown(published(would)).text
+    assert "A restart of the daemon would change this." in text
+    assert "icc would be false (<file>)" in text
+    same = shown(published(replace(report(), pending_restart=PendingRestart(icc=False)))).text
+    assert "A restart of the daemon would change this." not in same
+    assert "Its configuration changes nothing." in same
+    unknown = shown(published(replace(report(), configuration_missing="no <dockerd> is visible"))).text
+    assert "next start would change is not known: no <dockerd> is visible" in unknown
+    assert "next start" not in shown(published(report())).text
+
+
+def test_br_netfilter_is_told() -> None:
+    """Whether frames of one bridge pass the firewall is on the page, as far as it is known."""
+    text = shown(published(replace(report(), bridge_netfilter={"ipv4": True, "ipv6": False}))).text
+    assert "pass the firewall: IPv4 on , IPv6 off (br_netfilter)." in text
+    assert "br_netfilter" not in shown(published(report())).text
+
+
 def test_drift_is_marked_and_listed() -> None:
     """Pairs that are not as configured are marked in the matrix, named in its key, and listed with a link."""
     reader = shown(published(drifting()))
@@ -405,7 +426,12 @@ def test_no_name_becomes_markup_where_something_drifts(source: str, destination:
     """Drift, reasons of missing evidence and names of rules leave the page's elements as they are."""
 
     def page_of(first: str, second: str, third: str) -> Reader:
-        draft = replace(drifting("a", "b", third), missing={"sandboxes": third}, unsupported={third: 1})
+        draft = replace(
+            drifting("a", "b", third),
+            missing={"sandboxes": third},
+            unsupported={third: 1},
+            pending_restart=PendingRestart(True, (third,)),
+        )
         containers = tuple(
             replace(each, name=name) for each, name in zip(draft.containers, (first, second), strict=True)
         )

@@ -203,7 +203,9 @@ class TestApi:
         """What is served can be saved and replayed."""
         assert site.get("/api/v1/snapshot").text.strip() == DEMO_HOST.read_text().strip()
 
-    @pytest.mark.parametrize("path", ["/api/v1/report", "/api/v1/snapshot", "/api/v1/explain?source=a&destination=b"])
+    @pytest.mark.parametrize(
+        "path", ["/api/v1/report", "/api/v1/snapshot", "/api/v1/explain?source=a&destination=b", "/api/v1/whatif"]
+    )
     def test_without_a_report_the_error_is_told(self, site: Site, path: str) -> None:
         """While the engine is down the API answers 503 with the reason, never with old verdicts."""
         site.board.publish(down("connection refused: is the daemon \ud800 running?"))
@@ -274,6 +276,36 @@ class TestApi:
         answer = site.get("/api/v1/explain?source=web&destination=nobody")
         assert answer.status == 404
         assert "'nobody'" in answer.document["error"]
+
+    def test_whatif_foretells(self, site: Site) -> None:
+        """The answer is that of the command, for the daemon and for a network."""
+        document = site.get("/api/v1/whatif?icc=false").document
+        assert document["action"] == "the daemon restarted with --icc=false"
+        assert {(pair["source"], pair["destination"]) for pair in document["pairs"]} == {
+            ("client", "web"),
+            ("web", "client"),
+        }
+        assert site.get("/api/v1/whatif?icc=false&network=shop").document["totals"]["closes"] == 2
+        assert site.get("/api/v1/whatif?userland_proxy=false").document["totals"]["closes"] == 17
+
+    @pytest.mark.parametrize(
+        ("query", "status", "error"),
+        [
+            ("icc=no", 400, "icc must be true or false, not 'no'"),
+            ("userland_proxy=1", 400, "userland_proxy must be true or false, not '1'"),
+            ("network=shop", 400, "network needs icc: true or false"),
+            ("icc=false&network=nobody", 404, "no network is called 'nobody'"),
+            (
+                "icc=false&network=shop&userland_proxy=false",
+                409,
+                "userland-proxy is the daemon's: ask about it and about a network one after the other",
+            ),
+        ],
+    )
+    def test_what_cannot_be_foretold_is_told_so(self, site: Site, query: str, status: int, error: str) -> None:
+        """A malformed question, an unknown network and a change that nobody can foresee have statuses of their own."""
+        answer = site.get(f"/api/v1/whatif?{query}")
+        assert (answer.status, answer.document) == (status, {"error": error})
 
 
 def test_a_defect_shows_nothing_of_itself(site: Site) -> None:

@@ -1,8 +1,8 @@
-"""Processes of the machine, found in one pass over /proc: the first one of each container, and docker-proxy.
+"""Processes of the machine, found in one pass over /proc: the first one of each container, docker-proxy and dockerd.
 
 A container is known by its cgroup, whose path holds its id under cgroup v1 and v2 and with both of the engine's
 cgroup drivers; where an engine makes no cgroups (rootless), by the shim that is its parent. Command lines are read of
-docker-proxy and containerd's shim alone, environments of nobody.
+docker-proxy, containerd's shim and dockerd alone, environments of nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROC: Final = Path("/proc")
 
 _ID: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-_PROXY, _SHIM = b"docker-proxy", b"containerd-shim"
+_PROXY, _SHIM, _DAEMON = b"docker-proxy", b"containerd-shim", b"dockerd"
 _LENGTH_OF_NAMES = 15
 """The kernel keeps so much of a program's name."""
 
@@ -43,10 +43,11 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """What one pass found."""
+    """What one pass found. `daemons` are dockerds outside of the containers that were asked for, of any engine."""
 
     containers: Mapping[str, Process]
     relays: tuple[Relay, ...]
+    daemons: tuple[Process, ...] = ()
 
 
 class ProcessReader:
@@ -59,7 +60,7 @@ class ProcessReader:
         """Return the first process of each of these containers that has one, and every docker-proxy."""
         wanted = set(containers)
         members: dict[str, list[Process]] = {}
-        relays, shims = [], {}
+        relays, shims, daemons = [], {}, []
         for pid in _pids(self._proc):
             identity = self._container(pid, wanted)
             if identity:
@@ -70,17 +71,33 @@ class ProcessReader:
             if name == _PROXY:
                 relay = _relay(pid, self._arguments(pid))
                 relays += [relay] if relay else []
+            elif name == _DAEMON:
+                daemons.append(Process(pid, self._start(pid)))
             elif name == _SHIM[:_LENGTH_OF_NAMES]:
                 shims[pid] = _option(self._arguments(pid), "-id")
         found = {identity: min(processes, key=_age) for identity, processes in members.items()}
         without = wanted - found.keys()
         if without and not without.isdisjoint(shims.values()):
             found |= self._children({pid: identity for pid, identity in shims.items() if identity in without})
-        return Processes(found, tuple(relays))
+        return Processes(found, tuple(relays), tuple(daemons))
 
     def namespace(self, process: Process | Relay) -> str:
         """Return the path of a process's network namespace."""
         return str(self._proc / str(process.pid) / "ns" / "net")
+
+    def root(self, process: Process) -> Path:
+        """Return the path of the root folder that a process sees."""
+        return self._proc / str(process.pid) / "root"
+
+    def command_line(self, process: Process) -> list[str]:
+        """Return the words of a process's command line, its program first; none where it has ended."""
+        return self._arguments(process.pid)
+
+    def service_cgroup(self, process: Process) -> str:
+        """Return the cgroup that systemd put a process in, empty where systemd did not."""
+        lines = self._bytes(process.pid, "cgroup").decode(errors="replace").splitlines()
+        hierarchies = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines if line.count(":") > 1}
+        return hierarchies.get("name=systemd") or hierarchies.get("", "")
 
     def lives(self, process: Process) -> bool:
         """Return whether a process is still there, and not another one of its number."""

@@ -1,15 +1,16 @@
-"""One look at the kernel: the engine's namespace, and those of its containers."""
+"""One look at the kernel: the engine's namespace, and those of its containers; and at how dockerd was started."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import EngineUnreachable
-from exporter.model.observation import KernelDocuments, NamespaceDocuments
+from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers
@@ -29,6 +30,8 @@ SOURCES: Final = ("firewall", "bridge", "routes", "sandboxes")
 
 _NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
 
+_NO_DAEMON: Final = "no dockerd is visible in the engine's network namespace: the host's PID view is needed (pid: host)"
+_HIDDEN_DAEMON: Final = "which of the dockerds is the engine's may not be seen: CAP_SYS_PTRACE is needed"
 
 _GRACE = 0.3
 """Seconds that a look may exceed its time; each of its steps knows the time itself."""
@@ -40,6 +43,7 @@ class KernelLook:
 
     documents: KernelDocuments
     gone: frozenset[str] = frozenset()
+    daemon: DaemonDocuments = field(default_factory=DaemonDocuments)
 
 
 class KernelReader:
@@ -66,8 +70,9 @@ class KernelReader:
 
         What cannot be read is missing in it. Raises EngineUnreachable where `interrupt` ended it.
         """
-        look = KernelLook(_nothing(self._absent)) if self._absent else self._read(networks, containers, seconds)
-        self._tell(look.documents.missing)
+        look = _unread(self._absent) if self._absent else self._read(networks, containers, seconds)
+        missing = look.daemon.missing
+        self._tell({**look.documents.missing, **({"configuration": missing} if missing else {})})
         return look
 
     def interrupt(self) -> None:
@@ -80,7 +85,7 @@ class KernelReader:
         self, networks: Sequence[Mapping[str, Any]], containers: Sequence[Mapping[str, Any]], seconds: float
     ) -> KernelLook:
         if self._thread is not None and self._thread.is_alive():
-            return KernelLook(_nothing("the look before has not ended"))
+            return _unread("the look before has not ended")
         budget = self._budget = Budget(seconds)
         look = _Look(self._tier, self._netns, self._namespaces, self._processes, budget)
         ended: list[KernelLook] = []
@@ -92,7 +97,7 @@ class KernelReader:
         self._thread.join(seconds + _GRACE)
         if budget.cancelled:
             raise EngineUnreachable("the look at the kernel was ended")
-        return ended[0] if ended else KernelLook(_nothing("the look did not end"))
+        return ended[0] if ended else _unread("the look did not end")
 
     def _tell(self, missing: Mapping[str, str]) -> None:
         """Log which evidence is missing, or is not any more, once for each change."""
@@ -121,10 +126,10 @@ class _Look:
         try:
             return self._look(networks, containers)
         except Unreadable as error:
-            return KernelLook(_nothing(str(error)))
+            return _unread(str(error))
         except Exception as error:
             logger.exception("reading the kernel failed")
-            return KernelLook(_nothing(f"defect: {type(error).__name__}: {error}"))
+            return _unread(f"defect: {type(error).__name__}: {error}")
 
     def _look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
         self._namespaces.turn()
@@ -134,15 +139,48 @@ class _Look:
             reading = self._namespaces.read(host.inode, self._budget)
             wrong = wrong_place(networks, reading.documents) if "bridge" not in reading.missing else ""
             if wrong:
-                return KernelLook(_nothing(wrong))
+                return _unread(wrong)
             found = self._processes.read(containers)
+            daemon = self._daemon(found, reading.documents.inode)
             if self._tier is Tier.KERNEL:
                 reading = self._with_peers(reading)
             reading = self._with_relays(reading, found, containers)
             if self._tier is Tier.KERNEL:
                 missing = {**reading.missing, "sandboxes": "--evidence.max=kernel"}
-                return KernelLook(KernelDocuments(reading.documents, {}, missing))
-            return self._with_sandboxes(reading, found, containers)
+                return KernelLook(KernelDocuments(reading.documents, {}, missing), daemon=daemon)
+            return replace(self._with_sandboxes(reading, found, containers), daemon=daemon)
+
+    def _daemon(self, found: Processes, inode: int) -> DaemonDocuments:
+        """Return the documents of the engine's dockerd: the one in the namespace that the engine's bridges are in.
+
+        The process at the other end of the API's socket may be a proxy, or systemd, which made the socket
+        (`-H fd://`); pid files have numbers of another PID namespace. The network namespace is what the engine is
+        known by everywhere else.
+        """
+        try:
+            return self._read_daemon(found, inode)
+        except Unreadable as error:
+            return DaemonDocuments(missing=str(error))
+        except Exception as error:
+            logger.exception("reading the daemon's configuration failed")
+            return DaemonDocuments(missing=f"defect: {type(error).__name__}: {error}")
+
+    def _read_daemon(self, found: Processes, inode: int) -> DaemonDocuments:
+        here = [process for process in found.daemons if self._inode(process) == inode]
+        if len(here) != 1:
+            hidden = [process for process in found.daemons if self._inode(process) is None]
+            if here:
+                raise Unreadable(f"{len(here)} dockerds run in the engine's network namespace: one is expected")
+            raise Unreadable(_HIDDEN_DAEMON if hidden else _NO_DAEMON)
+        (daemon,) = here
+        documents = read_daemon(
+            Root(self._processes.root(daemon)),
+            self._processes.command_line(daemon),
+            self._processes.service_cgroup(daemon),
+        )
+        if not self._processes.lives(daemon):
+            raise Unreadable("dockerd has ended meanwhile")
+        return documents
 
     def _with_peers(self, reading: Reading) -> Reading:
         try:
@@ -166,10 +204,10 @@ class _Look:
             listeners.append({**listener, "program": "docker-proxy", "relay": target} if target else listener)
         return replace(reading, documents=replace(reading.documents, listeners=listeners))
 
-    def _inode(self, relay: Relay) -> int | None:
-        """Return the namespace of a docker-proxy: there may be several engines. None where that may not be known."""
+    def _inode(self, process: Process | Relay) -> int | None:
+        """Return the namespace of a process: there may be several engines. None where that may not be known."""
         try:
-            with Netns.open(self._processes.namespace(relay)) as namespace:
+            with Netns.open(self._processes.namespace(process)) as namespace:
                 return namespace.inode
         except Unreadable:
             return None
@@ -221,6 +259,10 @@ class _Look:
 
 def _identities(containers: Sequence[Mapping[str, Any]]) -> list[str]:
     return [container["Id"] for container in containers if isinstance(container.get("Id"), str)]
+
+
+def _unread(why: str) -> KernelLook:
+    return KernelLook(_nothing(why), daemon=DaemonDocuments(missing=why))
 
 
 def _nothing(why: str) -> KernelDocuments:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
+from exporter.model.whatif import Fate
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.probes import outcome
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.model.policy import PolicyResult, RuleResult, Violation
     from exporter.model.probe import PairProbed, Probed
     from exporter.model.report import Pair, PairVerdict, Path, Report
+    from exporter.model.whatif import Foretelling, ForetoldPair
 
 _PAIRS_PER_CHUNK = 100
 
@@ -112,6 +114,38 @@ def _trip(trip: Trip) -> dict[str, Any]:
     }
 
 
+def foretelling(foretold: Foretelling) -> str:
+    """Return what would become of the pairs that a change concerns, as one JSON text."""
+    document = {
+        "schema": SCHEMA,
+        "action": foretold.action,
+        "warnings": foretold.warnings,
+        "assumptions": foretold.assumptions,
+        "totals": {
+            "containers": foretold.containers,
+            "pairs": foretold.containers * (foretold.containers - 1),
+            "before": asdict(foretold.before),
+            "after": asdict(foretold.after),
+            **{fate.value: foretold.number(fate) for fate in Fate},
+        },
+        "pairs": [_foretold(pair) for pair in foretold.pairs],
+    }
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+def _foretold(pair: ForetoldPair) -> dict[str, Any]:
+    return {
+        "source": pair.source,
+        "destination": pair.destination,
+        "fate": pair.fate,
+        "before": pair.before,
+        "after": pair.after,
+        "reason": pair.reason,
+        "paths_before": [path(each) for each in pair.paths_before],
+        "paths_after": [path(each) for each in pair.paths_after],
+    }
+
+
 def timestamp(moment: datetime) -> str:
     """Return an aware time as `2026-01-01T00:00:00Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -135,9 +169,11 @@ def _head(report: Report) -> dict[str, Any]:
         "taken_at": timestamp(report.taken_at),
         "engine": asdict(report.engine),
         "evidence": asdict(report.evidence),
-        "missing": dict(report.missing),
+        "missing": dict(report.missing) | _missing_configuration(report),
         "unsupported": dict(report.unsupported),
         "assumptions": list(report.assumptions),
+        "bridge_netfilter": dict(report.bridge_netfilter),
+        "pending_restart": asdict(report.pending_restart) if report.pending_restart else None,
         "networks": [asdict(network) for network in report.networks],
         "containers": [asdict(container) for container in report.containers],
         "totals": asdict(report.totals),
@@ -175,6 +211,10 @@ def violation(found: Violation) -> dict[str, Any]:
         "reason": found.reason,
         "paths": [path(each) for each in found.paths],
     }
+
+
+def _missing_configuration(report: Report) -> dict[str, str]:
+    return {"configuration": report.configuration_missing} if report.configuration_missing else {}
 
 
 def _verdict(verdict: PairVerdict) -> str:

@@ -80,7 +80,14 @@ def _facts(report: Report) -> list[Row]:
         ("Taken at", timestamp(report.taken_at)),
         ("Evidence", ", ".join(evidence) or "none"),
     ]
+    if report.bridge_netfilter:
+        switches = (f"{family} {_switch(enabled)}" for family, enabled in report.bridge_netfilter.items())
+        facts.append(("br_netfilter", ", ".join(switches)))
+    if report.pending_restart:
+        facts += [("At restart", reason) for reason in report.pending_restart.reasons or ("nothing changes",)]
     facts += [("Not read", f"{source}: {reason}") for source, reason in report.missing.items()]
+    if report.configuration_missing:
+        facts.append(("Not read", f"configuration: {report.configuration_missing}"))
     return facts + [("Assumed", assumption) for assumption in report.assumptions]
 
 

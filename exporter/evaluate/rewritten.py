@@ -1,0 +1,164 @@
+"""The kernel's rules as they would be after the engine has written enable_icc of a network another way.
+
+Rules of others stay as they are, and where they are: `DOCKER-USER` comes before all of the engine's rules in every
+version, and before 28.0 the DROP of a closed bridge comes after all others of FORWARD.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
+from exporter.model.firewall import (
+    Backend,
+    Chain,
+    Field,
+    Firewall,
+    InRanges,
+    NameIs,
+    Rule,
+    TableFamily,
+    Terminate,
+    Verdict,
+)
+from exporter.model.ranges import Ranges
+from exporter.model.report import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.model.firewall import Match, Table
+    from exporter.model.snapshot import Kernel, Link, Network, Snapshot
+
+_OWN_FORWARD_CHAIN: Final = "DOCKER-FORWARD"
+"""Where the engine's rules of FORWARD stand since 28.0."""
+
+_USERS_CHAIN: Final = "DOCKER-USER"
+_COMMENT: Final = 'comment "ICC"'
+"""What the nftables backend writes behind its rule for ICC, in a chain of the bridge's own."""
+
+_NUMBERS: Final = {Protocol.TCP: 6, Protocol.UDP: 17}
+_SWITCHES: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
+_FAMILIES: Final = {TableFamily.IP: 4, TableFamily.IP6: 6}
+
+
+def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: Iterable[int], *, icc: bool) -> Kernel:
+    """Return the kernel with the engine's rules for a network's ICC and links as the engine writes them.
+
+    `filtered` are the IP versions for which the engine switches br_netfilter on.
+    """
+    tables = tuple(_table(table, snapshot, network, icc=icc) for table in kernel.host.firewall.tables)
+    settings = {**kernel.host.settings, **{_SWITCHES[family]: "1" for family in filtered}}
+    return replace(kernel, host=replace(kernel.host, firewall=Firewall(tables), settings=settings))
+
+
+def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> Table:
+    family = _FAMILIES.get(table.family)
+    if family is None:
+        return table
+    if table.backend is Backend.NFTABLES:
+        name = f"filter-forward-in__{network.interface}"
+        if name not in table.chains:
+            return table
+        chain = _own_chain(table.chains[name], _inside(snapshot, network, family, icc=icc))
+        return replace(table, chains={**table.chains, name: chain})
+    if table.name != "filter" or "FORWARD" not in table.chains:
+        return table
+    if family == 6 and snapshot.engine.version < IP6TABLES_BY_DEFAULT and not snapshot.engine.experimental:
+        return table
+    return replace(table, chains=_chains(table.chains, network, _inside(snapshot, network, family, icc=icc), icc=icc))
+
+
+def _own_chain(chain: Chain, rules: tuple[Rule, ...]) -> Chain:
+    """Return a bridge's chain of the nftables backend with other rules in the place of the one for ICC."""
+    kept = [rule for rule in chain.rules if _COMMENT not in rule.text]
+    place = next((at for at, rule in enumerate(chain.rules) if _COMMENT in rule.text), len(kept))
+    return _with(chain, kept, place, rules)
+
+
+def _chains(chains: Mapping[str, Chain], network: Network, rules: tuple[Rule, ...], *, icc: bool) -> dict[str, Chain]:
+    """Return iptables' chains with other rules for what stays on the bridge than the engine's present ones."""
+    cleared = {
+        name: replace(chain, rules=tuple(rule for rule in chain.rules if not _is_icc(rule, network)))
+        if name in ("FORWARD", _OWN_FORWARD_CHAIN)
+        else chain
+        for name, chain in chains.items()
+    }
+    if _OWN_FORWARD_CHAIN in cleared:
+        chain = cleared[_OWN_FORWARD_CHAIN]
+        place = next((at for at, rule in enumerate(chain.rules) if _leaves(rule, network)), len(chain.rules))
+    else:
+        chain = cleared["FORWARD"]
+        place = _behind_users(chain) if icc else len(chain.rules)
+    cleared[chain.name] = _with(chain, list(chain.rules), place, rules)
+    return cleared
+
+
+def _with(chain: Chain, rules: list[Rule], place: int, more: tuple[Rule, ...]) -> Chain:
+    return replace(chain, rules=(*rules[:place], *more, *rules[place:]))
+
+
+def _behind_users(chain: Chain) -> int:
+    calls = (at for at, rule in enumerate(chain.rules) if rule.text.endswith(f"-j {_USERS_CHAIN}"))
+    return next(calls, -1) + 1
+
+
+def _inside(snapshot: Snapshot, network: Network, family: int, *, icc: bool) -> tuple[Rule, ...]:
+    """Return the rules for packets from the bridge to itself: those of links, where it is closed, and the last one."""
+    within = (NameIs(Field.INPUT_INTERFACE, (network.interface,)), NameIs(Field.OUTPUT_INTERFACE, (network.interface,)))
+    links = snapshot.links if network.default and not icc and family == 4 else ()
+    accepted = (
+        Rule((*within, *match, Terminate(Verdict.ACCEPT)), "the engine's rule for a link")
+        for link in links
+        for match in _linked(snapshot, network, link)
+    )
+    verdict = Verdict.ACCEPT if icc else Verdict.DROP
+    return (*accepted, Rule((*within, Terminate(verdict)), f"the engine's rule for enable_icc={str(icc).lower()}"))
+
+
+def _linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[Match, ...]]:
+    """Yield what a link's rules match: questions to the exposed ports, and answers from them (moby, link.go)."""
+    ends = [
+        endpoint.ipv4
+        for name in (link.parent, link.child)
+        if name in snapshot.sandboxes
+        for endpoint in snapshot.sandboxes[name].endpoints
+        if endpoint.network_id == network.id and endpoint.ipv4 is not None
+    ]
+    if len(ends) != 2:
+        return
+    parent, child = (Ranges.of(int(end)) for end in ends)
+    for port in link.ports:
+        protocol, exposed = InRanges(Field.PROTOCOL, Ranges.of(_NUMBERS[port.protocol])), Ranges.of(port.port)
+        yield (
+            protocol,
+            InRanges(Field.SOURCE, parent),
+            InRanges(Field.DESTINATION, child),
+            InRanges(Field.DESTINATION_PORT, exposed),
+        )
+        yield (
+            protocol,
+            InRanges(Field.SOURCE, child),
+            InRanges(Field.DESTINATION, parent),
+            InRanges(Field.SOURCE_PORT, exposed),
+        )
+
+
+def _is_icc(rule: Rule, network: Network) -> bool:
+    """Return whether a rule is iptables' last word about what stays on the bridge: `-i bridge -o bridge -j DROP`."""
+    names = [step for step in rule.steps if isinstance(step, NameIs)]
+    both = {NameIs(each, (network.interface,)) for each in (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)}
+    return set(names) == both and len(rule.steps) == len(names) + 1 and isinstance(rule.steps[-1], Terminate)
+
+
+def _leaves(rule: Rule, network: Network) -> bool:
+    """Return whether a rule of DOCKER-FORWARD is the one for what comes from the bridge: `-i bridge [! -o bridge]`."""
+    names = [step for step in rule.steps if isinstance(step, NameIs)]
+    return (
+        bool(names) and names[0] == NameIs(Field.INPUT_INTERFACE, (network.interface,)) and _accepts(rule, len(names))
+    )
+
+
+def _accepts(rule: Rule, matches: int) -> bool:
+    return len(rule.steps) == matches + 1 and rule.steps[-1] == Terminate(Verdict.ACCEPT)

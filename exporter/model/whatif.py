@@ -1,0 +1,79 @@
+"""What would change if a setting were another one: a question, and what is foretold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.model.report import Path, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Settings that somebody thinks of; None leaves one as it will be anyway.
+
+    `icc` is that of `network` (a name or id), which is then made anew; of the default bridge where none is named, and
+    the daemon is restarted.
+    """
+
+    icc: bool | None = None
+    network: str = ""
+    userland_proxy: bool | None = None
+
+
+class Fate(StrEnum):
+    """What becomes of a pair."""
+
+    CLOSES = "closes"
+    OPENS = "opens"
+    STAYS_OPEN = "stays_open"
+    """By other ways than before, or by fewer."""
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class ForetoldPair:
+    """A pair that the change concerns, by the names of its containers.
+
+    `reason` is what closes, opens or keeps open, or what would have to be known. `paths_before` and `paths_after` are
+    what the configuration promises.
+    """
+
+    source: str
+    destination: str
+    fate: Fate
+    before: Verdict
+    after: Verdict
+    reason: str
+    paths_before: tuple[Path, ...]
+    paths_after: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Ordered pairs that are not proven blocked, and those of them that are undecided."""
+
+    reachable_pairs: int
+    unknown_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foretelling:
+    """The answer. `action` is what would be done; `pairs` are those that it concerns, by name.
+
+    `warnings` say what keeps the action from having this effect, `assumptions` what is taken for granted.
+    """
+
+    action: str
+    containers: int
+    before: Count
+    after: Count
+    pairs: tuple[ForetoldPair, ...]
+    warnings: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    def number(self, fate: Fate) -> int:
+        """Return how many pairs have a fate."""
+        return sum(pair.fate is fate for pair in self.pairs)

@@ -1,0 +1,265 @@
+"""What is foretold of a change, from the configuration and from the kernel's rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.errors import Unforeseeable, UnknownNetwork
+from exporter.evaluate import evaluate, whatif
+from exporter.model.daemon import Configuration, Setting
+from exporter.model.report import Verdict
+from exporter.model.whatif import Fate, Foretelling, Proposal
+from exporter.parse import parse
+from tests.conformance.recorded_kernel import kernel_documents
+from tests.conformance.test_recordings import NAMES, recording
+from tests.hosts import Host, host
+from tests.kernels import kernel
+
+if TYPE_CHECKING:
+    from tests.looks import Look
+
+ON, OFF = Setting(True, "the default"), Setting(False, "daemon.json")
+SAME = Configuration(ON, ON, ON, ON, OFF, default_bridge=True, service="")
+ICC_OFF, ICC_ON = Proposal(icc=False), Proposal(icc=True)
+
+
+def built(version: str = "28.5", *, icc: bool = True) -> Host:
+    """Return a host with a link, a published port, another network, and a container in host mode."""
+    return (
+        host(version, icc=icc, LiveRestoreEnabled=False)
+        .network("shop")
+        .container("db", expose=["5432/tcp"])
+        .container("app", links=["db"])
+        .container("door", publish=["8080:80"])
+        .container("api", "shop")
+        .container("both", "bridge", "shop")
+        .container("agent", "host")
+    )
+
+
+def ask(seen: Look, proposal: Proposal) -> Foretelling:
+    """Return what is foretold."""
+    return whatif(seen.snapshot, seen.report, proposal)
+
+
+def fates(found: Foretelling) -> dict[tuple[str, str], Fate]:
+    """Return what becomes of the pairs that are concerned."""
+    return {(pair.source, pair.destination): pair.fate for pair in found.pairs}
+
+
+def after(seen: Look, found: Foretelling) -> dict[tuple[str, str], Verdict]:
+    """Return the verdicts of all pairs once the change is made."""
+    pairs = ((one, other) for one in seen.report.containers for other in seen.report.containers if one is not other)
+    now = {(one.name, other.name): seen.report.pair(one, other).verdict for one, other in pairs}
+    return now | {(pair.source, pair.destination): pair.after for pair in found.pairs}
+
+
+def test_what_closes_and_what_stays_open() -> None:
+    """Neighbours close; links, published ports, shared networks and the host stay open, each with its reason."""
+    found = ask(built().look(), ICC_OFF)
+    assert {pair for pair, fate in fates(found).items() if fate is Fate.CLOSES} == {
+        *(("db", "app"), ("db", "both"), ("app", "both"), ("door", "app"), ("door", "db"), ("door", "both")),
+        *(("both", "app"), ("both", "db")),
+    }
+    reasons = {(pair.source, pair.destination): pair.reason for pair in found.pairs}
+    assert reasons["app", "db"] == "link on bridge"
+    assert reasons["app", "door"] == "published_port on bridge"
+    assert reasons["db", "app"] == "no longer by bridge on bridge"
+    assert fates(found)["app", "door"] is Fate.STAYS_OPEN
+    assert ("agent", "db") not in fates(found)
+
+
+@pytest.mark.parametrize("version", ["20.10", "26.1", "28.5", "29", "29 nft"])
+@pytest.mark.parametrize("icc", [True, False])
+def test_what_is_foretold_is_what_the_other_host_reports(version: str, *, icc: bool) -> None:
+    """The pairs after a change of the daemon's icc are those of a host that was set up that way."""
+    seen, other = built(version, icc=icc).look(), built(version, icc=not icc).look()
+    found = ask(seen, Proposal(icc=not icc))
+    assert after(seen, found) == after(other, ask(other, Proposal(icc=not icc)))
+    assert found.after.reachable_pairs == other.report.totals.reachable_pairs
+    assert found.before.reachable_pairs == seen.report.totals.reachable_pairs
+
+
+def test_a_network_made_anew() -> None:
+    """Only its own pairs are concerned, and that it has to be made anew is said."""
+    found = ask(built().look(), Proposal(icc=False, network="shop"))
+    assert fates(found) == {("api", "both"): Fate.CLOSES, ("both", "api"): Fate.CLOSES}
+    assert found.action == "network shop created anew with enable_icc=false"
+    assert "removed and created anew" in found.assumptions[0]
+
+
+def test_the_default_bridge_by_its_name() -> None:
+    """--network bridge asks about the daemon's icc."""
+    seen = built().look()
+    assert ask(seen, Proposal(icc=False, network="bridge")).pairs == ask(seen, ICC_OFF).pairs
+
+
+def test_without_docker_proxy() -> None:
+    """A port that docker-proxy alone leads to is lost, and closed with its neighbours' bridge."""
+    seen = built(icc=False).look()
+    found = ask(seen, Proposal(userland_proxy=False))
+    assert fates(found)["app", "door"] is Fate.CLOSES
+    assert found.action == "the daemon restarted with --userland-proxy=false"
+    both = ask(built().look(), Proposal(icc=False, userland_proxy=False))
+    assert fates(both)["app", "door"] is Fate.CLOSES
+
+
+def test_nothing_proposed_is_a_restart_as_configured() -> None:
+    """Without a setting, the daemon would find its configuration; where that is not known, nothing changes."""
+    seen = built().look()
+    assert ask(seen, Proposal()).pairs == ()
+    configured = replace(seen.snapshot, configuration=replace(SAME, icc=OFF))
+    found = whatif(configured, seen.report, Proposal())
+    assert found.pairs == ask(seen, ICC_OFF).pairs
+    assert found.action == "the daemon restarted as it is configured"
+
+
+# --- the kernel's rules
+
+
+@pytest.mark.parametrize("icc", [True, False])
+def test_the_kernel_agrees_where_nobody_tampered(*, icc: bool) -> None:
+    """With the engine's own rules alone nothing is undecided, and the answer is that of the configuration."""
+    below = kernel(built(icc=icc)).engine_rules().look()
+    found = ask(below, Proposal(icc=not icc))
+    assert Fate.UNDECIDED not in fates(found).values()
+    assert fates(found) == fates(ask(built(icc=icc).look(), Proposal(icc=not icc)))
+
+
+def test_a_rule_of_others_may_keep_a_pair_open() -> None:
+    """What DOCKER-USER accepts comes before the engine's DROP: the pair is not called closed."""
+    below = kernel(built()).engine_rules().rules("-A DOCKER-USER -p tcp -m tcp --dport 22 -j ACCEPT").look()
+    found = ask(below, ICC_OFF)
+    assert fates(found)["db", "app"] is Fate.UNDECIDED
+    (pair,) = [pair for pair in found.pairs if (pair.source, pair.destination) == ("db", "app")]
+    assert (pair.before, pair.after) == (Verdict.REACHABLE, Verdict.UNKNOWN)
+    assert "by the configuration it would be blocked, by the kernel's rules reachable" in pair.reason
+    assert found.after.unknown_pairs > 0
+
+
+def test_a_rule_for_answers_keeps_no_pair_open() -> None:
+    """What DOCKER-USER accepts of known connections alone opens nothing."""
+    rule = "-A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    found = ask(kernel(built()).engine_rules().rules(rule).look(), ICC_OFF)
+    assert fates(found)["db", "app"] is Fate.CLOSES
+
+
+def test_a_rule_of_others_may_keep_a_pair_closed() -> None:
+    """What DOCKER-USER drops is not opened by the engine: the pair is not called open."""
+    below = kernel(built(icc=False)).engine_rules().rules("-A DOCKER-USER -i docker0 -o docker0 -j DROP").look()
+    found = ask(below, ICC_ON)
+    assert fates(found)["db", "app"] is Fate.UNDECIDED
+
+
+def test_a_restart_switches_br_netfilter_on() -> None:
+    """A closed network that is open for want of br_netfilter is closed by an engine that sets it up again."""
+    below = kernel(built(icc=False)).engine_rules().set("bridge/bridge-nf-call-iptables", 0).look()
+    assert below.verdict("db", "app") is Verdict.REACHABLE
+    found = ask(below, ICC_OFF)
+    assert fates(found)["db", "app"] is Fate.CLOSES
+    assert below.report.totals.drift_open
+
+
+def test_a_rule_that_is_not_understood_leaves_pairs_undecided() -> None:
+    """What hinges on such a rule now hinges on it afterwards."""
+    below = kernel(built()).engine_rules().rules("-A DOCKER-USER -m string --string x --algo bm -j ACCEPT").look()
+    assert fates(ask(below, ICC_OFF))["db", "app"] is Fate.UNDECIDED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_nftables_backend_is_rewritten_as_well(name: str) -> None:
+    """On recorded hosts, the rules with another ICC of any bridge agree with what the configuration promises."""
+    found = recording(name)
+    documents = replace(kernel_documents(found.document), sandboxes={}, missing={"sandboxes": "not recorded whole"})
+    snapshot = parse(replace(found.look().observation, kernel=documents))
+    report = evaluate(snapshot)
+    drifting = {(pair.source.name, pair.destination.name) for pair in report.drifted()}
+    concerned = 0
+    for network in snapshot.networks.values():
+        if network.icc is not None:
+            told = whatif(snapshot, report, Proposal(icc=not network.icc, network=network.id))
+            undecided = {pair for pair, fate in fates(told).items() if fate is Fate.UNDECIDED}
+            assert undecided <= drifting, network.name
+            concerned += len(told.pairs)
+    assert concerned
+
+
+# --- what is said besides
+
+
+def test_live_restore_is_a_warning() -> None:
+    """Where containers outlive the daemon, the setting waits; made anew, a network does not."""
+    seen = host("28.5", LiveRestoreEnabled=True).network("shop").container("web").container("db").look()
+    assert "live-restore keeps containers running" in ask(seen, ICC_OFF).warnings[0]
+    assert ask(seen, Proposal(icc=False, network="shop")).warnings == ()
+
+
+def test_what_is_assumed_is_said() -> None:
+    """That containers run again, that other settings stay, and what the API does not tell."""
+    found = ask(built().look(), ICC_OFF)
+    assert "runs again afterwards" in found.assumptions[0]
+    assert "its configuration was not read" in found.assumptions[1]
+    assert any("br_netfilter is on" in text for text in found.assumptions)
+
+
+def test_a_daemon_that_would_not_start_is_a_warning() -> None:
+    """What is wrong with the configuration on disk is told beside the answer."""
+    seen = built().look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, refusals=("daemon.json: is not JSON",)))
+    found = whatif(configured, seen.report, ICC_OFF)
+    assert found.warnings == ("the daemon would not start: daemon.json: is not JSON",)
+
+
+def test_without_rules_nothing_can_be_foretold() -> None:
+    """An engine with iptables=false filters nothing, and refuses icc=false."""
+    seen = built().look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, iptables=OFF))
+    with pytest.raises(Unforeseeable, match=r"would not start with iptables=false \(daemon.json\)"):
+        whatif(configured, seen.report, ICC_OFF)
+    with pytest.raises(Unforeseeable, match="would write no rules"):
+        whatif(configured, seen.report, Proposal(userland_proxy=False))
+
+
+def test_networks_that_are_not_there_or_have_no_icc() -> None:
+    """The message names the network and what is wrong with it."""
+    seen = built().look()
+    for name, message in (
+        ("shpo", "no network is called 'shpo': did you mean shop"),
+        ("none", "network none has no ICC"),
+    ):
+        with pytest.raises(UnknownNetwork, match=message):
+            ask(seen, Proposal(icc=False, network=name))
+    with pytest.raises(UnknownNetwork, match="no default bridge"):
+        ask(host("28.5", bridge="").look(), ICC_OFF)
+    with pytest.raises(Unforeseeable, match="one after the other"):
+        ask(seen, Proposal(icc=False, network="shop", userland_proxy=False))
+
+
+def test_a_network_made_anew_does_not_heal_others() -> None:
+    """br_netfilter comes on with a closed network that is set up, and with no other."""
+    tenants = built("26.1").network("tenants", enable_icc="false").container("t1", "tenants").container("t2", "tenants")
+    below = kernel(tenants).engine_rules().set("bridge/bridge-nf-call-iptables", 0).look()
+    assert below.verdict("t1", "t2") is Verdict.REACHABLE
+    opened = ask(below, Proposal(icc=True, network="shop"))
+    assert ("t1", "t2") not in fates(opened) or fates(opened)["t1", "t2"] is Fate.UNDECIDED
+    closed = ask(below, Proposal(icc=False, network="shop"))
+    assert fates(closed)["t1", "t2"] is Fate.CLOSES
+    assert fates(ask(below, ICC_ON))["t1", "t2"] is Fate.CLOSES
+
+
+def test_a_bridge_that_would_be_gone_is_a_warning() -> None:
+    """Where the configuration has no default bridge, the answer about it is not what a restart brings."""
+    seen = built().look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, default_bridge=False))
+    assert "no default bridge" in whatif(configured, seen.report, ICC_OFF).warnings[0]
+
+
+def test_ipv6_without_rules_cannot_be_foretold() -> None:
+    """Since 27.0 an engine with ip6tables=false leaves IPv6 of a closed network open, or refuses it."""
+    seen = host("28.5", ipv6=True).container("web").container("db").look()
+    configured = replace(seen.snapshot, configuration=replace(SAME, ip6tables=OFF))
+    with pytest.raises(Unforeseeable, match="ip6tables=false"):
+        whatif(configured, seen.report, ICC_OFF)
