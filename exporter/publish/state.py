@@ -88,6 +88,11 @@ class Published:
         """Return the state before the first poll has ended."""
         return cls(up=False, since=started, last_error=NOT_POLLED, stats=stats or PollStats())
 
+    @property
+    def polled(self) -> bool:
+        """Whether any poll has ended."""
+        return self.last_error != NOT_POLLED
+
     def succeeded(
         self, at: datetime, observation: Observation, snapshot: Snapshot, report: Report, stats: PollStats
     ) -> Published:
@@ -104,10 +109,9 @@ class Published:
 
     def failed(self, at: datetime, error: str, stats: PollStats) -> Published:
         """Return the state after a poll that failed `at`: the verdicts are withdrawn, not frozen."""
-        never_polled = self.last_error == NOT_POLLED
         return Published(
             up=False,
-            since=at if self.up or never_polled else self.since,
+            since=at if self.up or not self.polled else self.since,
             last_error=error,
             last_success=self.last_success,
             stats=stats,

@@ -23,6 +23,7 @@ from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.publish.web import create_app
 from exporter.runtime.http import HttpServer, bind, shown
+from exporter.runtime.notify import Manager
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
 from exporter.runtime.tally import Tally
@@ -59,7 +60,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         target = _target(config)
-        return Daemon(config, target, bind(config.listen_addresses), reload).run()
+        return Daemon(config, target, bind(config.listen_addresses), reload, Manager.of(os.environ)).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -90,8 +91,15 @@ class Daemon:
     """Everything that runs, and the loop of the main thread."""
 
     def __init__(
-        self, config: Config, target: Target, sockets: Sequence[socket.socket], reload: Callable[[], Config]
+        self,
+        config: Config,
+        target: Target,
+        sockets: Sequence[socket.socket],
+        reload: Callable[[], Config],
+        manager: Manager,
     ) -> None:
+        self._manager = manager
+        self._announced = False
         self._config = config
         self._target = target
         self._reload = reload
@@ -130,8 +138,11 @@ class Daemon:
             if received is None:
                 self._schedule.check()
                 self._refresher.check()
+                self._tell_manager()
             elif received.si_signo == signal.SIGHUP:
+                self._manager.reloading()
                 self._read_again()
+                self._announced = False
             else:
                 logger.info("stopping", extra={"signal": signal.Signals(received.si_signo).name})
                 return 0
@@ -139,7 +150,17 @@ class Daemon:
                 logger.error("the HTTP server has ended")
                 return 1
 
+    def _tell_manager(self) -> None:
+        """Say when there is something to see, and that all is well: polls end, however they do, and the server lives."""
+        if not self._announced and self._board.current.polled:
+            self._announced = True
+            self._manager.ready()
+        patience = READY_INTERVALS * self._config.poll_interval + self._target.timeout
+        if self._server.alive and self._refresher.idle() < patience:
+            self._manager.alive()
+
     def _stop(self) -> None:
+        self._manager.stopping()
         if self._watcher:
             self._watcher.stop()
         self._hints.stop()
