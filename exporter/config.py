@@ -55,6 +55,7 @@ class Config:
     snapshot: Path | None = None
     evidence_max: str = "api"
     host_netns: Path | None = None
+    pair_series: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,15 @@ def _duration_between(lowest: float, text_of_lowest: str) -> Callable[[str], flo
     return parse
 
 
+def _count_up_to(highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and int(text) <= highest):
+            raise ValueError(f"must be a number from 0 to {highest}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
@@ -180,6 +190,9 @@ OPTIONS: Final = (
            "api"),
     Option("host.netns", "host_netns", _path, "PATH",
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
+    Option("metrics.pairs", "pair_series", _count_up_to(10_000), "N",
+           "Show up to so many pairs as series of docker_icc_pair: for small hosts, as n containers have n(n-1) pairs.",
+           "0"),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -43,12 +43,14 @@ NOT_POLLED = "the engine has not been polled yet"
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
-    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` is None
-    where no configuration was ever re-read; `last_reload_success` is when it was last read without an error.
+    `pair_series` is how many pairs may be series of their own. `events_total` counts the engine's events by type
+    (container, network, …). `reload_succeeded` is None where no configuration was ever re-read; `last_reload_success`
+    is when it was last read without an error.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
     poll_interval_seconds: float | None = None
+    pair_series: int = 0
     last_poll_duration_seconds: float | None = None
     last_evaluation_seconds: float | None = None
     events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

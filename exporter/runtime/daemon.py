@@ -103,7 +103,7 @@ class Daemon:
         self._config = config
         self._target = target
         self._reload = reload
-        self._tally = Tally(config.poll_interval)
+        self._tally = Tally(config.poll_interval, config.pair_series)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
             target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
@@ -151,7 +151,7 @@ class Daemon:
                 return 1
 
     def _tell_manager(self) -> None:
-        """Say when there is something to see, and that all is well: polls end, however they do, and the server lives."""
+        """Say when there is something to see, and that all is well: polls end, however, and the server lives."""
         if not self._announced and self._board.current.polled:
             self._announced = True
             self._manager.ready()
@@ -187,7 +187,7 @@ class Daemon:
             logger.warning("a new listen address takes effect after a restart")
         interval_changed = config.poll_interval != self._config.poll_interval
         self._config = config
-        self._tally.interval(config.poll_interval)
+        self._tally.follow(config.poll_interval, config.pair_series)
         self._server.app = self._new_app()
         if target != self._target:
             self._refresher.use(target.source(), target.timeout)

@@ -150,6 +150,8 @@ WRONG = [
     ("web.telemetry-path", "/", "/ is the path of another page (write /metrics, or anything not in /, /-/, /api/)"),
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
+    ("metrics.pairs", "10001", "must be a number from 0 to 10000, not '10001'"),
+    ("metrics.pairs", "-1", "must be a number from 0 to 10000, not '-1'"),
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("docker.host", " ", "must not be empty"),
     ("snapshot", "", "must not be empty"),

@@ -82,7 +82,7 @@ def test_a_service_tells_its_whole_life(engine: FakeEngine, tmp_path: Path, monk
 def test_it_is_not_ready_before_the_first_poll_has_ended(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first poll waits for the engine, READY is withheld; the poll's failure is something to see, and ready."""
+    """While the first poll waits for the engine, READY is withheld; its failure is something to see, and ready."""
     engine.answers["/version"] = hangs
     with (
         systemd(monkeypatch, f"@icc-exporter-{os.getpid()}", watchdog=None) as manager,
