@@ -156,3 +156,18 @@ def free_port() -> int:
     """Return a port that nobody listens on: Prometheus does not tell which one it took by itself."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def promtool(version: str, *arguments: str, stdin: str = "") -> str:
+    """Return everything that Prometheus's checker prints."""
+    program = str(unpacked(f"prometheus-{version}") / "usr/bin/promtool")
+    done = subprocess.run(
+        [program, *arguments],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,8 @@ import pytest
 
 from tests.cli.service import ANY_PORT, Service, service
 from tests.lab import engine
-from tests.lab.packages import PROMETHEUS, unpacked
-from tests.prometheus.server import prometheus, relay
+from tests.lab.packages import PROMETHEUS
+from tests.prometheus.server import prometheus, promtool, relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +63,5 @@ def test_the_checker_has_one_complaint(server: str, exporter: Service) -> None:
 @pytest.mark.parametrize("server", PROMETHEUS)
 def test_the_configuration_to_copy_is_valid(server: str) -> None:
     """`promtool check config` accepts what deploy/ offers."""
-    for file in DEPLOY.glob("*.yml"):
+    for file in sorted(DEPLOY.glob("*.yml")):
         assert "SUCCESS" in promtool(server, "check", "config", str(file))
-
-
-def promtool(version: str, *arguments: str, stdin: str = "") -> str:
-    """Return everything that Prometheus's checker prints."""
-    program = str(unpacked(f"prometheus-{version}") / "usr/bin/promtool")
-    done = subprocess.run(
-        [program, *arguments],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    return done.stdout
