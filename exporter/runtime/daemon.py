@@ -134,17 +134,17 @@ class Daemon:
     def _wait(self) -> int:
         while True:
             tick = min(_LONGEST_TICK, self._config.poll_interval / _TICKS_PER_INTERVAL)
-            received = signal.sigtimedwait(_SIGNALS, tick)
+            received = _next_signal(tick)
             if received is None:
                 self._schedule.check()
                 self._refresher.check()
                 self._tell_manager()
-            elif received.si_signo == signal.SIGHUP:
+            elif received is signal.SIGHUP:
                 self._manager.reloading()
                 self._read_again()
                 self._announced = False
             else:
-                logger.info("stopping", extra={"signal": signal.Signals(received.si_signo).name})
+                logger.info("stopping", extra={"signal": received.name})
                 return 0
             if not self._server.alive:
                 logger.error("the HTTP server has ended")
@@ -217,6 +217,15 @@ class Daemon:
     def _report_trouble(self, kind: PollResult) -> None:
         self._tally.polled(kind)
         logger.warning("a poll was not run as planned: %s", kind)
+
+
+def _next_signal(seconds: float) -> signal.Signals | None:
+    """Return the signal that comes within so many seconds, if one does.
+
+    CPython returns a siginfo that nobody filled in where the process was stopped (SIGSTOP, `docker pause`) for longer.
+    """
+    received = signal.sigtimedwait(_SIGNALS, seconds)
+    return next((number for number in _SIGNALS if received and number == received.si_signo), None)
 
 
 def _target(config: Config) -> Target:
