@@ -145,12 +145,18 @@ def prometheus(
     version: str, target: str, folder: Path, rules: Path | None = None, alertmanager: str | None = None
 ) -> Iterator[Prometheus]:
     """Have a Prometheus of this version that scrapes a target, and evaluates a folder of rules, every second."""
-    file = folder / "prometheus.yml"
-    file.write_text(configuration(target, rules, alertmanager))
+    (folder / "prometheus.yml").write_text(configuration(target, rules, alertmanager))
+    with started(version, folder) as server:
+        yield server
+
+
+@contextmanager
+def started(version: str, folder: Path) -> Iterator[Prometheus]:
+    """Have a Prometheus of this version with the configuration in a folder."""
     address = f"127.0.0.1:{free_port()}"
     command = [
         str(unpacked(f"prometheus-{version}") / "usr/bin/prometheus"),
-        f"--config.file={file}",
+        f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
     ]
