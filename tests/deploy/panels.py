@@ -40,7 +40,6 @@ class Panel:
     custom: dict[str, Any] = field(default_factory=dict)
     thresholds: tuple[tuple[float | None, str], ...] = ((None, "green"),)
     transformations: tuple[dict[str, Any], ...] = ()
-    overrides: tuple[dict[str, Any], ...] = ()
 
 
 def selector(metric: str, *matchers: str) -> str:
@@ -75,7 +74,7 @@ def states(
     height: int = 8,
 ) -> Panel:
     """Return which state everything was in, and when it changed."""
-    options = {"mergeValues": True, "showValue": "auto", "rowHeight": 0.8, "legend": {"displayMode": "hidden"}}
+    options = {"mergeValues": True, "showValue": "auto", "rowHeight": 0.8, "legend": {"showLegend": False}}
     return Panel("state-timeline", title, description, queries, width, height, "none", texts, options)
 
 
@@ -83,23 +82,22 @@ def table(
     title: str,
     description: str,
     *queries: Query,
-    width: int = 24,
     height: int = 8,
     transformations: tuple[dict[str, Any], ...] = (),
     mappings: dict[str, tuple[str, str]] | None = None,
-    overrides: tuple[dict[str, Any], ...] = (),
 ) -> Panel:
-    """Return rows, one a series."""
+    """Return rows, one a series; cells have the colours of their values."""
+    custom = {"cellOptions": {"type": "color-background"}} if mappings else {}
     return Panel(
         "table",
         title,
         description,
         queries,
-        width,
+        WIDTH,
         height,
         mappings=mappings or {},
+        custom=custom,
         transformations=transformations,
-        overrides=overrides,
     )
 
 
@@ -184,7 +182,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "datasource": _SOURCE,
         "gridPos": place,
         "targets": [_target(query) for query in panel.queries],
-        "fieldConfig": {"defaults": defaults, "overrides": list(panel.overrides)},
+        "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": panel.options,
         "transformations": list(panel.transformations),
     }
