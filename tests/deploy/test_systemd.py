@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.program import COMMAND, environment
+from tests.cli.service import ANY_PORT, Service
 from tests.deploy.rules import DEPLOY
+from tests.deploy.sandbox import sandbox_of, trace_of
+from tests.lab import engine
+from tests.lab.packages import unpacked
+from tests.lab.system import children_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +64,38 @@ def test_the_exposure_is_what_the_page_says(drop_ins: tuple[str, ...], exposure:
     (found,) = re.findall(r"Overall exposure level for \S+: ([\d.]+) ", judged)
     assert float(found) <= exposure
     assert f"| {exposure} |" in (DEPLOY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("tier", "drop_ins"), [("api", ()), ("sandboxes", ("kernel", "sandboxes"))])
+def test_the_sandbox_allows_what_the_exporter_does(tier: str, drop_ins: tuple[str, ...], tmp_path: Path) -> None:
+    """No system call, kind of socket or memory of a running exporter is one that the unit denies it."""
+    placed(tmp_path, *drop_ins)
+    texts = [(tmp_path / SERVICE).read_text()]
+    texts += [(tmp_path / f"{SERVICE}.d" / f"{name}.conf").read_text() for name in drop_ins]
+    allowed = sandbox_of(texts)
+    output = tmp_path / "trace"
+    with engine("28.5") as made:
+        made.run("web", "--publish=8080:80")
+        tracer = [str(unpacked("strace") / "usr/bin/strace"), "--follow-forks", f"--output={output}", "--"]
+        options = [f"--docker.host={made.host}", f"--evidence.max={tier}", f"--host.netns={made.netns}"]
+        command = [*tracer, *COMMAND, "--log.format=json", ANY_PORT, "--poll.interval=1s", *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+        try:
+            exporter = Service(process)
+            exporter.seconds_until(lambda samples: samples.get("docker_icc_containers") == 1, timeout=30)
+            assert exporter.samples()['docker_icc_evidence{source="sandboxes"}'] == (tier == "sandboxes")
+            exporter.get("/")
+            (pid,) = children_of(process.pid)
+            os.kill(pid, signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+    done = trace_of(output)
+    assert {"execve", "epoll_wait", "accept4"} < done.calls
+    assert done.calls - allowed.calls == set()
+    assert done.families - allowed.families == set()
+    assert done.writable_code == ()
 
 
 def test_each_tier_has_its_capabilities_and_no_other(tmp_path: Path) -> None:

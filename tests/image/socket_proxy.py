@@ -44,7 +44,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             return
         status = allows(self.server.flags, self.command, self.path)
-        print(status, self.command, self.path, file=sys.stderr, flush=True)
+        # in one piece, for threads share it
+        sys.stdout.write(f"{status} {self.command} {self.path}\n")
+        sys.stdout.flush()
         if status != 200:
             self.send_error(status)
             return

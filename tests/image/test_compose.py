@@ -134,4 +134,5 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
     known = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))
     assert [each["url"] for each in known["data"]["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
-    assert {line.split()[0] for line in run("logs", "--no-log-prefix", "socket-proxy").splitlines()} == {"200"}
+    asked = run.engine.docker("logs", "docker-icc-socket-proxy-1").splitlines()
+    assert {line.split()[0] for line in asked} == {"200"}, asked
