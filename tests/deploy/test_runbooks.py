@@ -24,6 +24,8 @@ def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
     assert len(bases) == 1
     for name, alert in ALERTS.items():
         assert alert["annotations"]["runbook_url"].endswith(f"/{name}.md")
+    # the command of deploy/README.md that puts another address in finds the one that is there
+    assert f"s#{bases.pop()}#" in (ROOT / "deploy" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("alert", ALERTS)
