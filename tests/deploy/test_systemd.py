@@ -91,6 +91,8 @@ def test_the_sandbox_allows_what_the_exporter_does(tier: str, drop_ins: tuple[st
         finally:
             process.kill()
             process.wait()
+            if process.stderr:
+                process.stderr.close()
     done = trace_of(output)
     assert {"execve", "epoll_wait", "accept4"} < done.calls
     assert done.calls - allowed.calls == set()
