@@ -16,6 +16,11 @@ RUN /opt/exporter/bin/pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
  && /opt/exporter/bin/pip uninstall --yes --quiet pip
 
 FROM ${BASE}
+# For evidence from the kernel, what prints firewalls: --build-arg PACKAGES="iptables nftables ipset".
+ARG PACKAGES=""
+RUN test -z "${PACKAGES}" || { apt-get -q update \
+ && apt-get -q -y install --no-install-recommends ${PACKAGES} \
+ && rm -rf /var/lib/apt/lists/*; }
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="docker-icc-exporter" \
       org.opencontainers.image.description="Prometheus exporter that says which containers of a Docker host can reach which others" \

@@ -38,8 +38,9 @@ conformance: lab ## random topologies on three engines, every verdict against re
 image: ## build the container image
 	docker build -t $(IMAGE) .
 
-docs: $(VENV)/.developed ## write docs/metrics.md from the code
+docs: $(VENV)/.developed ## write docs/metrics.md from the code, deploy/grafana from the rules and the tests
 	$(BIN)/python -m tests.docs
+	$(BIN)/python -m tests.deploy
 
 lock: ## write the newest versions that pyproject.toml allows to requirements-dev.txt
 	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

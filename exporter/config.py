@@ -63,6 +63,7 @@ class Config:
     tenant_label: str = "com.docker.compose.project"
     policy_file: Path | None = None
     probe_sample: int = 0
+    pair_series: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,9 @@ OPTIONS: Final = (
     Option("probe.sample", "probe_sample", _number_up_to(50), "N",
            "Put so many verdicts, drawn by lot after each poll, to the test by sending packets between sandboxes. "
            "0 sends none. Needs --evidence.max=sandboxes.", "0", kind="number"),
+    Option("metrics.pairs", "pair_series", _number_up_to(10_000), "N",
+           "Show up to so many pairs as series of docker_icc_pair: for small hosts, as n containers have n(n-1) pairs.",
+           "0", kind="number"),
 )  # fmt: skip
 
 _BY_NAME = {option.name: option for option in OPTIONS}

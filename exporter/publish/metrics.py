@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from dataclasses import astuple, dataclass, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -121,6 +122,25 @@ def _of_rules(value: Callable[[RuleResult], float | None]) -> Callable[[Publishe
     return _of_report(samples)
 
 
+def _pairs(published: Published) -> Samples:
+    """Give the first pairs by name; a dict, for only Docker's own engines keep names unique."""
+    limit = published.stats.pair_series
+    if not limit or published.report is None:
+        return []
+    found: dict[tuple[str, ...], float] = {}
+    for pair in islice(published.report.pairs(), limit):
+        labels = (pair.source.name, pair.destination.name, pair.verdict.via or "", pair.verdict.verdict)
+        found[tuple(encodable(label) for label in labels)] = 1.0
+    return list(found.items())
+
+
+def _omitted_pairs(published: Published) -> Samples:
+    limit = published.stats.pair_series
+    if not limit or published.report is None:
+        return []
+    return _single(max(0, published.report.totals.reachable_pairs - limit))
+
+
 def _polls(published: Published) -> Samples:
     polls = dict.fromkeys(PollResult, 0) | dict(published.stats.polls_by_result)
     return [((result,), float(number)) for result, number in polls.items()]
@@ -214,6 +234,21 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "Ordered pairs that cannot be proven blocked or reachable; they are among reachable_pairs_total.",
         _of_total(lambda report: report.totals.unknown_pairs),
+    ),
+    MetricSpec(
+        "docker_icc_pair",
+        "gauge",
+        "A reachable or undecided ordered pair, by the mechanism under which it is counted; the value is always 1. "
+        "Absent unless --metrics.pairs says how many there may be.",
+        _pairs,
+        ("source", "destination", "via", "verdict"),
+    ),
+    MetricSpec(
+        "docker_icc_omitted_pairs",
+        "gauge",
+        "Reachable or undecided pairs that are not among those of docker_icc_pair because --metrics.pairs is too low. "
+        "Absent unless it is given.",
+        _omitted_pairs,
     ),
     MetricSpec(
         "docker_icc_drift_pairs",

@@ -57,14 +57,15 @@ class ProbeStats:
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
-    `events_total` counts the engine's events by type (container, network, …). `reload_succeeded` tells whether the
-    configuration was last read without an error, `last_reload_success` when that was so last. The same of the web
-    configuration and of the policy file; None where there is none.
-    `probes` is None where none are sent.
+    `pair_series` is how many pairs may be series of their own. `events_total` counts the engine's events by type
+    (container, network, …). `reload_succeeded` tells whether the configuration was last read without an error,
+    `last_reload_success` when that was so last. The same of the web configuration and of the policy file; None where
+    there is none. `probes` is None where none are sent.
     """
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
     poll_interval_seconds: float | None = None
+    pair_series: int = 0
     last_poll_duration_seconds: float | None = None
     last_evaluation_seconds: float | None = None
     events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -109,6 +110,11 @@ class Published:
         """Return the state before the first poll has ended."""
         return cls(up=False, since=started, last_error=NOT_POLLED, stats=stats or PollStats())
 
+    @property
+    def polled(self) -> bool:
+        """Whether any poll has ended."""
+        return self.last_error != NOT_POLLED
+
     def succeeded(
         self, at: datetime, observation: Observation, snapshot: Snapshot, report: Report, stats: PollStats
     ) -> Published:
@@ -125,10 +131,9 @@ class Published:
 
     def failed(self, at: datetime, error: str, stats: PollStats) -> Published:
         """Return the state after a poll that failed `at`: the verdicts are withdrawn, not frozen."""
-        never_polled = self.last_error == NOT_POLLED
         return Published(
             up=False,
-            since=at if self.up or never_polled else self.since,
+            since=at if self.up or not self.polled else self.since,
             last_error=error,
             last_success=self.last_success,
             stats=stats,

@@ -27,6 +27,7 @@ from exporter.publish.web import create_app
 from exporter.runtime.front import Front, FrontFile
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind, inherited, shown
+from exporter.runtime.notify import Manager
 from exporter.runtime.probing import Probing
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
@@ -70,7 +71,8 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     try:
         target, front_file = _target(config), _front_file(config)
         standards = Standards(config.tenant_label, _policy(config))
-        return Daemon(config, target, front_file, standards, _sockets(config), reload).run()
+        manager = Manager.of(os.environ)
+        return Daemon(config, target, front_file, standards, _sockets(config), reload, manager).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -108,13 +110,16 @@ class Daemon:
         standards: Standards,
         sockets: Sequence[socket.socket],
         reload: Callable[[], Config],
+        manager: Manager,
     ) -> None:
+        self._manager = manager
+        self._announced = False
         self._config = config
         self._target = target
         self._front_file = front_file
         self._standards = standards
         self._reload = reload
-        self._tally = Tally(config.poll_interval)
+        self._tally = Tally(config.poll_interval, config.pair_series)
         if front_file:
             self._tally.front_read(succeeded=True)
         self._tally.policy_read(succeeded=True if standards.policy else None)
@@ -157,21 +162,34 @@ class Daemon:
     def _wait(self) -> int:
         while True:
             tick = min(_LONGEST_TICK, self._config.poll_interval / _TICKS_PER_INTERVAL)
-            received = signal.sigtimedwait(_SIGNALS, tick)
+            received = _next_signal(tick)
             if received is None:
                 self._schedule.check()
                 self._refresher.check()
                 self._check_front()
-            elif received.si_signo == signal.SIGHUP:
+                self._tell_manager()
+            elif received is signal.SIGHUP:
+                self._manager.reloading()
                 self._read_again()
+                self._announced = False
             else:
-                logger.info("stopping", extra={"signal": signal.Signals(received.si_signo).name})
+                logger.info("stopping", extra={"signal": received.name})
                 return 0
             if not self._server.alive:
                 logger.error("the HTTP server has ended")
                 return 1
 
+    def _tell_manager(self) -> None:
+        """Say when there is something to see, and that all is well: polls end, however, and the server lives."""
+        if not self._announced and self._board.current.polled:
+            self._announced = True
+            self._manager.ready()
+        patience = READY_INTERVALS * self._config.poll_interval + self._target.timeout
+        if self._server.alive and self._refresher.idle() < patience:
+            self._manager.alive()
+
     def _stop(self) -> None:
+        self._manager.stopping()
         if self._watcher:
             self._watcher.stop()
         self._hints.stop()
@@ -237,7 +255,7 @@ class Daemon:
             logger.warning("a new listen address takes effect after a restart")
         interval_changed = config.poll_interval != self._config.poll_interval
         self._config = config
-        self._tally.interval(config.poll_interval)
+        self._tally.follow(config.poll_interval, config.pair_series)
         self._server.door.app = self._new_app()
         self._server.door.max_requests = config.web_max_requests
         if target != self._target:
@@ -281,6 +299,15 @@ def _prober(config: Config, target: Target) -> Prober | None:
     from exporter.observe.probe import Prober  # noqa: PLC0415 - those who look at sandboxes load pyroute2
 
     return Prober(target.netns)
+
+
+def _next_signal(seconds: float) -> signal.Signals | None:
+    """Return the signal that comes within so many seconds, if one does.
+
+    CPython returns a siginfo that nobody filled in where the process was stopped (SIGSTOP, `docker pause`) for longer.
+    """
+    received = signal.sigtimedwait(_SIGNALS, seconds)
+    return next((number for number in _SIGNALS if received and number == received.si_signo), None)
 
 
 def _target(config: Config) -> Target:

@@ -76,6 +76,7 @@ class Refresher:
         self._working = threading.Lock()
         self._publishing = threading.Lock()
         self._looking_since: float | None = None
+        self._last_ended = time.monotonic()
         self._given_up = False
         self._failure: _Failure | None = None
         self._stopped = False
@@ -97,6 +98,12 @@ class Refresher:
                 self._end(_result_of(error), error)
             except Exception as error:  # noqa: BLE001 - a defect must be seen, and must not end the daemon
                 self._end(PollResult.ERROR, error)
+            finally:
+                self._last_ended = time.monotonic()
+
+    def idle(self) -> float:
+        """Return the seconds since a refresh ended, whatever became of it, or since the start."""
+        return time.monotonic() - self._last_ended
 
     def check(self) -> None:
         """Give up a look that has passed its deadline by far: what was published before is withdrawn."""

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Tally:
     """Counters and measurements. `stats` gives them as an immutable value."""
 
-    def __init__(self, poll_interval: float) -> None:
+    def __init__(self, poll_interval: float, pair_series: int = 0) -> None:
         self._lock = threading.Lock()
         self._polls: Counter[PollResult] = Counter()
         self._events: Counter[str] = Counter()
         self._stream_up = False
         self._poll_interval = poll_interval
+        self._pair_series = pair_series
         self._poll_duration: float | None = None
         self._evaluation: float | None = None
         # nothing is counted before a configuration was read
@@ -87,10 +88,11 @@ class Tally:
             elif succeeded:
                 self._policy_success = datetime.now(UTC)
 
-    def interval(self, seconds: float) -> None:
-        """Note the time between polls that is in force now."""
+    def follow(self, poll_interval: float, pair_series: int) -> None:
+        """Note the settings that are in force now: the time between polls, and how many pairs may be series."""
         with self._lock:
-            self._poll_interval = seconds
+            self._poll_interval = poll_interval
+            self._pair_series = pair_series
 
     def probing(self, *, on: bool) -> None:
         """Note whether verdicts are probed."""
@@ -109,6 +111,7 @@ class Tally:
             return PollStats(
                 polls_by_result=MappingProxyType(dict(self._polls)),
                 poll_interval_seconds=self._poll_interval,
+                pair_series=self._pair_series,
                 last_poll_duration_seconds=self._poll_duration,
                 last_evaluation_seconds=self._evaluation,
                 events_total=MappingProxyType(dict(self._events)),

@@ -163,6 +163,8 @@ WRONG = [
     ("web.config.file", "", "must not be empty"),
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
+    ("metrics.pairs", "10001", "must be a number from 0 to 10000, not '10001'"),
+    ("metrics.pairs", "-1", "must be a number from 0 to 10000, not '-1'"),
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("probe.sample", "51", "must be a whole number from 0 to 50, not '51'"),
     ("probe.sample", "-1", "must be a whole number from 0 to 50, not '-1'"),

@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
-import os
 import sys
-import tarfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.image.build import IMAGE
 from tests.lab import VERSIONS, Engine, LabError, engine
-from tests.lab.packages import python_root
 from tests.lab.system import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
-ROOT = Path(__file__).parents[2]
-BUILDER = "28.5"
-IMAGE = "docker-icc-exporter"
-BASE = "debian-with-python"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-PASSED_ON = ("PIP_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 STARTS_WITHIN = 15.0
 ENDS_WITHIN = 2.0
 SCRAPE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the image as `docker save` writes it, built where the machine's network can be reached.
-
-    The workers of one run share it.
-    """
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    file = shared / "image.tar"
-    with (shared / "image.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not file.exists():
-            build_image(file)
-    return file
-
-
-def build_image(file: Path) -> None:
-    """Build the image on an engine in the machine's own network, and save it."""
-    with engine(BUILDER, connected=True) as made:
-        import_base(made)
-        arguments = [f"--build-arg=BASE={BASE}", f"--build-arg=PIP_CERT={CERTIFICATES}"]
-        arguments += [f"--build-arg={name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
-        made.docker("build", "--network=host", f"--tag={IMAGE}", *arguments, str(ROOT), timeout=300)
-        part = file.with_suffix(".part")
-        made.docker("save", f"--output={part}", IMAGE)
-    part.rename(file)
-
-
-def import_base(made: Engine) -> None:
-    """Give the engine a base image; it trusts whom this machine trusts."""
-    made.docker("import", str(python_root()), f"{BASE}:plain")
-    bundle = Path(os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or CERTIFICATES)
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        for name, content in (
-            ("Dockerfile", f"FROM {BASE}:plain\nCOPY bundle {CERTIFICATES}\n".encode()),
-            ("bundle", bundle.read_bytes() if bundle.exists() else b""),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o644
-            tar.addfile(member, io.BytesIO(content))
-    made.docker("build", f"--tag={BASE}", "-", stdin=context.getvalue())
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

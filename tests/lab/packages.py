@@ -48,8 +48,20 @@ PROMETHEUS = {
     "3.5": Bundle("forky", ("prometheus", "promtool")),
 }
 
+# As old as the oldest Prometheus, and what checks compose files: not of the system, for bookworm's is another program.
+ALERTMANAGER = Bundle("bookworm", ("prometheus-alertmanager",))
+COMPOSE = Bundle("trixie", ("docker-compose",))
+STRACE = Bundle("bookworm", ("strace",))
+
 VERSIONS = tuple(ENGINES)
-BUNDLES = {**ENGINES, "common": COMMON, **{f"prometheus-{version}": made for version, made in PROMETHEUS.items()}}
+BUNDLES = {
+    **ENGINES,
+    "common": COMMON,
+    **{f"prometheus-{version}": made for version, made in PROMETHEUS.items()},
+    "alertmanager": ALERTMANAGER,
+    "compose": COMPOSE,
+    "strace": STRACE,
+}
 
 # Tool -> package. These come from the system: they must fit its kernel and its libraries.
 TOOLS = {

@@ -10,27 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import yaml
+
 from tests.lab.packages import unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 PATIENCE = 15.0
-
-CONFIGURATION = """\
-global: {{scrape_interval: 1s}}
-scrape_configs:
-  - job_name: docker-icc
-    static_configs:
-      - targets: ["{target}"]
-{settings}"""
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus" / "prometheus.yml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +112,10 @@ class Prometheus:
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.1)
 
+    def returns(self, expression: str) -> int:
+        """Return how many samples an instant query gives now."""
+        return len(self.ask("query", query=expression)["result"])
+
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Return the samples of an instant query, with their labels but for the job's, as soon as there are any."""
         deadline = time.monotonic() + PATIENCE
@@ -130,16 +129,38 @@ class Prometheus:
         ]  # fmt: skip
 
 
+def configuration(target: str, settings: Iterable[str], rules: Path | None, alertmanager: str | None) -> str:
+    """Return what deploy/ offers, in a hurry and with these addresses."""
+    document = yaml.safe_load(DEPLOYED.read_text())
+    document["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    document["rule_files"] = [str(rules / "*.yml")] if rules else []
+    document["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager] if alertmanager else []
+    (scrape,) = document["scrape_configs"]
+    scrape["static_configs"][0]["targets"] = [target]
+    scrape |= yaml.safe_load("\n".join(settings)) or {}
+    return str(yaml.safe_dump(document))
+
+
 @contextmanager
-def prometheus(version: str, target: str, folder: Path, *settings: str) -> Iterator[Prometheus]:
-    """Have a Prometheus of this version that scrapes a target every second, by more settings of the job if any."""
-    configuration = folder / "prometheus.yml"
-    lines = "".join(f"    {line}\n" for line in settings)
-    configuration.write_text(CONFIGURATION.format(target=target, settings=lines))
+def prometheus(
+    version: str, target: str, folder: Path, *settings: str, rules: Path | None = None, alertmanager: str | None = None
+) -> Iterator[Prometheus]:
+    """Have a Prometheus of this version that scrapes a target, and evaluates a folder of rules, every second.
+
+    `settings` are more lines of the job, if any.
+    """
+    (folder / "prometheus.yml").write_text(configuration(target, settings, rules, alertmanager))
+    with started(version, folder) as server:
+        yield server
+
+
+@contextmanager
+def started(version: str, folder: Path) -> Iterator[Prometheus]:
+    """Have a Prometheus of this version with the configuration in a folder."""
     address = f"127.0.0.1:{free_port()}"
     command = [
         str(unpacked(f"prometheus-{version}") / "usr/bin/prometheus"),
-        f"--config.file={configuration}",
+        f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
     ]
@@ -157,3 +178,18 @@ def free_port() -> int:
     """Return a port that nobody listens on: Prometheus does not tell which one it took by itself."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def promtool(version: str, *arguments: str, stdin: str = "") -> str:
+    """Return everything that Prometheus's checker prints."""
+    program = str(unpacked(f"prometheus-{version}") / "usr/bin/promtool")
+    done = subprocess.run(
+        [program, *arguments],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return done.stdout

@@ -15,8 +15,7 @@ from tests.cli.program import HOST
 from tests.cli.service import ANY_PORT, Service, service
 from tests.cli.test_webconfig import PAGE
 from tests.lab.packages import PROMETHEUS
-from tests.prometheus.server import prometheus
-from tests.prometheus.test_scrape import promtool
+from tests.prometheus.server import prometheus, promtool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

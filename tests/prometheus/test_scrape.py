@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.cli.service import ANY_PORT, Service, service
 from tests.lab import engine
-from tests.lab.packages import PROMETHEUS, unpacked
-from tests.prometheus.server import prometheus, relay
+from tests.lab.packages import PROMETHEUS
+from tests.prometheus.server import prometheus, promtool, relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +64,12 @@ def test_the_checker_has_one_complaint(server: str, exporter: Service) -> None:
 @pytest.mark.parametrize("server", PROMETHEUS)
 def test_the_configuration_to_copy_is_valid(server: str) -> None:
     """`promtool check config` accepts what deploy/ offers."""
-    for file in DEPLOY.glob("*.yml"):
+    for file in [*sorted(DEPLOY.glob("*.yml")), DEPLOY.parent / "compose" / "prometheus.yml"]:
         assert "SUCCESS" in promtool(server, "check", "config", str(file))
 
 
-def promtool(version: str, *arguments: str, stdin: str = "") -> str:
-    """Return everything that Prometheus's checker prints."""
-    program = str(unpacked(f"prometheus-{version}") / "usr/bin/promtool")
-    done = subprocess.run(
-        [program, *arguments],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    return done.stdout
+def test_every_configuration_calls_the_job_by_its_name() -> None:
+    """Rules and dashboards find the exporter's series wherever its targets come from."""
+    for file in [*DEPLOY.glob("*.yml"), DEPLOY.parent / "compose" / "prometheus.yml"]:
+        jobs = [scrape["job_name"] for scrape in yaml.safe_load(file.read_text())["scrape_configs"]]
+        assert jobs == ["docker-icc"], file

@@ -121,6 +121,25 @@ def test_pairs_by_via_are_a_partition() -> None:
     assert sum(by_via.values()) == samples["reachable_pairs_total", frozenset()]
 
 
+def test_pairs_are_series_up_to_a_number_that_somebody_chose() -> None:
+    """No pair is a series by default; with a limit the first pairs by name are, and the others are counted."""
+    state = published(small_town())
+    total = int(value(state, "reachable_pairs_total") or 0)
+
+    def shown(limit: int) -> tuple[list[str], float | None]:
+        limited = replace(state, stats=replace(state.stats, pair_series=limit))
+        pairs = [dict(labels) for name, labels in series(limited) if name == "docker_icc_pair"]
+        found = [f"{pair['source']} {pair['destination']}" for pair in pairs]
+        return sorted(found), value(limited, "docker_icc_omitted_pairs")
+
+    everything, omitted = shown(total)
+    assert (len(everything), omitted) == (total, 0)
+    assert everything == [f"{pair.source.name} {pair.destination.name}" for pair in small_town().pairs()]
+    assert shown(total - 1) == (everything[:-1], 1)
+    assert shown(1) == (everything[:1], total - 1)
+    assert shown(0) == ([], None)
+
+
 def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
     """With the engine down `docker_icc_up` is 0, and only what the exporter knows of itself stays beside it."""
     state = down()

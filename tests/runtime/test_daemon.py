@@ -154,6 +154,18 @@ def test_sigint_ends_as_sigterm_does(engine: FakeEngine, tmp_path: Path) -> None
         assert process.process.wait(2) == 0
 
 
+def test_it_goes_on_after_it_was_stopped(engine: FakeEngine, tmp_path: Path) -> None:
+    """A process that somebody stops and lets go on (SIGSTOP, `docker pause`) polls and serves as before."""
+    with exporter(tmp_path, settings(engine, "1s", "1s")) as process:
+        wait_until(lambda: process.metric("docker_icc_up") == 1)
+        process.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        process.process.send_signal(signal.SIGCONT)
+        polls = process.metric('docker_icc_exporter_polls_total{result="ok"}') or 0
+        wait_until(lambda: (process.metric('docker_icc_exporter_polls_total{result="ok"}') or 0) > polls)
+        assert process.stop()[0] == 0
+
+
 def test_a_hanging_engine_is_a_timeout_not_a_standstill(engine: FakeEngine, tmp_path: Path) -> None:
     """Polls of an engine that does not answer end at their deadline, are counted, and go on."""
     engine.answers["/version"] = hangs

@@ -1,0 +1,1 @@
+"""What is offered in deploy/: where it comes from, and that it holds together."""

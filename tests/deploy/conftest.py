@@ -1,0 +1,5 @@
+"""An engine that records what it is asked."""
+
+from tests.runtime.conftest import engine
+
+__all__ = ["engine"]

@@ -1,0 +1,38 @@
+"""docker compose on the files of deploy/, on an engine of the lab or on none."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.deploy.rules import DEPLOY
+from tests.lab.packages import unpacked
+from tests.lab.system import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
+PROFILES: Final = ("api", "kernel", "sandboxes")
+
+
+def compose(*arguments: str, profile: str, environ: Mapping[str, str] | None = None, timeout: float = 120) -> str:
+    """Run docker compose with a profile, and return what it prints."""
+    program = unpacked("compose") / "usr/libexec/docker/cli-plugins/docker-compose"
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    variables = {**kept, "DOCKER_GID": "999", "COMPOSE_PROFILES": profile, **(environ or {})}
+    return run([str(program), f"--file={COMPOSE}", *arguments], env=variables, timeout=timeout)
+
+
+def services(profile: str) -> dict[str, dict[str, Any]]:
+    """Return the services of a profile as compose resolves them."""
+    document = json.loads(compose("config", "--format=json", profile=profile))
+    found: dict[str, dict[str, Any]] = document["services"]
+    return found
+
+
+def folder_of(volume: Mapping[str, Any]) -> Path | None:
+    """Return the host's file that a mount is of, None for a volume."""
+    return Path(volume["source"]) if volume["type"] == "bind" else None

@@ -1,0 +1,139 @@
+"""deploy/compose: what it grants, and started for real on an engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.image import stand_ins
+from tests.image.compose import PROFILES, compose, folder_of, services
+from tests.lab import Engine, LabError, engine
+from tests.lab.system import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.lab
+
+RUNNING = ("socket-proxy", "prometheus", "alertmanager")
+"""Beside the exporter; Grafana cannot be had here."""
+
+SOCKET = Path("/var/run/docker.sock")
+CAPABILITIES = {"exporter": [], "exporter-kernel": ["NET_ADMIN"],
+                "exporter-sandboxes": ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]}  # fmt: skip
+EXPORTER = dict(zip(PROFILES, CAPABILITIES, strict=True))
+EVIDENCE = {
+    "api": {"api"},
+    "kernel": {"api", "firewall", "bridge", "routes"},
+    "sandboxes": {"api", "firewall", "bridge", "routes", "sandboxes"},
+}
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_has_more_rights_than_it_needs(profile: str) -> None:
+    """No container is privileged or can write its root, capabilities are those of the tier, each has a health check."""
+    found = services(profile)
+    assert found.keys() == {*RUNNING, "grafana", EXPORTER[profile]}
+    for name, service in found.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == CAPABILITIES.get(name, []), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert "test" in service["healthcheck"], name
+        image, _, version = service["image"].partition(":")
+        assert image == "docker-icc-exporter" or version.strip("v")[0].isdigit(), name
+        for port in service.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1", name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_only_the_proxy_has_the_socket(profile: str) -> None:
+    """The engine's socket is mounted into the proxy, read-only, and into nothing else; what is mounted exists."""
+    holders = set()
+    for name, service in services(profile).items():
+        for volume in service.get("volumes", []):
+            folder = folder_of(volume)
+            if folder in (SOCKET, Path("/run/docker.sock")):
+                holders.add(name)
+            assert folder in (None, SOCKET) or folder.exists(), f"{name}: {folder}"
+            assert folder is None or volume["read_only"], f"{name}: {folder}"
+    assert holders == {"socket-proxy"}
+
+
+def test_the_group_of_the_socket_must_be_given() -> None:
+    """Without it compose says what is missing, and starts nothing."""
+    with pytest.raises(LabError, match=r"the group of /var/run/docker\.sock"):
+        compose("config", "--quiet", profile="api", environ={"DOCKER_GID": ""})
+
+
+@pytest.fixture(scope="module")
+def host(saved: Path) -> Iterator[Engine]:
+    """Return an engine that has the images, and its socket where a host has it."""
+    with engine("28.5") as made:
+        made.docker("load", f"--input={saved}")
+        stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
+        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+        made.run("web")
+        yield made
+
+
+class Stack:
+    """The services of a profile on an engine."""
+
+    def __init__(self, made: Engine, profile: str, override: Path) -> None:
+        self.engine = made
+        self._profile = profile
+        self._override = override
+
+    def __call__(self, *arguments: str) -> str:
+        environ = {"DOCKER_HOST": self.engine.host, "DOCKER_GID": str(self.engine.socket.stat().st_gid)}
+        return compose(f"--file={self._override}", *arguments, profile=self._profile, environ=environ)
+
+    def query(self, expression: str) -> dict[str, float]:
+        """Return what Prometheus has, by the label `source`."""
+        url = f"http://127.0.0.1:9090/api/v1/query?query={expression}"
+        try:
+            answer: dict[str, Any] = json.loads(self.engine.on_host(sys.executable, "-c", ASK, url))
+        except LabError:
+            return {}
+        return {each["metric"].get("source", ""): float(each["value"][1]) for each in answer["data"]["result"]}
+
+
+@pytest.fixture(params=PROFILES)
+def stack(request: pytest.FixtureRequest, host: Engine, tmp_path: Path) -> Iterator[tuple[str, Stack]]:
+    """Return what `docker compose up` starts, all of it healthy; only the health checks are in more of a hurry."""
+    profile: str = request.param
+    names = (*RUNNING, EXPORTER[profile])
+    override = tmp_path / "hurry.yaml"
+    hurry = {"interval": "1s", "start_period": "1s", "retries": 30}
+    override.write_text(yaml.safe_dump({"services": {name: {"healthcheck": hurry} for name in names}}))
+    run = Stack(host, profile, override)
+    try:
+        run("up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=60", *names)
+    except LabError as error:
+        raise AssertionError(f"{error}\n{run('logs')}") from error
+    yield profile, run
+    run("down", "--volumes", "--timeout=2")
+
+
+def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
+    """Everything gets healthy, Prometheus has the tier's evidence and the rules, and Alertmanager knows Prometheus."""
+    profile, run = stack
+    # the first scrape may come before the first poll has ended, and the second a quarter of a minute later
+    assert wait_until(lambda: run.query("docker_icc_up") == {"": 1}, 40, 0.5), run("logs")
+    evidence = run.query("docker_icc_evidence")
+    assert {source for source, readable in evidence.items() if readable} == EVIDENCE[profile]
+    assert run.query("icc_enabled") == {"": 1}
+    rules = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
+    assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
+    known = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))
+    assert [each["url"] for each in known["data"]["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
+    asked = run.engine.docker("logs", "docker-icc-socket-proxy-1").splitlines()
+    assert {line.split()[0] for line in asked} == {"200"}, asked

@@ -1,0 +1,289 @@
+"""What each alert does in time: series as promtool writes them, one value a minute, and when the alert fires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST: Final = "host:10422"
+JOB: Final = "docker-icc"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A course of events, and the minutes at which the alert fires for HOST or is silent.
+
+    `labels` are those that the alert has beside job, instance and severity, `value` is what its text shows. Where
+    the data of an alert go away, `instead` is the one that fires at the last of the silent minutes.
+    """
+
+    alert: str
+    truth: str
+    series: Mapping[str, str]
+    fires: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    value: str = "1"
+    instance: str | None = HOST
+    instead: str = ""
+
+
+def _up(minutes: int) -> dict[str, str]:
+    """Return the series of an exporter whose engine goes away after so many minutes."""
+    return {"up": "1x200", "docker_icc_up": f"1x{minutes} 0x100"}
+
+
+_NO_ENGINE: Final = _up(10)
+_NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", 'docker_icc_evidence{source="firewall"}': "1x10 0x100"}
+
+
+def _gauge(
+    alert: str,
+    series: str,
+    minutes: int,
+    *,
+    quiet: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+    beside: Mapping[str, str] | None = None,
+    lost_with: Mapping[str, str] = _NO_ENGINE,
+    instead: str = "DockerIccEngineSilent",
+) -> tuple[Scenario, ...]:
+    """Return what every alert does whose gauge is bad when it is 1: from minute 5 on, for `minutes` before it fires."""
+    labels, beside = labels or {}, beside or {}
+    fires = 5 + minutes
+    return (
+        Scenario(
+            alert,
+            "fires when it has lasted, and resolves",
+            {series: "0x4 1x29 0x10", **beside},
+            fires=(fires, 34),
+            silent=(4, fires - 1, 35),
+            labels=labels,
+        ),
+        Scenario(alert, "is silent while all is well", quiet, silent=(40,)),
+        Scenario(
+            alert,
+            "leaves it to another alert when there is no data",
+            {series: "1x10 stale", **beside, **lost_with},
+            silent=(40,),
+            instead=instead,
+        ),
+    )
+
+
+SCENARIOS: Final = (
+    *_gauge("DockerIccEnabled", "icc_enabled", 1, quiet={"icc_enabled": "0x60"}),
+    Scenario(
+        "DockerIccReachablePairsRose",
+        "fires for the hour after a rise above what the day before had",
+        {"reachable_pairs_total": "6x90 8x90"},
+        fires=(96, 150),
+        silent=(90, 95, 151),
+        value="8",
+    ),
+    Scenario(
+        "DockerIccReachablePairsRose", "is silent about a fall", {"reachable_pairs_total": "8x90 6x90"}, (), (120,)
+    ),
+    Scenario(
+        "DockerIccReachablePairsRose", "is silent about a new host", {"reachable_pairs_total": "2x20 9x30"}, (), (45,)
+    ),
+    Scenario(
+        "DockerIccReachablePairsRose",
+        "leaves it to another alert when there is no data",
+        {"reachable_pairs_total": "6x90 8x5 stale", **_up(95)},
+        silent=(110,),
+        instead="DockerIccEngineSilent",
+    ),
+    *_gauge(
+        "DockerIccDriftOpen",
+        'docker_icc_drift_pairs{direction="open"}',
+        5,
+        labels={"direction": "open"},
+        quiet={
+            'docker_icc_drift_pairs{direction="closed"}': "1x60",
+            'docker_icc_drift_pairs{direction="open"}': "0x60",
+        },
+        lost_with=_NO_FIREWALL,
+        instead="DockerIccEvidenceLost",
+    ),
+    Scenario(
+        "DockerIccBridgeNetfilterOff",
+        "fires while a network is configured to be closed, and resolves",
+        {
+            'docker_icc_bridge_netfilter_enabled{family="ipv4"}': "1x4 0x29 1x10",
+            'docker_icc_network_enabled{driver="bridge", network="closed"}': "0x60",
+            'docker_icc_network_enabled{driver="bridge", network="open"}': "1x60",
+        },
+        fires=(10, 34),
+        silent=(4, 9, 35),
+        labels={"family": "ipv4"},
+        value="0",
+    ),
+    Scenario(
+        "DockerIccBridgeNetfilterOff",
+        "is silent where every network is open anyway",
+        {
+            'docker_icc_bridge_netfilter_enabled{family="ipv4"}': "0x60",
+            'docker_icc_network_enabled{driver="bridge", network="open"}': "1x60",
+        },
+        silent=(40,),
+    ),
+    Scenario(
+        "DockerIccBridgeNetfilterOff",
+        "leaves it to another alert when there is no data",
+        {
+            'docker_icc_bridge_netfilter_enabled{family="ipv4"}': "0x10 stale",
+            'docker_icc_network_enabled{driver="bridge", network="closed"}': "0x60",
+            'docker_icc_evidence{source="bridge"}': "1x10 0x100",
+        },
+        silent=(40,),
+        instead="DockerIccEvidenceLost",
+    ),
+    *_gauge(
+        "DockerIccPublishedPortHairpin",
+        'docker_icc_reachable_pairs{via="published_port"}',
+        5,
+        labels={"via": "published_port"},
+        beside={"icc_enabled": "0x60"},
+        quiet={'docker_icc_reachable_pairs{via="published_port"}': "4x60", "icc_enabled": "1x60"},
+    ),
+    *_gauge(
+        "DockerIccTenantsCross", "docker_icc_cross_tenant_pairs", 5, quiet={"docker_icc_cross_tenant_pairs": "0x60"}
+    ),
+    *_gauge(
+        "DockerIccPolicyViolated",
+        'docker_icc_policy_violations{rule="shop-db"}',
+        5,
+        labels={"rule": "shop-db"},
+        quiet={'docker_icc_policy_violations{rule="shop-db"}': "0x60"},
+    ),
+    *_gauge("DockerIccUnknownPairs", "docker_icc_unknown_pairs", 15, quiet={"docker_icc_unknown_pairs": "0x60"}),
+    *_gauge(
+        "DockerIccRestartPending",
+        "docker_icc_config_pending_restart",
+        15,
+        quiet={"docker_icc_config_pending_restart": "0x60"},
+    ),
+    Scenario(
+        "DockerIccStateUnknown",
+        "fires when the gauge is withdrawn from an engine that answers, and resolves",
+        {"docker_icc_up": "1x60", "icc_enabled": "1x9 stale _x29 0x10"},
+        fires=(25, 39),
+        silent=(9, 24, 40),
+    ),
+    Scenario(
+        "DockerIccStateUnknown",
+        "is silent while there is an answer, whichever",
+        {"docker_icc_up": "1x60", "icc_enabled": "0x60"},
+        silent=(40,),
+    ),
+    Scenario(
+        "DockerIccStateUnknown",
+        "leaves it to another alert when there is no data",
+        {"up": "1x60", "docker_icc_up": "1x10 stale", "icc_enabled": "1x10 stale"},
+        silent=(40,),
+        instead="DockerIccEngineSilent",
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "fires when a source cannot be read any more, and resolves when it can",
+        {'docker_icc_evidence{source="firewall"}': "1x9 0x30 1x5"},
+        fires=(15, 40),
+        silent=(9, 14, 41),
+        labels={"source": "firewall"},
+        value="0",
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "is silent about a source that was never there, and about one that is missing for a day",
+        {'docker_icc_evidence{source="firewall"}': "0x1600", 'docker_icc_evidence{source="bridge"}': "1x9 0x1600"},
+        silent=(9, 1460),
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "leaves it to another alert when there is no data",
+        {'docker_icc_evidence{source="firewall"}': "1x10 stale", **_NO_ENGINE},
+        silent=(40,),
+        instead="DockerIccEngineSilent",
+    ),
+    Scenario(
+        "DockerIccEngineSilent",
+        "fires when the engine cannot be read, and resolves",
+        {"up": "1x60", "docker_icc_up": "1x4 0x10 1x10"},
+        fires=(7, 15),
+        silent=(4, 6, 16),
+        value="0",
+    ),
+    Scenario(
+        "DockerIccEngineSilent",
+        "is silent while polls succeed",
+        {
+            "up": "1x60",
+            "docker_icc_up": "1x60",
+            "docker_icc_exporter_last_success_timestamp_seconds": "0+60x60",
+            "docker_icc_exporter_poll_interval_seconds": "15x60",
+        },
+        silent=(40,),
+    ),
+    Scenario(
+        "DockerIccEngineSilent",
+        "fires when the last good poll is long ago, and resolves with the next one",
+        {
+            "up": "1x60",
+            "docker_icc_up": "1x60",
+            "docker_icc_exporter_last_success_timestamp_seconds": "0x20 1260x10",
+            "docker_icc_exporter_poll_interval_seconds": "15x60",
+        },
+        fires=(8, 20),
+        silent=(7, 21),
+    ),
+    Scenario("DockerIccEngineSilent", "fires where something else answers the scrapes", {"up": "1x60"}, (2, 60), (1,)),
+    Scenario(
+        "DockerIccEngineSilent",
+        "leaves it to another alert when there is no data",
+        {"up": "1x10 0x60", "docker_icc_up": "0x10 stale"},
+        silent=(40,),
+        instead="DockerIccExporterSilent",
+    ),
+    Scenario(
+        "DockerIccExporterSilent",
+        "fires when scrapes fail, and resolves",
+        {"up": "1x4 0x10 1x10"},
+        fires=(10, 15),
+        silent=(4, 9, 16),
+        value="0",
+    ),
+    Scenario("DockerIccExporterSilent", "is silent while scrapes succeed", {"up": "1x60"}, silent=(40,)),
+    Scenario(
+        "DockerIccExporterSilent",
+        "fires for an hour when one of several targets is no more",
+        {"up": "1x70 stale", 'up{instance="other:10422"}': "1x200"},
+        fires=(76, 130),
+        silent=(70, 75, 131),
+    ),
+    Scenario("DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance=None),
+    Scenario(
+        "DockerIccConfigReloadFailed",
+        "fires when a configuration is refused, and resolves when one is taken",
+        {"docker_icc_exporter_config_last_reload_successful": "1x4 0x29 1x10"},
+        fires=(10, 34),
+        silent=(4, 9, 35),
+        value="0",
+    ),
+    Scenario(
+        "DockerIccConfigReloadFailed",
+        "is silent while it was taken",
+        {"docker_icc_exporter_config_last_reload_successful": "1x60"},
+        silent=(40,),
+    ),
+    Scenario(
+        "DockerIccConfigReloadFailed",
+        "leaves it to another alert when there is no data",
+        {"docker_icc_exporter_config_last_reload_successful": "0x10 stale", "up": "1x10 0x60"},
+        silent=(40,),
+        instead="DockerIccExporterSilent",
+    ),
+)
