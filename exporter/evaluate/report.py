@@ -10,6 +10,7 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.kinds import Spread, sample
 from exporter.evaluate.unsupported import unsupported
 from exporter.model.report import (
     ContainerSummary,
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
 
 def evaluate(snapshot: Snapshot) -> Report:
     """Return the report of a snapshot: by the kernel's own rules where they could be read, else as the API promises."""
-    declared = declared_reach(snapshot)
     kernel = snapshot.kernel
     evidence = _evidence(kernel)
-    enforced = enforced_reach(snapshot, kernel) if kernel is not None and evidence.kernel else None
+    part = sample(snapshot)
+    seen = part.snapshot if part is not None else snapshot
+    declared = declared_reach(seen)
+    enforced = enforced_reach(seen, seen.kernel) if seen.kernel is not None and evidence.kernel else None
+    if part is not None:
+        spread = Spread(snapshot, part)
+        declared = spread.over(declared)
+        enforced = spread.over(enforced) if enforced is not None else None
     reach = declared if enforced is None else enforced
     counts = Counts.of(snapshot, reach)
     containers = len(snapshot.containers)
