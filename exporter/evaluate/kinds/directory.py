@@ -47,6 +47,7 @@ class Directory:
         self.snapshot = snapshot
         self._host = {interface.name: interface for interface in host.interfaces.values()} if host is not None else {}
         self.peculiar: set[Owner] = set()
+        self.overlapping = False
         self.networks: dict[str, Network] = {
             network.id: network for network in snapshot.networks.values() if network.driver == "bridge"
         }
@@ -69,8 +70,7 @@ class Directory:
         for subnets in self._subnets.values():
             subnets.sort()
             for one, other in zip(subnets, subnets[1:], strict=False):
-                if other.low <= one.high:
-                    self.peculiar |= {Owner("network", one.network), Owner("network", other.network)}
+                self.overlapping = self.overlapping or other.low <= one.high
         for network in self.networks.values():
             told = [int(pool.gateway) for pool in network.pools if pool.gateway is not None]
             interface = self._host.get(network.interface)

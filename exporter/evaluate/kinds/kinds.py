@@ -41,7 +41,7 @@ class Kinds:
         if firewall is not None:
             survey = Surveyor(self.directory, self.ports).read(firewall)
         self.survey = survey
-        self.usual = not survey.unusual and self._usual_host() and _usual_networks(snapshot)
+        self.usual = not survey.unusual and not self.directory.overlapping and self._usual_host() and _usual_networks(snapshot)
         self._rules: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
         for number, table in enumerate(firewall.tables if firewall is not None else ()):
             for chain in table.chains.values():

@@ -60,7 +60,16 @@ _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
 _UNIQUE = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT})
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
 
-_GUARDS = (Field.DESTINATION, Field.OUTPUT_INTERFACE, Field.INPUT_INTERFACE, Field.SOURCE, Field.DESTINATION_PORT)
+_GUARDS = (
+    Field.DESTINATION,
+    Field.OUTPUT_INTERFACE,
+    Field.INPUT_INTERFACE,
+    Field.SOURCE,
+    Field.DESTINATION_PORT,
+    "subnet of source",
+    "subnet of destination",
+)
+"""What rules exclude each other by: two that ask for different values of one of these hold for no packet both."""
 
 
 class Mention(NamedTuple):
@@ -86,7 +95,7 @@ class Owned:
 
     owner: Owner
     says: Hashable
-    guards: Mapping[Field, int | str]
+    guards: Mapping[str, int | str]
     accepts: bool
 
 
@@ -155,7 +164,21 @@ class Surveyor:
         for mention in mentions:
             words[mention.place] = (mention.word, self._relation(owner, mention.owner))
         self._note_ports(steps, mentions)
-        return Owned(owner, tuple(words), _guards(steps), _only_accepts(table, steps[-1], 2) if steps else False)
+        return Owned(owner, tuple(words), self._guards(steps), _only_accepts(table, steps[-1], 2) if steps else False)
+
+    def _guards(self, steps: Iterable[Step]) -> Mapping[str, int | str]:
+        """Return single values that a rule asks for."""
+        found: dict[str, int | str] = {}
+        for step in steps:
+            if isinstance(step, InRanges) and not step.negated and len(step.ranges.intervals) == 1:
+                low, high = step.ranges.intervals[0]
+                if low == high and step.field in _GUARDS:
+                    found[step.field] = low
+                if step.field in _ENDS and (network := self._directory.inside(low, high)) is not None:
+                    found[f"subnet of {step.field}"] = network
+            elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1:
+                found[step.field] = step.names[0]
+        return found
 
     def _relation(self, owner: Owner, named: Owner) -> int | None:
         """Return which of a sandbox's networks a rule of its names."""
@@ -347,17 +370,6 @@ def _single(match: InRanges) -> bool:
     return not match.negated and len(intervals) == 1 and intervals[0][0] == intervals[0][1]
 
 
-def _guards(steps: Iterable[Step]) -> Mapping[Field, int | str]:
-    """Return single values that a rule asks for."""
-    found: dict[Field, int | str] = {}
-    for step in steps:
-        if isinstance(step, InRanges) and step.field in _GUARDS and _single(step):
-            found[step.field] = step.ranges.intervals[0][0]
-        elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1:
-            found[step.field] = step.names[0]
-    return found
-
-
 def _asks_for_local(steps: Iterable[Step]) -> bool:
     return any(
         isinstance(step, AddressTypeIs)
@@ -423,7 +435,7 @@ def _placed(rules: Sequence[Owned], generals: int, survey: Survey) -> Iterator[t
         begin, number = end, number + 1
 
 
-def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, Field | None]:
+def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, str | None]:
     """Return the end of the longest stretch that begins here, and the field that its rules exclude each other by."""
     best, shared = begin, None
     while best < len(rules) and rules[best].accepts:
@@ -447,7 +459,7 @@ def _within(group: Sequence[Owned]) -> Iterator[tuple[Owned, tuple[int, int]]]:
         networks += rule.owner.kind == "network"
 
 
-def _entangled(group: Sequence[Owned], shared: Field) -> set[Owner]:
+def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
     """Return the owners of rules that may hold for the same packets: their order tells them apart."""
     networks = {rule.owner for rule in group if rule.owner.kind == "network"}
     found = networks if len(networks) > 1 else set()
