@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kinds import ports_of
 from exporter.model.ports import PortSet
-from exporter.model.report import PairVerdict, Reach
+from exporter.model.report import PairVerdict, Path, Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
-    from exporter.evaluate.kinds.sample import Home, Relation, Sample
-    from exporter.model.report import Path
-    from exporter.model.snapshot import Network, Sandbox, Snapshot
+    from exporter.evaluate.kinds.sample import Home, Sample
+    from exporter.model.snapshot import Network, Snapshot
 
 
 class _Ends(NamedTuple):
@@ -32,147 +30,200 @@ class Spread:
     def __init__(self, snapshot: Snapshot, part: Sample) -> None:
         self._snapshot = snapshot
         self._part = part
-        self._homes = part.homes
-        self._home_of = {member: home for home in part.homes for member in home.members}
         self._by_network: dict[str, list[Home]] = defaultdict(list)
         self._by_kind: dict[int, list[Home]] = defaultdict(list)
         for home in part.homes:
             self._by_kind[home.kind].append(home)
             for network in home.networks:
                 self._by_network[network].append(home)
-        self._gateways = _Gateways(snapshot, part)
-        self._apart: dict[int, list[tuple[Home, tuple[str, str]]]] = {}
-        self._ports = {name: ports_of(sandbox) for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
+        self._names = _Names(snapshot, part)
 
     def over(self, reach: Reach) -> Reach:
         """Return the verdicts of all pairs, from those of the part."""
+        return _Spreading(self, reach).whole()
+
+    @property
+    def homes(self) -> Sequence[Home]:
+        """All homes, each of which is a class of sources."""
+        return self._part.homes
+
+    def stand_in(self, home: Home) -> str:
+        """Return a sandbox of the part that stands for a home's members."""
+        small = self._part.snapshot.sandboxes
+        members = (member for other in self._by_kind[home.kind] for member in other.members)
+        return next(member for member in members if member in small)
+
+    def near(self, home: Home) -> list[Home]:
+        """Return the homes that share a network with one, itself not among them."""
+        found = {id(other): other for network in home.networks for other in self._by_network[network]}
+        found.pop(id(home), None)
+        return list(found.values())
+
+    @property
+    def kinds(self) -> Mapping[int, list[Home]]:
+        """The homes by kind."""
+        return self._by_kind
+
+    @property
+    def names(self) -> _Names:
+        """Who is called what."""
+        return self._names
+
+    def pair(self, one: Home, other: Home) -> tuple[str, str]:
+        """Return the sandboxes of the part that stand for a source and a destination."""
+        return self._part.pairs[one.kind, other.kind, one.relation(other)]
+
+    def pair_apart(self, one: Home, kind: int) -> tuple[str, str] | None:
+        """Return those that stand for a source and destinations of a kind that share no network with it."""
+        return self._part.pairs.get((one.kind, kind, ()))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The whole."""
+        return self._snapshot
+
+
+class _Spreading:
+    """One spreading. Verdicts are told apart by identity, and `reach` keeps them alive."""
+
+    def __init__(self, spread: Spread, reach: Reach) -> None:
+        self._spread = spread
+        self._reach = reach
         self._told: dict[tuple[int, str], PairVerdict] = {}
-        self._near: dict[tuple[int, str, str], PairVerdict] = {}
-        self._alive: list[PairVerdict] = []
-        self._uniform: dict[int, bool] = {}
-        self._paths: dict[object, object] = {}
+        self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
+
+    def whole(self) -> Reach:
+        """Return the verdicts of all pairs."""
+        snapshot = self._spread.snapshot
         rows = []
         class_of: dict[str, int] = {}
-        for number, home in enumerate(self._homes):
-            rows.append(self._row(home, reach))
-            class_of.update(dict.fromkeys(home.members, number))
         within = {}
-        for name, sandbox in self._snapshot.sandboxes.items():
-            if len(sandbox.members) > 1:
-                stand_in = self._stand_in(name)
-                verdict = reach.within.get(stand_in)
-                if verdict is not None:
-                    within[name] = self._renamed(verdict, _Ends(stand_in, stand_in), name, name)
-        return Reach({name: class_of[name] for name in self._snapshot.sandboxes}, tuple(rows), within)
+        for number, home in enumerate(self._spread.homes):
+            rows.append(self._row(home))
+            for member in home.members:
+                class_of[member] = number
+                if len(snapshot.sandboxes[member].members) > 1:
+                    stand_in = self._spread.stand_in(home)
+                    verdict = self._reach.within.get(stand_in)
+                    if verdict is not None:
+                        within[member] = self._names.renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
+        return Reach({name: class_of[name] for name in snapshot.sandboxes}, tuple(rows), within)
 
-    def _stand_in(self, name: str) -> str:
-        kind = self._home_of[name].kind
-        small = self._part.snapshot.sandboxes
-        return name if name in small else next(
-            member for home in self._by_kind[kind] for member in home.members if member in small
-        )
+    @property
+    def _names(self) -> _Names:
+        return self._spread.names
 
-    def _row(self, home: Home, reach: Reach) -> dict[str, PairVerdict]:
+    def _row(self, home: Home) -> dict[str, PairVerdict]:
         row: dict[str, PairVerdict] = {}
-        source = home.members[0]
-        if len(home.members) > 1:
-            self._fill(row, home, home, reach, source)
-        near = {id(home)}
-        for network in home.networks:
-            for other in self._by_network[network]:
-                if id(other) not in near:
-                    near.add(id(other))
-                    self._fill(row, home, other, reach, source)
-        for kind, homes in self._by_kind.items():
-            pair = self._part.pairs.get((home.kind, kind, ()))
-            verdict = reach.row(pair[0]).get(pair[1]) if pair is not None else None
-            if verdict is not None and pair is not None:
+        near = self._spread.near(home)
+        for kind, homes in self._spread.kinds.items():
+            pair = self._spread.pair_apart(home, kind)
+            verdict = self._reach.row(pair[0]).get(pair[1]) if pair is not None else None
+            if pair is None or verdict is None:
+                continue
+            if self._names.uniform(verdict, pair[1]):
+                row.update(self._sheet(verdict, _Ends(*pair), kind))
+            else:
                 for other in homes:
-                    if id(other) not in near:
-                        self._spread(row, verdict, _Ends(*pair), source, other)
+                    self._fill(row, verdict, _Ends(*pair), home, other)
+        for other in (home, *near):
+            for member in other.members:
+                row.pop(member, None)
+            if other is home and len(home.members) == 1:
+                continue
+            pair = self._spread.pair(home, other)
+            verdict = self._reach.row(pair[0]).get(pair[1])
+            if verdict is not None:
+                self._fill(row, verdict, _Ends(*pair), home, other)
         return row
 
-    def _fill(self, row: dict[str, PairVerdict], home: Home, other: Home, reach: Reach, source: str) -> None:
-        pair = self._part.pairs[home.kind, other.kind, home.relation(other)]
-        verdict = reach.row(pair[0]).get(pair[1])
-        if verdict is not None:
-            self._spread(row, verdict, _Ends(*pair), source, other)
+    def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Mapping[str, PairVerdict]:
+        """Return what a verdict that does not name its source means for all destinations of a kind."""
+        key = id(verdict), kind
+        if key not in self._sheets:
+            members = (member for home in self._spread.kinds[kind] for member in home.members)
+            self._sheets[key] = {member: self._one(verdict, ends, member) for member in members}
+        return self._sheets[key]
 
-    def _spread(self, row: dict[str, PairVerdict], verdict: PairVerdict, ends: _Ends, source: str, other: Home) -> None:
-        told, key = self._told, id(verdict)
-        if self._is_uniform(verdict, ends):
+    def _one(self, verdict: PairVerdict, ends: _Ends, destination: str) -> PairVerdict:
+        key = id(verdict), destination
+        found = self._told.get(key)
+        if found is None:
+            found = self._told[key] = self._names.renamed(verdict, ends, _Ends(ends.source, destination))
+        return found
+
+    def _fill(self, row: dict[str, PairVerdict], verdict: PairVerdict, ends: _Ends, home: Home, other: Home) -> None:
+        source = home.members[0]
+        if self._names.uniform(verdict, ends.destination):
             for destination in other.members:
-                found = told.get((key, destination))
-                if found is None:
-                    found = told[key, destination] = self._renamed(verdict, ends, source, destination)
-                row[destination] = found
-            return
-        for destination in other.members:
-            row[destination] = self._renamed(verdict, ends, source, destination)
+                row[destination] = self._one(verdict, ends, destination)
+        else:
+            for destination in other.members:
+                row[destination] = self._names.renamed(verdict, ends, _Ends(source, destination))
 
-    def _is_uniform(self, verdict: PairVerdict, ends: _Ends) -> bool:
+
+class _Names:
+    """The names and addresses of whom the part stands for."""
+
+    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+        self._snapshot = snapshot
+        self._gateways = _Gateways(snapshot, part)
+        self._ports = {name: ports_of(sandbox) for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._uniform: dict[tuple[int, str], tuple[PairVerdict, bool]] = {}
+
+    def uniform(self, verdict: PairVerdict, destination: str) -> bool:
         """Return whether a verdict says the same whoever the source is, but for the destination's own names."""
-        known = self._uniform.get(id(verdict))
+        known = self._uniform.get((id(verdict), destination))
         if known is None:
-            self._alive.append(verdict)  # what is known by its identity must live as long as that is
-            known = all(self._gateways.all_or_none(path.addresses) for path in verdict.paths)
-            known = known and all(
-                path.network is None or path.network in self._networks_of(ends.destination) for path in verdict.paths
-            )
-            self._uniform[id(verdict)] = known
-        return known
+            endpoints = self._snapshot.sandboxes[destination].endpoints
+            own = {self._snapshot.networks[endpoint.network_id].name for endpoint in endpoints}
+            told = all(path.network is None or path.network in own for path in verdict.paths)
+            told = told and all(self._gateways.all_or_none(path.addresses) for path in verdict.paths)
+            known = self._uniform[id(verdict), destination] = verdict, told
+        return known[1]
 
-    def _networks_of(self, sandbox: str) -> set[str]:
-        endpoints = self._snapshot.sandboxes[sandbox].endpoints
-        return {self._snapshot.networks[endpoint.network_id].name for endpoint in endpoints}
-
-    def _renamed(self, verdict: PairVerdict, ends: _Ends, source: str, destination: str) -> PairVerdict:
-        if (source, destination) == ends:
-            return self._grown(verdict, source, destination)
-        return self._grown(verdict, source, destination, ends)
-
-    def _grown(self, verdict: PairVerdict, source: str, destination: str, ends: _Ends | None = None) -> PairVerdict:
-        ends = ends or _Ends(source, destination)
-        networks = self._renamed_networks(ends, source, destination)
-        addresses = self._renamed_addresses(ends, source, destination)
-        ports = self._renamed_ports(ends.destination, destination)
-        by_name = {one.name: other for one, other in networks.values()}
+    def renamed(self, verdict: PairVerdict, ends: _Ends, real: _Ends) -> PairVerdict:
+        """Return what a verdict about two stand-ins says about two others."""
+        networks = self._renamed_networks(ends, real)
+        addresses = self._renamed_addresses(ends, real)
+        ports = self._renamed_ports(ends.destination, real.destination)
+        by_name = {one.name: other.name for one, other in networks.values()}
+        spread: dict[tuple[str, ...], tuple[str, ...]] = {}
         paths = []
         for path in verdict.paths:
-            network = by_name.get(path.network) if path.network is not None else None
+            grown = spread.get(path.addresses)
+            if grown is None:
+                grown = spread[path.addresses] = self._gateways.spread(path.addresses, addresses, networks)
+            network = path.network if path.network is None else by_name.get(path.network, path.network)
             within = networks[path.within][1].id if path.within in networks else path.within
-            paths.append(
-                replace(
-                    path,
-                    network=network.name if network is not None else path.network,
-                    within=within,
-                    addresses=self._gateways.spread(path.addresses, addresses, networks),
-                    ports=_swapped(path.ports, ports) if ports else path.ports,
-                )
-            )
+            numbers = _swapped(path.ports, ports) if ports else path.ports
+            paths.append(Path(path.via, network, path.protocol, grown, numbers, path.undecided, within))
         return PairVerdict(tuple(sorted(paths, key=_order)) if len(paths) > 1 else tuple(paths))
 
-    def _renamed_networks(self, ends: _Ends, source: str, destination: str) -> dict[str, tuple[Network, Network]]:
+    def _renamed_networks(self, ends: _Ends, real: _Ends) -> dict[str, tuple[Network, Network]]:
         """Return the networks that a stand-in is on with those that take their places."""
         found: dict[str, tuple[Network, Network]] = {}
-        for stand_in, real in ((ends.source, source), (ends.destination, destination)):
-            pairs = zip(
-                self._snapshot.sandboxes[stand_in].endpoints, self._snapshot.sandboxes[real].endpoints, strict=True
-            )
-            for one, other in pairs:
-                found[one.network_id] = (
-                    self._snapshot.networks[one.network_id],
-                    self._snapshot.networks[other.network_id],
-                )
+        sandboxes, networks = self._snapshot.sandboxes, self._snapshot.networks
+        for stand_in, other in zip(ends, real, strict=True):
+            for one, two in zip(sandboxes[stand_in].endpoints, sandboxes[other].endpoints, strict=True):
+                found[one.network_id] = networks[one.network_id], networks[two.network_id]
         return found
 
-    def _renamed_addresses(self, ends: _Ends, source: str, destination: str) -> dict[str, str]:
+    def _renamed_addresses(self, ends: _Ends, real: _Ends) -> dict[str, str]:
         found: dict[str, str] = {}
-        for stand_in, real in ((ends.source, source), (ends.destination, destination)):
-            if stand_in != real:
-                pairs = zip(_texts(self._snapshot.sandboxes[stand_in]), _texts(self._snapshot.sandboxes[real]), strict=True)
-                found.update(pairs)
+        for stand_in, other in zip(ends, real, strict=True):
+            if stand_in != other:
+                found.update(zip(self._addresses(stand_in), self._addresses(other), strict=True))
         return found
+
+    def _addresses(self, name: str) -> tuple[str, ...]:
+        known = self._texts.get(name)
+        if known is None:
+            endpoints = self._snapshot.sandboxes[name].endpoints
+            told = (address for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6))
+            known = self._texts[name] = tuple(str(address) for address in told if address is not None)
+        return known
 
     def _renamed_ports(self, stand_in: str, real: str) -> dict[int, int]:
         if stand_in == real:
@@ -182,11 +233,6 @@ class Spread:
 
 def _order(path: Path) -> tuple[object, ...]:
     return path.order
-
-
-def _texts(sandbox: Sandbox) -> Iterator[str]:
-    for endpoint in sandbox.endpoints:
-        yield from (str(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
 
 
 def _swapped(ports: PortSet, names: Mapping[int, int]) -> PortSet:
@@ -256,7 +302,7 @@ class _Gateways:
         """Return what addresses of the part stand for: a sandbox's own, and gateways."""
         if not any(text in self._of for text in addresses):
             renamed = tuple(names.get(text, text) for text in addresses)
-            return renamed if renamed == addresses or len(renamed) < 2 else _sorted(renamed)
+            return renamed if renamed == addresses or _in_order(renamed) else _sorted(renamed)
         uniform, grown = self._uniformly(addresses)
         if uniform and not any(text in names for text in addresses):
             return grown
@@ -279,6 +325,11 @@ class _Gateways:
                 kind = self._kinds[network]
                 found.update(self._texts[name][number] for name in self._all[kind] if name not in taken)
         return _sorted(found)
+
+
+def _in_order(texts: tuple[str, ...]) -> bool:
+    """Return whether addresses need no sorting: one, or one of each version."""
+    return len(texts) < 2 or (len(texts) == 2 and ":" in texts[1] and ":" not in texts[0])
 
 
 def _sorted(texts: Sequence[str] | set[str]) -> tuple[str, ...]:
