@@ -55,8 +55,17 @@ class Kinds:
         self._follow_routes()
         self._mark_sockets()
         self._bounds = sorted({*survey.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
-        self.networks = {network.id: self._network(network) for network in snapshot.networks.values()}
-        self.sandboxes = {sandbox.id: self._sandbox(sandbox) for sandbox in snapshot.sandboxes.values()}
+        # numbers in the place of kinds: those of sandboxes are made of those of networks
+        numbers: dict[Hashable, int] = {}
+        self.networks = {
+            network.id: numbers.setdefault(self._network(network), len(numbers))
+            for network in snapshot.networks.values()
+        }
+        numbers = {}
+        self.sandboxes = {
+            sandbox.id: numbers.setdefault(self._sandbox(sandbox), len(numbers))
+            for sandbox in snapshot.sandboxes.values()
+        }
 
     # --- What makes everybody peculiar ---
 

@@ -94,7 +94,7 @@ class Owned:
     """A rule of one owner; `says` is the rule without names, `guards` are single values that it asks for."""
 
     owner: Owner
-    says: Hashable
+    says: int
     guards: Mapping[str, int | str]
     accepts: bool
 
@@ -121,6 +121,8 @@ class Surveyor:
     def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]]) -> None:
         self._directory = directory
         self._published = published
+        self._accepting: dict[tuple[int, str], bool] = {}
+        self._numbers: dict[Hashable, int] = {}
         self.survey = Survey()
 
     def read(self, firewall: Firewall) -> Survey:
@@ -164,7 +166,26 @@ class Surveyor:
         for mention in mentions:
             words[mention.place] = (mention.word, self._relation(owner, mention.owner))
         self._note_ports(steps, mentions)
-        return Owned(owner, tuple(words), self._guards(steps), _only_accepts(table, steps[-1], 2) if steps else False)
+        # a number in the place of all that a rule says: it is compared over and over
+        says = self._numbers.setdefault(tuple(words), len(self._numbers))
+        return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1], 2))
+
+    def _only_accepts(self, table: Table, step: Step, deepest: int) -> bool:
+        """Return whether all that a rule may do is accept: the order of such rules means nothing."""
+        if isinstance(step, Terminate):
+            return step.verdict is Verdict.ACCEPT
+        if not isinstance(step, Call) or step.goto or not deepest:
+            return False
+        key = id(table), step.chain
+        if key not in self._accepting:
+            chain = table.chains.get(step.chain)
+            self._accepting[key] = chain is not None and all(
+                bool(rule.steps)
+                and all(type(part) in _PLAIN for part in rule.steps)
+                and self._only_accepts(table, rule.steps[-1], deepest - 1)
+                for rule in chain.rules
+            )
+        return self._accepting[key]
 
     def _guards(self, steps: Iterable[Step]) -> Mapping[str, int | str]:
         """Return single values that a rule asks for."""
@@ -349,20 +370,6 @@ class Surveyor:
 
 _PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
 """Steps of rules that may have an owner."""
-
-
-def _only_accepts(table: Table, step: Step, deepest: int) -> bool:
-    if isinstance(step, Terminate):
-        return step.verdict is Verdict.ACCEPT
-    if not isinstance(step, Call) or step.goto or not deepest:
-        return False
-    chain = table.chains.get(step.chain)
-    return chain is not None and all(
-        bool(rule.steps)
-        and all(type(part) in _PLAIN for part in rule.steps)
-        and _only_accepts(table, rule.steps[-1], deepest - 1)
-        for rule in chain.rules
-    )
 
 
 def _single(match: InRanges) -> bool:

@@ -13,7 +13,7 @@ from exporter.evaluate.kinds.kinds import Kinds
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.evaluate.kinds.rules import Survey
     from exporter.model.firewall import Firewall
@@ -53,7 +53,7 @@ class Sample:
     snapshot: Snapshot
     homes: tuple[Home, ...] = ()
     pairs: Mapping[Way, tuple[str, str]] = field(default_factory=dict)
-    network_kinds: Mapping[str, Hashable] = field(default_factory=dict)
+    network_kinds: Mapping[str, int] = field(default_factory=dict)
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -88,10 +88,9 @@ _ADDRESS = {4: IPv4Address, 6: IPv6Address}
 
 
 def _homes(snapshot: Snapshot, kinds: Kinds) -> Iterator[Home]:
-    numbers: dict[Hashable, int] = {}
     found: dict[tuple[int, tuple[str, ...]], Home] = {}
     for sandbox in snapshot.sandboxes.values():
-        kind = numbers.setdefault(kinds.sandboxes[sandbox.id], len(numbers))
+        kind = kinds.sandboxes[sandbox.id]
         networks = tuple(endpoint.network_id for endpoint in sandbox.endpoints)
         home = found.get((kind, networks))
         if home is None:
@@ -152,7 +151,7 @@ def _kept_networks(snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept
     """Return the networks of the part: those of its sandboxes, and of each kind one that no pair of them is on."""
     networks = {endpoint.network_id for name in kept for endpoint in snapshot.sandboxes[name].endpoints}
     networks |= {network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.peculiar}
-    most: Counter[Hashable] = Counter()
+    most: Counter[int] = Counter()
     for home in homes:
         for kind, count in Counter(kinds.networks[network] for network in home.networks).items():
             most[kind] = max(most[kind], count)

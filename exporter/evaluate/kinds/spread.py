@@ -11,7 +11,7 @@ from exporter.model.ports import PortSet
 from exporter.model.report import PairVerdict, Path, Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from exporter.evaluate.kinds.sample import Home, Sample
     from exporter.model.snapshot import Network, Snapshot
@@ -251,8 +251,8 @@ class _Gateways:
 
     def __init__(self, snapshot: Snapshot, part: Sample) -> None:
         self._snapshot = snapshot
-        self._kept: dict[Hashable, list[str]] = defaultdict(list)
-        self._all: dict[Hashable, list[str]] = defaultdict(list)
+        self._kept: dict[int, list[str]] = defaultdict(list)
+        self._all: dict[int, list[str]] = defaultdict(list)
         for name in snapshot.networks:
             kind = part.network_kinds[name]
             self._all[kind].append(name)
@@ -280,7 +280,7 @@ class _Gateways:
         known = self._known.get(addresses)
         if known is not None:
             return known
-        here: dict[tuple[Hashable, int], set[str]] = defaultdict(set)
+        here: dict[tuple[int, int], set[str]] = defaultdict(set)
         for text in addresses:
             if text in self._of:
                 network, number = self._of[text]
