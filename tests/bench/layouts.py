@@ -135,10 +135,10 @@ class Layout:
     @cached_property
     def _host(self) -> Host:
         # engines before 27.0 set up ip6tables only where experimental features are on
-        experimental = {} if self.version == "28.5" else {"ExperimentalBuild": True}
+        experimental: dict[str, Any] = {} if self.version == "28.5" else {"ExperimentalBuild": True}
         built = host(self.version, icc=False, **experimental)
         for bridge in self.bridges[1:]:
-            options = {"enable_icc": "false"} if bridge.closed else {}
+            options: dict[str, Any] = {"enable_icc": "false"} if bridge.closed else {}
             subnets = (bridge.subnet(4), bridge.subnet(6))
             built.network(bridge.name, ipv6=True, subnets=subnets, name=bridge.interface, **options)
         linked = [member for member in self.members if member.bridge.interface == _DEFAULT]
@@ -238,11 +238,7 @@ class Layout:
             *(f"-A FORWARD -j {chain}" for chain in users),
             f"-A FORWARD -j {_ISOLATION[0]}",
             *(rule for bridge in reversed(bridges) for rule in _outgoing_20(bridge)),
-            *(
-                f"-A FORWARD -i {bridge.interface} -o {bridge.interface} -j DROP"
-                for bridge in bridges
-                if bridge.closed
-            ),
+            *(f"-A FORWARD -i {bridge.interface} -o {bridge.interface} -j DROP" for bridge in bridges if bridge.closed),
             *_opened(version, members),
             *(self._linked(members) if version == 4 else ()),
             *(f"-A {_ISOLATION[0]} -i {name} ! -o {name} -j {_ISOLATION[1]}" for name in names),
@@ -356,7 +352,9 @@ class Layout:
             yield _route("inet", kind, dst, "local", scope, "lo", prefsrc="127.0.0.1")
         six = [("eth0", "2001:db8:100::/64", "2001:db8:100::10")]
         six += [
-            (bridge.interface, bridge.subnet(6), bridge.address(6, 1)) for bridge in self.bridges if 6 in bridge.prefixes
+            (bridge.interface, bridge.subnet(6), bridge.address(6, 1))
+            for bridge in self.bridges
+            if 6 in bridge.prefixes
         ]
         for name, subnet, _ in six:
             yield _route("inet6", "unicast", subnet, "main", "global", name, metric=256)
@@ -412,7 +410,7 @@ _POLICY = tuple(
 )
 
 
-def _addressed(document: Document, member: Member) -> Document:
+def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]:
     """Return the engine's document of a container with its addresses, which it counts network by network."""
     (endpoint,) = document["NetworkSettings"]["Networks"].values()
     endpoint["IPAddress"] = member.address(4)

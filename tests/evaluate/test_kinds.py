@@ -51,36 +51,36 @@ CHAINS = (
 )
 
 
+OPTIONS = {"-s": ADDRESSES, "-d": ADDRESSES, "-i": BRIDGES, "-o": BRIDGES}
+IMPOSSIBLE = {"INPUT": ("-o",), "PREROUTING": ("-o",), "OUTPUT": ("-i",), "POSTROUTING": ("-i",)}
+_LED = ("RETURN", "ACCEPT", "DNAT --to-destination 10.64.0.2:80", "DNAT --to-destination 10.64.1.3")
+TARGETS = {
+    "filter": ("ACCEPT", "DROP", "RETURN", "REJECT"),
+    "POSTROUTING": ("MASQUERADE", "ACCEPT", "SNAT --to-source 198.51.100.10"),
+    "PREROUTING": _LED,
+    "DOCKER": _LED,
+}
+"""What rules do; those that lead somewhere else need a protocol."""
+
+
 @st.composite
 def rules(draw: st.DrawFn) -> tuple[str, str]:
     """Return a table and a rule that somebody may have written: addresses, bridges, ports and targets at random."""
     table, chain = draw(st.sampled_from(CHAINS)).split()
     parts = [chain]
-    for option, choices in (("-s", ADDRESSES), ("-d", ADDRESSES), ("-i", BRIDGES), ("-o", BRIDGES)):
-        if chain in ("INPUT", "PREROUTING") and option == "-o":
-            continue
-        if chain in ("OUTPUT", "POSTROUTING") and option == "-i":
-            continue
-        if draw(st.integers(0, 2)) == 0:
+    for option, choices in OPTIONS.items():
+        if option not in IMPOSSIBLE.get(chain, ()) and draw(st.integers(0, 2)) == 0:
             negated = "! " if draw(st.integers(0, 3)) == 0 else ""
             parts.append(f"{negated}{option} {draw(st.sampled_from(choices))}")
-    if draw(st.booleans()):
+    with_port = draw(st.booleans())
+    if with_port:
         protocol = draw(st.sampled_from(("tcp", "udp")))
         side = draw(st.sampled_from(("--dport", "--dport", "--sport")))
         parts.append(f"-p {protocol} -m {protocol} {side} {draw(st.sampled_from(PORTS))}")
-    if draw(st.integers(0, 9)) == 0:
-        parts.append("-m limit --limit 1/sec")
-    if draw(st.integers(0, 6)) == 0:
-        parts.append("-m conntrack --ctstate RELATED,ESTABLISHED")
-    if table == "filter":
-        targets = ["ACCEPT", "DROP", "RETURN", "REJECT"]
-    elif chain == "POSTROUTING":
-        targets = ["MASQUERADE", "ACCEPT", "SNAT --to-source 198.51.100.10"]
-    else:
-        targets = ["RETURN", "ACCEPT", "DNAT --to-destination 10.64.0.2:80", "DNAT --to-destination 10.64.1.3"]
-        if "-p" not in parts[-1] and not any(part.startswith("-p") for part in parts):
-            targets = targets[:2]
-    return table, " ".join((*parts, f"-j {draw(st.sampled_from(targets))}"))
+    rare = ("-m limit --limit 1/sec", "-m conntrack --ctstate RELATED,ESTABLISHED")
+    parts.extend(match for match in rare if draw(st.integers(0, 7)) == 0)
+    targets = TARGETS[table if table == "filter" else chain]
+    return table, " ".join((*parts, f"-j {draw(st.sampled_from(targets if with_port else targets[:2]))}"))
 
 
 @st.composite
@@ -113,9 +113,8 @@ def tampered(draw: st.DrawFn) -> Observation:
         places = [number for number, line in enumerate(lines) if line.startswith("[")]
         moved = lines.pop(draw(st.sampled_from(places)))
         if draw(st.booleans()):
-            table = next(number for number, line in enumerate(lines) if line == "COMMIT")
-            same = [number for number, line in enumerate(lines) if line.split(" ")[1:3] == moved.split(" ")[1:3]]
-            lines.insert(draw(st.sampled_from(same or [table])), moved)
+            alike = [number for number, line in enumerate(lines) if line.split(" ")[1:3] == moved.split(" ")[1:3]]
+            lines.insert(draw(st.sampled_from(alike or [lines.index("COMMIT")])), moved)
     saved["iptables-nft"] = "\n".join((*lines, ""))
     return replace(seen, kernel=replace(seen.kernel, host=replace(seen.kernel.host, iptables=saved)))
 

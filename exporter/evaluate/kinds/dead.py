@@ -123,8 +123,8 @@ def _lives(rule: Rule, known: Known) -> bool:
     """Return whether packets can come to a rule's end: a match before any statement that no packet meets ends it."""
     for step in rule.steps:
         if type(step) is InRanges:
-            if step.field in _ENDS and not step.negated:  # type: ignore[union-attr]
-                intervals = step.ranges.intervals  # type: ignore[union-attr]
+            if step.field in _ENDS and not step.negated:
+                intervals = step.ranges.intervals
                 if not any(known.meets(low, high) for low, high in intervals):
                     return False
         elif type(step) not in _NARROWING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.report import HOST
@@ -69,7 +70,7 @@ class Directory:
                 self._subnets[pool.subnet.version].append(Subnet(low, high, network.id))
         for subnets in self._subnets.values():
             subnets.sort()
-            for one, other in zip(subnets, subnets[1:], strict=False):
+            for one, other in pairwise(subnets):
                 self.overlapping = self.overlapping or other.low <= one.high
         for network in self.networks.values():
             told = [int(pool.gateway) for pool in network.pools if pool.gateway is not None]

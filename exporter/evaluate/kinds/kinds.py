@@ -33,6 +33,7 @@ class Kinds:
     def __init__(self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None) -> None:
         self._snapshot = snapshot
         self._host = kernel.host if kernel is not None else None
+        self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
         self.peculiar = self.directory.peculiar
         self.read = frozenset(kernel.sandboxes) if kernel is not None else frozenset()
@@ -41,7 +42,9 @@ class Kinds:
         if firewall is not None:
             survey = Surveyor(self.directory, self.ports).read(firewall)
         self.survey = survey
-        self.usual = not survey.unusual and not self.directory.overlapping and self._usual_host() and _usual_networks(snapshot)
+        self.usual = (
+            not survey.unusual and not self.directory.overlapping and self._usual_host() and _usual_networks(snapshot)
+        )
         self._rules: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
         for number, table in enumerate(firewall.tables if firewall is not None else ()):
             for chain in table.chains.values():
@@ -51,6 +54,9 @@ class Kinds:
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
         self._settings = _settings(self._host) if self._host is not None else {}
+        self._interfaces: Mapping[str, Interface] = (
+            {interface.name: interface for interface in self._host.interfaces.values()} if self._host else {}
+        )
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._follow_routes()
         self._mark_sockets()
@@ -85,11 +91,11 @@ class Kinds:
                 holders[port.host_port].add(sandbox.id)
         for sandbox in self._snapshot.sandboxes.values():
             owner = Owner("sandbox", sandbox.id)
-            for number, port in enumerate(ports_of(sandbox)):
-                if len(holders[port]) > 1:
+            for place, number in enumerate(ports_of(sandbox)):
+                if len(holders[number]) > 1:
                     self.peculiar.add(owner)
                 else:
-                    yield port, (owner, number)
+                    yield number, (owner, place)
 
     def _mark_sockets(self) -> None:
         """Note the host's sockets: those of published ports are their owner's, others may be on a network's address."""
@@ -120,7 +126,9 @@ class Kinds:
                 if low <= subnet.low and subnet.high <= high:
                     self._marks[network].append(("within", low, high))
                     continue
-                held = [number for number, own in enumerate(self.directory.gateways[subnet.network]) if low <= own <= high]
+                held = [
+                    number for number, own in enumerate(self.directory.gateways[subnet.network]) if low <= own <= high
+                ]
                 self._marks[network].append(("part", low, high, tuple(held)))
                 for name in on[subnet.network]:
                     sandbox = self._snapshot.sandboxes[name]
@@ -147,16 +155,14 @@ class Kinds:
     def _interface(self, network: Network) -> Interface | None:
         if self._host is None:
             return None
-        found = self._by_name.get(network.interface)
+        found = self._interfaces.get(network.interface)
         return found if found is not None and found.kind == "bridge" and found.master is None else None
-
-    @property
-    def _by_name(self) -> Mapping[str, Interface]:
-        return self._interfaces
 
     def _bridge(self, network: Network, interface: Interface) -> Hashable:
         own = tuple(
-            ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.network.prefixlen)
+            ("link-local",)
+            if address.is_link_local
+            else self._word(network, int(address.ip), address.network.prefixlen)
             for address in interface.addresses
         )
         routes = Counter(self._route(network, interface, route) for route in self._routes[network.id])
@@ -186,9 +192,7 @@ class Kinds:
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
         if self._host is None:
-            self._interfaces: Mapping[str, Interface] = {}
             return
-        self._interfaces = {interface.name: interface for interface in self._host.interfaces.values()}
         of: dict[int, str] = {}
         for network in self.directory.networks.values():
             interface = self._interface(network)
@@ -232,22 +236,15 @@ class Kinds:
         )  # fmt: skip
 
     def _ordinary(self, sandbox: Sandbox) -> bool:
-        linked = self._linked
         return (
             sandbox.id != HOST
             and not sandbox.orphaned
             and bool(sandbox.endpoints)
             and sandbox.id not in self.read
-            and sandbox.id not in linked
+            and sandbox.id not in self._linked
             and not (sandbox.published and self._snapshot.sandboxes[HOST].members)
             and len({endpoint.network_id for endpoint in sandbox.endpoints}) == len(sandbox.endpoints)
         )
-
-    @property
-    def _linked(self) -> frozenset[str]:
-        if not hasattr(self, "_links"):
-            self._links = frozenset(end for link in self._snapshot.links for end in (link.parent, link.child))
-        return self._links
 
     def _port(self, port: int) -> tuple[Hashable, ...]:
         """Return a published port by its number among its owner's, and the general bounds that it lies between."""
@@ -256,7 +253,7 @@ class Kinds:
     def _endpoint(self, endpoint: Endpoint) -> Hashable:
         network = self._snapshot.networks[endpoint.network_id]
         kind = self.networks[network.id]
-        own = []
+        own: list[Hashable] = []
         for address, gateway in ((endpoint.ipv4, endpoint.gateway_v4), (endpoint.ipv6, endpoint.gateway_v6)):
             if address is None:
                 own.append((None, gateway is None))

@@ -23,6 +23,8 @@ from exporter.model.firewall import (
     InRanges,
     NameIs,
     ProxyLocally,
+    ReversePath,
+    Side,
     Terminate,
     Translate,
     Translation,
@@ -142,23 +144,15 @@ class Surveyor:
         mentions: list[Mention] = []
         simple = True
         for place, step in enumerate(steps):
-            kind = type(step)
-            if kind is InRanges:
-                if step.field in ADDRESSES:  # type: ignore[union-attr]
-                    self._address(place, step, mentions)  # type: ignore[arg-type]
-                elif step.field in _UNIQUE:  # type: ignore[union-attr]
-                    self.survey.unusual = True
-            elif kind is NameIs:
-                self._name(place, step, mentions)  # type: ignore[arg-type]
-            elif kind not in _PLAIN or (kind is Translate and place != len(steps) - 1):
+            if isinstance(step, InRanges):
+                self._numbers_of(place, step, mentions)
+            elif isinstance(step, NameIs):
+                self._name(place, step, mentions)
+            elif type(step) not in _PLAIN or (isinstance(step, Translate) and place != len(steps) - 1):
                 simple = False
-        translates = steps and isinstance(steps[-1], Translate)
-        if translates:
-            self._target(len(steps) - 1, steps, mentions, local=local or _asks_for_local(steps))
-        if not mentions or not simple:
-            self._general(steps, mentions)
-            return None
-        owner = self._owner(mentions)
+        if steps and isinstance(steps[-1], Translate):
+            self._target(steps[-1], steps, mentions, local=local or _asks_for_local(steps))
+        owner = self._owner(mentions) if simple and mentions else None
         if owner is None or not any(mention.proves for mention in mentions if mention.owner == owner):
             self._general(steps, mentions)
             return None
@@ -219,13 +213,21 @@ class Surveyor:
         """
         places = {mention.place for mention in mentions}
         inward = any(
-            mention.owner.kind == "sandbox" and mention.proves and getattr(steps[mention.place], "field", None) is Field.DESTINATION
+            mention.owner.kind == "sandbox"
+            and mention.proves
+            and getattr(steps[mention.place], "field", None) is Field.DESTINATION
             for mention in mentions
         )
         for place, step in enumerate(steps):
-            if isinstance(step, InRanges) and step.field in PORTS and place not in places:
-                if not (inward and step.field is Field.DESTINATION_PORT):
-                    self._nested(step)
+            port = isinstance(step, InRanges) and step.field in PORTS and place not in places
+            if port and not (inward and getattr(step, "field", None) is Field.DESTINATION_PORT):
+                self._nested(step)
+
+    def _numbers_of(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
+        if step.field in ADDRESSES:
+            self._address(place, step, mentions)
+        elif step.field in _UNIQUE:
+            self.survey.unusual = True
 
     def _address(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
         intervals = step.ranges.intervals
@@ -263,10 +265,9 @@ class Surveyor:
                 word = (step.field, "bridge", step.negated)
                 mentions.append(Mention(place, Owner("network", network), word, not step.negated))
 
-    def _target(self, place: int, steps: Sequence[Step], mentions: list[Mention], *, local: bool) -> None:
+    def _target(self, step: Translate, steps: Sequence[Step], mentions: list[Mention], *, local: bool) -> None:
         """Note whom a translation leads to: it is theirs where it is of a port that is published for them alone."""
-        step = steps[place]
-        assert isinstance(step, Translate)
+        place = len(steps) - 1
         if len(step.targets) != 1 or step.kind is not Translation.DNAT:
             self._targets(step)
             return
@@ -314,37 +315,42 @@ class Surveyor:
             self._nested(step)
 
     def _nested(self, step: Match | Statement) -> None:
+        """Note what a step and those inside it tell apart."""
         match step:
-            case InRanges(name, ranges) if name in ADDRESSES:
-                for low, high in ranges.intervals:
-                    self._told_apart(low, high)
-            case InRanges(name, ranges) if name in PORTS:
-                self.survey.ports.update(bound for low, high in ranges.intervals for bound in (low, high + 1))
-            case InRanges(name) | HasBits(name) | AnyBit(name) if name in _UNIQUE:
-                self.survey.unusual = True
-            case HasBits(name) | AnyBit(name) if name in ADDRESSES | PORTS:
-                self.survey.unusual = True
+            case InRanges() | HasBits() | AnyBit():
+                self._compared(step)
             case NameIs(name, names):
                 self._named(name, names)
             case AnyOf(alternatives):
-                for alternative in alternatives:
-                    for part in alternative:
-                        self._nested(part)
+                self._all_nested(part for alternative in alternatives for part in alternative)
             case Dispatch(cases):
-                for matches, statement in cases:
-                    for part in (*matches, statement):
-                        self._nested(part)
+                self._all_nested(part for matches, statement in cases for part in (*matches, statement))
             case Translate():
                 self._targets(step)
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:
                     self._told_apart(low, high)
-            case _ if type(step).__name__ == "ReversePath":
+            case ReversePath():
                 self.survey.unusual = True
-            case AddressTypeIs(side=side) if side != "any":
+            case AddressTypeIs(side=side) if side is not Side.ANY:
                 self.survey.unusual = True
             case _:
                 pass
+
+    def _all_nested(self, steps: Iterable[Match | Statement]) -> None:
+        for step in steps:
+            self._nested(step)
+
+    def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
+        if step.field in _UNIQUE:
+            self.survey.unusual = True
+        elif step.field in ADDRESSES and isinstance(step, InRanges):
+            for low, high in step.ranges.intervals:
+                self._told_apart(low, high)
+        elif step.field in PORTS and isinstance(step, InRanges):
+            self.survey.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
+        elif step.field in ADDRESSES | PORTS:
+            self.survey.unusual = True
 
     def _named(self, name: Field, names: Iterable[str]) -> None:
         if name in _UNIQUE:
@@ -476,8 +482,10 @@ def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
         return found
     for guard in _GUARDS:
         values = {(rule.owner, rule.guards.get(guard)) for rule in inside}
-        if guard is not shared and len({value for _, value in values}) == len(values) and not any(
-            value is None for _, value in values
+        if (
+            guard is not shared
+            and len({value for _, value in values}) == len(values)
+            and not any(value is None for _, value in values)
         ):
             return found
     return found | owners

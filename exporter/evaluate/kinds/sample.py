@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.rules import Survey
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace
-    from exporter.model.snapshot import Kernel, Snapshot
+    from exporter.model.snapshot import Snapshot
 
 Relation = tuple[tuple[int, int], ...]
 """Which networks two sandboxes share: pairs of the numbers of their endpoints there."""
@@ -67,7 +67,7 @@ def sample(snapshot: Snapshot) -> Sample | None:
     if not kinds.usual:
         return None
     homes = list(_homes(snapshot, kinds))
-    pairs = _Choice(snapshot, kinds, homes).pairs()
+    pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
     kept |= {sandbox.id for sandbox in snapshot.sandboxes.values() if Owner("sandbox", sandbox.id) in kinds.peculiar}
     if len(kept) == len(snapshot.sandboxes):
@@ -102,7 +102,7 @@ def _homes(snapshot: Snapshot, kinds: Kinds) -> Iterator[Home]:
 class _Choice:
     """Chooses sandboxes for all ways to meet, as few as it easily finds."""
 
-    def __init__(self, snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home]) -> None:
+    def __init__(self, homes: Iterable[Home]) -> None:
         self._homes = list(homes)
         self._pairs: dict[Way, tuple[str, str]] = {}
         self._used: set[str] = set()
@@ -198,9 +198,7 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
         host,
         interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
         routes=tuple(
-            route
-            for route in host.routes
-            if not route.hops or not all(hop.interface in dropped for hop in route.hops)
+            route for route in host.routes if not route.hops or not all(hop.interface in dropped for hop in route.hops)
         ),
         firewall=_rules_of(firewall, kinds.survey, gone),
         listeners=tuple(

@@ -267,9 +267,7 @@ class _Gateways:
         self._kinds = part.network_kinds
         self._small = part.snapshot.networks
         self._known: dict[tuple[str, ...], tuple[bool, tuple[str, ...]]] = {}
-        self._growing = {
-            kind for kind, names in self._all.items() if len(names) > len(self._kept[kind])
-        }
+        self._growing = {kind for kind, names in self._all.items() if len(names) > len(self._kept[kind])}
 
     def all_or_none(self, addresses: tuple[str, ...]) -> bool:
         """Return whether of each kind all gateways are among addresses, or none."""
@@ -286,13 +284,17 @@ class _Gateways:
                 network, number = self._of[text]
                 here[self._kinds[network], number].add(network)
         uniform = all(len(names) == len(self._kept[kind]) for (kind, _), names in here.items())
-        more = tuple(
-            self._texts[name][number]
-            for (kind, number) in here
-            if kind in self._growing
-            for name in self._all[kind]
-            if name not in self._small
-        ) if uniform else ()
+        more = (
+            tuple(
+                self._texts[name][number]
+                for (kind, number) in here
+                if kind in self._growing
+                for name in self._all[kind]
+                if name not in self._small
+            )
+            if uniform
+            else ()
+        )
         self._known[addresses] = uniform, _sorted((*addresses, *more)) if more else addresses
         return self._known[addresses]
 
