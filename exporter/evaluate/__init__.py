@@ -2,6 +2,6 @@
 
 from exporter.evaluate.diff import diff
 from exporter.evaluate.explain import explain
-from exporter.evaluate.report import evaluate
+from exporter.evaluate.report import Evaluated, evaluate, evaluate_after
 
-__all__ = ["diff", "evaluate", "explain"]
+__all__ = ["Evaluated", "diff", "evaluate", "evaluate_after", "explain"]

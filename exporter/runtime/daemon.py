@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import __version__
 from exporter.errors import ExporterError
-from exporter.evaluate import evaluate
+from exporter.evaluate import evaluate_after
 from exporter.observe.client import EngineClient
 from exporter.observe.events import EventStream
 from exporter.observe.files import FileObserver, dumps
@@ -98,7 +98,7 @@ class Daemon:
         self._tally = Tally(config.poll_interval)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
-            target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate
+            target.source(), target.timeout, self._board, self._tally, parse=parse, evaluate=evaluate_after
         )
         self._schedule = Schedule(self._refresher.refresh, config.poll_interval, self._report_trouble)
         self._hints = Hints(self._refresher.refresh)

@@ -83,8 +83,8 @@ class Layout:
     """A host with some networks of containers, beside pairs of linked containers on the default bridge.
 
     Of the containers, the first `published` publish a port each; `user_rules` are in DOCKER-USER, each of which drops
-    what a stranger sends to a container; `pair_rules` are, too, and let one container talk to another. `numbered` skips
-    containers that have gone, so that a host can be looked at before and after an event.
+    what a stranger sends to a container; `pair_rules` are, too, and let one container talk to another. `without` are
+    containers that have stopped, `spare` counts networks without any: hosts are looked at before and after events.
     """
 
     version: str
@@ -95,6 +95,7 @@ class Layout:
     user_rules: int = 1
     pair_rules: int = 0
     without: frozenset[int] = frozenset()
+    spare: int = 0
 
     @cached_property
     def bridges(self) -> Sequence[Bridge]:
@@ -107,7 +108,7 @@ class Layout:
                 closed=number % 2 == 1,
                 prefixes={4: f"10.{64 + number // 256}.{number % 256}.", 6: f"fd00:64:{number:x}::"},
             )
-            for number in range(self.networks)
+            for number in range(self.networks + self.spare)
         )
         return (default, *made)
 

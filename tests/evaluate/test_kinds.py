@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.evaluate import evaluate, evaluate_after
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import Spread, sample
@@ -161,21 +162,77 @@ def check(snapshot: Snapshot) -> bool:
 
 
 @given(tampered())
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 def test_a_part_of_a_tampered_host_tells_of_all_of_it(seen: Observation) -> None:
     """Whatever rules somebody adds, takes away or moves, verdicts are those of the whole host."""
     check(parse(seen))
 
 
+@st.composite
+def events(draw: st.DrawFn) -> list[Layout]:
+    """Return one host after each of some events: containers start and stop, rules and networks come and go."""
+    networks = draw(st.integers(3, 4))
+    size = draw(st.integers(networks, 3 * networks))
+    layout = Layout(draw(st.sampled_from(("28.5", "26.1"))), networks, size, draw(st.integers(0, networks)))
+    found = [layout]
+    for _ in range(draw(st.integers(1, 4))):
+        container = draw(st.integers(0, size - 1))
+        match draw(st.sampled_from(("container", "container", "user rule", "pair rule", "network", "publish"))):
+            case "container":
+                layout = replace(layout, without=layout.without ^ {container})
+            case "user rule":
+                layout = replace(layout, user_rules=draw(st.integers(0, 3)))
+            case "pair rule":
+                layout = replace(layout, pair_rules=draw(st.integers(0, 2)))
+            case "network":
+                layout = replace(layout, spare=draw(st.integers(0, 2)))
+            case _:
+                layout = replace(layout, published=draw(st.integers(0, networks)))
+        found.append(layout)
+    return found
+
+
+@given(events())
+@settings(deadline=None, max_examples=6)
+def test_what_is_known_from_before_changes_no_verdict(layouts: list[Layout]) -> None:
+    """After any sequence of events, a report made with the one before is that of a first look at the whole host."""
+    before = None
+    for layout in layouts:
+        snapshot = parse(layout.observation())
+        assert snapshot.kernel is not None
+        report, before = evaluate_after(snapshot, before)
+        assert report.declared is not None
+        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
+        same(report.declared, declared_reach(snapshot), snapshot)
+        fresh = evaluate(snapshot)
+        assert (report.totals, report.pairs_by_via, report.blast_radius, report.networks) == (
+            fresh.totals,
+            fresh.pairs_by_via,
+            fresh.blast_radius,
+            fresh.networks,
+        )
+
+
+def test_the_same_part_is_not_evaluated_again() -> None:
+    """Of many alike, one that starts or stops changes nothing that would have to be evaluated."""
+    many = Layout("28.5", networks=4, containers=24, published=4)
+    _, before = evaluate_after(parse(many.observation()), None)
+    for gone in ({13}, {23, 14}, set[int]()):
+        changed = replace(many, without=frozenset(gone))
+        report, after = evaluate_after(parse(changed.observation()), before)
+        assert after is before
+        assert report.totals.containers == 26 - len(gone)
+
+
 @given(woven())
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_a_part_of_a_woven_host_tells_of_all_of_it(snapshot: Snapshot) -> None:
     """Containers on several networks are taken for each other only where they share the same ones."""
     check(snapshot)
 
 
 @given(hosts())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_a_part_of_what_the_engine_tells_is_enough(seen: Observation) -> None:
     """What configurations promise is the same, too."""
     check(parse(seen))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Owner, addresses, version_of
 from exporter.evaluate.kinds.kinds import Kinds
+from exporter.model.firewall import Rule
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ class Sample:
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def sample(snapshot: Snapshot) -> Sample | None:
-    """Return a part of a host that stands for all of it, None where nobody stands for anybody else."""
+def sample(snapshot: Snapshot, before: Snapshot | None = None) -> Sample | None:
+    """Return a part of a host that stands for all of it, None where nobody stands for anybody else.
+
+    Those who were in the part `before` are chosen first: after most events, the part is the same again.
+    """
     kernel = snapshot.kernel
     firewall = None
     if kernel is not None:
@@ -66,13 +70,13 @@ def sample(snapshot: Snapshot) -> Sample | None:
     kinds = Kinds(snapshot, kernel, firewall)
     if not kinds.usual:
         return None
-    homes = list(_homes(snapshot, kinds))
+    homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
     pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
     kept |= {sandbox.id for sandbox in snapshot.sandboxes.values() if Owner("sandbox", sandbox.id) in kinds.peculiar}
     if len(kept) == len(snapshot.sandboxes):
         return None
-    networks = _kept_networks(snapshot, kinds, homes, kept)
+    networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
     small = _restricted(snapshot, kinds, firewall, kept, networks)
     return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(snapshot, kinds)))
 
@@ -87,9 +91,9 @@ def _gateways(snapshot: Snapshot, kinds: Kinds) -> Iterator[tuple[str, tuple[str
 _ADDRESS = {4: IPv4Address, 6: IPv6Address}
 
 
-def _homes(snapshot: Snapshot, kinds: Kinds) -> Iterator[Home]:
+def _homes(snapshot: Snapshot, kinds: Kinds, first: Mapping[str, object]) -> Iterator[Home]:
     found: dict[tuple[int, tuple[str, ...]], Home] = {}
-    for sandbox in snapshot.sandboxes.values():
+    for sandbox in sorted(snapshot.sandboxes.values(), key=lambda sandbox: (sandbox.id not in first, sandbox.id)):
         kind = kinds.sandboxes[sandbox.id]
         networks = tuple(endpoint.network_id for endpoint in sandbox.endpoints)
         home = found.get((kind, networks))
@@ -147,7 +151,9 @@ class _Choice:
                     self._meet(one, other, one.members[0], other.members[0])
 
 
-def _kept_networks(snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept: set[str]) -> set[str]:
+def _kept_networks(
+    snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept: set[str], first: Mapping[str, object]
+) -> set[str]:
     """Return the networks of the part: those of its sandboxes, and of each kind one that no pair of them is on."""
     networks = {endpoint.network_id for name in kept for endpoint in snapshot.sandboxes[name].endpoints}
     networks |= {network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.peculiar}
@@ -156,7 +162,7 @@ def _kept_networks(snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept
         for kind, count in Counter(kinds.networks[network] for network in home.networks).items():
             most[kind] = max(most[kind], count)
     have = Counter(kinds.networks[network] for network in networks)
-    for network in snapshot.networks:
+    for network in sorted(snapshot.networks, key=lambda network: (network not in first, network)):
         kind = kinds.networks[network]
         if network not in networks and have[kind] < 2 * most[kind] + 1:
             networks.add(network)
@@ -177,9 +183,9 @@ def _restricted(
         kernel = replace(kernel, host=host, sandboxes=read)
     return replace(
         snapshot,
-        networks={name: network for name, network in snapshot.networks.items() if name in networks},
-        containers={name: found for name, found in snapshot.containers.items() if name in members},
-        sandboxes={name: sandbox for name, sandbox in snapshot.sandboxes.items() if name in kept},
+        networks={name: snapshot.networks[name] for name in sorted(networks)},
+        containers={name: snapshot.containers[name] for name in sorted(members)},
+        sandboxes={name: snapshot.sandboxes[name] for name in sorted(kept)},
         kernel=kernel,
     )
 
@@ -235,7 +241,10 @@ def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
         for name, chain in table.chains.items():
             out = left_out.get((number, name))
             if out:
-                kept = tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
-                chains[name] = replace(chain, rules=kept)
+                chain = replace(  # noqa: PLW2901
+                    chain, rules=tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
+                )
+            # counters say nothing about verdicts, and differ from look to look
+            chains[name] = replace(chain, rules=tuple(Rule(rule.steps, rule.text) for rule in chain.rules))
         tables.append(replace(table, chains=chains))
     return replace(firewall, tables=tuple(tables))

@@ -237,13 +237,14 @@ def _order(path: Path) -> tuple[object, ...]:
 
 def _swapped(ports: PortSet, names: Mapping[int, int]) -> PortSet:
     """Return a set of ports in which published ones have changed places with those that they stand for."""
-    gone = [old for old, new in names.items() if old in ports and new not in ports]
-    come = [new for old, new in names.items() if old in ports and new not in ports]
-    back = [old for old, new in names.items() if new in ports and old not in ports]
-    away = [new for old, new in names.items() if new in ports and old not in ports]
-    if not gone and not back:
+    changed = [(old, new) for old, new in names.items() if (old in ports) != (new in ports)]
+    if not changed:
         return ports
-    return (ports - PortSet.of(*gone, *away)) | PortSet.of(*come, *back)
+    gone = [old if old in ports else new for old, new in changed]
+    come = [new if old in ports else old for old, new in changed]
+    if len(gone) == len(ports):
+        return PortSet.of(*come)
+    return (ports - PortSet.of(*gone)) | PortSet.of(*come)
 
 
 class _Gateways:
