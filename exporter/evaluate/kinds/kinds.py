@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
-from exporter.evaluate.kinds.rules import Survey, Surveyor, positions
+from exporter.evaluate.kinds.rules import Survey, Surveyor, positions, redirects_strangers
 from exporter.model.namespace import Namespace
 from exporter.model.report import HOST
 
@@ -43,7 +43,11 @@ class Kinds:
             survey = Surveyor(self.directory, self.ports).read(firewall)
         self.survey = survey
         self.usual = (
-            not survey.unusual and not self.directory.overlapping and self._usual_host() and _usual_networks(snapshot)
+            not survey.unusual
+            and not self.directory.overlapping
+            and self._usual_host()
+            and _usual_networks(snapshot)
+            and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
         self._rules: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
         for number, table in enumerate(firewall.tables if firewall is not None else ()):
@@ -74,6 +78,12 @@ class Kinds:
         }
 
     # --- What makes everybody peculiar ---
+
+    @staticmethod
+    def _firewalls(kernel: Kernel | None, host: Firewall | None) -> Iterator[Firewall]:
+        if kernel is not None and host is not None:
+            yield host
+            yield from (namespace.firewall for namespace in kernel.sandboxes.values())
 
     def _usual_host(self) -> bool:
         if self._host is None:

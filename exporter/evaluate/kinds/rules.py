@@ -414,6 +414,35 @@ def _called(steps: Iterable[Step]) -> Iterator[str]:
                 yield from _called((statement,))
 
 
+def redirects_strangers(firewall: Firewall) -> bool:
+    """Return whether packets to addresses of third parties may be led to somebody else.
+
+    Rules that rewrite destinations are harmless for the host's own addresses, and for a single one that they name.
+    """
+    for table in firewall.tables:
+        local = _for_local_addresses(table)
+        for chain in table.chains.values():
+            if chain.name not in local and any(_redirects(rule.steps) for rule in chain.rules):
+                return True
+    return False
+
+
+def _redirects(steps: Sequence[Step]) -> bool:
+    for step in steps:
+        match step:
+            case InRanges(Field.DESTINATION) if _single(step):
+                return False
+            case AddressTypeIs() if _asks_for_local((step,)):
+                return False
+            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
+                return True
+            case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
+                return True
+            case _:
+                pass
+    return False
+
+
 def positions(chain: Chain, table: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:
     """Yield the owned rules of a chain with where they stand in it, as far as their order means anything.
 
