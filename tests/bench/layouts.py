@@ -288,7 +288,7 @@ class Layout:
             return
         inside = [member for member in self.members if 6 in member.bridge.prefixes]
         for number in range(self.user_rules):
-            stranger = f"192.0.{2 + number // 250}.{7 + number % 250}"
+            stranger = f"198.{18 + number // 57_600}.{number // 240 % 240}.{7 + number % 240}"
             victim = inside[number % len(inside)].address(4)
             yield f"-A DOCKER-USER -s {stranger}/32 -d {victim}/32 -p tcp -m tcp --dport {INSIDE_PORT} -j DROP"
         for number in range(self.pair_rules):

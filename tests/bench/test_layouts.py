@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-USER_RULE = f"iptables -I DOCKER-USER -s 192.0.2.7/32 -d 10.64.0.2/32 -p tcp -m tcp --dport {INSIDE_PORT} -j DROP"
+USER_RULE = f"iptables -I DOCKER-USER -s 198.18.0.7/32 -d 10.64.0.2/32 -p tcp -m tcp --dport {INSIDE_PORT} -j DROP"
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.enforced.walk import ENDLESS
 from exporter.model.report import Verdict
 from exporter.parse import parse
+from tests.bench.layouts import Layout
 from tests.hosts import ALL, Host, host
+from tests.kernels import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +102,34 @@ def test_a_thousand_neighbours_all_reach_each_other(version: str) -> None:
     assert report.totals.reachable_pairs == report.totals.pairs == 999_000
     radius = report.blast_radius
     assert (radius.isolated_containers, radius.max_reach, radius.largest_component) == (0, 999, 1000)
+
+
+def test_hundred_thousand_rules_are_evaluated() -> None:
+    """A host with as many rules is evaluated within bounds that leave a slow machine room, and they are obeyed."""
+    layout = Layout("28.5", networks=4, containers=20, published=4, user_rules=100_000)
+    spent = cost(layout.observation())
+    print(f"{layout.rules} rules: {spent.seconds:.2f} s, {spent.peak_bytes / 2**20:.0f} MiB")
+    plain = evaluate(parse(replace(layout, user_rules=0).observation()))
+    assert layout.rules > 100_000
+    assert spent.report.evidence.kernel
+    assert spent.report.totals == plain.totals
+    assert spent.seconds < 60
+    assert spent.peak_bytes < 600 * 2**20
+
+
+@pytest.mark.parametrize("before", ["", "-j MARK --set-xmark 0x1/0x1"], ids=["plain", "with marks"])
+def test_chains_in_a_circle_come_to_an_end(before: str) -> None:
+    """Chains that call each other over and over leave verdicts undecided, with the reason, and take no time."""
+    built = kernel(host("28.5").container("one").container("two")).engine_rules()
+    marking = [f"-A ROUND {before}"] if before else []
+    built.rules(*marking, *(f"-A ROUND -p tcp -m tcp --dport {port} -j ABOUT" for port in range(1000, 1004)))
+    built.rules("-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-I DOCKER-USER -j ROUND")
+    began = time.process_time()
+    seen = built.look()
+    assert time.process_time() - began < 20
+    undecided = [path for path in seen.pair("one", "two").paths if path.undecided]
+    assert [(str(path.ports), path.protocol.value) for path in undecided] == [("1000-1003", "tcp")]
+    assert {path.undecided for path in undecided} == {ENDLESS}
 
 
 def test_ten_thousand_networks_are_apart() -> None:
