@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ExporterError, ObservationError
 from exporter.publish.state import PollResult
+from exporter.runtime.collector import paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +92,9 @@ class Refresher:
             try:
                 observation = self._look()
                 began = time.monotonic()
-                snapshot = self._parse(observation)
-                report, self._evaluated = self._evaluate(snapshot, self._evaluated)
+                with paused():
+                    snapshot = self._parse(observation)
+                    report, self._evaluated = self._evaluate(snapshot, self._evaluated)
                 self._tally.evaluated(time.monotonic() - began)
                 self._succeed(observation, snapshot, report)
             except ExporterError as error:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate import evaluate_after, explain
 from exporter.model.report import Protocol
 from exporter.parse import parse
+from exporter.runtime.collector import paused
 from tests.bench.layouts import INSIDE_PORT, Layout
 from tests.bench.timing import judged
 
@@ -88,7 +89,7 @@ def main() -> int:
 
 
 def _told(version: str, size: Size) -> Iterator[str]:
-    cost = _in_a_child(version, size)
+    cost = measured_in_a_child(version, size)
     total = cost.parse + cost.evaluate
     naive = cost.packet * size.containers * (size.containers - 1)
     yield (
@@ -104,7 +105,8 @@ def _told(version: str, size: Size) -> Iterator[str]:
         yield f"    memory, {grown}: {judged(f'under {MEMORY_MIB:g} MiB', met=cost.peak < MEMORY_MIB)}"
 
 
-def _in_a_child(version: str, size: Size) -> Cost:
+def measured_in_a_child(version: str, size: Size) -> Cost:
+    """Return what a host took in a process of its own."""
     asked = json.dumps([version, size.containers, size.networks, size.rules])
     command = [sys.executable, "-m", "tests.bench.hosts", "--measure", asked]
     return Cost(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
@@ -124,14 +126,20 @@ def _measured(version: str, containers: int, networks: int, rules: int) -> Cost:
     gc.collect()
     documents = _peak()
     times = [time.process_time()]
-    snapshot = parse(first)
-    times.append(time.process_time())
-    report, known = evaluate_after(snapshot, None)
-    times.append(time.process_time())
+    with paused():
+        snapshot = parse(first)
+        times.append(time.process_time())
+        report, known = evaluate_after(snapshot, None)
+        times.append(time.process_time())
     peak = _peak()
-    evaluate_after(parse(then), known)
-    times.append(time.process_time())
-    parsing, evaluating, updating = (1000 * (after - before) for before, after in pairwise(times))
+    gc.collect()
+    times_after = [time.process_time()]
+    with paused():
+        evaluate_after(parse(then), known)
+    times_after.append(time.process_time())
+    parsing, evaluating, updating = (
+        1000 * (after - before) for before, after in (*pairwise(times), *pairwise(times_after))
+    )
     walked = _walked(snapshot, report)
     return Cost(count, report.totals.reachable_pairs, parsing, evaluating, updating, walked, documents, peak)
 
