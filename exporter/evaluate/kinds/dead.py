@@ -84,7 +84,7 @@ def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
     """Yield the addresses that a translation leads to, and those that it asks for, which are then looked at."""
     for step in steps:
         match step:
-            case InRanges(name, ranges) if name in _ENDS:
+            case InRanges(Field.DESTINATION, ranges):
                 yield from ranges.intervals
             case AnyOf(alternatives):
                 for alternative in alternatives:
