@@ -1,10 +1,8 @@
-"""Hosts larger than any, in reasonable time and memory."""
+"""Hosts larger than any, in reasonable memory."""
 
 from __future__ import annotations
 
-import time
 import tracemalloc
-from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
@@ -22,28 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.model.observation import Observation
-    from exporter.model.report import Report
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What evaluating an observation took."""
-
-    report: Report
-    seconds: float
-    peak_bytes: int
-
-
-def cost(observation: Observation) -> Cost:
-    """Parse and evaluate, first for the time, then for the memory that it takes at its height."""
-    began = time.process_time()
-    report = evaluate(parse(observation))
-    seconds = time.process_time() - began
+def peak_bytes(observation: Observation) -> int:
+    """Return the memory that parsing and evaluating takes at its height."""
     tracemalloc.start()
     evaluate(parse(observation))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return Cost(report, seconds, peak)
+    return peak
 
 
 def crowd(version: str, size: int) -> Host:
@@ -82,17 +67,13 @@ def society(version: str, size: int) -> Host:
 
 
 @pytest.mark.parametrize(
-    ("town", "size", "seconds", "mebibytes"),
-    [(crowd, 1000, 2, 40), (suburbs, 10_000, 30, 300), (society, 250, 10, 200), (publishers, 250, 10, 200)],
-    ids=["a thousand on one network", "ten thousand networks", "250 sets of networks", "250 publishers"],
+    ("town", "size", "mebibytes"),
+    [(crowd, 1000, 40), (suburbs, 1000, 30), (society, 80, 30), (publishers, 80, 30)],
+    ids=["a thousand on one network", "a thousand networks", "80 sets of networks", "80 publishers"],
 )
-def test_large_hosts_are_evaluated(town: Callable[[str, int], Host], size: int, seconds: float, mebibytes: int) -> None:
-    """Evaluation of a host of this size ends within these bounds, which leave a slow machine room."""
-    spent = cost(town("29", size).observation())
-    print(f"{town.__name__} {size}: {spent.seconds:.2f} s, {spent.peak_bytes / 2**20:.0f} MiB")
-    assert spent.report.totals.containers == size
-    assert spent.seconds < seconds
-    assert spent.peak_bytes < mebibytes * 2**20
+def test_large_hosts_are_evaluated(town: Callable[[str, int], Host], size: int, mebibytes: int) -> None:
+    """Evaluation of a host of this size stays within this memory."""
+    assert peak_bytes(town("29", size).observation()) < mebibytes * 2**20
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -129,9 +110,9 @@ def test_chains_in_a_circle_come_to_an_end(before: str) -> None:
 
 def test_ten_thousand_networks_are_apart() -> None:
     """Containers each on a network of their own reach nobody."""
-    report = evaluate(parse(suburbs("29", 2000).observation()))
+    report = evaluate(parse(suburbs("29", 10_000).observation()))
     assert report.totals.reachable_pairs == 0
-    assert report.blast_radius.isolated_containers == 2000
+    assert report.blast_radius.isolated_containers == 10_000
 
 
 def test_publishers_reach_each_other() -> None:

@@ -57,6 +57,8 @@ TOOLS = {
     "iptables": "iptables",
     "ip6tables": "iptables",
     "nft": "nftables",
+    "ipset": "ipset",
+    "faketime": "faketime",
     "ps": "procps",
     "nsenter": "util-linux",
     "unshare": "util-linux",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.observe.tier import Tier
 from exporter.parse import parse
 from tests.cli.service import ANY_PORT, service
 from tests.conformance.runner import observe
@@ -61,7 +62,7 @@ def test_the_story_of_the_default_bridge(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_forgotten_link_is_an_assumption(version: str) -> None:
-    """Engines leave a link's rule behind (moby#24043), which the API does not show: the report says what it assumes."""
+    """Engines leave a link's rule behind (moby#24043): the API's report says what it assumes, the kernel's knows it."""
     with engine(version, "--icc=false") as made:
         made.run("web", "--expose=80", command=WEB_SERVER)
         made.run("app", "--link=web")
@@ -71,6 +72,8 @@ def test_a_forgotten_link_is_an_assumption(version: str) -> None:
         made.run("newcomer")
         assert address_of(made, "newcomer") == address
         assert visits(made, "newcomer", address_of(made, "web"))
-        report = evaluate(parse(observe(made)))
-        assert report.totals.reachable_pairs == 0
-        assert any("no rule of a former link is left on bridge" in text for text in report.assumptions)
+        promised = evaluate(parse(observe(made, Tier.API)))
+        assert promised.totals.reachable_pairs == 0
+        assert any("no rule of a former link is left on bridge" in text for text in promised.assumptions)
+        enforced = evaluate(parse(observe(made))).totals
+        assert (enforced.reachable_pairs, enforced.drift_open, enforced.drift_closed) == (1, 1, 0)

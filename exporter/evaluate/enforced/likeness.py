@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.ways import way
 from exporter.model.firewall import AddressTypeIs, AnyOf, Dispatch, Field, InRanges, Side, TableFamily, Translate
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.emission import Emission
     from exporter.evaluate.enforced.packets import Column
-    from exporter.evaluate.enforced.world import World
+    from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.firewall import Chain, Firewall, Match, Step
     from exporter.model.ranges import Ranges
 
@@ -30,15 +32,21 @@ _SOURCES = frozenset({Field.SOURCE, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DES
 
 
 class Likeness:
-    """Tells which of the host's own addresses its rules, routes, sockets and neighbours treat alike."""
+    """Tells which of the host's own addresses rules, routes, sockets and neighbours treat alike.
 
-    def __init__(self, world: World) -> None:
+    `own` asks about packets of the host itself, which come from the very address that they are sent to; otherwise about
+    packets of everybody else.
+    """
+
+    def __init__(self, world: World, *, own: bool) -> None:
         self._world = world
-        asked = set(_asked(world.host.namespace.firewall, world.family))
+        self._own = own
+        firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.ruleset.idle]
+        asked = {ranges for firewall in firewalls for ranges in _asked(firewall, world.family, own=own)}
         self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
         self._bridged = not world.host.bridging.idle
-        self._sided = any(_asks_for_interface(step) for step in _steps(world.host.namespace.firewall))
+        self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in _steps(firewall))
         self._bound: dict[int, set[tuple[str, int]]] = defaultdict(set)
         for listener in world.host.namespace.listeners:
             if listener.address.version == world.family and not listener.address.is_unspecified:
@@ -49,14 +57,29 @@ class Likeness:
         host = self._world.host
         if address in self._named or address not in host.addresses or not host.routing.plain:
             return address
-        if self._sided or self._bridged:
+        if self._sided or self._bridged or self._special(address, emission):
             return address
         return (
             host.is_loopback(address),
             tuple(address in ranges for ranges in self._sets),
             frozenset(self._bound.get(address, ())),
             tuple(sorted(map(_setting_out, emission.together), key=repr)),
-            tuple((stack.name, bit, source == address or source) for stack, bit, source in emission.alone),
+            tuple(
+                (stack.name, bit, source == address or source, self._answering(stack, address))
+                for stack, bit, source in emission.alone
+            ),
+        )
+
+    def _special(self, address: int, emission: Emission) -> bool:
+        """Return whether a namespace has policy rules, or an address for its own that is the host's, too."""
+        own = () if self._own else (source for stack, _, source in emission.alone if stack is not self._world.host)
+        return address in own or any(not stack.routing.plain for stack, _, _ in emission.alone)
+
+    def _answering(self, stack: Stack, address: int) -> Hashable:
+        """Return who takes the packets of a namespace to an address, by the interface that they leave by."""
+        return tuple(
+            (exit_.interface, tuple(id(station) for station in self._world.answering(stack, exit_)))
+            for exit_ in way(stack, Question(address)).exits
         )
 
 
@@ -74,10 +97,11 @@ def _values(value: int | str | Column | None) -> Hashable:
     return tuple(sorted(values.items())) if isinstance(values, dict) else value
 
 
-def _asked(firewall: Firewall, family: int) -> Iterator[Ranges]:
+def _asked(firewall: Firewall, family: int, *, own: bool) -> Iterator[Ranges]:
     """Yield the sets of addresses that rules for a family ask for.
 
-    Chains that translate see first packets only, whose source none of the addresses asked about is.
+    Chains that translate see first packets only: their source is an address asked about where that is the host's own
+    packet, and in no other.
     """
     for table in firewall.tables:
         if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
@@ -87,7 +111,7 @@ def _asked(firewall: Firewall, family: int) -> Iterator[Ranges]:
             for rule in chain.rules:
                 for match in _matches(rule.steps):
                     if isinstance(match, InRanges) and match.field in _ADDRESSES:
-                        if chain.name in translating and match.field in _SOURCES:
+                        if not own and chain.name in translating and match.field in _SOURCES:
                             continue
                         yield match.ranges
 

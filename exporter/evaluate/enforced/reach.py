@@ -66,17 +66,25 @@ class _Reaching:
         """Return what arrives in each sandbox that containers live in."""
         records: dict[str, list[_Record]] = defaultdict(list)
         for family, world in self._worlds.items():
-            for addresses in self._alike(world):
+            for cells, addresses in self._asked(world):
                 for protocol in PROTOCOLS:
-                    for found in self._conversations.found(family, protocol, addresses[0]):
+                    for found in self._conversations.found(family, protocol, addresses[0], cells):
                         if self._snapshot.sandboxes[found.stack.name].members:
                             made = self._records(world, family, protocol, addresses, found)
                             records[found.stack.name].extend(made)
         return records
 
-    def _alike(self, world: World) -> Iterable[Sequence[int]]:
+    def _asked(self, world: World) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield the cells and the destinations to ask about together: the host's own packets fare unlike others'."""
+        everyone = (1 << len(self._sandboxes)) - 1
+        host = self._bits[HOST]
+        yield from ((everyone & ~host, addresses) for addresses in self._alike(world, own=False))
+        if self._snapshot.sandboxes[HOST].members:
+            yield from ((host, addresses) for addresses in self._alike(world, own=True))
+
+    def _alike(self, world: World, *, own: bool) -> Iterable[Sequence[int]]:
         """Return all destinations, those together that fare alike."""
-        likeness = Likeness(world)
+        likeness = Likeness(world, own=own)
         groups: dict[object, list[int]] = defaultdict(list)
         for address in sorted(_destinations(world)):
             groups[likeness.of(address, self._conversations.emission(world, address))].append(address)

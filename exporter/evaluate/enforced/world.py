@@ -17,7 +17,7 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from exporter.evaluate.enforced.ways import Way
+    from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.model.firewall import Rule
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
@@ -264,6 +264,11 @@ class World:
     def station(self, stack: Stack, interface: int) -> Station | None:
         """Return an interface's station."""
         return self._station.get((stack.name, interface))
+
+    def answering(self, stack: Stack, way: Exit) -> list[Station]:
+        """Return who answers for the address that packets leave a namespace for."""
+        segment, sender = self.segment(stack, way.interface), self.station(stack, way.interface)
+        return [] if segment is None or sender is None else segment.answering(way.towards, sender)
 
     def network_at(self, stack: Stack, address: object) -> Network | None:
         """Return the network that one of a sandbox's own addresses belongs to."""

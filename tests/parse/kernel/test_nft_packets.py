@@ -78,7 +78,9 @@ type filter hook output priority filter
 SEND = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', (sys.argv[1], int(sys.argv[2])))"
 
 SCRIPT = """
-ip link add d0 type bridge; ip link set d0 up; ip link set lo up; ip addr add {own}/16 dev d0
+# no reports of groups: only the packets that are sent here are to be counted
+sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+ip link add d0 type bridge mcast_snooping 0; ip link set d0 up; ip link set lo up; ip addr add {own}/16 dev d0
 for to in {destinations}; do ip neigh add ${{to%%:*}} lladdr 02:00:00:00:00:01 dev d0 2>/dev/null || true; done
 for to in {destinations}; do
   nft -f /dev/fd/3 3<<'END'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -259,16 +258,14 @@ def test_an_engines_rules_are_of_these_kinds() -> None:
 # --- Much of it ---
 
 
-def test_large_sets_are_read_in_time() -> None:
-    """Ten thousand elements, asked for by ten rules: well under a second, with a margin for a busy machine."""
+def test_large_sets_are_read() -> None:
+    """Ten thousand elements, asked for by ten rules, are one match each."""
     elements = [f"10.{host >> 8}.{host & 255}.{host % 7}" for host in range(10_000)]
     pairs = [{"concat": [address, 80 + at % 3]} for at, address in enumerate(elements)]
     source = {"payload": {"protocol": "ip", "field": "saddr"}}
     both = {"concat": [source, {"payload": {"protocol": "tcp", "field": "dport"}}]}
     rules = [{"match": {"op": "==", "left": left, "right": right}} for left, right in ((source, "@s"), (both, "@p"))]
-    begun = time.monotonic()
     found = parsed(rules * 10, sets=[{"name": "s", "elem": elements}, {"name": "p", "elem": pairs}])
-    assert time.monotonic() - begun < 3
     one, several = found[1], found[-1]
     assert isinstance(one, InRanges)
     assert len(one.ranges.intervals) == 10_000
@@ -276,14 +273,12 @@ def test_large_sets_are_read_in_time() -> None:
     assert len(several.alternatives) == 3
 
 
-def test_large_maps_are_read_in_time() -> None:
+def test_large_maps_are_read() -> None:
     """A thousand interfaces in one verdict map."""
     names = [f"br-{number:012x}" for number in range(1000)]
     entries = [[name, {"jump": {"target": name}}] for name in names]
     vmap = {"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@m"}}
-    begun = time.monotonic()
     (step,) = parsed([vmap], sets=[{"name": "m", "elem": entries}])
-    assert time.monotonic() - begun < 1
     assert isinstance(step, Dispatch)
     assert step.key is Field.OUTPUT_INTERFACE
     assert len(step.cases) == 1000
