@@ -120,8 +120,8 @@ def layout(version: str, containers: int, networks: int, rules: int) -> Layout:
 
 def _measured(version: str, containers: int, networks: int, rules: int) -> Cost:
     made = layout(version, containers, networks, rules)
-    first, then = made.observation(), replace(made, without=frozenset({containers - 1})).observation()
-    count = made.rules
+    first, count = made.observation(), made.rules
+    after_event = replace(made, without=frozenset({containers - 1}))
     del made
     gc.collect()
     documents = _peak()
@@ -132,6 +132,7 @@ def _measured(version: str, containers: int, networks: int, rules: int) -> Cost:
         report, known = evaluate_after(snapshot, None)
         times.append(time.process_time())
     peak = _peak()
+    then = after_event.observation()
     gc.collect()
     times_after = [time.process_time()]
     with paused():
