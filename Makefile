@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 IMAGE ?= docker-icc-exporter
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run demo test lint format bench conformance docs image lock clean help
+.PHONY: run demo test lint format bench bench-hosts conformance docs image lock clean help
 
 run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
 	@exec $(BIN)/docker-icc-exporter $(ARGS)
@@ -31,6 +31,9 @@ format: $(VENV)/.developed ## let ruff put the code in order
 
 bench: lab ## measure polls, scrapes, latency and memory on a real engine against their baselines
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-hosts: $(VENV)/.developed ## measure parsing and evaluation on generated hosts of up to 10,000 containers
+	$(BIN)/python -m tests.bench.hosts $(ARGS)
 
 conformance: lab ## random topologies on three engines, every verdict against real packets, at length
 	$(BIN)/python -m tests.conformance $(ARGS)

@@ -36,7 +36,7 @@ class Counts:
         by_via: Counter[Via] = Counter(dict.fromkeys(Via, 0))
         within_network: Counter[str] = Counter()
         unknown = 0
-        for verdict, pairs in _weighted(reach, sizes):
+        for verdict, pairs in _together(reach, sizes):
             if verdict.via is not None:
                 by_via[verdict.via] += pairs
             if verdict.verdict is Verdict.UNKNOWN:
@@ -45,6 +45,19 @@ class Counts:
             for network in {path.within for path in carrying if path.within}:
                 within_network[network] += pairs
         return cls(by_via, unknown, _attached(snapshot), within_network, _blast_radius(reach, sizes))
+
+
+def _together(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerdict, int]]:
+    """Yield verdicts with their pairs, each once: many rows share one, by identity."""
+    pairs: dict[int, int] = {}
+    verdicts: dict[int, PairVerdict] = {}
+    for verdict, more in _weighted(reach, sizes):
+        key = id(verdict)
+        if key in pairs:
+            pairs[key] += more
+        else:
+            pairs[key], verdicts[key] = more, verdict
+    yield from ((verdicts[key], count) for key, count in pairs.items())
 
 
 def _weighted(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerdict, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.assumptions import assumptions
@@ -11,6 +12,7 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.kinds import Spread, sample
 from exporter.evaluate.pending import default_bridge, pending_restart
 from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.model.policy import Standards
+    from exporter.model.report import Reach
     from exporter.model.snapshot import Engine, Kernel, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What was evaluated, and what came out: `seen` is the part of a snapshot that stands for all of it."""
+
+    seen: Snapshot
+    declared: Reach
+    enforced: Reach | None
 
 
 def evaluate(snapshot: Snapshot, standards: Standards = NO_STANDARDS) -> Report:
@@ -37,10 +49,37 @@ def evaluate(snapshot: Snapshot, standards: Standards = NO_STANDARDS) -> Report:
 
     `standards` are what the host is held to.
     """
-    declared = declared_reach(snapshot)
+    return evaluate_after(snapshot, None, standards)[0]
+
+
+def evaluate_after(
+    snapshot: Snapshot, before: Evaluated | None, standards: Standards = NO_STANDARDS
+) -> tuple[Report, Evaluated]:
+    """Return the report of a snapshot, and what may be of use for the next one.
+
+    Where the part that stands for all is what it was `before`, to the last rule, so are its verdicts: the report is the
+    one that `evaluate` gives.
+    """
+    part = sample(snapshot, before.seen if before is not None else None)
+    seen = part.snapshot if part is not None else snapshot
+    evidence = _evidence(snapshot.kernel)
+    if before is not None and replace(seen, taken_at=before.seen.taken_at) == before.seen:
+        known = before
+    else:
+        kernel = seen.kernel if evidence.kernel else None
+        known = Evaluated(seen, declared_reach(seen), enforced_reach(seen, kernel) if kernel is not None else None)
+    declared, enforced = known.declared, known.enforced
+    if part is not None:
+        spread = Spread(snapshot, part)
+        declared = spread.over(declared)
+        enforced = spread.over(enforced) if enforced is not None else None
+    return _report(snapshot, standards, evidence, declared, enforced), known
+
+
+def _report(
+    snapshot: Snapshot, standards: Standards, evidence: Evidence, declared: Reach, enforced: Reach | None
+) -> Report:
     kernel = snapshot.kernel
-    evidence = _evidence(kernel)
-    enforced = enforced_reach(snapshot, kernel) if kernel is not None and evidence.kernel else None
     reach = declared if enforced is None else enforced
     counts = Counts.of(snapshot, reach)
     containers = tuple(_containers(snapshot, standards.tenant_label))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import __version__, policyfile
 from exporter.errors import ExporterError
-from exporter.evaluate import evaluate
+from exporter.evaluate import evaluate_after
 from exporter.model.policy import Standards
 from exporter.observe.client import EngineClient
 from exporter.observe.events import EventStream
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exporter.config import Config
+    from exporter.evaluate import Evaluated
     from exporter.model.policy import Policy
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
@@ -247,8 +248,8 @@ class Daemon:
     def _labels(self) -> tuple[str, ...]:
         return self._standards.labels
 
-    def _evaluate(self, snapshot: Snapshot) -> Report:
-        return evaluate(snapshot, self._standards)
+    def _evaluate(self, snapshot: Snapshot, before: Evaluated | None) -> tuple[Report, Evaluated]:
+        return evaluate_after(snapshot, before, self._standards)
 
     def _follow(self, config: Config, target: Target) -> None:
         if _places(config) != _places(self._config):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ExporterError, ObservationError
 from exporter.publish.state import PollResult
+from exporter.runtime.collector import paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exporter.evaluate import Evaluated
     from exporter.model.observation import Observation
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
@@ -64,7 +66,7 @@ class Refresher:
         tally: Tally,
         *,
         parse: Callable[[Observation], Snapshot],
-        evaluate: Callable[[Snapshot], Report],
+        evaluate: Callable[[Snapshot, Evaluated | None], tuple[Report, Evaluated]],
     ) -> None:
         self._source = source
         self._next: Source | None = None
@@ -73,6 +75,7 @@ class Refresher:
         self._tally = tally
         self._parse = parse
         self._evaluate = evaluate
+        self._evaluated: Evaluated | None = None
         self._working = threading.Lock()
         self._publishing = threading.Lock()
         self._looking_since: float | None = None
@@ -90,8 +93,9 @@ class Refresher:
             try:
                 observation = self._look()
                 began = time.monotonic()
-                snapshot = self._parse(observation)
-                report = self._evaluate(snapshot)
+                with paused():
+                    snapshot = self._parse(observation)
+                    report, self._evaluated = self._evaluate(snapshot, self._evaluated)
                 self._tally.evaluated(time.monotonic() - began)
                 self._succeed(observation, snapshot, report)
             except ExporterError as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from exporter.evaluate import evaluate
+from exporter.evaluate import evaluate_after
 from exporter.observe.client import EngineClient
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
@@ -115,7 +115,7 @@ def polling(made: Engine, rounds: int) -> Iterator[str]:
         high = stack.enter_context(contextlib.closing(docker.DockerClient(made.host)))
         raw = stack.enter_context(contextlib.closing(Raw(made.socket)))
         board = Board(render, Published.not_polled(datetime.now(UTC)))
-        refresher = Refresher(source, WAIT, board, Tally(15), parse=parse, evaluate=evaluate)
+        refresher = Refresher(source, WAIT, board, Tally(15), parse=parse, evaluate=evaluate_after)
         actions = {
             "raw socket, nothing decoded": lambda: [raw.get(path) for path in PATHS],
             "raw socket, JSON decoded": lambda: [json.loads(raw.get(path)) for path in PATHS],

@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.declared import declared_reach
+from exporter.evaluate.enforced import enforced_reach
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer
 from exporter.observe.tier import Tier
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from exporter.model.observation import Observation
     from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
     from tests.lab import Packets
 
 
@@ -43,13 +47,15 @@ class Truth:
 class Outcome:
     """What came of a case: what the kernel enforces against packets to every address, and what the API promises.
 
-    The promise is compared for the addresses that the API shows.
+    The promise is compared for the addresses that the API shows. `unlike` are pairs on which the report, which may
+    evaluate a part of the host that stands for all of it, is not what all of it gives.
     """
 
     truth: Truth
     report: Report
     enforced: Comparison
     declared: Comparison
+    unlike: tuple[str, ...]
 
 
 def run_case(case: Case, *, tampered: bool = False) -> Outcome:
@@ -116,7 +122,8 @@ def _observer(engine: Engine, tier: Tier) -> Observer:
 
 def judge(truth: Truth) -> Outcome:
     """Evaluate what was observed, and compare the reports with what packets did."""
-    report = evaluate(parse(truth.observation))
+    snapshot = parse(truth.observation)
+    report = evaluate(snapshot)
     sandbox_of = {container.name: container.sandbox for container in report.containers}
     names = {box.name: sandbox_of.get(box.name, box.name) for box in truth.packets.sandboxes} | {HOST: HOST}
     arrived = [
@@ -130,7 +137,18 @@ def judge(truth: Truth) -> Outcome:
         report,
         enforced=compare(report, arrived, truth.addresses, truth.ports),
         declared=compare(promised, arrived, sorted(shown), truth.ports),
+        unlike=tuple(_unlike(snapshot, report)),
     )
+
+
+def _unlike(snapshot: Snapshot, report: Report) -> Iterator[str]:
+    wholes = [(report.declared or report.reach, declared_reach(snapshot))]
+    if snapshot.kernel is not None and report.declared is not None:
+        wholes.append((report.reach, enforced_reach(snapshot, snapshot.kernel)))
+    for (one, other), source, destination in product(wholes, report.containers, report.containers):
+        ends = source.sandbox, destination.sandbox
+        if source != destination and one.between(*ends) != other.between(*ends):
+            yield f"{source.name} -> {destination.name}"
 
 
 def shown_addresses(observation: Observation) -> set[str]:

@@ -42,6 +42,7 @@ def check(outcome: Outcome, again: str) -> None:
     """Assert that nothing is wrong, and nothing unknown that can be known."""
     assert outcome.report.evidence.kernel, outcome.report.missing
     assert outcome.report.evidence.sandboxes, outcome.report.missing
+    assert not outcome.unlike, (again, outcome.unlike)
     changes = [f"changed {change.name}: {change.commands}" for change in outcome.truth.changes]
     assert not outcome.enforced.disagreements, "\n".join((again, *changes, *outcome.enforced.disagreements))
     assert set(outcome.enforced.unknown) <= FOREVER_UNKNOWN, (again, changes)

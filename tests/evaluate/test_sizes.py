@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.enforced.walk import ENDLESS
 from exporter.model.report import Verdict
 from exporter.parse import parse
+from tests.bench.hosts import Size, layout, measured_in_a_child
 from tests.hosts import ALL, Host, host
+from tests.kernels import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +83,29 @@ def test_a_thousand_neighbours_all_reach_each_other(version: str) -> None:
     assert report.totals.reachable_pairs == report.totals.pairs == 999_000
     radius = report.blast_radius
     assert (radius.isolated_containers, radius.max_reach, radius.largest_component) == (0, 999, 1000)
+
+
+def test_hundred_thousand_rules_are_evaluated() -> None:
+    """A host with as many rules is evaluated in bounded memory, and to the same verdicts as without the strangers'."""
+    spent = measured_in_a_child("28.5", Size(20, 4, 100_000))
+    print(f"{spent.rules} rules: {spent.parse + spent.evaluate:.0f} ms, {spent.peak:.0f} MiB")
+    plain = evaluate(parse(layout("28.5", 20, 4, 0).observation()))
+    assert spent.rules >= 100_000
+    assert spent.pairs == plain.totals.reachable_pairs
+    assert spent.peak < 600
+
+
+@pytest.mark.parametrize("before", ["", "-j MARK --set-xmark 0x1/0x1"], ids=["plain", "with marks"])
+def test_chains_in_a_circle_come_to_an_end(before: str) -> None:
+    """Chains that call each other over and over leave verdicts undecided, with the reason, and evaluation ends."""
+    built = kernel(host("28.5").container("one").container("two")).engine_rules()
+    marking = [f"-A ROUND {before}"] if before else []
+    built.rules(*marking, *(f"-A ROUND -p tcp -m tcp --dport {port} -j ABOUT" for port in range(1000, 1004)))
+    built.rules("-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-A ABOUT -j ROUND", "-I DOCKER-USER -j ROUND")
+    seen = built.look()
+    undecided = [path for path in seen.pair("one", "two").paths if path.undecided]
+    assert [(str(path.ports), path.protocol.value) for path in undecided] == [("1000-1003", "tcp")]
+    assert {path.undecided for path in undecided} == {ENDLESS}
 
 
 def test_ten_thousand_networks_are_apart() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter.errors import ProbeError
+from exporter.evaluate import Evaluated
 from exporter.evaluate.probes import Planner, expected
 from exporter.model.observation import Observation
 from exporter.model.probe import ProbeResult, Sight
@@ -88,7 +89,8 @@ class Bench:
         self.board = Board(lambda _: {}, Published.not_polled(datetime.now(UTC)))
         self.refresher = Refresher(
             self.source, 10.0, self.board, self.tally,
-            parse=lambda _: self.seen.snapshot, evaluate=lambda _: self.seen.report,
+            parse=lambda _: self.seen.snapshot,
+            evaluate=lambda snapshot, _: (self.seen.report, Evaluated(snapshot, self.seen.report.reach, None)),
         )  # fmt: skip
         self.probing = Probing(self.board, self.tally, self.refresher, random.Random(3))
         self.probing.use(wire, sample)

@@ -60,10 +60,10 @@ class Bench:
             self.source, timeout, self.board, self.tally, parse=lambda _: object(), evaluate=self._evaluate  # type: ignore[arg-type, return-value]
         )  # fmt: skip
 
-    def _evaluate(self, _: object) -> Report:
+    def _evaluate(self, _: object, __: object) -> tuple[Report, None]:
         if isinstance(self.report, Exception):
             raise self.report
-        return self.report
+        return self.report, None
 
     @property
     def polls(self) -> Mapping[PollResult, int]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Kernel, Network, Snapshot
 
 PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.ICMP)
-_LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
 
 
 def enforced_reach(snapshot: Snapshot, kernel: Kernel) -> Reach:
@@ -228,15 +227,9 @@ def _texts(addresses: Iterable[tuple[int, int]]) -> tuple[str, ...]:
 
 def _destinations(world: World) -> set[int]:
     """Return all addresses that packets are sent to: those of every namespace, and those that translations name."""
-    found = {_LOOPBACK[world.family]}
+    found = world.asked_about()
     for stack in world.stacks.values():
         found |= {address for address in stack.addresses if not _local_scope(address, world.family)}
-    found |= set(world.host.named_by_translations())
-    found |= {
-        int(listener.address)
-        for listener in world.host.namespace.listeners
-        if listener.address.version == world.family and listener.address.is_loopback
-    }
     return found
 
 

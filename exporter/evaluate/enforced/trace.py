@@ -175,7 +175,7 @@ class Tracer:
     def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
         self._bits = {sandbox: 1 << position for position, sandbox in enumerate(snapshot.sandboxes)}
         self._steps: list[Step] = []
-        self._worlds = {family: World(snapshot, kernel, family) for family in (4, 6)}
+        self._worlds = {family: World(snapshot, kernel, family, all_rules=True) for family in (4, 6)}
         for world in self._worlds.values():
             for stack in world.stacks.values():
                 stack.walker = Walker(stack.routing, self._steps)

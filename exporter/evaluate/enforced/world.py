@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
+from exporter.evaluate.enforced.meeting import met, possible
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
+_LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
 _VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
 _PLUGIN = "what a network of driver {driver!r} lets through"
 TWO_ANSWER = "two that answer for {address}"
@@ -250,9 +253,12 @@ def _bridged(sender: Station, receiver: Station, bridge: Interface) -> tuple[boo
 
 
 class World:
-    """All namespaces of a snapshot for one family, by sandbox id, and their segments."""
+    """All namespaces of a snapshot for one family, by sandbox id, and their segments.
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, family: int) -> None:
+    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them.
+    """
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False) -> None:
         self.snapshot = snapshot
         self.family = family
         self.host = Stack(HOST, kernel.host, family)
@@ -261,12 +267,32 @@ class World:
         self._of: dict[tuple[str, int], Segment] = {}
         self._station: dict[tuple[str, int], Station] = {}
         stand_ins = StandIns(snapshot)
-        for sandbox in snapshot.sandboxes.values():
-            if sandbox.id != HOST:
-                namespace = kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
-                self._settle(sandbox, Stack(sandbox.id, namespace, family))
+        namespaces = {
+            sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
+            for sandbox in snapshot.sandboxes.values()
+            if sandbox.id != HOST
+        }
+        if not all_rules:
+            namespaces = dict(self._with_rules_met(namespaces))
+        for name, namespace in namespaces.items():
+            self._settle(snapshot.sandboxes[name], Stack(name, namespace, family))
         for interface in kernel.host.interfaces.values():
             self._settle_host(interface)
+
+    def asked_about(self) -> set[int]:
+        """Return the addresses that packets are sent to beside those of namespaces: loopback's, and translated ones."""
+        listeners = (listener.address for listener in self.host.namespace.listeners)
+        bound = {int(address) for address in listeners if address.version == self.family and address.is_loopback}
+        return {_LOOPBACK[self.family], *bound, *self.host.named_by_translations()}
+
+    def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
+        everyone = (self.host.namespace, *namespaces.values())
+        interfaces = (interface for namespace in everyone for interface in namespace.interfaces.values())
+        own = (address for interface in interfaces if interface.name != "lo" for address in interface.addresses)
+        addresses = {int(address.ip) for address in own if address.version == self.family}
+        found = possible({*addresses, *self.asked_about()}, (namespace.firewall for namespace in everyone))
+        for name, namespace in namespaces.items():
+            yield name, replace(namespace, firewall=met(namespace.firewall, found))
 
     def segment(self, stack: Stack, interface: int) -> Segment | None:
         """Return the segment that an interface is on; None where nobody else is, or it is a port of a bridge."""

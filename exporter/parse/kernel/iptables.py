@@ -13,6 +13,7 @@ COMMIT
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import ObservationError
@@ -182,7 +183,8 @@ class _Reader:
         for section in sections(said):
             part = known.get(section)
             if part is None:
-                part = self._part(section, chain)
+                depends = section.startswith(_DEPENDENT)
+                part = self.part(section, chain) if depends else _match_part(section, self._context.family)
                 if "NETMAP" not in section:  # the one target whose meaning depends on the chain
                     known[section] = part
             found, doubt, protocol = part
@@ -195,7 +197,8 @@ class _Reader:
             steps = (wanted, *steps)
         return tuple(sorted(steps, key=_place)) if doubtful else steps
 
-    def _part(self, section: str, chain: str) -> _Part:
+    def part(self, section: str, chain: str) -> _Part:
+        """Return what one section of a rule says."""
         try:
             first, *others = options(section)
         except ValueError:
@@ -219,6 +222,16 @@ class _Reader:
         number = PROTOCOLS.get(name)
         needed = None if number is None or not others else InRanges(Field.PROTOCOL, Ranges.of(number))
         return _Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
+
+
+_DEPENDENT = ("-j", "-g", "-m set", "! ")
+"""Sections whose meaning depends on more than the family: on the table's chains, or on sets."""
+
+
+@lru_cache(maxsize=1 << 16)
+def _match_part(section: str, family: TableFamily) -> _Part:
+    """Return what matches say, which is the same from poll to poll: of many rules, few are new."""
+    return _Reader("", Context(family)).part(section, "")
 
 
 def _garbage(section: str) -> _Part:

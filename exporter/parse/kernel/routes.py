@@ -80,9 +80,12 @@ def _route(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
     """Return the type; routes for some sources only (`from`), and those into tunnels (`encap`), are OTHER."""
-    told = text(document, "type") or RouteKind.UNICAST
-    plain = told in set(RouteKind) and "from" not in document and "encap" not in document
-    return RouteKind(told) if plain else RouteKind.OTHER
+    if "from" in document or "encap" in document:
+        return RouteKind.OTHER
+    return _KINDS.get(text(document, "type") or "unicast", RouteKind.OTHER)
+
+
+_KINDS = {kind.value: kind for kind in RouteKind}
 
 
 def _destination(document: Mapping[str, Any]) -> Subnet:

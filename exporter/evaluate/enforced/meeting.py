@@ -1,0 +1,101 @@
+"""Rules of sandboxes that no packet between sandboxes meets: they ask for addresses that none of these packets has.
+
+Docker's own resolver makes such rules in every container of a user-defined network (127.0.0.11). A namespace that has
+no others sends and receives as if it had none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import AnyOf, Dispatch, Field, InRanges, ProxyLocally, Translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.model.firewall import Firewall, Rule, Step
+
+_ENDS = (Field.SOURCE, Field.DESTINATION)
+_ALWAYS = tuple(
+    (int(net.network_address), int(net.broadcast_address)) for net in map(ip_network, ("fe80::/10", "ff00::/8"))
+)
+"""Addresses that neighbours of IPv6 ask each other by."""
+
+
+class Possible:
+    """The addresses that packets may come from or go to; it grows by what translations lead to."""
+
+    def __init__(self, addresses: Iterable[int]) -> None:
+        self._single = sorted(set(addresses))
+        self._spans = list(_ALWAYS)
+
+    def meets(self, low: int, high: int) -> bool:
+        """Return whether an address of a range is possible."""
+        place = bisect_left(self._single, low)
+        if place < len(self._single) and self._single[place] <= high:
+            return True
+        return any(first <= high and last >= low for first, last in self._spans)
+
+    def include(self, firewall: Firewall) -> bool:
+        """Add what the rules of a firewall that packets may meet lead to; return whether that was new."""
+        rules = (rule for table in firewall.tables for chain in table.chains.values() for rule in chain.rules)
+        led = {span for rule in rules if self.met(rule) for span in _led_to(rule.steps)}
+        new = led - set(self._spans)
+        self._spans += sorted(new)
+        return bool(new)
+
+    def met(self, rule: Rule) -> bool:
+        """Return whether a packet may come to a rule's end."""
+        for step in rule.steps:
+            if isinstance(step, InRanges) and step.field in _ENDS and not step.negated:
+                if not any(self.meets(low, high) for low, high in step.ranges.intervals):
+                    return False
+            elif not isinstance(step, InRanges):
+                return True
+        return True
+
+
+def possible(addresses: Iterable[int], firewalls: Iterable[Firewall]) -> Possible:
+    """Return the addresses that packets may have which begin with some, among these firewalls."""
+    found = Possible(addresses)
+    known = [firewall for firewall in firewalls if firewall.tables]
+    while any([found.include(firewall) for firewall in known]):  # noqa: C419 - each of them, every time
+        pass
+    return found
+
+
+def met(firewall: Firewall, found: Possible) -> Firewall:
+    """Return a firewall without rules that no packet meets."""
+    return replace(
+        firewall,
+        tables=tuple(
+            replace(
+                table,
+                chains={
+                    name: replace(chain, rules=tuple(rule for rule in chain.rules if found.met(rule)))
+                    for name, chain in table.chains.items()
+                },
+            )
+            for table in firewall.tables
+        ),
+    )
+
+
+def _led_to(steps: Iterable[Step]) -> Iterator[tuple[int, int]]:
+    for step in steps:
+        match step:
+            case Translate(_, targets):
+                for target in targets:
+                    yield from target.addresses.intervals
+            case ProxyLocally(addresses):
+                yield from addresses.intervals
+            case Dispatch(cases):
+                for _, statement in cases:
+                    yield from _led_to((statement,))
+            case AnyOf():
+                pass
+            case _:
+                pass

@@ -1,0 +1,9 @@
+"""Large hosts by a part of them: networks and containers that nothing tells apart are evaluated once.
+
+`sample` chooses the part, the evaluators see nothing else, and `Spread` says what their verdicts mean for the rest.
+"""
+
+from exporter.evaluate.kinds.sample import Sample, sample
+from exporter.evaluate.kinds.spread import Spread
+
+__all__ = ["Sample", "Spread", "sample"]

@@ -1,0 +1,136 @@
+"""Rules that no packet of any sandbox meets: they ask for an address that nobody has."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.kinds.directory import addresses
+from exporter.model.firewall import (
+    AddressTypeIs,
+    AnyBit,
+    AnyOf,
+    Dispatch,
+    Field,
+    HasBits,
+    InRanges,
+    NameIs,
+    Opaque,
+    ProxyLocally,
+    ReversePath,
+    TableFamily,
+    Translate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exporter.model.firewall import Firewall, Match, Rule, Statement
+    from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Kernel, Snapshot
+
+_ENDS = (Field.SOURCE, Field.DESTINATION)
+_FAMILIES = (TableFamily.IP, TableFamily.IP6, TableFamily.INET)
+_SPECIAL = tuple(
+    (int(net.network_address), int(net.broadcast_address))
+    for net in map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "fe80::/10", "ff00::/8"))
+)
+"""Addresses that packets may have though no namespace lists them: loopback, link-local, multicast, none at all."""
+
+
+class Known:
+    """All addresses that packets between sandboxes may come from or go to."""
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+        found: set[int] = set()
+        self._spans: list[tuple[int, int]] = list(_SPECIAL)
+        for sandbox in snapshot.sandboxes.values():
+            found.update(addresses(sandbox))
+        for namespace in (kernel.host, *kernel.sandboxes.values()):
+            found.update(
+                int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses
+            )
+            self._translations(namespace)
+        found.update(span[0] for span in self._spans if span[0] == span[1])
+        self._spans = [span for span in self._spans if span[0] != span[1]]
+        self._single = found
+        self._sorted = sorted(found)
+
+    def _translations(self, namespace: Namespace) -> None:
+        for table in namespace.firewall.tables:
+            for chain in table.chains.values():
+                for rule in chain.rules:
+                    translates = [step for step in rule.steps if type(step) in _LEADING]
+                    if translates:
+                        self._spans.extend(_spans(rule.steps))
+
+    def meets(self, low: int, high: int) -> bool:
+        """Return whether an address of a range is known."""
+        if low == high and low in self._single:
+            return True
+        if low != high:
+            place = bisect_left(self._sorted, low)
+            if place < len(self._sorted) and self._sorted[place] <= high:
+                return True
+        return any(first <= high and last >= low for first, last in self._spans)
+
+
+_LEADING = frozenset({Translate, ProxyLocally, Dispatch})
+
+
+def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
+    """Yield the addresses that a translation leads to, and those that it asks for, which are then looked at."""
+    for step in steps:
+        match step:
+            case InRanges(Field.DESTINATION, ranges):
+                yield from ranges.intervals
+            case AnyOf(alternatives):
+                for alternative in alternatives:
+                    yield from _spans(alternative)
+            case Translate(_, targets):
+                for target in targets:
+                    yield from target.addresses.intervals
+                    yield from _spans(target.matches)
+            case ProxyLocally(addresses):
+                yield from addresses.intervals
+            case Dispatch(cases):
+                for matches, statement in cases:
+                    yield from _spans((*matches, statement))
+            case _:
+                pass
+
+
+def without_dead_rules(firewall: Firewall, known: Known) -> Firewall:
+    """Return the firewall without rules that ask for an address that no packet has."""
+    tables = []
+    for table in firewall.tables:
+        if table.family in _FAMILIES:
+            chains = {
+                name: chain
+                if all(lives := [_lives(rule, known) for rule in chain.rules])
+                else replace(chain, rules=tuple(rule for rule, alive in zip(chain.rules, lives, strict=True) if alive))
+                for name, chain in table.chains.items()
+            }
+            tables.append(replace(table, chains=chains))
+        else:
+            tables.append(table)
+    return replace(firewall, tables=tuple(tables))
+
+
+def _lives(rule: Rule, known: Known) -> bool:
+    """Return whether packets can come to a rule's end: a match before any statement that no packet meets ends it."""
+    for step in rule.steps:
+        if type(step) is InRanges:
+            if step.field in _ENDS and not step.negated:
+                intervals = step.ranges.intervals
+                if not any(known.meets(low, high) for low, high in intervals):
+                    return False
+        elif type(step) not in _NARROWING:
+            return True
+    return True
+
+
+_NARROWING = frozenset({InRanges, AnyOf, NameIs, HasBits, AnyBit, AddressTypeIs, ReversePath, Opaque})
+"""Steps that are matches; after the first statement a rule has done something."""

@@ -1,0 +1,121 @@
+"""Whose an address or an interface is that a rule names."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Network, Sandbox, Snapshot
+
+BITS = {4: 32, 6: 128}
+
+
+class Owner(NamedTuple):
+    """A network, or a sandbox; `id` is unique among all of both."""
+
+    kind: str
+    id: str
+
+
+class Subnet(NamedTuple):
+    """The addresses of one pool of a network."""
+
+    low: int
+    high: int
+    network: str
+
+
+def version_of(address: int) -> int:
+    """Return the version of IP that an address as a number is taken to be of."""
+    return 4 if address >> 32 == 0 else 6
+
+
+class Directory:
+    """The networks on bridges and the sandboxes on them, by the addresses and interfaces that are theirs alone.
+
+    What shares an address, a subnet or a name with something else is `peculiar`: it is never taken for another.
+    """
+
+    def __init__(self, snapshot: Snapshot, host: Namespace | None) -> None:
+        self.snapshot = snapshot
+        self._host = {interface.name: interface for interface in host.interfaces.values()} if host is not None else {}
+        self.peculiar: set[Owner] = set()
+        self.overlapping = False
+        self.networks: dict[str, Network] = {
+            network.id: network for network in snapshot.networks.values() if network.driver == "bridge"
+        }
+        self.interfaces = {network.interface: network.id for network in self.networks.values()}
+        self.gateways: dict[str, list[int]] = {}
+        self._subnets: dict[int, list[Subnet]] = {4: [], 6: []}
+        self._place_networks()
+        self.owners: dict[int, Owner] = {}
+        self._place_addresses()
+
+    def _place_networks(self) -> None:
+        names = Counter(network.name for network in self.snapshot.networks.values())
+        interfaces = Counter(network.interface for network in self.networks.values())
+        for network in self.networks.values():
+            if names[network.name] > 1 or interfaces[network.interface] > 1:
+                self.peculiar.add(Owner("network", network.id))
+            for pool in network.pools:
+                low, high = int(pool.subnet.network_address), int(pool.subnet.broadcast_address)
+                self._subnets[pool.subnet.version].append(Subnet(low, high, network.id))
+        for subnets in self._subnets.values():
+            subnets.sort()
+            for one, other in pairwise(subnets):
+                self.overlapping = self.overlapping or other.low <= one.high
+        for network in self.networks.values():
+            told = [int(pool.gateway) for pool in network.pools if pool.gateway is not None]
+            interface = self._host.get(network.interface)
+            own = interface.addresses if interface is not None else ()
+            held = [int(address.ip) for address in own if not address.is_link_local]
+            self.gateways[network.id] = list(dict.fromkeys((*told, *held)))
+
+    def _place_addresses(self) -> None:
+        for address, owner in self._told():
+            other = self.owners.setdefault(address, owner)
+            if other is not owner:
+                self.peculiar |= {owner, other}
+
+    def _told(self) -> Iterator[tuple[int, Owner]]:
+        for network, gateways in self.gateways.items():
+            owner = Owner("network", network)
+            yield from ((gateway, owner) for gateway in gateways)
+        for sandbox in self.snapshot.sandboxes.values():
+            if sandbox.id != HOST:
+                owner = Owner("sandbox", sandbox.id)
+                yield from ((address, owner) for address in addresses(sandbox))
+
+    def inside(self, low: int, high: int) -> str | None:
+        """Return the network in one of whose subnets a range of addresses lies whole."""
+        subnets = self._subnets[version_of(high)]
+        place = bisect_right(subnets, low, key=lambda subnet: subnet.low) - 1
+        return subnets[place].network if place >= 0 and subnets[place].high >= high else None
+
+    def touching(self, low: int, high: int) -> Iterator[Subnet]:
+        """Yield the subnets that have addresses in a range."""
+        subnets = self._subnets[version_of(high)]
+        first = max(0, bisect_right(subnets, low, key=lambda subnet: subnet.low) - 1)
+        last = bisect_left(subnets, high + 1, key=lambda subnet: subnet.low)
+        yield from (subnet for subnet in subnets[first:last] if subnet.high >= low)
+
+    @property
+    def subnets(self) -> Mapping[int, list[Subnet]]:
+        """All subnets by version of IP, in order."""
+        return self._subnets
+
+
+def addresses(sandbox: Sandbox) -> Iterator[int]:
+    """Yield the addresses of a sandbox as numbers."""
+    for endpoint in sandbox.endpoints:
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address is not None:
+                yield int(address)

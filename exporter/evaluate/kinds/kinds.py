@@ -1,0 +1,331 @@
+"""Which networks and which sandboxes nothing tells apart but their names and addresses.
+
+Two sandboxes of one kind, on the same networks or on networks of one kind, fare alike: whoever changes their names and
+addresses for each other, everywhere, has the same host before him. Whatever is not known to be so is peculiar.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.ways import PICKED_PORT
+from exporter.evaluate.kinds.directory import Directory, Owner, addresses
+from exporter.evaluate.kinds.rules import Survey, Surveyor, positions, redirects_strangers
+from exporter.evaluate.kinds.unremarkable import unremarkable
+from exporter.model.firewall import Hook, TableFamily
+from exporter.model.namespace import Namespace
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from exporter.model.firewall import Firewall
+    from exporter.model.namespace import Interface, Route
+    from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
+
+_OF_FRAMES = (TableFamily.BRIDGE, TableFamily.ARP, TableFamily.NETDEV)
+_USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
+
+
+class Kinds:
+    """The kinds of a snapshot's networks and sandboxes, by id, given the host's rules that may ever hold."""
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None) -> None:
+        self._snapshot = snapshot
+        self._host = kernel.host if kernel is not None else None
+        self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
+        self.directory = Directory(snapshot, self._host)
+        self.peculiar = self.directory.peculiar
+        plain = unremarkable(snapshot, kernel) if kernel is not None else frozenset[str]()
+        self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
+        self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
+        self.ports = dict(self._published_ports())
+        survey = Survey()
+        if firewall is not None:
+            survey = Surveyor(self.directory, self.ports).read(firewall)
+        self.survey = survey
+        self.usual = (
+            not survey.unusual
+            and not self.directory.overlapping
+            and self._usual_host()
+            and not _at_single_interfaces(self._host)
+            and _usual_networks(snapshot)
+            and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
+        )
+        self._rules: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
+        for number, table in enumerate(firewall.tables if firewall is not None else ()):
+            for chain in table.chains.values():
+                for rule, place in positions(chain, number, survey):
+                    self._rules[rule.owner][number, chain.name, place, rule.says] += 1
+        self.peculiar |= survey.peculiar
+        self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
+        self._mark_ranges()
+        self._settings = _settings(self._host) if self._host is not None else {}
+        self._interfaces: Mapping[str, Interface] = (
+            {interface.name: interface for interface in self._host.interfaces.values()} if self._host else {}
+        )
+        self._routes: dict[str, list[Route]] = defaultdict(list)
+        self._follow_routes()
+        self._mark_sockets()
+        self._bounds = sorted({*survey.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
+        # numbers in the place of kinds: those of sandboxes are made of those of networks
+        numbers: dict[Hashable, int] = {}
+        self.networks = {
+            network.id: numbers.setdefault(self._network(network), len(numbers))
+            for network in snapshot.networks.values()
+        }
+        numbers = {}
+        self.sandboxes = {
+            sandbox.id: numbers.setdefault(self._sandbox(sandbox), len(numbers))
+            for sandbox in snapshot.sandboxes.values()
+        }
+
+    # --- What makes everybody peculiar ---
+
+    def _firewalls(self, kernel: Kernel | None, host: Firewall | None) -> Iterator[Firewall]:
+        if kernel is not None and host is not None:
+            yield host
+            yield from (kernel.sandboxes[name].firewall for name in self.read)
+
+    def _usual_host(self) -> bool:
+        if self._host is None:
+            return True
+        rules = Namespace(rules=self._host.rules)
+        return all(Routing(rules, family).plain for family in (4, 6))
+
+    # --- Ports of the host ---
+
+    def _published_ports(self) -> Iterator[tuple[int, tuple[Owner, int]]]:
+        """Yield the host's ports that are published for one sandbox alone, with their number among its own."""
+        holders: dict[int, set[str]] = defaultdict(set)
+        for sandbox in self._snapshot.sandboxes.values():
+            for port in sandbox.published:
+                holders[port.host_port].add(sandbox.id)
+        for sandbox in self._snapshot.sandboxes.values():
+            owner = Owner("sandbox", sandbox.id)
+            for place, number in enumerate(ports_of(sandbox)):
+                if len(holders[number]) > 1:
+                    self.peculiar.add(owner)
+                else:
+                    yield number, (owner, place)
+
+    def _mark_sockets(self) -> None:
+        """Note the host's sockets: those of published ports are their owner's, others may be on a network's address."""
+        for listener in self._host.listeners if self._host is not None else ():
+            holder = self.ports.get(listener.port)
+            bound = self.directory.owners.get(int(listener.address))
+            if bound is not None:
+                self.peculiar.add(bound)
+            relay = self.directory.owners.get(int(listener.relay[0])) if listener.relay else None
+            if holder is not None and (listener.relay is None or relay == holder[0]):
+                part = None if listener.relay is None else (listener.relay[0].version, listener.relay[1])
+                says = (holder[1], listener.protocol, str(listener.address), part, listener.v6only)
+                self._marks[holder[0]].append(("socket", says))
+            else:
+                self.peculiar |= {owner for owner in (holder and holder[0], relay) if owner is not None}
+
+    # --- Ranges of addresses ---
+
+    def _mark_ranges(self) -> None:
+        """Note which ranges that general rules ask for hold whose addresses."""
+        on: dict[str, list[str]] = defaultdict(list)
+        for sandbox in self._snapshot.sandboxes.values():
+            for endpoint in sandbox.endpoints:
+                on[endpoint.network_id].append(sandbox.id)
+        for low, high in self.survey.ranges:
+            for subnet in self.directory.touching(low, high):
+                network = Owner("network", subnet.network)
+                if low <= subnet.low and subnet.high <= high:
+                    self._marks[network].append(("within", low, high))
+                    continue
+                held = [
+                    number for number, own in enumerate(self.directory.gateways[subnet.network]) if low <= own <= high
+                ]
+                self._marks[network].append(("part", low, high, tuple(held)))
+                for name in on[subnet.network]:
+                    sandbox = self._snapshot.sandboxes[name]
+                    inside = tuple(low <= address <= high for address in addresses(sandbox))
+                    self._marks[Owner("sandbox", name)].append(("part", low, high, inside))
+
+    # --- Networks ---
+
+    def _network(self, network: Network) -> Hashable:
+        owner = Owner("network", network.id)
+        interface = self._interface(network)
+        if owner in self.peculiar or network.driver != "bridge" or (self._host is not None and interface is None):
+            self.peculiar.add(owner)
+            return ("peculiar", network.id)
+        return (
+            network.internal, network.ingress, network.default, network.ipv4, network.ipv6, network.icc,
+            network.masquerade, network.gateway_mode_v4, network.gateway_mode_v6, network.inhibit_ipv4,
+            tuple(map(_pool, network.pools)),
+            self._bridge(network, interface) if interface is not None else None,
+            tuple(sorted(map(repr, self._marks[owner]))),
+            frozenset(self._rules[owner].items()),
+        )  # fmt: skip
+
+    def _interface(self, network: Network) -> Interface | None:
+        if self._host is None:
+            return None
+        found = self._interfaces.get(network.interface)
+        return found if found is not None and found.kind == "bridge" and found.master is None else None
+
+    def _bridge(self, network: Network, interface: Interface) -> Hashable:
+        own = tuple(
+            ("link-local",)
+            if address.is_link_local
+            else self._word(network, int(address.ip), address.network.prefixlen)
+            for address in interface.addresses
+        )
+        routes = Counter(self._route(network, interface, route) for route in self._routes[network.id])
+        return (
+            interface.up, interface.bridge, own, frozenset(routes.items()),
+            self._settings.get(interface.name, ()),
+        )  # fmt: skip
+
+    def _word(self, network: Network, number: int, length: int) -> Hashable:
+        """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""
+        for position, pool in enumerate(network.pools):
+            low, high = int(pool.subnet.network_address), int(pool.subnet.broadcast_address)
+            if low <= number <= high:
+                return position, number - low, length
+        return number, length
+
+    def _route(self, network: Network, interface: Interface, route: Route) -> Hashable:
+        destination: Subnet = route.destination
+        number = int(destination.network_address)
+        mine = destination.version == 6 and any(int(address.ip) == number for address in interface.addresses)
+        local = destination.is_link_local and mine
+        source = route.source and self._word(network, int(route.source), 0)
+        where = "link-local" if local else self._word(network, number, destination.prefixlen)
+        gateways = tuple(str(hop.gateway) for hop in route.hops)
+        return route.table, route.kind, route.metric, source, where, gateways
+
+    def _follow_routes(self) -> None:
+        """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
+        if self._host is None:
+            return
+        of: dict[int, str] = {}
+        for network in self.directory.networks.values():
+            interface = self._interface(network)
+            if interface is not None:
+                of[interface.index] = network.id
+        inside: dict[Subnet, str | None] = {}
+        for route in self._host.routes:
+            over = {of.get(hop.interface) for hop in route.hops}
+            destination = route.destination
+            if destination not in inside:
+                low, high = int(destination.network_address), int(destination.broadcast_address)
+                inside[destination] = self.directory.inside(low, high)
+            into = inside[destination]
+            if len(over) == 1 and (only := next(iter(over))) is not None:
+                self._routes[only].append(route)
+                if into is not None and into != only:
+                    self.peculiar |= {Owner("network", into), Owner("network", only)}
+            else:
+                told = {*over, into} - {None}
+                self.peculiar |= {Owner("network", network) for network in told if network is not None}
+
+    # --- Sandboxes ---
+
+    def _sandbox(self, sandbox: Sandbox) -> Hashable:
+        owner = Owner("sandbox", sandbox.id)
+        endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
+        if owner in self.peculiar or not self._ordinary(sandbox) or None in endpoints:
+            self.peculiar.add(owner)
+            return ("peculiar", sandbox.id)
+        names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
+        order = tuple(sorted(range(len(names)), key=names.__getitem__))
+        published = Counter(
+            (str(port.host_ip), port.container_port, port.protocol, *self._port(port.host_port))
+            for port in sandbox.published
+        )
+        return (
+            len(sandbox.members) > 1, endpoints, order, frozenset(published.items()),
+            frozenset(sandbox.routed), frozenset(sandbox.exposed),
+            tuple(sorted(map(repr, self._marks[owner]))) if owner in self._marks else (),
+            frozenset(self._rules[owner].items()) if owner in self._rules else (),
+        )  # fmt: skip
+
+    def _ordinary(self, sandbox: Sandbox) -> bool:
+        return (
+            sandbox.id != HOST
+            and not sandbox.orphaned
+            and bool(sandbox.endpoints)
+            and sandbox.id not in self.read
+            and sandbox.id not in self._linked
+            and not (sandbox.published and self._snapshot.sandboxes[HOST].members)
+            and len({endpoint.network_id for endpoint in sandbox.endpoints}) == len(sandbox.endpoints)
+        )
+
+    def _port(self, port: int) -> tuple[Hashable, ...]:
+        """Return a published port by its number among its owner's, and the general bounds that it lies between."""
+        return self.ports[port][1], bisect_right(self._bounds, port)
+
+    def _endpoint(self, endpoint: Endpoint) -> Hashable:
+        network = self._snapshot.networks[endpoint.network_id]
+        kind = self.networks[network.id]
+        own: list[Hashable] = []
+        for address, gateway in ((endpoint.ipv4, endpoint.gateway_v4), (endpoint.ipv6, endpoint.gateway_v6)):
+            if address is None:
+                own.append((None, gateway is None))
+                continue
+            pool = next((number for number, pool in enumerate(network.pools) if address in pool.subnet), None)
+            if pool is None:
+                return None
+            hop = self._word(network, int(gateway), 0) if gateway is not None else None
+            own.append((pool, hop))
+        return kind, tuple(own), endpoint.gw_priority
+
+
+def _cables(kernel: Kernel, read: frozenset[str]) -> frozenset[int]:
+    """Return the host's ends of the cables of sandboxes that were read, by index."""
+    cards = (interface for name in read for interface in kernel.sandboxes[name].interfaces.values())
+    return frozenset(card.peer for card in cards if card.peer is not None)
+
+
+def _at_single_interfaces(host: Namespace | None) -> bool:
+    """Return whether there are rules or programs at single interfaces, or rules for frames: they tell ports apart."""
+    if host is None:
+        return False
+    tables = (table.family in _OF_FRAMES for table in host.firewall.tables)
+    chains = (chain for table in host.firewall.tables for chain in table.chains.values())
+    hooks = (chain.base is not None and chain.base.hook in (Hook.INGRESS, Hook.EGRESS) for chain in chains)
+    programs = (bool(interface.programs) for interface in host.interfaces.values())
+    return any(tables) or any(hooks) or any(programs)
+
+
+def ports_of(sandbox: Sandbox) -> list[int]:
+    """Return the host's ports that are published for a sandbox, in an order that does not depend on their numbers."""
+    told: dict[int, list[tuple[int, str, str]]] = defaultdict(list)
+    for port in sandbox.published:
+        told[port.host_port].append((port.container_port, port.protocol, str(port.host_ip)))
+    return sorted(told, key=lambda port: (sorted(told[port]), port))
+
+
+def _pool(pool: IpamPool) -> Hashable:
+    base = int(pool.subnet.network_address)
+    gateway = int(pool.gateway) - base if pool.gateway is not None else None
+    router = int(pool.router) - base if pool.router is not None else None
+    first = int(pool.range.network_address) - base
+    return pool.subnet.version, pool.subnet.prefixlen, first, pool.range.prefixlen, gateway, router
+
+
+def _settings(host: Namespace) -> Mapping[str, tuple[tuple[str, str, str], ...]]:
+    """Return the sysctls of each interface."""
+    found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for path, value in host.settings.items():
+        parts = path.split("/")
+        if len(parts) == 4 and parts[1] == "conf":
+            found[parts[2]].append((parts[0], parts[3], value))
+    return {name: tuple(sorted(values)) for name, values in found.items()}
+
+
+def _usual_networks(snapshot: Snapshot) -> bool:
+    """Return whether all that networks do to each other is what bridges do."""
+    networks = snapshot.networks.values()
+    trusting = any(network.trusted_host_interfaces for network in networks)
+    return not trusting and not snapshot.engine.swarm and all(network.driver in _USUAL_DRIVERS for network in networks)

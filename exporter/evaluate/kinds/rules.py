@@ -1,0 +1,520 @@
+"""Whom the host's rules name: which rules are one owner's alone, and what they say once its names are left out.
+
+A rule is *owned* where it can only hold for packets of conversations that its owner takes part in: packets from or to
+its address, its bridge or its subnet, or to its published port. All other rules are *general*.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.kinds.directory import Owner
+from exporter.model.firewall import (
+    AddressType,
+    AddressTypeIs,
+    AnyBit,
+    AnyOf,
+    Call,
+    Dispatch,
+    Field,
+    HasBits,
+    InRanges,
+    NameIs,
+    ProxyLocally,
+    ReversePath,
+    Side,
+    Terminate,
+    Translate,
+    Translation,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+
+    from exporter.evaluate.kinds.directory import Directory
+    from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
+
+ADDRESSES = frozenset(
+    {
+        Field.SOURCE,
+        Field.DESTINATION,
+        Field.CT_ORIGINAL_SOURCE,
+        Field.CT_ORIGINAL_DESTINATION,
+        Field.CT_REPLY_SOURCE,
+        Field.CT_REPLY_DESTINATION,
+    }
+)
+_ENDS = (Field.SOURCE, Field.DESTINATION)
+PORTS = frozenset(
+    {
+        Field.SOURCE_PORT,
+        Field.DESTINATION_PORT,
+        Field.CT_ORIGINAL_SOURCE_PORT,
+        Field.CT_ORIGINAL_DESTINATION_PORT,
+        Field.CT_REPLY_SOURCE_PORT,
+        Field.CT_REPLY_DESTINATION_PORT,
+    }
+)
+_SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
+_UNIQUE = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT})
+"""Fields in which containers of one kind differ, and which rules of engines never ask for."""
+
+_GUARDS = (
+    Field.DESTINATION,
+    Field.OUTPUT_INTERFACE,
+    Field.INPUT_INTERFACE,
+    Field.SOURCE,
+    Field.DESTINATION_PORT,
+    "subnet of source",
+    "subnet of destination",
+)
+"""What rules exclude each other by: two that ask for different values of one of these hold for no packet both."""
+
+
+class Mention(NamedTuple):
+    """A step that names an owner: `word` is what it says in the place of the name."""
+
+    place: int
+    owner: Owner
+    word: Hashable
+    proves: bool
+
+
+class Place(NamedTuple):
+    """Where a rule stands."""
+
+    table: int
+    chain: str
+    number: int
+
+
+@dataclass(slots=True)
+class Owned:
+    """A rule of one owner; `says` is the rule without names, `guards` are single values that it asks for."""
+
+    owner: Owner
+    says: int
+    guards: Mapping[str, int | str]
+    accepts: bool
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the rules say of owners.
+
+    `owned` are their rules by place; `peculiar` are those that a rule tells apart in a way that is not understood here,
+    `ranges` and `ports` what general rules compare addresses and ports with. `unusual` is whether nobody can be taken
+    for another.
+    """
+
+    owned: dict[Place, Owned] = field(default_factory=dict)
+    peculiar: set[Owner] = field(default_factory=set)
+    ranges: set[tuple[int, int]] = field(default_factory=set)
+    ports: set[int] = field(default_factory=set)
+    unusual: bool = False
+
+
+class Surveyor:
+    """Reads rules. `published` are ports of the host that lead to one sandbox each, with their number among its own."""
+
+    def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]]) -> None:
+        self._directory = directory
+        self._published = published
+        self._accepting: dict[tuple[int, str], bool] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self.survey = Survey()
+
+    def read(self, firewall: Firewall) -> Survey:
+        """Return what a firewall's rules say."""
+        for number, table in enumerate(firewall.tables):
+            local = _for_local_addresses(table)
+            for chain in table.chains.values():
+                for position, rule in enumerate(chain.rules):
+                    owned = self._rule(table, rule, local=chain.name in local)
+                    if owned is not None:
+                        self.survey.owned[Place(number, chain.name, position)] = owned
+        return self.survey
+
+    def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
+        """Return the rule where it has an owner; else note what it tells apart."""
+        steps = rule.steps
+        mentions: list[Mention] = []
+        simple = True
+        for place, step in enumerate(steps):
+            if isinstance(step, InRanges):
+                self._numbers_of(place, step, mentions)
+            elif isinstance(step, NameIs):
+                self._name(place, step, mentions)
+            elif type(step) not in _PLAIN or (isinstance(step, Translate) and place != len(steps) - 1):
+                simple = False
+        if steps and isinstance(steps[-1], Translate):
+            self._target(steps[-1], steps, mentions, local=local or _asks_for_local(steps))
+        owner = self._owner(mentions) if simple and mentions else None
+        if owner is None or not any(mention.proves for mention in mentions if mention.owner == owner):
+            self._general(steps, mentions)
+            return None
+        words: list[Hashable] = list(steps)
+        for mention in mentions:
+            words[mention.place] = (mention.word, self._relation(owner, mention.owner))
+        self._note_ports(steps, mentions)
+        # a number in the place of all that a rule says: it is compared over and over
+        says = self._numbers.setdefault(tuple(words), len(self._numbers))
+        return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1], 2))
+
+    def _only_accepts(self, table: Table, step: Step, deepest: int) -> bool:
+        """Return whether all that a rule may do is accept: the order of such rules means nothing."""
+        if isinstance(step, Terminate):
+            return step.verdict is Verdict.ACCEPT
+        if not isinstance(step, Call) or step.goto or not deepest:
+            return False
+        key = id(table), step.chain
+        if key not in self._accepting:
+            chain = table.chains.get(step.chain)
+            self._accepting[key] = chain is not None and all(
+                bool(rule.steps)
+                and all(type(part) in _PLAIN for part in rule.steps)
+                and self._only_accepts(table, rule.steps[-1], deepest - 1)
+                for rule in chain.rules
+            )
+        return self._accepting[key]
+
+    def _guards(self, steps: Iterable[Step]) -> Mapping[str, int | str]:
+        """Return single values that a rule asks for."""
+        found: dict[str, int | str] = {}
+        for step in steps:
+            if isinstance(step, InRanges) and not step.negated and len(step.ranges.intervals) == 1:
+                low, high = step.ranges.intervals[0]
+                if low == high and step.field in _GUARDS:
+                    found[step.field] = low
+                if step.field in _ENDS and (network := self._directory.inside(low, high)) is not None:
+                    found[f"subnet of {step.field}"] = network
+            elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1:
+                found[step.field] = step.names[0]
+        return found
+
+    def _relation(self, owner: Owner, named: Owner) -> int | None:
+        """Return which of a sandbox's networks a rule of its names."""
+        if owner == named:
+            return None
+        endpoints = self._directory.snapshot.sandboxes[owner.id].endpoints
+        return next(number for number, endpoint in enumerate(endpoints) if endpoint.network_id == named.id)
+
+    def _on(self, sandbox: str, network: str) -> bool:
+        endpoints = self._directory.snapshot.sandboxes[sandbox].endpoints
+        return any(endpoint.network_id == network for endpoint in endpoints)
+
+    def _note_ports(self, steps: Sequence[Step], mentions: Sequence[Mention]) -> None:
+        """Note ports that an owned rule compares with, but for those of packets to a sandbox's own address.
+
+        The latter are never ports of the host.
+        """
+        places = {mention.place for mention in mentions}
+        inward = any(
+            mention.owner.kind == "sandbox"
+            and mention.proves
+            and getattr(steps[mention.place], "field", None) is Field.DESTINATION
+            for mention in mentions
+        )
+        for place, step in enumerate(steps):
+            port = isinstance(step, InRanges) and step.field in PORTS and place not in places
+            if port and not (inward and getattr(step, "field", None) is Field.DESTINATION_PORT):
+                self._nested(step)
+
+    def _numbers_of(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
+        if step.field in ADDRESSES:
+            self._address(place, step, mentions)
+        elif step.field in _UNIQUE:
+            self.survey.unusual = True
+
+    def _address(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
+        intervals = step.ranges.intervals
+        if len(intervals) != 1 or step.negated:
+            return
+        low, high = intervals[0]
+        if low == high:
+            owner = self._directory.owners.get(low)
+            if owner is not None:
+                word = (step.field, "own", self._part(owner, low))
+                mentions.append(Mention(place, owner, word, step.field in _ENDS))
+        elif (network := self._directory.inside(low, high)) is not None:
+            whole = any(subnet.low == low and subnet.high == high for subnet in self._directory.touching(low, high))
+            if whole:
+                word = (step.field, "subnet", low.bit_length() > 32)
+                mentions.append(Mention(place, Owner("network", network), word, step.field in _ENDS))
+
+    def _part(self, owner: Owner, address: int) -> Hashable:
+        """Return which of an owner's addresses it is."""
+        if owner.kind == "network":
+            return self._directory.gateways[owner.id].index(address)
+        sandbox = self._directory.snapshot.sandboxes[owner.id]
+        for number, endpoint in enumerate(sandbox.endpoints):
+            for version, own in ((4, endpoint.ipv4), (6, endpoint.ipv6)):
+                if own is not None and int(own) == address:
+                    return number, version
+        return None
+
+    def _name(self, place: int, step: NameIs, mentions: list[Mention]) -> None:
+        if step.field in _UNIQUE:
+            self.survey.unusual = True
+        elif step.field in _SIDES and len(step.names) == 1:
+            network = self._directory.interfaces.get(step.names[0])
+            if network is not None:
+                word = (step.field, "bridge", step.negated)
+                mentions.append(Mention(place, Owner("network", network), word, not step.negated))
+
+    def _target(self, step: Translate, steps: Sequence[Step], mentions: list[Mention], *, local: bool) -> None:
+        """Note whom a translation leads to: it is theirs where it is of a port that is published for them alone."""
+        place = len(steps) - 1
+        if len(step.targets) != 1 or step.kind is not Translation.DNAT:
+            self._targets(step)
+            return
+        (target,) = step.targets
+        intervals = target.addresses.intervals
+        owner = self._directory.owners.get(intervals[0][0]) if len(intervals) == 1 else None
+        if owner is None or target.matches or owner.kind != "sandbox" or intervals[0][0] != intervals[0][1]:
+            self._targets(step)
+            return
+        port = next(
+            (
+                (number, match.ranges.intervals[0][0])
+                for number, match in enumerate(steps)
+                if isinstance(match, InRanges) and match.field is Field.DESTINATION_PORT and _single(match)
+            ),
+            None,
+        )
+        leads = self._published.get(port[1]) if port is not None else None
+        mine = leads is not None and leads[0] == owner
+        word = ("to", self._part(owner, intervals[0][0]), target.ports, target.base_port)
+        mentions.append(Mention(place, owner, word, mine and local))
+        if mine and port is not None and leads is not None:
+            mentions.append(Mention(port[0], owner, ("published", leads[1]), proves=False))
+
+    def _targets(self, step: Translate) -> None:
+        for target in step.targets:
+            for low, high in target.addresses.intervals:
+                self._told_apart(low, high)
+            for match in target.matches:
+                self._nested(match)
+
+    def _owner(self, mentions: Sequence[Mention]) -> Owner | None:
+        """Return the one owner that a rule names, beside networks that it is on."""
+        sandboxes = {mention.owner for mention in mentions if mention.owner.kind == "sandbox"}
+        networks = {mention.owner for mention in mentions if mention.owner.kind == "network"}
+        if len(sandboxes) == 1:
+            (owner,) = sandboxes
+            return owner if all(self._on(owner.id, network.id) for network in networks) else None
+        return next(iter(networks)) if not sandboxes and len(networks) == 1 else None
+
+    def _general(self, steps: Iterable[Step], mentions: Iterable[Mention]) -> None:
+        """Note what a rule tells apart that stays."""
+        self.survey.peculiar |= {mention.owner for mention in mentions}
+        for step in steps:
+            self._nested(step)
+
+    def _nested(self, step: Match | Statement) -> None:
+        """Note what a step and those inside it tell apart."""
+        match step:
+            case InRanges() | HasBits() | AnyBit():
+                self._compared(step)
+            case NameIs(name, names):
+                self._named(name, names)
+            case AnyOf(alternatives):
+                self._all_nested(part for alternative in alternatives for part in alternative)
+            case Dispatch(cases):
+                self._all_nested(part for matches, statement in cases for part in (*matches, statement))
+            case Translate():
+                self._targets(step)
+            case ProxyLocally(addresses):
+                for low, high in addresses.intervals:
+                    self._told_apart(low, high)
+            case ReversePath():
+                self.survey.unusual = True
+            case AddressTypeIs(side=side) if side is not Side.ANY:
+                self.survey.unusual = True
+            case _:
+                pass
+
+    def _all_nested(self, steps: Iterable[Match | Statement]) -> None:
+        for step in steps:
+            self._nested(step)
+
+    def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
+        if step.field in _UNIQUE:
+            self.survey.unusual = True
+        elif step.field in ADDRESSES and isinstance(step, InRanges):
+            for low, high in step.ranges.intervals:
+                self._told_apart(low, high)
+        elif step.field in PORTS and isinstance(step, InRanges):
+            self.survey.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
+        elif step.field in ADDRESSES | PORTS:
+            self.survey.unusual = True
+
+    def _named(self, name: Field, names: Iterable[str]) -> None:
+        if name in _UNIQUE:
+            self.survey.unusual = True
+        for text in names:
+            if text.endswith("*"):
+                self.survey.peculiar |= {
+                    Owner("network", network)
+                    for interface, network in self._directory.interfaces.items()
+                    if interface.startswith(text[:-1])
+                }
+            elif text in self._directory.interfaces:
+                self.survey.peculiar.add(Owner("network", self._directory.interfaces[text]))
+
+    def _told_apart(self, low: int, high: int) -> None:
+        if low == high:
+            owner = self._directory.owners.get(low)
+            if owner is not None:
+                self.survey.peculiar.add(owner)
+        else:
+            self.survey.ranges.add((low, high))
+
+
+_PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
+"""Steps of rules that may have an owner."""
+
+
+def _single(match: InRanges) -> bool:
+    intervals = match.ranges.intervals
+    return not match.negated and len(intervals) == 1 and intervals[0][0] == intervals[0][1]
+
+
+def _asks_for_local(steps: Iterable[Step]) -> bool:
+    return any(
+        isinstance(step, AddressTypeIs)
+        and step.field is Field.DESTINATION
+        and not step.negated
+        and step.types == {AddressType.LOCAL}
+        for step in steps
+    )
+
+
+def _for_local_addresses(table: Table) -> frozenset[str]:
+    """Return the chains that only packets to the host's own addresses come to."""
+    guarded: dict[str, list[bool]] = defaultdict(list)
+    for chain in table.chains.values():
+        if chain.base is not None:
+            guarded[chain.name].append(False)
+        for rule in chain.rules:
+            for called in _called(rule.steps):
+                guarded[called].append(_asks_for_local(rule.steps))
+    return frozenset(chain for chain, guards in guarded.items() if all(guards))
+
+
+def _called(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        if isinstance(step, Call):
+            yield step.chain
+        elif isinstance(step, Dispatch):
+            for _, statement in step.cases:
+                yield from _called((statement,))
+
+
+def redirects_strangers(firewall: Firewall) -> bool:
+    """Return whether packets to addresses of third parties may be led to somebody else.
+
+    Rules that rewrite destinations are harmless for the host's own addresses, and for a single one that they name.
+    """
+    for table in firewall.tables:
+        local = _for_local_addresses(table)
+        for chain in table.chains.values():
+            if chain.name not in local and any(_redirects(rule.steps) for rule in chain.rules):
+                return True
+    return False
+
+
+def _redirects(steps: Sequence[Step]) -> bool:
+    for step in steps:
+        match step:
+            case InRanges(Field.DESTINATION) if _single(step):
+                return False
+            case AddressTypeIs() if _asks_for_local((step,)):
+                return False
+            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
+                return True
+            case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
+                return True
+            case _:
+                pass
+    return False
+
+
+def positions(chain: Chain, table: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:
+    """Yield the owned rules of a chain with where they stand in it, as far as their order means anything.
+
+    Between two general rules, consecutive owned ones are a stretch while no packet meets two of them that are of
+    different owners, or while all they do is accept: those may change places.
+    """
+    waiting: list[Owned] = []
+    generals = 0
+    for number in range(len(chain.rules)):
+        rule = survey.owned.get(Place(table, chain.name, number))
+        if rule is not None:
+            waiting.append(rule)
+            continue
+        yield from _placed(waiting, generals, survey)
+        generals, waiting = generals + 1, []
+    yield from _placed(waiting, generals, survey)
+
+
+def _placed(rules: Sequence[Owned], generals: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:
+    begin, number = 0, 0
+    while begin < len(rules):
+        end, shared = _longest(rules, begin)
+        if shared is None:
+            yield from ((rule, (generals, number)) for rule in rules[begin:end])
+        else:
+            groups: dict[int | str, list[Owned]] = defaultdict(list)
+            for rule in rules[begin:end]:
+                groups[rule.guards[shared]].append(rule)
+            for group in groups.values():
+                survey.peculiar |= _entangled(group, shared)
+                yield from ((rule, (generals, number, *place)) for rule, place in _within(group))
+        begin, number = end, number + 1
+
+
+def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, str | None]:
+    """Return the end of the longest stretch that begins here, and the field that its rules exclude each other by."""
+    best, shared = begin, None
+    while best < len(rules) and rules[best].accepts:
+        best += 1
+    for guard in _GUARDS:
+        end = begin
+        while end < len(rules) and guard in rules[end].guards:
+            end += 1
+        if end > best:
+            best, shared = end, guard
+    return max(best, begin + 1), shared
+
+
+def _within(group: Sequence[Owned]) -> Iterator[tuple[Owned, tuple[int, int]]]:
+    """Yield rules that packets meet one after the other with their order among the network's and their owner's."""
+    networks = 0
+    own: dict[Owner, int] = defaultdict(int)
+    for rule in group:
+        yield rule, (networks, own[rule.owner])
+        own[rule.owner] += 1
+        networks += rule.owner.kind == "network"
+
+
+def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
+    """Return the owners of rules that may hold for the same packets: their order tells them apart."""
+    networks = {rule.owner for rule in group if rule.owner.kind == "network"}
+    found = networks if len(networks) > 1 else set()
+    inside = [rule for rule in group if rule.owner.kind == "sandbox"]
+    owners = {rule.owner for rule in inside}
+    if len(owners) < 2 or all(rule.accepts for rule in inside):
+        return found
+    for guard in _GUARDS:
+        values = {(rule.owner, rule.guards.get(guard)) for rule in inside}
+        if (
+            guard is not shared
+            and len({value for _, value in values}) == len(values)
+            and not any(value is None for _, value in values)
+        ):
+            return found
+    return found | owners

@@ -1,0 +1,250 @@
+"""The part of a host that stands for all of it: of each kind a few, so that every way to meet is among them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.kinds.dead import Known, without_dead_rules
+from exporter.evaluate.kinds.directory import Owner, addresses, version_of
+from exporter.evaluate.kinds.kinds import Kinds
+from exporter.model.firewall import Rule
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.evaluate.kinds.rules import Survey
+    from exporter.model.firewall import Firewall
+    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.snapshot import Snapshot
+
+Relation = tuple[tuple[int, int], ...]
+"""Which networks two sandboxes share: pairs of the numbers of their endpoints there."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Home:
+    """The sandboxes of one kind on exactly the same networks: nothing tells them apart but their addresses."""
+
+    kind: int
+    networks: tuple[str, ...]
+    members: list[str]
+
+    def relation(self, other: Home) -> Relation:
+        """Return which networks this one and another share."""
+        return tuple(
+            (mine, theirs)
+            for mine, network in enumerate(self.networks)
+            for theirs, name in enumerate(other.networks)
+            if network == name
+        )
+
+
+Way = tuple[int, int, Relation]
+"""How two sandboxes may meet: their kinds, and which networks they share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`snapshot` is the part; `pairs` are sandboxes of it for each way to meet, `networks` its networks by kind."""
+
+    snapshot: Snapshot
+    homes: tuple[Home, ...] = ()
+    pairs: Mapping[Way, tuple[str, str]] = field(default_factory=dict)
+    network_kinds: Mapping[str, int] = field(default_factory=dict)
+    gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def sample(snapshot: Snapshot, before: Snapshot | None = None) -> Sample | None:
+    """Return a part of a host that stands for all of it, None where nobody stands for anybody else.
+
+    Those who were in the part `before` are chosen first: after most events, the part is the same again.
+    """
+    kernel = snapshot.kernel
+    firewall = None
+    if kernel is not None:
+        firewall = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel))
+    kinds = Kinds(snapshot, kernel, firewall)
+    if not kinds.usual:
+        return None
+    homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
+    pairs = _Choice(homes).pairs()
+    kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
+    kept |= {sandbox.id for sandbox in snapshot.sandboxes.values() if Owner("sandbox", sandbox.id) in kinds.peculiar}
+    if len(kept) == len(snapshot.sandboxes):
+        return None
+    networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
+    small = _restricted(snapshot, kinds, firewall, kept, networks)
+    return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(snapshot, kinds)))
+
+
+def _gateways(snapshot: Snapshot, kinds: Kinds) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the host's addresses on each network, as text."""
+    for network in snapshot.networks:
+        numbers = kinds.directory.gateways.get(network, ())
+        yield network, tuple(str(_ADDRESS[version_of(number)](number)) for number in numbers)
+
+
+_ADDRESS = {4: IPv4Address, 6: IPv6Address}
+
+
+def _homes(snapshot: Snapshot, kinds: Kinds, first: Mapping[str, object]) -> Iterator[Home]:
+    found: dict[tuple[int, tuple[str, ...]], Home] = {}
+    for sandbox in sorted(snapshot.sandboxes.values(), key=lambda sandbox: (sandbox.id not in first, sandbox.id)):
+        kind = kinds.sandboxes[sandbox.id]
+        networks = tuple(endpoint.network_id for endpoint in sandbox.endpoints)
+        home = found.get((kind, networks))
+        if home is None:
+            home = found[kind, networks] = Home(kind, networks, [])
+        home.members.append(sandbox.id)
+    return iter(found.values())
+
+
+class _Choice:
+    """Chooses sandboxes for all ways to meet, as few as it easily finds."""
+
+    def __init__(self, homes: Iterable[Home]) -> None:
+        self._homes = list(homes)
+        self._pairs: dict[Way, tuple[str, str]] = {}
+        self._used: set[str] = set()
+
+    def pairs(self) -> Mapping[Way, tuple[str, str]]:
+        """Return a pair for each way."""
+        on: dict[str, list[Home]] = defaultdict(list)
+        for home in self._homes:
+            if len(home.members) > 1:
+                self._meet(home, home, home.members[0], home.members[1])
+            for network in home.networks:
+                on[network].append(home)
+        for inside in on.values():
+            for one in inside:
+                for other in inside:
+                    if one is not other:
+                        self._meet(one, other, one.members[0], other.members[0])
+        self._apart()
+        return self._pairs
+
+    def _meet(self, one: Home, other: Home, source: str, destination: str) -> None:
+        way = (one.kind, other.kind, one.relation(other))
+        if way not in self._pairs:
+            self._pairs[way] = (source, destination)
+            self._used |= {*one.networks, *other.networks}
+
+    def _apart(self) -> None:
+        """Choose sandboxes that share no network, on networks that are in use already where there are such."""
+        of: dict[int, list[Home]] = defaultdict(list)
+        for home in self._homes:
+            of[home.kind].append(home)
+        for homes in of.values():
+            homes.sort(key=lambda home: sum(network not in self._used for network in home.networks))
+        for first in of.values():
+            for second in of.values():
+                found = next(
+                    ((one, other) for one in first for other in second if one is not other and not one.relation(other)),
+                    None,
+                )
+                if found is not None:
+                    one, other = found
+                    self._meet(one, other, one.members[0], other.members[0])
+
+
+def _kept_networks(
+    snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept: set[str], first: Mapping[str, object]
+) -> set[str]:
+    """Return the networks of the part: those of its sandboxes, and of each kind one that no pair of them is on."""
+    networks = {endpoint.network_id for name in kept for endpoint in snapshot.sandboxes[name].endpoints}
+    networks |= {network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.peculiar}
+    most: Counter[int] = Counter()
+    for home in homes:
+        for kind, count in Counter(kinds.networks[network] for network in home.networks).items():
+            most[kind] = max(most[kind], count)
+    have = Counter(kinds.networks[network] for network in networks)
+    for network in sorted(snapshot.networks, key=lambda network: (network not in first, network)):
+        kind = kinds.networks[network]
+        if network not in networks and have[kind] < 2 * most[kind] + 1:
+            networks.add(network)
+            have[kind] += 1
+    return networks
+
+
+def _restricted(
+    snapshot: Snapshot, kinds: Kinds, firewall: Firewall | None, kept: set[str], networks: set[str]
+) -> Snapshot:
+    members = {member for name in kept for member in snapshot.sandboxes[name].members}
+    kernel = snapshot.kernel
+    if kernel is not None and firewall is not None:
+        gone = {Owner("sandbox", name) for name in snapshot.sandboxes if name not in kept}
+        gone |= {Owner("network", name) for name in snapshot.networks if name not in networks}
+        host = _host(kernel.host, snapshot, kinds, firewall, gone)
+        read = {name: namespace for name, namespace in kernel.sandboxes.items() if name in kept & kinds.read}
+        kernel = replace(kernel, host=host, sandboxes=read)
+    return replace(
+        snapshot,
+        networks={name: snapshot.networks[name] for name in sorted(networks)},
+        containers={name: snapshot.containers[name] for name in sorted(members)},
+        sandboxes={name: snapshot.sandboxes[name] for name in sorted(kept)},
+        kernel=kernel,
+    )
+
+
+def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall, gone: set[Owner]) -> Namespace:
+    """Return the host's namespace without the bridges, ports, routes, rules and sockets of those who are gone."""
+    bridges = {snapshot.networks[owner.id].interface for owner in gone if owner.kind == "network"}
+    bridges &= {network.interface for network in snapshot.networks.values() if network.driver == "bridge"}
+    plain = {index for index, interface in host.interfaces.items() if _is_plain_port(interface, host, kinds)}
+    dropped = plain | {index for index, interface in host.interfaces.items() if interface.name in bridges}
+    addressed = {
+        address for owner in gone if owner.kind == "sandbox" for address in addresses(snapshot.sandboxes[owner.id])
+    }
+    ports = {port for port, (owner, _) in kinds.ports.items() if owner in gone}
+    return replace(
+        host,
+        interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
+        routes=tuple(
+            route for route in host.routes if not route.hops or not all(hop.interface in dropped for hop in route.hops)
+        ),
+        firewall=_rules_of(firewall, kinds.survey, gone),
+        listeners=tuple(
+            listener
+            for listener in host.listeners
+            if listener.port not in ports and not (listener.relay and int(listener.relay[0]) in addressed)
+        ),
+    )
+
+
+def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
+    """Return whether an interface is nothing but the host's end of the cable of a container that has a stand-in.
+
+    Stand-ins hang on their network's bridge without a port.
+    """
+    master = host.interfaces.get(interface.master) if interface.master is not None else None
+    return (
+        interface.index not in kinds.cables
+        and interface.kind == "veth"
+        and master is not None
+        and master.name in kinds.directory.interfaces
+        and all(address.is_link_local for address in interface.addresses)
+    )
+
+
+def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
+    left_out: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for place, rule in survey.owned.items():
+        if rule.owner in gone:
+            left_out[place.table, place.chain].add(place.number)
+    tables = []
+    for number, table in enumerate(firewall.tables):
+        chains = dict(table.chains)
+        for name, chain in table.chains.items():
+            out = left_out.get((number, name))
+            if out:
+                chain = replace(  # noqa: PLW2901
+                    chain, rules=tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
+                )
+            # counters say nothing about verdicts, and differ from look to look
+            chains[name] = replace(chain, rules=tuple(Rule(rule.steps, rule.text) for rule in chain.rules))
+        tables.append(replace(table, chains=chains))
+    return replace(firewall, tables=tuple(tables))

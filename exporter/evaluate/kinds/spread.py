@@ -1,0 +1,344 @@
+"""What holds for a part of a host, spread over all of it: names and addresses are those of whom each one stands for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.kinds.kinds import ports_of
+from exporter.model.ports import PortSet
+from exporter.model.report import PairVerdict, Path, Reach
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exporter.evaluate.kinds.sample import Home, Sample
+    from exporter.model.snapshot import Network, Snapshot
+
+
+class _Ends(NamedTuple):
+    """Who stands for whom."""
+
+    source: str
+    destination: str
+
+
+class Spread:
+    """Spreads verdicts of a part over the whole snapshot."""
+
+    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+        self._snapshot = snapshot
+        self._part = part
+        self._by_network: dict[str, list[Home]] = defaultdict(list)
+        self._by_kind: dict[int, list[Home]] = defaultdict(list)
+        for home in part.homes:
+            self._by_kind[home.kind].append(home)
+            for network in home.networks:
+                self._by_network[network].append(home)
+        self._names = _Names(snapshot, part)
+
+    def over(self, reach: Reach) -> Reach:
+        """Return the verdicts of all pairs, from those of the part."""
+        return _Spreading(self, reach).whole()
+
+    @property
+    def homes(self) -> Sequence[Home]:
+        """All homes, each of which is a class of sources."""
+        return self._part.homes
+
+    def stand_in(self, home: Home) -> str:
+        """Return a sandbox of the part that stands for a home's members."""
+        small = self._part.snapshot.sandboxes
+        members = (member for other in self._by_kind[home.kind] for member in other.members)
+        return next(member for member in members if member in small)
+
+    def near(self, home: Home) -> list[Home]:
+        """Return the homes that share a network with one, itself not among them."""
+        found = {id(other): other for network in home.networks for other in self._by_network[network]}
+        found.pop(id(home), None)
+        return list(found.values())
+
+    @property
+    def kinds(self) -> Mapping[int, list[Home]]:
+        """The homes by kind."""
+        return self._by_kind
+
+    @property
+    def names(self) -> _Names:
+        """Who is called what."""
+        return self._names
+
+    def pair(self, one: Home, other: Home) -> tuple[str, str]:
+        """Return the sandboxes of the part that stand for a source and a destination."""
+        return self._part.pairs[one.kind, other.kind, one.relation(other)]
+
+    def pair_apart(self, one: Home, kind: int) -> tuple[str, str] | None:
+        """Return those that stand for a source and destinations of a kind that share no network with it."""
+        return self._part.pairs.get((one.kind, kind, ()))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The whole."""
+        return self._snapshot
+
+
+class _Spreading:
+    """One spreading. Verdicts are told apart by identity, and `reach` keeps them alive."""
+
+    def __init__(self, spread: Spread, reach: Reach) -> None:
+        self._spread = spread
+        self._reach = reach
+        self._told: dict[tuple[int, str], PairVerdict] = {}
+        self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
+
+    def whole(self) -> Reach:
+        """Return the verdicts of all pairs."""
+        snapshot = self._spread.snapshot
+        rows = []
+        class_of: dict[str, int] = {}
+        within = {}
+        for number, home in enumerate(self._spread.homes):
+            rows.append(self._row(home))
+            for member in home.members:
+                class_of[member] = number
+                if len(snapshot.sandboxes[member].members) > 1:
+                    stand_in = self._spread.stand_in(home)
+                    verdict = self._reach.within.get(stand_in)
+                    if verdict is not None:
+                        within[member] = self._names.renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
+        return Reach({name: class_of[name] for name in snapshot.sandboxes}, tuple(rows), within)
+
+    @property
+    def _names(self) -> _Names:
+        return self._spread.names
+
+    def _row(self, home: Home) -> dict[str, PairVerdict]:
+        row: dict[str, PairVerdict] = {}
+        near = self._spread.near(home)
+        for kind, homes in self._spread.kinds.items():
+            pair = self._spread.pair_apart(home, kind)
+            verdict = self._reach.row(pair[0]).get(pair[1]) if pair is not None else None
+            if pair is None or verdict is None:
+                continue
+            if self._names.uniform(verdict, pair[1]):
+                row.update(self._sheet(verdict, _Ends(*pair), kind))
+            else:
+                for other in homes:
+                    self._fill(row, verdict, _Ends(*pair), home, other)
+        for other in (home, *near):
+            for member in other.members:
+                row.pop(member, None)
+            if other is home and len(home.members) == 1:
+                continue
+            pair = self._spread.pair(home, other)
+            verdict = self._reach.row(pair[0]).get(pair[1])
+            if verdict is not None:
+                self._fill(row, verdict, _Ends(*pair), home, other)
+        return row
+
+    def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Mapping[str, PairVerdict]:
+        """Return what a verdict that does not name its source means for all destinations of a kind."""
+        key = id(verdict), kind
+        if key not in self._sheets:
+            members = (member for home in self._spread.kinds[kind] for member in home.members)
+            self._sheets[key] = {member: self._one(verdict, ends, member) for member in members}
+        return self._sheets[key]
+
+    def _one(self, verdict: PairVerdict, ends: _Ends, destination: str) -> PairVerdict:
+        key = id(verdict), destination
+        found = self._told.get(key)
+        if found is None:
+            found = self._told[key] = self._names.renamed(verdict, ends, _Ends(ends.source, destination))
+        return found
+
+    def _fill(self, row: dict[str, PairVerdict], verdict: PairVerdict, ends: _Ends, home: Home, other: Home) -> None:
+        source = home.members[0]
+        if self._names.uniform(verdict, ends.destination):
+            for destination in other.members:
+                row[destination] = self._one(verdict, ends, destination)
+        else:
+            for destination in other.members:
+                row[destination] = self._names.renamed(verdict, ends, _Ends(source, destination))
+
+
+class _Names:
+    """The names and addresses of whom the part stands for."""
+
+    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+        self._snapshot = snapshot
+        self._gateways = _Gateways(snapshot, part)
+        self._ports = {name: ports_of(sandbox) for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._uniform: dict[tuple[int, str], tuple[PairVerdict, bool]] = {}
+
+    def uniform(self, verdict: PairVerdict, destination: str) -> bool:
+        """Return whether a verdict says the same whoever the source is, but for the destination's own names."""
+        known = self._uniform.get((id(verdict), destination))
+        if known is None:
+            endpoints = self._snapshot.sandboxes[destination].endpoints
+            own = {self._snapshot.networks[endpoint.network_id].name for endpoint in endpoints}
+            told = all(path.network is None or path.network in own for path in verdict.paths)
+            told = told and all(self._gateways.all_or_none(path.addresses) for path in verdict.paths)
+            known = self._uniform[id(verdict), destination] = verdict, told
+        return known[1]
+
+    def renamed(self, verdict: PairVerdict, ends: _Ends, real: _Ends) -> PairVerdict:
+        """Return what a verdict about two stand-ins says about two others."""
+        networks = self._renamed_networks(ends, real)
+        addresses = self._renamed_addresses(ends, real)
+        ports = self._renamed_ports(ends.destination, real.destination)
+        by_name = {one.name: other.name for one, other in networks.values()}
+        spread: dict[tuple[str, ...], tuple[str, ...]] = {}
+        paths = []
+        for path in verdict.paths:
+            grown = spread.get(path.addresses)
+            if grown is None:
+                grown = spread[path.addresses] = self._gateways.spread(path.addresses, addresses, networks)
+            network = path.network if path.network is None else by_name.get(path.network, path.network)
+            within = networks[path.within][1].id if path.within in networks else path.within
+            numbers = _swapped(path.ports, ports) if ports else path.ports
+            paths.append(Path(path.via, network, path.protocol, grown, numbers, path.undecided, within))
+        return PairVerdict(tuple(sorted(paths, key=_order)) if len(paths) > 1 else tuple(paths))
+
+    def _renamed_networks(self, ends: _Ends, real: _Ends) -> dict[str, tuple[Network, Network]]:
+        """Return the networks that a stand-in is on with those that take their places."""
+        found: dict[str, tuple[Network, Network]] = {}
+        sandboxes, networks = self._snapshot.sandboxes, self._snapshot.networks
+        for stand_in, other in zip(ends, real, strict=True):
+            for one, two in zip(sandboxes[stand_in].endpoints, sandboxes[other].endpoints, strict=True):
+                found[one.network_id] = networks[one.network_id], networks[two.network_id]
+        return found
+
+    def _renamed_addresses(self, ends: _Ends, real: _Ends) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for stand_in, other in zip(ends, real, strict=True):
+            if stand_in != other:
+                found.update(zip(self._addresses(stand_in), self._addresses(other), strict=True))
+        return found
+
+    def _addresses(self, name: str) -> tuple[str, ...]:
+        known = self._texts.get(name)
+        if known is None:
+            endpoints = self._snapshot.sandboxes[name].endpoints
+            told = (address for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6))
+            known = self._texts[name] = tuple(str(address) for address in told if address is not None)
+        return known
+
+    def _renamed_ports(self, stand_in: str, real: str) -> dict[int, int]:
+        if stand_in == real:
+            return {}
+        return dict(zip(self._ports.get(stand_in, ()), self._ports.get(real, ()), strict=True))
+
+
+def _order(path: Path) -> tuple[object, ...]:
+    return path.order
+
+
+def _swapped(ports: PortSet, names: Mapping[int, int]) -> PortSet:
+    """Return a set of ports in which published ones have changed places with those that they stand for."""
+    changed = [(old, new) for old, new in names.items() if (old in ports) != (new in ports)]
+    if not changed:
+        return ports
+    gone = [old if old in ports else new for old, new in changed]
+    come = [new if old in ports else old for old, new in changed]
+    if len(gone) == len(ports):
+        return PortSet.of(*come)
+    return (ports - PortSet.of(*gone)) | PortSet.of(*come)
+
+
+class _Gateways:
+    """The host's addresses on the bridges of the part, and those of the networks that they stand for."""
+
+    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+        self._snapshot = snapshot
+        self._kept: dict[int, list[str]] = defaultdict(list)
+        self._all: dict[int, list[str]] = defaultdict(list)
+        for name in snapshot.networks:
+            kind = part.network_kinds[name]
+            self._all[kind].append(name)
+            if name in part.snapshot.networks:
+                self._kept[kind].append(name)
+        self._of: dict[str, tuple[str, int]] = {}
+        self._texts: dict[str, tuple[str, ...]] = {}
+        for network, texts in part.gateways.items():
+            self._texts[network] = texts
+            if network in part.snapshot.networks:
+                self._of.update({text: (network, number) for number, text in enumerate(texts)})
+        self._kinds = part.network_kinds
+        self._small = part.snapshot.networks
+        self._known: dict[tuple[str, ...], tuple[bool, tuple[str, ...]]] = {}
+        self._growing = {kind for kind, names in self._all.items() if len(names) > len(self._kept[kind])}
+
+    def all_or_none(self, addresses: tuple[str, ...]) -> bool:
+        """Return whether of each kind all gateways are among addresses, or none."""
+        return self._uniformly(addresses)[0]
+
+    def _uniformly(self, addresses: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:
+        """Return that, and the gateways of networks that are not in the part and belong there, too."""
+        known = self._known.get(addresses)
+        if known is not None:
+            return known
+        here: dict[tuple[int, int], set[str]] = defaultdict(set)
+        for text in addresses:
+            if text in self._of:
+                network, number = self._of[text]
+                here[self._kinds[network], number].add(network)
+        uniform = all(len(names) == len(self._kept[kind]) for (kind, _), names in here.items())
+        more = (
+            tuple(
+                self._texts[name][number]
+                for (kind, number) in here
+                if kind in self._growing
+                for name in self._all[kind]
+                if name not in self._small
+            )
+            if uniform
+            else ()
+        )
+        self._known[addresses] = uniform, _sorted((*addresses, *more)) if more else addresses
+        return self._known[addresses]
+
+    def spread(
+        self, addresses: tuple[str, ...], names: Mapping[str, str], networks: Mapping[str, tuple[Network, Network]]
+    ) -> tuple[str, ...]:
+        """Return what addresses of the part stand for: a sandbox's own, and gateways."""
+        if not any(text in self._of for text in addresses):
+            renamed = tuple(names.get(text, text) for text in addresses)
+            return renamed if renamed == addresses or _in_order(renamed) else _sorted(renamed)
+        uniform, grown = self._uniformly(addresses)
+        if uniform and not any(text in names for text in addresses):
+            return grown
+        return self._one_by_one(addresses, names, networks)
+
+    def _one_by_one(
+        self, addresses: tuple[str, ...], names: Mapping[str, str], networks: Mapping[str, tuple[Network, Network]]
+    ) -> tuple[str, ...]:
+        """Rename gateways of the ends' own networks; the others of a kind stand for all that are left."""
+        found: set[str] = set()
+        taken = {other.id for _, other in networks.values()}
+        for text in addresses:
+            if text not in self._of:
+                found.add(names.get(text, text))
+                continue
+            network, number = self._of[text]
+            if network in networks:
+                found.add(self._texts[networks[network][1].id][number])
+            else:
+                kind = self._kinds[network]
+                found.update(self._texts[name][number] for name in self._all[kind] if name not in taken)
+        return _sorted(found)
+
+
+def _in_order(texts: tuple[str, ...]) -> bool:
+    """Return whether addresses need no sorting: one, or one of each version."""
+    return len(texts) < 2 or (len(texts) == 2 and ":" in texts[1] and ":" not in texts[0])
+
+
+def _sorted(texts: Sequence[str] | set[str]) -> tuple[str, ...]:
+    return tuple(sorted(texts, key=_number))
+
+
+def _number(text: str) -> tuple[int, int]:
+    address = ip_address(text)
+    return address.version, int(address)

@@ -1,0 +1,149 @@
+"""Namespaces of sandboxes that are as the engine made them: what was read there says no more than its API.
+
+They need not be looked at one by one: the evaluator makes such a namespace from what the API tells (`StandIns`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.meeting import met, possible
+from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.model.namespace import Namespace, Port, RouteKind
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+    from exporter.evaluate.enforced.meeting import Possible
+    from exporter.model.namespace import Interface, Route
+    from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
+
+_COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
+_INDIFFERENT_PORTS = (Port(), Port(hairpin=True))
+_SWITCHES = ("arp_ignore", "accept_local", "route_localnet")
+
+
+def unremarkable(snapshot: Snapshot, kernel: Kernel) -> frozenset[str]:
+    """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside."""
+    if not kernel.sandboxes:
+        return frozenset()
+    seen = _Seen(snapshot, kernel)
+    return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
+
+
+class _Seen:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+        self._snapshot = snapshot
+        self._kernel = kernel
+        self._stand_ins = StandIns(snapshot)
+        everyone = (kernel.host, *kernel.sandboxes.values())
+        bound = (int(listener.address) for listener in kernel.host.listeners)
+        self._possible: Possible = possible(
+            (*_addresses(everyone), *bound), (namespace.firewall for namespace in everyone)
+        )
+        self._routers = {
+            int(hop.gateway)
+            for namespace in everyone
+            for route in namespace.routes
+            for hop in route.hops
+            if hop.gateway is not None
+        }
+        self._bridges = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+
+    def usual(self, sandbox: Sandbox) -> bool:
+        namespace = self._kernel.sandboxes[sandbox.id]
+        return (
+            len(sandbox.members) == 1
+            and self._plugged(sandbox, namespace)
+            and self._routed(sandbox, namespace)
+            and _switched(sandbox, namespace)
+            and self._filters_nothing(namespace)
+        )
+
+    def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        """Return whether each interface is the end of a cable to a usual port of its network's bridge."""
+        cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
+        ends = {frozenset(_of_endpoint(endpoint)): endpoint for endpoint in sandbox.endpoints}
+        if len(cards) != len(ends) or len(ends) != len(sandbox.endpoints):
+            return False
+        for card in cards:
+            endpoint = ends.get(frozenset(int(item.ip) for item in card.addresses if not item.is_link_local))
+            if endpoint is None or not self._on_bridge(card, endpoint):
+                return False
+        loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
+        return loopback is not None and all(item.ip.is_loopback for item in loopback.addresses)
+
+    def _on_bridge(self, card: Interface, endpoint: Endpoint) -> bool:
+        network = self._snapshot.networks[endpoint.network_id]
+        end = self._kernel.host.interfaces.get(card.peer) if card.peer is not None else None
+        return (
+            network.driver == "bridge"
+            and card.up
+            and not card.programs
+            and end is not None
+            and end.up
+            and not end.programs
+            and (card.kind, end.kind, end.peer) == ("veth", "veth", card.index)
+            and end.master == self._bridges.get(network.interface)
+            and end.port in _INDIFFERENT_PORTS
+            and all(address.is_link_local for address in end.addresses)
+        )
+
+    def _routed(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        """Return whether routes are those of a stand-in, and nobody takes the sandbox for a router."""
+        rules = Namespace(rules=namespace.rules)
+        usual = all(Routing(rules, family).plain for family in (4, 6))
+        own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
+        made = self._stand_ins.namespace(sandbox)
+        return usual and not own & self._routers and _routes(namespace) == _routes(made)
+
+    def _filters_nothing(self, namespace: Namespace) -> bool:
+        if not namespace.firewall.tables:
+            return True
+        chains = (chain for table in met(namespace.firewall, self._possible).tables for chain in table.chains.values())
+        return all(chain.base is None or (not chain.rules and chain.base.policy.value == "accept") for chain in chains)
+
+
+def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
+    return (int(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
+
+
+def _addresses(everyone: Iterable[Namespace]) -> Iterator[int]:
+    for namespace in everyone:
+        for interface in namespace.interfaces.values():
+            yield from (int(address.ip) for address in interface.addresses)
+
+
+def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
+    """Return whether sysctls are those that matter to nobody; a reverse path filter has a choice of one interface."""
+    choosing = ("rp_filter",) if len(sandbox.endpoints) > 1 else ()
+    return not any(
+        value != "0" and path.rpartition("/")[2] in (*_SWITCHES, *choosing)
+        for path, value in namespace.settings.items()
+    )
+
+
+def _routes(namespace: Namespace) -> frozenset[Hashable]:
+    """Return the routes that lead somewhere, by the addresses of their interfaces."""
+    names: Mapping[int, Hashable] = {
+        index: frozenset(int(item.ip) for item in interface.addresses if not item.is_link_local)
+        for index, interface in namespace.interfaces.items()
+    }
+    return frozenset(
+        (
+            route.table,
+            route.kind,
+            route.destination,
+            tuple((names.get(hop.interface), hop.gateway) for hop in route.hops),
+        )
+        for route in namespace.routes
+        if _leads(route)
+    )
+
+
+def _leads(route: Route) -> bool:
+    destination = route.destination
+    automatic = destination.is_loopback or destination.is_link_local or destination.is_multicast
+    return not automatic and route.kind not in _COME_WITH_ADDRESSES
