@@ -495,7 +495,7 @@ def test_probe_refuses_a_file(where: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_probe_needs_all_evidence() -> None:
     """Less evidence than that of the sandboxes foretells no packet: the message names the option."""
-    assert failure("probe", "client", "web") == (
+    assert failure("probe", "client", "web", "--evidence.max=api") == (
         "error: probe needs --evidence.max=sandboxes, not api: packets are held against what the kernel enforces, "
         "inside the sandboxes too\n"
     )

@@ -163,8 +163,8 @@ WRONG = [
     ("web.config.file", "", "must not be empty"),
     ("log.level", "loud", "must be one of debug, info, warn, error, not 'loud'"),
     ("log.format", "xml", "must be one of logfmt, json, not 'xml'"),
-    ("metrics.pairs", "10001", "must be a number from 0 to 10000, not '10001'"),
-    ("metrics.pairs", "-1", "must be a number from 0 to 10000, not '-1'"),
+    ("metrics.pairs", "10001", "must be a whole number from 0 to 10000, not '10001'"),
+    ("metrics.pairs", "-1", "must be a whole number from 0 to 10000, not '-1'"),
     ("evidence.max", "packets", "must be one of api, kernel, sandboxes, not 'packets'"),
     ("probe.sample", "51", "must be a whole number from 0 to 50, not '51'"),
     ("probe.sample", "-1", "must be a whole number from 0 to 50, not '-1'"),
@@ -286,11 +286,13 @@ def test_any_text_is_a_duration_or_a_named_mistake(text: str) -> None:
 
 
 def test_a_number_may_be_written_as_one(tmp_path: Path) -> None:
-    """YAML knows numbers: `sample: 5` and `sample: "5"` mean the same, anything else is refused with its line."""
-    for text in ("5", '"5"'):
-        path = tmp_path / "exporter.yml"
-        path.write_text(f"probe:\n  sample: {text}\n")
-        assert load({"config.file": (str(path),)}, {}).probe_sample == 5
+    """YAML knows numbers: anything else is refused with its line."""
+    path = tmp_path / "exporter.yml"
+    path.write_text("probe:\n  sample: 5\n")
+    assert load({"config.file": (str(path),)}, {}).probe_sample == 5
+    assert written(tmp_path, 'probe:\n  sample: "5"\n') == [
+        "exporter.yml:2: probe.sample must be a whole number, not a text (5)"
+    ]
     assert written(tmp_path, "probe:\n  sample: 5.5\n") == [
         "exporter.yml:2: probe.sample must be a whole number, not a number (5.5)"
     ]

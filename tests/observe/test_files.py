@@ -142,7 +142,7 @@ def test_a_file_tells_which_labels_were_asked_for() -> None:
         (document(sightings={"a": SIGHTED | {"former": {}}}), "sightings of a: former is not a list"),
         (document(sightings={"a": SIGHTED | {"former": [{"address": "x"}]}}), "until is not a time"),
     ],
-    ids=range(25),
+    ids=range(27),
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
     """The message holds the file's name and the part that cannot be right."""

@@ -338,7 +338,7 @@ class TestTogether:
 
         async def slowly(make: Callable[..., Response], *arguments: object) -> Response:
             made.append(path)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
             return await run_in_threadpool(make, *arguments)
 
         monkeypatch.setattr(web_module, "run_in_threadpool", slowly)

@@ -254,7 +254,8 @@ def test_what_is_read_is_what_a_shell_reads(text: str) -> None:
     """Where the reader is sure of a value, a real shell that reads the file holds the same one."""
     with suppress(Unreadable), TemporaryDirectory() as empty:
         value = shell_variable(text, "DOCKER_OPTS")
-        script = f'{text}\nprintf %s "${{DOCKER_OPTS-nothing}}"\n'
+        (Path(empty) / "file").write_text(text)
+        script = '. ./file\nprintf %s "${DOCKER_OPTS-nothing}"\n'
         # no folder of programs: whatever the text asks for, nothing but the shell itself runs
         done = subprocess.run(
             ["/bin/sh"], input=script, env={"PATH": empty}, cwd=empty, capture_output=True, text=True, check=False
