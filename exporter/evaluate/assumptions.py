@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import NO_INTER_NETWORK_DROP
+from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
 from exporter.evaluate.declared.topology import FAMILIES, has_router
 from exporter.model.snapshot import Network, Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.model.snapshot import Snapshot
+    from exporter.model.snapshot import Engine, Snapshot
 
 _OWN_RULES_ONLY = (
     "the firewall holds the engine's own rules and no others, and the engine is not started with --iptables=false"
 )
 _NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or --bridge-accept-fwmark"
+_IP6TABLES = "the engine is not started with --ip6tables=false: it would then write no rules for IPv6"
+_RULES_OUTLIVE = (
+    "rules of links and docker-proxies are those that the engine's present configuration gives: with live-restore, "
+    "links lose their rules when the daemon starts anew, and published ports keep the docker-proxy that they had"
+)
+_OTHER_LINKS = (
+    "no link of a container on {names} was removed (docker rm --link) while it held others: this engine then removes "
+    "the rules of all of them"
+)
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
 _NO_OLD_LINKS = (
@@ -36,21 +45,31 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     if engine.product is not Product.DOCKER:
         yield _PRODUCT
     if any(network.driver == "bridge" for network in networks):
-        yield _OWN_RULES_ONLY
-        yield _INPUT_OPEN
-        if engine.version >= NO_INTER_NETWORK_DROP:
-            yield _NO_DIRECT_ROUTING
+        yield from _about_rules(snapshot, engine)
     closed = [network for network in networks if network.icc is False]
     if closed and engine.bridge_netfilter_v4 is None:
         yield _ICC_ENFORCED.format(names=_names(closed))
     linkable = [network for network in closed if network.default]
     if linkable:
         yield _NO_OLD_LINKS.format(names=_names(linkable))
+        if snapshot.links and engine.version >= LINKS_BY_LABEL:
+            yield _OTHER_LINKS.format(names=_names(linkable))
     outside = [network for network in networks if network.driver in ("macvlan", "ipvlan") or _has_router(network)]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
     if engine.swarm and not _shows_tasks(snapshot):
         yield _SWARM
+
+
+def _about_rules(snapshot: Snapshot, engine: Engine) -> Iterator[str]:
+    yield _OWN_RULES_ONLY
+    yield _INPUT_OPEN
+    if engine.version >= DIRECT_ACCESS_DROP:
+        yield _NO_DIRECT_ROUTING
+    if engine.version >= IP6TABLES_BY_DEFAULT and any(network.ipv6 for network in snapshot.networks.values()):
+        yield _IP6TABLES
+    if engine.live_restore and (snapshot.links or any(box.published for box in snapshot.sandboxes.values())):
+        yield _RULES_OUTLIVE
 
 
 def _has_router(network: Network) -> bool:

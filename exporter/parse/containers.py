@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from exporter.errors import ObservationError
 from exporter.model.report import Protocol
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 _RUNNING = frozenset({"running", "paused"})
 """States with a live namespace: the kernel answers for a paused container too."""
+
+_OTHERS = frozenset({
+    "created", "restarting", "removing", "exited", "dead",
+    "stopped", "stopping", "configured", "initialized", "unknown",
+})  # fmt: skip
+"""States without one; those from `stopped` on are Podman's words."""
 
 _ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  an address to compare with, nothing binds it
 
@@ -40,10 +47,20 @@ _UNTOLD = ("(not told)", Endpoint("(not told)", None, None, None, None))
 
 def parse_containers(documents: Sequence[Mapping[str, Any]], product: Product) -> dict[str, ListedContainer]:
     """Return running containers by id, sorted by name; containers in any other state have no network."""
-    listed = (_container(document, product) for document in documents if text(document, "State") in _RUNNING)
+    listed = (_container(document, product) for document in documents if _runs(document))
     return {
         container.id: container for container in sorted(listed, key=lambda container: (container.name, container.id))
     }
+
+
+def _runs(document: Mapping[str, Any]) -> bool:
+    """Return whether a container runs. Raises ObservationError for a word that nobody knows: it could mean yes."""
+    state = text(document, "State")
+    if state not in _RUNNING | _OTHERS:
+        raise ObservationError(
+            f"container {identity(document, 'container')[:12]} has the State {state!r}: what is that?"
+        )
+    return state in _RUNNING
 
 
 def _container(document: Mapping[str, Any], product: Product) -> ListedContainer:
@@ -51,6 +68,8 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
     names = [name.strip("/") for name in strings(document, "Names")]
     own = [name for name in names if "/" not in name]
     ports = objects(document, "Ports")
+    if product is Product.DOCKER:
+        _complete(document, container_id)
     mode = text(mapping(document, "HostConfig"), "NetworkMode")
     endpoints = tuple(_endpoints(mapping(mapping(document, "NetworkSettings"), "Networks"), product))
     untold = product is Product.PODMAN and mode not in ("none", "host") and not mode.startswith("container:")
@@ -65,6 +84,17 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
         exposed=tuple(sorted(set(_exposed(ports)))),
         labels={key: value for key, value in mapping(document, "Labels").items() if isinstance(value, str)},
     )
+
+
+def _complete(document: Mapping[str, Any], container_id: str) -> None:
+    """See that what every Docker Engine tells is there: without it, a container would seem to be on no network.
+
+    Raises ObservationError.
+    """
+    if not text(mapping(document, "HostConfig"), "NetworkMode"):
+        raise ObservationError(f"container {container_id[:12]} has no HostConfig.NetworkMode")
+    if not isinstance(mapping(document, "NetworkSettings").get("Networks"), Mapping):
+        raise ObservationError(f"container {container_id[:12]} has no NetworkSettings.Networks")
 
 
 def _binding(port: PublishedPort) -> tuple[int, int, int, str, int]:

@@ -131,7 +131,7 @@ def judge(truth: Truth) -> Outcome:
         for item in truth.packets.arrived
     ]
     shown = {*shown_addresses(truth.observation), *_of_bridges(truth.observation)} & {*truth.addresses}
-    promised = replace(report, reach=report.declared, declared=None) if report.declared is not None else report
+    promised = evaluate(parse(replace(truth.observation, kernel=None, daemon=None)))
     return Outcome(
         truth,
         report,

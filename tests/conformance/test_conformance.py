@@ -16,6 +16,20 @@ FOREVER_UNKNOWN = {"macvlan in mode vepa: the switch outside decides whether fra
 """What the kernel of the host cannot tell either."""
 
 
+UNTOLD = (
+    "whether docker-proxy runs",
+    "whether the host forwards IPv6",
+    "whether the engine writes ip6tables rules",
+    "whether they were left behind in the same namespace",
+    "macvlan in mode vepa",
+    "the linked container ",
+    "the address belonged to a linked container",
+    "the target ports of swarm services",
+    "which ports swarm services publish",
+)
+"""How the reasons begin for which the API of these engines does not tell (docs/verdicts.md)."""
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("version", VERSIONS)
@@ -25,6 +39,7 @@ def test_packets_agree(version: str, seed: int) -> None:
 
     check(outcome, f"python -m tests.conformance --version {version} --seed {seed}")
     assert not outcome.declared.disagreements, "\n".join(outcome.declared.disagreements)
+    assert {reason for reason in outcome.declared.unknown if not reason.startswith(UNTOLD)} == set()
     assert (outcome.report.totals.drift_open, outcome.report.totals.drift_closed) == (0, 0)
 
 

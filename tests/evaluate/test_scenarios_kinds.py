@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exporter.errors import ObservationError
 from exporter.model.report import HOST, Via
 from tests.hosts import ALL, NOW, host
 from tests.looks import CLOSED, OPEN, UNKNOWN, Look
@@ -232,12 +233,30 @@ def test_36_addresses_are_read_from_endpoints() -> None:
 
 
 @engines
-@pytest.mark.parametrize("state", ["paused", "restarting", "created", "exited", "dead", "removing", "", "RUNNING"])
+@pytest.mark.parametrize("state", ["paused", "restarting", "created", "exited", "dead", "removing"])
 def test_37_only_live_namespaces_count(version: str, state: str) -> None:
-    """A paused container's kernel answers; a container in any other state but running has no network."""
+    """A paused container's kernel answers; a container in any other known state but running has no network."""
     seen = host(version).container("a").container("b", state=state).look()
     assert seen.report.totals.containers == (2 if state == "paused" else 1)
     assert seen.report.totals.reachable_pairs == (2 if state == "paused" else 0)
+
+
+@engines
+@pytest.mark.parametrize("state", ["", "RUNNING", "hibernating"])
+def test_37_unknown_states_are_no_rest(version: str, state: str) -> None:
+    """A word that nobody knows could mean that the container runs: nothing is said of such a host."""
+    with pytest.raises(ObservationError, match="has the State"):
+        host(version).container("a").container("b", state=state).look()
+
+
+@engines
+@pytest.mark.parametrize("lost", ["HostConfig", "NetworkSettings"])
+def test_37_a_container_without_its_networks_is_not_alone(version: str, lost: str) -> None:
+    """Without what says where a container is, nothing is said of the host: it could be anywhere."""
+    built = host(version).container("a").container("b")
+    del built.containers[1][lost]
+    with pytest.raises(ObservationError, match=f"has no {lost}"):
+        built.look()
 
 
 @engines

@@ -32,6 +32,9 @@ GATEWAY_PER_FAMILY = EngineVersion(28, 0)
 ROUTED_FROM_OTHER_BRIDGES = EngineVersion(28, 0)
 """moby#48596: other bridges reach a routed network's published ports."""
 
+LINKS_BY_LABEL = EngineVersion(28, 0)
+"""moby#47406: when a link is removed, what is told of the parent's other links is lost with it."""
+
 DIRECT_ACCESS_DROP = EngineVersion(28, 2)
 """moby#49829: the raw table protects all containers of a network, no longer their published ports alone."""
 

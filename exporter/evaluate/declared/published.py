@@ -303,4 +303,5 @@ def _crosses(topology: Topology, ingress: Network, item: Publication, settings: 
     if not behaviour.forwards(family, settings) or (ingress.internal and not behaviour.nftables):
         return False
     comes_back = is_masqueraded(ingress, family) or not has_router(item.network, family)
-    return item.port.protocol is Protocol.UDP or (comes_back and answers_pass(ingress, family))
+    answered = answers_pass(ingress, family) or item.network.interface in ingress.trusted_host_interfaces
+    return item.port.protocol is Protocol.UDP or (comes_back and answered)

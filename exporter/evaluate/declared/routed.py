@@ -36,19 +36,22 @@ class Entry:
     """How packets enter the host from another bridge.
 
     `interface` is that bridge's name where some network trusts it, else empty. `answered` is whether answers reach the
-    source though they come by another bridge; `masqueraded` whether they are addressed to the host.
+    source though they come by another bridge, `trusts` the bridges by which they do so anyhow; `masqueraded` whether
+    they are addressed to the host.
     """
 
     family: int
     interface: str
     masqueraded: bool
     answered: bool
+    trusts: tuple[str, ...] = ()
 
     @classmethod
     def by(cls, ingress: Network, family: int, trusted: Set[str]) -> Entry:
         """Return how packets of a family enter by a bridge."""
         interface = ingress.interface if ingress.interface in trusted else ""
-        return cls(family, interface, is_masqueraded(ingress, family), answers_pass(ingress, family))
+        answered = answers_pass(ingress, family)
+        return cls(family, interface, is_masqueraded(ingress, family), answered, ingress.trusted_host_interfaces)
 
 
 def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, neighbour: bool) -> Iterator[Path]:
@@ -83,7 +86,8 @@ def routed_paths(topology: Topology, entry: Entry, destination: Attachment, *, n
 
 def _filtered(topology: Topology, entry: Entry, destination: Attachment, *, neighbour: bool) -> Openings:
     """Return what the engine's rules let pass from one bridge to another, and for TCP let back."""
-    by_the_host = entry.answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
+    answered = entry.answered or destination.network.interface in entry.trusts
+    by_the_host = answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
     return _answerable(_accepted(topology.behaviour, entry, destination), answered=neighbour or by_the_host)
 
 
