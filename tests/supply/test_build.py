@@ -118,7 +118,7 @@ def test_the_sdist_is_the_repository(first: Build, files: list[str]) -> None:
         for name in files:
             content = tar.extractfile(members[name])
             assert content is not None
-            assert content.read() == (ROOT / name).read_bytes(), name
+            assert content.read() == (first.folder / name).read_bytes(), name
             assert bool(members[name].mode & 0o111) == bool((ROOT / name).stat().st_mode & 0o100), name
 
 
@@ -135,7 +135,7 @@ def test_the_wheel_is_the_package(first: Build, files: list[str]) -> None:
     }
     with zipfile.ZipFile(first.wheel) as wheel:
         assert set(wheel.namelist()) == package | about
-        assert all(wheel.read(name) == (ROOT / name).read_bytes() for name in package)
+        assert all(wheel.read(name) == (first.folder / name).read_bytes() for name in package)
 
 
 @pytest.fixture(scope="module")

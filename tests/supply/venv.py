@@ -23,4 +23,4 @@ def fresh(folder: Path, lock: Path) -> Path:
 def install(programs: Path, *arguments: str) -> None:
     """Let this environment's pip install something into another one."""
     pip = [sys.executable, "-m", "pip", "--quiet", f"--python={programs / 'python'}"]
-    run([*pip, "install", *arguments], timeout=120)
+    run([*pip, "install", "--no-compile", *arguments], timeout=120)
