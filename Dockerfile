@@ -8,7 +8,7 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_CERT
 WORKDIR /src
 COPY requirements.txt requirements-build.txt ./
-# Nothing is installed but what the two files know by its hash, and of that no code runs before it is installed.
+# Nothing is installed but what the two files know by its hash: a mirror must have PyPI's own wheels.
 RUN for name in build exporter; do python3 -m venv /opt/$name || exit; done \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement requirements-build.txt \
  && /opt/exporter/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement requirements.txt

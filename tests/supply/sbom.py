@@ -25,15 +25,24 @@ if TYPE_CHECKING:
 
 FILE: Final = ROOT / "dist" / "sbom.cdx.json"
 
+_VALIDATE: Final = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()) and "the document breaks its schema")
+"""
+
 
 def make() -> str:
-    """Return the bill of materials, the same text for the same lock."""
+    """Return the bill of materials, the same text for the same lock. Raises LabError where it breaks the schema."""
     with TemporaryDirectory() as folder:
         tool, runtime = fresh(Path(folder, "tool"), SBOM), fresh(Path(folder, "runtime"), RUNTIME)
         options = ("--mc-type=application", "--output-reproducible", "--output-format=JSON", "--spec-version=1.6")
         command = [str(tool / "cyclonedx-py"), "environment", f"--pyproject={ROOT / 'pyproject.toml'}", *options]
         document = json.loads(run([*command, str(runtime / "python")], timeout=60))
-    return json.dumps(completed(document, pins(RUNTIME)), indent=1) + "\n"
+        text = json.dumps(completed(document, pins(RUNTIME)), indent=1) + "\n"
+        run([str(tool / "python"), "-c", _VALIDATE], stdin=text.encode())
+    return text
 
 
 def completed(document: dict[str, Any], locked: Mapping[str, Pin]) -> dict[str, Any]:
