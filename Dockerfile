@@ -7,11 +7,16 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_CERT
 WORKDIR /src
-RUN python3 -m venv /opt/exporter
-COPY pyproject.toml README.md LICENSE requirements-dev.txt ./
+COPY requirements.txt requirements-build.txt ./
+# Nothing is installed but what the two files know by its hash: a mirror must have PyPI's own wheels.
+RUN for name in build exporter; do python3 -m venv /opt/$name || exit; done \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement requirements-build.txt \
+ && /opt/exporter/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
-RUN /opt/exporter/bin/pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
- && /opt/exporter/bin/pip install --no-cache-dir --constraint requirements-dev.txt dist/*.whl \
+RUN /opt/build/bin/hatchling build --target wheel \
+ && /opt/exporter/bin/pip install --no-cache-dir --no-index --no-deps dist/*.whl \
+ && /opt/exporter/bin/pip check \
  && /opt/exporter/bin/python -m compileall -q /opt/exporter/lib \
  && /opt/exporter/bin/pip uninstall --yes --quiet pip
 

@@ -6,10 +6,11 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUILDER := build/venv
 IMAGE ?= docker-icc-exporter
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run demo test lint format bench bench-hosts conformance docs image lock clean help
+.PHONY: run demo test lint format bench bench-hosts conformance docs image dist sbom lock clean help
 
 run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
 	@exec $(BIN)/docker-icc-exporter $(ARGS)
@@ -45,12 +46,29 @@ docs: $(VENV)/.developed ## write docs/metrics.md from the code, deploy/grafana 
 	$(BIN)/python -m tests.docs
 	$(BIN)/python -m tests.deploy
 
-lock: ## write the newest versions that pyproject.toml allows to requirements-dev.txt
+dist: $(BUILDER)/.installed ## write sdist and wheel to dist/: the same bytes wherever and whenever that is done
+	rm -f dist/*.tar.gz dist/*.whl
+	$(BUILDER)/bin/hatchling build --target sdist --target wheel
+
+sbom: $(VENV)/.developed ## write to dist/sbom.cdx.json (CycloneDX) what is installed with the exporter
+	$(BIN)/python -m tests.supply
+
+# What pip and uv find is written down once; from then on only that is installed. requirements-dev.txt has no hashes,
+# for an editable project has none.
+LOCK = "$$folder/bin/uv" pip compile --quiet --upgrade --python-platform linux --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" --constraint requirements-dev.txt
+
+lock: ## write the newest versions that pyproject.toml allows to requirements*.txt, with hashes where they leave this machine
 	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder"; \
 	"$$folder/bin/pip" install --quiet --upgrade 'pip>=25.1'; \
 	"$$folder/bin/pip" install --quiet --group dev .; \
-	"$$folder/bin/pip" freeze --exclude docker-icc-exporter >requirements-dev.txt
+	"$$folder/bin/pip" freeze --exclude docker-icc-exporter >requirements-dev.txt; \
+	"$$folder/bin/pip" install --quiet uv; \
+	$(LOCK) --output-file requirements.txt pyproject.toml; \
+	$(LOCK) --output-file requirements-sbom.txt --group sbom; \
+	"$$folder/bin/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	| $(LOCK) --output-file requirements-build.txt -
 
 clean: ## remove the virtual environment and everything built or cached here
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -72,6 +90,11 @@ $(VENV)/.installed: pyproject.toml requirements-dev.txt | $(BIN)/python
 $(VENV)/.developed: pyproject.toml requirements-dev.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt --editable .
 	@touch $@ $(VENV)/.installed
+
+$(BUILDER)/.installed: requirements-build.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $(BUILDER)
+	$(BUILDER)/bin/pip install --quiet --require-hashes --only-binary=:all: --requirement requirements-build.txt
+	@touch $@
 
 .PHONY: lab
 lab: $(VENV)/.developed

@@ -58,7 +58,7 @@ def _runs(document: Mapping[str, Any]) -> bool:
     state = text(document, "State")
     if state not in _RUNNING | _OTHERS:
         raise ObservationError(
-            f"container {identity(document, 'container')[:12]} has the State {state!r}: what is that?"
+            f"container {identity(document, 'container')[:12]} has the State {state!r}, which this program does not know"
         )
     return state in _RUNNING
 

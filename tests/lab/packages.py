@@ -77,6 +77,7 @@ TOOLS = {
     "mount": "mount",
     "dpkg": "dpkg",
     "debootstrap": "debootstrap",
+    "git": "git",
 }
 
 # What the base image of the project's Dockerfile has to have.
