@@ -57,9 +57,8 @@ def _runs(document: Mapping[str, Any]) -> bool:
     """Return whether a container runs. Raises ObservationError for a word that nobody knows: it could mean yes."""
     state = text(document, "State")
     if state not in _RUNNING | _OTHERS:
-        raise ObservationError(
-            f"container {identity(document, 'container')[:12]} has the State {state!r}, which this program does not know"
-        )
+        name = identity(document, "container")[:12]
+        raise ObservationError(f"container {name} has the State {state!r}, which this program does not know")
     return state in _RUNNING
 
 
