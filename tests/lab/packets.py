@@ -100,6 +100,8 @@ def sandboxes(engine: Engine) -> tuple[Sandbox, ...]:
     members: dict[int, list[tuple[bool, str, str]]] = {}
     for container in engine.api("/containers/json"):
         document = engine.api(f"/containers/{container['Id']}/json")
+        if not document["State"]["Pid"]:
+            continue  # it ended while the list was made
         path = f"/proc/{document['State']['Pid']}/ns/net"
         joined = str(document["HostConfig"]["NetworkMode"]).startswith("container:")
         inode = Path(path).stat().st_ino
