@@ -10,7 +10,7 @@ BUILDER := build/venv
 IMAGE ?= docker-icc-exporter
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run demo test lint format bench bench-hosts conformance docs image dist sbom lock clean help
+.PHONY: run demo test lint format bench bench-hosts conformance soak docs image dist sbom lock clean help
 
 run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
 	@exec $(BIN)/docker-icc-exporter $(ARGS)
@@ -38,6 +38,9 @@ bench-hosts: $(VENV)/.developed ## measure parsing and evaluation on generated h
 
 conformance: lab ## random topologies on three engines, every verdict against real packets, at length
 	$(BIN)/python -m tests.conformance $(ARGS)
+
+soak: lab ## a busy engine for 20 minutes, with a storm of events and an engine that hangs: memory and descriptors must stay flat
+	$(BIN)/python -m tests.soak $(ARGS)
 
 image: ## build the container image
 	docker build -t $(IMAGE) .

@@ -7,6 +7,7 @@ ExporterError                 base; its text is a complete message for the user
 │   ├── EngineTimeout         the engine did not answer in time
 │   ├── EngineRefused         it answered, and said no (HTTP 4xx, 5xx)
 │   └── ForbiddenRequest      we were about to send something outside the allow-list: a defect
+├── SystemShort               the system has no memory or no thread for us
 ├── ObservationError          a document is not what the API or the file format promises
 ├── PolicyError               what was seen does not tell what a policy asks for
 ├── UnknownContainer          a name or id that the snapshot does not hold
@@ -49,6 +50,10 @@ class EngineRefused(EngineError):
 
 class ForbiddenRequest(EngineError):
     """A request outside the allow-list was about to be sent; it was not."""
+
+
+class SystemShort(ExporterError):
+    """The system does not give us the memory or the thread that a look needs."""
 
 
 class ObservationError(ExporterError):

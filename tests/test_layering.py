@@ -17,12 +17,15 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 
 ALLOWED = {
     "errors": set(),
+    "threads": {"errors"},
     "model": {"errors"},
-    "observe": {"errors", "model"},
+    "observe": {"errors", "threads", "model"},
     "parse": {"errors", "model"},
     "evaluate": {"errors", "model"},
     "publish": {"errors", "model", "evaluate"},
-    "runtime": {"errors", "model", "observe", "parse", "evaluate", "publish", "config", "webconfig", "policyfile"},
+    "runtime": {
+        *("errors", "threads", "model", "observe", "parse", "evaluate", "publish", "config", "webconfig", "policyfile"),
+    },
     "config": {"errors", "configfile", "yamlfile"},
     "configfile": {"yamlfile"},
     "policyfile": {"errors", "model", "yamlfile"},

@@ -17,7 +17,7 @@ import requests
 import urllib3
 from docker.errors import DockerException
 
-from exporter import __version__
+from exporter import __version__, threads
 from exporter.errors import (
     EngineError,
     EngineRefused,
@@ -118,7 +118,7 @@ class EngineClient:
         """Let everything inside take `timeout` seconds together; what is late ends as EngineTimeout."""
         self._ends = time.monotonic() + self._timeout
         done = threading.Event()
-        threading.Thread(target=self._cut_late, args=(done,), name="deadline", daemon=True).start()
+        threads.start(lambda: self._cut_late(done))
         try:
             yield
         finally:

@@ -122,17 +122,26 @@ class Observer:
         facts = self._facts
         if facts is None or time.monotonic() - facts.read_at > FACTS_AGE:
             facts = self._read_facts()
-        labels, asked = self._labels(), time.monotonic()
+        labels = self._labels()
         # containers before networks: the networks of running containers cannot be removed meanwhile
-        document = self._client.get("/containers/json")
-        moment = Moment(datetime.now(UTC), time.monotonic(), asked)
-        listed = project_list(document, containers(labels), "GET /containers/json")
+        document, moment = self._list()
+        dials = self._client.dials
         networks = project_list(self._client.get("/networks"), NETWORKS, "GET /networks")
+        if dials != self._client.dials:
+            # the engine may have restarted in between: who ran before it did is not who is on these networks
+            document, moment = self._list()
         if facts.dials != self._client.dials:
             facts = self._read_facts()
         self._facts = facts
+        listed = project_list(document, containers(labels), "GET /containers/json")
         sightings = self._sightings.see(listed, moment)
         return Observation(moment.wall, facts.version, facts.info, networks, listed, sightings, labels=labels)
+
+    def _list(self) -> tuple[object, Moment]:
+        """Return the running containers, and when they were listed."""
+        asked = time.monotonic()
+        document = self._client.get("/containers/json")
+        return document, Moment(datetime.now(UTC), time.monotonic(), asked)
 
     def _read_facts(self) -> _Facts:
         version = project_object(self._client.version(), VERSION, "GET /version")

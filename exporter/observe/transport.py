@@ -26,6 +26,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from exporter import threads
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -61,15 +63,19 @@ class Lookup:
         self._lock = threading.Lock()
         self._waiting: list[Future[list[Address]]] = []
         self._going = False
+        self._thread: threads.Started | None = None
 
     def addresses(self, host: str, port: int, timeout: float | None) -> list[Address]:
-        """Return where the name leads. Raises OSError as getaddrinfo does, TimeoutError, ConnectionAbortedError."""
+        """Return where the name leads.
+
+        Raises OSError as getaddrinfo does, TimeoutError, ConnectionAbortedError; SystemShort.
+        """
         found: Future[list[Address]] = Future()
         with self._lock:
             self._waiting.append(found)
-            first, self._going = not self._going, True
-        if first:
-            threading.Thread(target=self._run, args=(host, port), name="lookup", daemon=True).start()
+            if not self._going or not (self._thread and self._thread.alive):
+                self._thread = threads.start(lambda: self._run(host, port))
+                self._going = True
         return found.result(timeout)
 
     def cut(self) -> None:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ExporterError, ObservationError
+from exporter.errors import (
+    EngineRefused,
+    EngineTimeout,
+    EngineUnreachable,
+    ExporterError,
+    ObservationError,
+    SystemShort,
+)
 from exporter.publish.state import PollResult
 from exporter.runtime.collector import paused
 
@@ -100,6 +107,8 @@ class Refresher:
                 self._succeed(observation, snapshot, report)
             except ExporterError as error:
                 self._end(_result_of(error), error)
+            except MemoryError:
+                self._end(PollResult.ERROR, SystemShort("out of memory"))
             except Exception as error:  # noqa: BLE001 - a defect must be seen, and must not end the daemon
                 self._end(PollResult.ERROR, error)
             finally:
@@ -173,7 +182,7 @@ class Refresher:
         message = str(error) if isinstance(error, ExporterError) else f"defect: {type(error).__name__}: {error}"
         self._tally.polled(result)
         failure = _Failure(result, message)
-        defect = result is PollResult.ERROR
+        defect = result is PollResult.ERROR and not isinstance(error, SystemShort)
         # what fails fails at every poll: once is news
         level = logging.DEBUG if failure == self._failure else logging.ERROR if defect else logging.WARNING
         self._failure = failure

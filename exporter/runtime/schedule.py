@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
@@ -49,10 +50,23 @@ class Every(BaseTrigger):  # type: ignore[misc]
 
 
 class DaemonExecutor(BaseExecutor):  # type: ignore[misc]
-    """Runs each job in a thread of its own that does not keep the process alive; how many is the job's setting."""
+    """Runs jobs, one after the other, in a thread that does not keep the process alive.
+
+    The thread is there from the start: when memory has run out there is none to be had.
+    """
+
+    def start(self, scheduler: BackgroundScheduler, alias: str) -> None:
+        """Begin to wait for jobs."""
+        super().start(scheduler, alias)
+        self._runs: SimpleQueue[tuple[Job, list[datetime]]] = SimpleQueue()
+        threading.Thread(target=self._work, name="poll", daemon=True).start()
 
     def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
-        threading.Thread(target=self._run, args=(job, run_times), name=job.id, daemon=True).start()
+        self._runs.put((job, run_times))
+
+    def _work(self) -> None:
+        while True:
+            self._run(*self._runs.get())
 
     def _run(self, job: Job, run_times: list[datetime]) -> None:
         try:

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.errors import ExporterError
+from exporter import threads
+from exporter.errors import ExporterError, SystemShort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,11 +91,13 @@ class Watcher:
         self._longest_pause = longest_pause
         self._stopping = threading.Event()
         self._problem = ""
-        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+        """Begin to read, or say why that cannot be."""
+        try:
+            threads.start(self._run)
+        except SystemShort as error:
+            self._report(str(error))
 
     def stop(self) -> None:
         """Read no more; does not wait."""

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from tests.cli.program import COMMAND, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 ANY_PORT = "--web.listen-address=127.0.0.1:0"
@@ -26,12 +26,15 @@ class Service:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self._lines: Queue[str] = Queue()
+        self.log: list[str] = []
+        """Every line that it has logged so far."""
         threading.Thread(target=self._read, daemon=True).start()
         self.address = self.logged("listening")["address"]
 
     def _read(self) -> None:
         assert self.process.stderr
         for line in self.process.stderr:
+            self.log.append(line)
             self._lines.put(line)
 
     def logged(self, message: str) -> dict[str, Any]:
@@ -68,9 +71,9 @@ class Service:
 
 
 @contextmanager
-def service(*arguments: str | Path, **extra: str) -> Iterator[Service]:
-    """Have an exporter on a free port, and see it end cleanly."""
-    command = [*COMMAND, "--log.format=json", *map(str, arguments)]
+def service(*arguments: str | Path, under: Sequence[str] = (), **extra: str) -> Iterator[Service]:
+    """Have an exporter on a free port, and see it end cleanly. A program that it is to run `under` goes before it."""
+    command = [*under, *COMMAND, "--log.format=json", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**extra))
     try:
         running = Service(process)

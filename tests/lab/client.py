@@ -29,15 +29,25 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def get(path: Path, url: str, timeout: float = 30) -> Any:  # noqa: ANN401 - JSON has no narrower type
     """GET a JSON document; anything but status 200 is a LabError."""
+    return _ask(path, "GET", url, None, timeout)
+
+
+def post(path: Path, url: str, document: object = None, timeout: float = 30) -> None:
+    """POST a JSON document; what is no success is a LabError."""
+    _ask(path, "POST", url, document, timeout)
+
+
+def _ask(path: Path, method: str, url: str, document: object, timeout: float) -> Any:  # noqa: ANN401
     connection = _UnixConnection(path, timeout)
     try:
-        connection.request("GET", url)
+        sent = None if document is None else json.dumps(document)
+        connection.request(method, url, sent, {} if document is None else {"Content-Type": "application/json"})
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
     except OSError as error:
-        raise LabError(f"GET {url}: {error}") from error
+        raise LabError(f"{method} {url}: {error}") from error
     finally:
         connection.close()
-    if answer.status != 200:
-        raise LabError(f"GET {url}: status {answer.status}: {body.strip()}")
+    if answer.status >= 300:
+        raise LabError(f"{method} {url}: status {answer.status}: {body.strip()}")
     return json.loads(body) if answer.getheader("Content-Type", "").startswith("application/json") else body

@@ -63,6 +63,16 @@ class _Tables:
     iptables: Mapping[str, str]
     native: Mapping[Table, Mapping[str, Any]]
 
+    @property
+    def whole(self) -> bool:
+        """Whether every table is shown to its end: what a program breaks off without an error is asked for again."""
+        return all(
+            _is_shown(table, self.native[table])
+            if table in self.native
+            else f"*{table.name}\n" in self.iptables.get(_NFT.get(table.family, ""), "")
+            for table in self.overview.tables
+        ) and all(text.count("\n*") + text.startswith("*") == text.count("\nCOMMIT") for text in self.iptables.values())
+
 
 class FirewallReader:
     """Reads firewalls, and remembers what has not changed since the look before."""
@@ -105,7 +115,7 @@ class FirewallReader:
             if overview == before:
                 if tables is None:
                     raise failure or Unreadable("nothing was read")
-                if namespace is not None:
+                if namespace is not None and tables.whole:
                     self._new[namespace] = tables
                 return tables
         raise Unreadable("nftables: rules change faster than they can be read")
@@ -123,6 +133,11 @@ def _tables(overview: Overview, known: _Tables | None, budget: Budget) -> _Table
         table: _nft(table, budget) for table in overview.tables if not _looks_like_iptables(table) or table in doubtful
     }
     return _Tables(overview, iptables, native)
+
+
+def _is_shown(table: Table, document: Mapping[str, Any]) -> bool:
+    shown = [entry.get("table") for entry in document["nftables"] if isinstance(entry, dict)]
+    return any(isinstance(entry, dict) and entry.get("name") == table.name for entry in shown)
 
 
 def _looks_like_iptables(table: Table) -> bool:

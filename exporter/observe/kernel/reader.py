@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter.errors import EngineUnreachable
+from exporter import threads
+from exporter.errors import EngineUnreachable, SystemShort
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.daemon import Root, read_daemon
@@ -16,7 +17,7 @@ from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers
 from exporter.observe.kernel.place import wrong_place
 from exporter.observe.kernel.processes import Process, Processes, ProcessReader, Relay
-from exporter.observe.kernel.trouble import Unreadable
+from exporter.observe.kernel.trouble import Unreadable, reason
 from exporter.observe.tier import Tier
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _NO_VIEW: Final = "no process of a container is visible: the host's PID view is 
 
 _NO_DAEMON: Final = "no dockerd is visible in the engine's network namespace: the host's PID view is needed (pid: host)"
 _HIDDEN_DAEMON: Final = "which of the dockerds is the engine's may not be seen: CAP_SYS_PTRACE is needed"
+
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+"""What the operating system says when it runs short of something."""
 
 _GRACE = 0.3
 """Seconds that a look may exceed its time; each of its steps knows the time itself."""
@@ -58,7 +62,7 @@ class KernelReader:
         self._netns = str(netns) if netns else OWN
         self._absent = absent
         self._budget: Budget | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Started | None = None
         self._namespaces = NamespaceReader()
         self._processes = ProcessReader()
         self._told: Mapping[str, str] = {}
@@ -84,20 +88,20 @@ class KernelReader:
     def _read(
         self, networks: Sequence[Mapping[str, Any]], containers: Sequence[Mapping[str, Any]], seconds: float
     ) -> KernelLook:
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.alive:
             return _unread("the look before has not ended")
         budget = self._budget = Budget(seconds)
         look = _Look(self._tier, self._netns, self._namespaces, self._processes, budget)
-        ended: list[KernelLook] = []
-        # a thread of its own: see the package
-        self._thread = threading.Thread(
-            target=lambda: ended.append(look.look(networks, _identities(containers))), name="kernel", daemon=True
-        )
-        self._thread.start()
-        self._thread.join(seconds + _GRACE)
+        looks: list[KernelLook] = []
+        try:
+            # a thread of its own: see the package
+            self._thread = threads.start(lambda: looks.append(look.look(networks, _identities(containers))))
+        except SystemShort as error:
+            return _unread(str(error))
+        self._thread.wait(seconds + _GRACE)
         if budget.cancelled:
             raise EngineUnreachable("the look at the kernel was ended")
-        return ended[0] if ended else _unread("the look did not end")
+        return looks[0] if looks else _unread("the look did not end")
 
     def _tell(self, missing: Mapping[str, str]) -> None:
         """Log which evidence is missing, or is not any more, once for each change."""
@@ -127,6 +131,12 @@ class _Look:
             return self._look(networks, containers)
         except Unreadable as error:
             return _unread(str(error))
+        except MemoryError:
+            return _unread("out of memory")
+        except OSError as error:
+            if error.errno not in _SHORT:
+                logger.exception("reading the kernel failed")
+            return _unread(reason(error, "the kernel cannot be read", "root"))
         except Exception as error:
             logger.exception("reading the kernel failed")
             return _unread(f"defect: {type(error).__name__}: {error}")

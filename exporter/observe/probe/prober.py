@@ -7,7 +7,8 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Final
 
-from exporter.errors import ForbiddenProbe, ProbeError
+from exporter import threads
+from exporter.errors import ForbiddenProbe, ProbeError, SystemShort
 from exporter.model.probe import Sight
 from exporter.model.report import HOST, Protocol
 from exporter.observe.kernel.netns import OWN, Netns
@@ -60,9 +61,10 @@ class Prober:
                 failed.append(f"defect: {type(error).__name__}: {error}")
 
         # a thread of its own, for it does not come back to its namespace
-        thread = threading.Thread(target=work, name="probes", daemon=True)
-        thread.start()
-        thread.join(LONGEST + 1)
+        try:
+            threads.start(work).wait(LONGEST + 1)
+        except SystemShort as error:
+            raise ProbeError(str(error)) from error
         if self._ending.is_set():
             raise ProbeError("the round of probes was ended")
         if not seen:
