@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
-from exporter.evaluate.declared.topology import FAMILIES, has_router
-from exporter.model.snapshot import Network, Product
+from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
+from exporter.model.snapshot import GatewayMode, Network, Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,10 @@ _NO_OLD_LINKS = (
     "exporter looked: engines forget some of them (moby#24043)"
 )
 _OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
+_OTHER_GATEWAYS = (
+    "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
+    "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
+)
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
 
@@ -57,6 +61,8 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     outside = [network for network in networks if network.driver in ("macvlan", "ipvlan") or _has_router(network)]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
+    if any(map(_is_other_gateway, networks)) and _has_overlays(snapshot):
+        yield _OTHER_GATEWAYS
     if engine.swarm and not _shows_tasks(snapshot):
         yield _SWARM
 
@@ -74,6 +80,17 @@ def _about_rules(snapshot: Snapshot, engine: Engine) -> Iterator[str]:
 
 def _has_router(network: Network) -> bool:
     return any(has_router(network, family) for family in FAMILIES)
+
+
+def _is_other_gateway(network: Network) -> bool:
+    """Return whether this is the bridge of overlay networks' members, made by somebody else than the engine."""
+    usual = network.icc is False and not network.ipv6 and network.gateway_mode_v4 is GatewayMode.NAT
+    return network.name == GATEWAY_BRIDGE and network.driver == "bridge" and not usual
+
+
+def _has_overlays(snapshot: Snapshot) -> bool:
+    endpoints = (endpoint for sandbox in snapshot.sandboxes.values() for endpoint in sandbox.endpoints)
+    return any(snapshot.networks[endpoint.network_id].driver == "overlay" for endpoint in endpoints)
 
 
 def _shows_tasks(snapshot: Snapshot) -> bool:

@@ -1,0 +1,51 @@
+"""What is taken for granted is said, where it matters and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hosts import ALL, Host, host
+
+
+def assumed(built: Host, words: str) -> bool:
+    """Return whether a report of the host assumes what these words begin or contain."""
+    return any(words in text for text in built.look().report.assumptions)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_an_engine_that_leaves_ipv6_alone_is_thought_of(version: str) -> None:
+    """Since 27.0 rules for IPv6 are written unless somebody switched them off, which the API does not tell."""
+    modern = version not in ("20.10", "26.1")
+    assert assumed(host(version).network("six", ipv6=True), "--ip6tables=false") is modern
+    assert not assumed(host(version).network("four"), "--ip6tables=false")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_direct_routing_is_thought_of(version: str) -> None:
+    """Since 28.2 the raw table protects containers, unless --allow-direct-routing was given."""
+    assert assumed(host(version), "--allow-direct-routing") is (version not in ("20.10", "26.1"))
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_rules_may_outlive_what_they_were_made_for(version: str) -> None:
+    """With live-restore, links and docker-proxies are not what the engine would make of them now."""
+    built = host(version, LiveRestoreEnabled=True).container("a", publish=["80:80"])
+    assert assumed(built, "with live-restore")
+    assert not assumed(host(version).container("a", publish=["80:80"]), "with live-restore")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_link_that_was_removed_may_have_taken_others_along(version: str) -> None:
+    """Since 28.0, removing one of several links removes the rules of all; the API shows the others as before."""
+    linked = host(version, icc=False).container("db").container("web", links=["db"])
+    assert assumed(linked, "docker rm --link") is (version not in ("20.10", "26.1"))
+    assert not assumed(host(version, icc=False).container("db"), "docker rm --link")
+
+
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize(("option", "usual"), [("false", True), ("true", False)])
+def test_a_gateway_bridge_of_somebody_else_is_thought_of(version: str, option: str, usual: bool) -> None:
+    """Members of overlays have hidden endpoints on docker_gwbridge, which the engine makes with icc=false."""
+    built = host(version).network("docker_gwbridge", enable_icc=option).network("over", "overlay")
+    assert assumed(built.container("a", "over"), "docker_gwbridge, though") is not usual
+    assert not assumed(host(version).network("docker_gwbridge", enable_icc=option), "docker_gwbridge, though")
