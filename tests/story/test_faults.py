@@ -37,9 +37,6 @@ pytestmark = pytest.mark.lab
 
 SETTINGS = ("--poll.interval=1s", "--poll.timeout=1s")
 SOON = 6.0
-OUT_OF_MEMORY = ("Exception ignored in", "MemoryError")
-"""What CPython itself writes where there is no memory to raise an error: in a thread's first steps, in `__del__`."""
-
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -102,10 +99,13 @@ def scrapes(exporter: Service) -> Iterator[Scrapes]:
 
 
 def clean(exporter: Service) -> None:
-    """See that nothing of the exporter's own failed."""
-    lines = [line for line in exporter.log if not line.startswith(OUT_OF_MEMORY) and line.strip()]
-    entries = [json.loads(line) if line.startswith("{") else {"level": "error", "msg": line} for line in lines]
+    """See that nothing of the exporter's own failed.
+
+    What is not its own is in no entry: CPython says so by itself where there is no memory for raising an error.
+    """
+    entries = [json.loads(line) for line in exporter.log if line.startswith("{")]
     assert [entry for entry in entries if entry["level"] == "error" or "traceback" in entry] == []
+    assert [line for line in exporter.log if "Traceback" in line] == []
 
 
 def furnish(made: Engine) -> None:
