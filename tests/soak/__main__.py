@@ -2,7 +2,8 @@
 
 Containers start and stop, networks are connected, made and removed, rules come and go, clients scrape and ask, the
 configuration is read again; early on comes a storm of events, then the engine is stopped (SIGSTOP), for a minute each
-where there is time for that. Memory is judged when all of this has been met once. At the end the gauges must be those of a fresh exporter.
+where there is time for that. Memory is judged when all of this has been met once. At the end the gauges must be those
+of a fresh exporter.
 """
 
 from __future__ import annotations
