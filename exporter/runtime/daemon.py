@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -165,10 +166,8 @@ class Daemon:
             tick = min(_LONGEST_TICK, self._config.poll_interval / _TICKS_PER_INTERVAL)
             received = _next_signal(tick)
             if received is None:
-                self._schedule.check()
-                self._refresher.check()
-                self._check_front()
-                self._tell_manager()
+                with contextlib.suppress(MemoryError):
+                    self._tick()
             elif received is signal.SIGHUP:
                 self._manager.reloading()
                 self._read_again()
@@ -180,13 +179,24 @@ class Daemon:
                 logger.error("the HTTP server has ended")
                 return 1
 
+    def _tick(self) -> None:
+        self._refresher.check()
+        self._refresher.expire(self._patience)
+        self._schedule.check()
+        self._check_front()
+        self._tell_manager()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds within which a refresh ends where all is well."""
+        return READY_INTERVALS * self._config.poll_interval + self._target.timeout
+
     def _tell_manager(self) -> None:
         """Say when there is something to see, and that all is well: polls end, however, and the server lives."""
         if not self._announced and self._board.current.polled:
             self._announced = True
             self._manager.ready()
-        patience = READY_INTERVALS * self._config.poll_interval + self._target.timeout
-        if self._server.alive and self._refresher.idle() < patience:
+        if self._server.alive and self._refresher.idle() < self._patience:
             self._manager.alive()
 
     def _stop(self) -> None:

@@ -129,6 +129,11 @@ class Refresher:
                 PollResult.TIMEOUT, EngineTimeout(f"a look at the engine did not end within {self._timeout:g} s")
             )
 
+    def expire(self, patience: float) -> None:
+        """Withdraw what was published if no refresh has ended for longer than this: whoever should look does not."""
+        if self._board.current.up and self.idle() > patience:
+            self._fail(PollResult.MISSED, EngineTimeout(f"no look at the engine has ended within {patience:g} s"))
+
     def use(self, source: Source, timeout: float) -> None:
         """Look at another source from the next refresh on; a look that is going on at the old one is ended."""
         self._next, self._timeout = source, timeout

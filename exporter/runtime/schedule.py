@@ -7,6 +7,7 @@ from ending. Each is answered here.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -66,7 +67,9 @@ class DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
     def _work(self) -> None:
         while True:
-            self._run(*self._runs.get())
+            # the scheduler's bookkeeping may find no memory either
+            with contextlib.suppress(MemoryError):
+                self._run(*self._runs.get())
 
     def _run(self, job: Job, run_times: list[datetime]) -> None:
         try:

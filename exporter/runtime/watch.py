@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -65,7 +66,8 @@ class Hints:
             if hinted and self._stopping.wait(QUIET):
                 return
             self._pending.clear()
-            self._refresh()
+            with contextlib.suppress(MemoryError):
+                self._refresh()
             settled = not hinted
             if self._stopping.wait(APART - QUIET):
                 return
@@ -108,7 +110,8 @@ class Watcher:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._follow()
+            with contextlib.suppress(MemoryError):
+                self._follow()
             # a stream that held was worth having; one that breaks at once is not asked for in a hurry
             held = time.monotonic() - began > self._longest_pause
             pause = _FIRST_PAUSE if held else min(2 * pause, self._longest_pause)
@@ -121,6 +124,8 @@ class Watcher:
             self._report("the engine ended the stream")
         except ExporterError as error:
             self._report(str(error))
+        except MemoryError:
+            self._report("out of memory")
         except Exception:
             logger.exception("reading the engine's events failed")
 

@@ -206,6 +206,32 @@ def test_a_look_in_time_is_left_alone() -> None:
     assert not bench.source.interrupted.is_set()
 
 
+def test_what_nobody_looks_at_any_more_is_withdrawn() -> None:
+    """Where refreshes do not come any more at all, what the last one published goes, once; the next brings it back."""
+    bench = Bench()
+    bench.refresher.refresh()
+    bench.refresher.expire(60)
+    assert bench.board.current.up
+    for _ in range(2):
+        bench.refresher.expire(0)
+        assert "no look at the engine has ended" in bench.board.current.last_error
+    assert bench.polls == {"ok": 1, "missed": 1}
+    bench.refresher.refresh()
+    assert bench.board.current.up
+
+
+def test_a_look_without_memory_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """Where memory has run out the poll fails in words, without a traceback, and the next one counts."""
+    bench = Bench()
+    bench.report = MemoryError()
+    bench.refresher.refresh()
+    assert bench.board.current.last_error == "out of memory"
+    assert [record.exc_info for record in caplog.records if record.levelno >= logging.WARNING] == [None]
+    bench.report = report()
+    bench.refresher.refresh()
+    assert bench.board.current.up
+
+
 def test_another_source_is_used_from_the_next_refresh_on() -> None:
     """Exchanging the source ends a look at the old one, and closes it when the new one is first used."""
     bench = Bench()

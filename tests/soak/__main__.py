@@ -1,8 +1,9 @@
 """Keep an engine and its exporter busy, and tell whether memory and descriptors of the exporter stay flat.
 
 Containers start and stop, networks are connected, made and removed, rules come and go, clients scrape and ask, the
-configuration is read again; after a third of the time comes a storm of events, after two thirds the engine is stopped
-(SIGSTOP), for a minute each where there is time for that. At the end the gauges must be those of a fresh exporter.
+configuration is read again; early on comes a storm of events, then the engine is stopped (SIGSTOP), for a minute each
+where there is time for that. Memory is judged when all of this has been met once. At the end the gauges must be those
+of a fresh exporter.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ SAMPLES = 40
 MEMORY_GROWTH = 1.05
 DESCRIPTOR_GROWTH = 2
 SETTLES = 15.0
+SETTLED = 0.3
+"""The share of the time that is the beginning."""
 
 RULES = ("*filter", ":SOAK - [0:0]", "-A SOAK -i docker0 -o docker0 -p tcp --dport 80 -j DROP", "-I FORWARD -j SOAK")
 NO_RULES = ("*filter", "-D FORWARD -j SOAK", "-F SOAK", "-X SOAK")
@@ -250,7 +253,7 @@ def main() -> int:
 def soak(soaked: Soak, exporter: Service, seconds: float) -> list[Sample]:
     """Keep busy for so long, and print and return what the exporter needed meanwhile."""
     moment = min(LONGEST, seconds / 10)
-    extra = {1 / 3: lambda: storm(soaked, moment), 2 / 3: lambda: silence(soaked, moment)}
+    extra = {0.05: lambda: storm(soaked, moment), 0.15: lambda: silence(soaked, moment)}
     print(f"{'seconds':>8}{'MiB':>8}{'descriptors':>13}{'threads':>9}{'CPU s':>8}", flush=True)
     samples = []
     begun = time.monotonic()
@@ -288,8 +291,8 @@ def row(sample: Sample) -> str:
 
 
 def judged(samples: Sequence[Sample]) -> Iterator[str]:
-    """Compare the second half with the first, without the tenth in which everything is met for the first time."""
-    settled = samples[len(samples) // 10 :]
+    """Compare the second half with the first, without the beginning, in which everything is met for the first time."""
+    settled = [sample for sample in samples if sample.second > SETTLED * samples[-1].second]
     first, second = settled[: len(settled) // 2], settled[len(settled) // 2 :]
     for name, grows in (("memory", MEMORY_GROWTH), ("descriptors", None), ("threads", None)):
         before, after = (median(getattr(sample, name) for sample in half) for half in (first, second))
