@@ -57,7 +57,7 @@ def compare(
         pairs += 1
         verdict = report.reach.between(source, destination)
         if verdict.verdict is Verdict.UNKNOWN:
-            unknown.append(verdict.paths[0].undecided)
+            unknown.append(next(path.undecided for path in verdict.paths if path.undecided))
         label = f"{names[source]} -> {names[destination]}"
         wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
     return Comparison(pairs, pairs * len(probed), tuple(unknown), tuple(wrong))
