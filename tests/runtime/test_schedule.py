@@ -105,7 +105,7 @@ def test_stopping_does_not_wait_for_a_run() -> None:
     time.sleep(0.05)
     began = time.monotonic()
     schedule.stop()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5
     release.set()
 
 
