@@ -84,6 +84,21 @@ def met(firewall: Firewall, found: Possible) -> Firewall:
     )
 
 
+def named_by_translations(firewall: Firewall) -> Iterator[int]:
+    """Yield single addresses that nat rules ask for, whoever has them: packets are sent there to be led elsewhere."""
+    for table in firewall.tables:
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                if any(isinstance(step, Translate) for step in rule.steps):
+                    yield from _single_destinations(rule.steps)
+
+
+def _single_destinations(steps: Iterable[Step]) -> Iterator[int]:
+    for step in steps:
+        if isinstance(step, InRanges) and step.field is Field.DESTINATION and not step.negated:
+            yield from (low for low, high in step.ranges.intervals if low == high)
+
+
 def _led_to(steps: Iterable[Step]) -> Iterator[tuple[int, int]]:
     for step in steps:
         match step:

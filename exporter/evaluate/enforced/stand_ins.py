@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
+_LOOPBACK = Interface(1, "lo", "", "", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("::1/128")))
+
 
 class StandIns:
     """Namespaces as the engine sets them up. An interface has no kind: its network tells what it is connected to."""
@@ -27,8 +29,8 @@ class StandIns:
 
     def namespace(self, sandbox: Sandbox) -> Namespace:
         """Return the namespace of a sandbox."""
-        interfaces: dict[int, Interface] = {}
-        routes: list[Route] = []
+        interfaces: dict[int, Interface] = {1: _LOOPBACK}
+        routes = [Route(LOCAL_TABLE, RouteKind.LOCAL, item.network, (Hop(1),)) for item in _LOOPBACK.addresses]
         for index, endpoint in enumerate(sandbox.endpoints, start=2):
             network = self._snapshot.networks[endpoint.network_id]
             addresses = tuple(_with_prefix(network, address) for address in (endpoint.ipv4, endpoint.ipv6) if address)

@@ -9,24 +9,27 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
-from exporter.evaluate.enforced.meeting import met, possible
+from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.walk import Walker
-from exporter.model.firewall import Field, InRanges, Translate
+from exporter.model.namespace import Port
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.ways import Exit, Way
-    from exporter.model.firewall import Rule
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
+PASSING = (Port(), Port(hairpin=True))
+"""Ports of bridges that pass everything: it does not matter who has which."""
+
 _LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
 _VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
+_UNPLACED = "which port of bridge {name} a container has whose namespace was not read"
 _PLUGIN = "what a network of driver {driver!r} lets through"
 TWO_ANSWER = "two that answer for {address}"
 
@@ -67,21 +70,6 @@ class Stack:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
         filters = (self.ruleset, self.resolving, self.bridging, self.gates)
         return all(filter_.idle for filter_ in filters) and self.routing.plain
-
-    def named_by_translations(self) -> Iterator[int]:
-        """Yield single addresses that nat rules ask for, whoever has them."""
-        for table in self.namespace.firewall.tables:
-            for chain in table.chains.values():
-                for rule in chain.rules:
-                    if any(isinstance(step, Translate) for step in rule.steps):
-                        yield from self._named(rule)
-
-    def _named(self, rule: Rule) -> Iterator[int]:
-        for step in rule.steps:
-            if isinstance(step, InRanges) and step.field is Field.DESTINATION and not step.negated:
-                for low, high in step.ranges.intervals:
-                    if low == high and (low >> 32 == 0) == (self.family == 4):
-                        yield low
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""
@@ -193,11 +181,13 @@ class Station:
 class Segment:
     """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
 
-    `bridge` is the host's own interface on it, where it is a bridge.
+    `bridge` is the host's own interface on it, where it is a bridge; `unplaced` are its ports that do not pass
+    everything and that nobody is known to have.
     """
 
     name: str
     bridge: Interface | None = None
+    unplaced: frozenset[Port] = frozenset()
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
 
@@ -228,6 +218,8 @@ def _answered(station: Station) -> Iterable[int]:
 def hears(sender: Station, receiver: Station, segment: Segment) -> tuple[bool, str]:
     """Return whether frames pass from one station to another, and what is not known about it."""
     if segment.bridge is not None:
+        if _may_be_at(segment.unplaced, sender, receiver):
+            return True, _UNPLACED.format(name=segment.name)
         return _bridged(sender, receiver, segment.bridge)
     if "macvlan" in (sender.interface.kind, receiver.interface.kind):
         modes = {sender.interface.mode, receiver.interface.mode}
@@ -238,6 +230,13 @@ def hears(sender: Station, receiver: Station, segment: Segment) -> tuple[bool, s
     if network is not None and network.driver not in ("bridge", "macvlan", "ipvlan", "overlay"):
         return True, _PLUGIN.format(driver=network.driver)
     return True, ""
+
+
+def _may_be_at(unplaced: frozenset[Port], sender: Station, receiver: Station) -> bool:
+    """Return whether a stand-in may be at a port that keeps something from it. Isolated ports hear the host."""
+    made = any(station.interface.kind == "" and station.port is None for station in (sender, receiver))
+    containers = "bridge" not in (sender.interface.kind, receiver.interface.kind)
+    return made and any(containers or not (port.isolated and port.forwarding and not port.vlans) for port in unplaced)
 
 
 def _bridged(sender: Station, receiver: Station, bridge: Interface) -> tuple[bool, str]:
@@ -272,18 +271,25 @@ class World:
             for sandbox in snapshot.sandboxes.values()
             if sandbox.id != HOST
         }
+        named = (int(address) for each in namespaces.values() for address in named_by_translations(each.firewall))
+        self._asked = {address for address in named if not self.host.is_loopback(address)}
+        self._asked.update(named_by_translations(kernel.host.firewall))
         if not all_rules:
             namespaces = dict(self._with_rules_met(namespaces))
         for name, namespace in namespaces.items():
             self._settle(snapshot.sandboxes[name], Stack(name, namespace, family))
         for interface in kernel.host.interfaces.values():
             self._settle_host(interface)
+        for segment in self._segments.values():
+            if segment.bridge is not None:
+                segment.unplaced = self._unplaced(segment, segment.bridge)
 
     def asked_about(self) -> set[int]:
         """Return the addresses that packets are sent to beside those of namespaces: loopback's, and translated ones."""
         listeners = (listener.address for listener in self.host.namespace.listeners)
         bound = {int(address) for address in listeners if address.version == self.family and address.is_loopback}
-        return {_LOOPBACK[self.family], *bound, *self.host.named_by_translations()}
+        named = {address for address in self._asked if (address >> 32 == 0) == (self.family == 4)}
+        return {_LOOPBACK[self.family], *bound, *named}
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
@@ -358,6 +364,15 @@ class World:
         segment = self._at(("bridge", bridge.index), bridge.name)
         segment.bridge = bridge
         return segment
+
+    def _unplaced(self, segment: Segment, bridge: Interface) -> frozenset[Port]:
+        known = {station.port.index for station in segment.stations if station.port is not None}
+        ports = (
+            end.port
+            for end in self.host.namespace.interfaces.values()
+            if end.master == bridge.index and end.kind == "veth" and end.index not in known
+        )
+        return frozenset(port for port in ports if port is not None and port not in PASSING)
 
     def _at(self, key: object, name: str) -> Segment:
         return self._segments.setdefault(key, Segment(name))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ways import PICKED_PORT
+from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
 from exporter.evaluate.kinds.rules import Survey, Surveyor, positions, redirects_strangers
 from exporter.evaluate.kinds.unremarkable import unremarkable
@@ -43,15 +44,13 @@ class Kinds:
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
         self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
         self.ports = dict(self._published_ports())
-        survey = Survey()
-        if firewall is not None:
-            survey = Surveyor(self.directory, self.ports).read(firewall)
-        self.survey = survey
+        survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
             not survey.unusual
             and not self.directory.overlapping
             and self._usual_host()
             and not _at_single_interfaces(self._host)
+            and not self._ports_differ()
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
@@ -89,6 +88,27 @@ class Kinds:
         if kernel is not None and host is not None:
             yield host
             yield from (kernel.sandboxes[name].firewall for name in self.read)
+
+    def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
+        if kernel is None or firewall is None:
+            return Survey()
+        surveyor = Surveyor(self.directory, self.ports)
+        surveyor.read(firewall)
+        surveyor.note_routes(kernel.host.routes)
+        for name in self.read - {HOST}:
+            surveyor.note(kernel.sandboxes[name])
+        return surveyor.survey
+
+    def _ports_differ(self) -> bool:
+        """Return whether bridges have ports that keep something from whoever it is that has them."""
+        interfaces = self._host.interfaces if self._host is not None else {}
+        return any(
+            interface.port is not None
+            and interface.port not in PASSING
+            and interface.kind == "veth"
+            and index not in self.cables
+            for index, interface in interfaces.items()
+        )
 
     def _usual_host(self) -> bool:
         if self._host is None:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.firewall import (
     AddressType,
@@ -30,12 +31,14 @@ from exporter.model.firewall import (
     Translation,
     Verdict,
 )
+from exporter.model.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.kinds.directory import Directory
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
+    from exporter.model.namespace import Route
 
 ADDRESSES = frozenset(
     {
@@ -138,6 +141,27 @@ class Surveyor:
                         self.survey.owned[Place(number, chain.name, position)] = owned
         return self.survey
 
+    def note(self, namespace: Namespace) -> None:
+        """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
+        for table in namespace.firewall.tables:
+            for chain in table.chains.values():
+                for rule in chain.rules:
+                    self._all_nested(rule.steps)
+        self.note_routes(namespace.routes)
+        self.survey.unusual |= not all(Routing(Namespace(rules=namespace.rules), family).plain for family in (4, 6))
+
+    def note_routes(self, routes: Iterable[Route]) -> None:
+        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is."""
+        for route in routes:
+            destination = route.destination
+            low, high = int(destination.network_address), int(destination.broadcast_address)
+            if low != high:
+                self._told_apart(low, high)
+            for own in (low, *(int(hop.gateway) for hop in route.hops if hop.gateway is not None)):
+                owner = self._directory.owners.get(own)
+                if owner is not None and owner.kind == "sandbox":
+                    self.survey.peculiar.add(owner)
+
     def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
         """Return the rule where it has an owner; else note what it tells apart."""
         steps = rule.steps
@@ -159,7 +183,7 @@ class Surveyor:
         words: list[Hashable] = list(steps)
         for mention in mentions:
             words[mention.place] = (mention.word, self._relation(owner, mention.owner))
-        self._note_ports(steps, mentions)
+        self._note_rest(steps, mentions)
         # a number in the place of all that a rule says: it is compared over and over
         says = self._numbers.setdefault(tuple(words), len(self._numbers))
         return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1], 2))
@@ -206,10 +230,10 @@ class Surveyor:
         endpoints = self._directory.snapshot.sandboxes[sandbox].endpoints
         return any(endpoint.network_id == network for endpoint in endpoints)
 
-    def _note_ports(self, steps: Sequence[Step], mentions: Sequence[Mention]) -> None:
-        """Note ports that an owned rule compares with, but for those of packets to a sandbox's own address.
+    def _note_rest(self, steps: Sequence[Step], mentions: Sequence[Mention]) -> None:
+        """Note what an owned rule tells apart beside its owner.
 
-        The latter are never ports of the host.
+        Ports of packets to a sandbox's own address are left out: they are never ports of the host.
         """
         places = {mention.place for mention in mentions}
         inward = any(
@@ -219,8 +243,8 @@ class Surveyor:
             for mention in mentions
         )
         for place, step in enumerate(steps):
-            port = isinstance(step, InRanges) and step.field in PORTS and place not in places
-            if port and not (inward and getattr(step, "field", None) is Field.DESTINATION_PORT):
+            own = inward and isinstance(step, InRanges) and step.field is Field.DESTINATION_PORT
+            if place not in places and not own:
                 self._nested(step)
 
     def _numbers_of(self, place: int, step: InRanges, mentions: list[Mention]) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.meeting import met, possible
+from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.model.namespace import Namespace, Port, RouteKind
+from exporter.evaluate.enforced.world import PASSING
+from exporter.evaluate.kinds.directory import addresses
+from exporter.model.namespace import Namespace, RouteKind
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
-_INDIFFERENT_PORTS = (Port(), Port(hairpin=True))
+_LOOPBACK = 127
 _SWITCHES = ("arp_ignore", "accept_local", "route_localnet")
 
 
@@ -41,7 +43,8 @@ class _Seen:
         everyone = (kernel.host, *kernel.sandboxes.values())
         bound = (int(listener.address) for listener in kernel.host.listeners)
         self._possible: Possible = possible(
-            (*_addresses(everyone), *bound), (namespace.firewall for namespace in everyone)
+            {*_addresses(snapshot, everyone), *bound, *_asked_about(everyone)},
+            (namespace.firewall for namespace in everyone),
         )
         self._routers = {
             int(hop.gateway)
@@ -87,7 +90,7 @@ class _Seen:
             and not end.programs
             and (card.kind, end.kind, end.peer) == ("veth", "veth", card.index)
             and end.master == self._bridges.get(network.interface)
-            and end.port in _INDIFFERENT_PORTS
+            and end.port in PASSING
             and all(address.is_link_local for address in end.addresses)
         )
 
@@ -110,15 +113,24 @@ def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
     return (int(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
 
 
-def _addresses(everyone: Iterable[Namespace]) -> Iterator[int]:
+def _asked_about(everyone: Iterable[Namespace]) -> Iterator[int]:
+    """Yield addresses that packets are sent to for a translation, but for those of Docker's resolver."""
+    for namespace in everyone:
+        yield from (own for own in named_by_translations(namespace.firewall) if own >> 24 != _LOOPBACK)
+
+
+def _addresses(snapshot: Snapshot, everyone: Iterable[Namespace]) -> Iterator[int]:
+    for sandbox in snapshot.sandboxes.values():
+        yield from addresses(sandbox)
     for namespace in everyone:
         for interface in namespace.interfaces.values():
             yield from (int(address.ip) for address in interface.addresses)
 
 
 def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
-    """Return whether sysctls are those that matter to nobody; a reverse path filter has a choice of one interface."""
-    choosing = ("rp_filter",) if len(sandbox.endpoints) > 1 else ()
+    """Return whether sysctls are those that matter to nobody; a reverse path filter, where all ways are one."""
+    everywhere = any(route.destination.version == 4 and not route.destination.prefixlen for route in namespace.routes)
+    choosing = () if everywhere and len(sandbox.endpoints) == 1 else ("rp_filter",)
     return not any(
         value != "0" and path.rpartition("/")[2] in (*_SWITCHES, *choosing)
         for path, value in namespace.settings.items()

@@ -107,18 +107,20 @@ def _configuration(root: Root, path: str, *, chosen: bool) -> ConfigurationFile:
     """Return the configuration file; `chosen` is whether somebody asked for that one."""
     text = root.read(path)
     if text is None:
-        return ConfigurationFile(path, present=False, trouble="there is no such file" if chosen else "")
+        trouble = "there is no such file" if chosen else ""
+        return ConfigurationFile(path, present=False, trouble=trouble, quirks=[], keys=[])
     quirks = [BYTE_ORDER_MARK] if text.startswith(_MARK) else []
     content = text.removeprefix(_MARK).strip()
     if not content:
-        return ConfigurationFile(path, quirks=[*quirks, EMPTY])
+        return ConfigurationFile(path, quirks=[*quirks, EMPTY], keys=[])
     try:
         document, end = json.JSONDecoder(parse_constant=_no_constant).raw_decode(content)
     except (ValueError, RecursionError) as error:
-        return ConfigurationFile(path, trouble=f"is not JSON: {error}"[:_SPREAD])
+        return ConfigurationFile(path, trouble=f"is not JSON: {error}"[:_SPREAD], quirks=[], keys=[])
     quirks += [TRAILING] if content[end:] else []
     if not isinstance(document, dict):
-        return ConfigurationFile(path, trouble="" if document is None else "is not a JSON object", quirks=quirks)
+        trouble = "" if document is None else "is not a JSON object"
+        return ConfigurationFile(path, trouble=trouble, quirks=quirks, keys=[])
     options = {key: _plain(document[key]) for key in DAEMON_OPTIONS if document.get(key) is not None}
     return ConfigurationFile(path, quirks=quirks, keys=sorted(document), options=options)
 
