@@ -160,6 +160,7 @@ def test_a_container_without_network_changes_no_other_pair(observation: Observat
         "Names": ["/alone"],
         "State": "running",
         "HostConfig": {"NetworkMode": "none"},
+        "NetworkSettings": {"Networks": {}},
     }
     before = evaluate(parse(observation))
     after = evaluate(parse(replace(observation, containers=[*observation.containers, alone])))

@@ -1,0 +1,191 @@
+"""Whatever tells two containers apart that would be alike without it keeps one from standing for the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.kinds import sample
+from exporter.model.namespace import Hop, Port, Route, RouteKind
+from exporter.model.report import Verdict
+from tests.evaluate.test_kinds import check
+from tests.hosts import Host, host
+from tests.kernels import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Snapshot
+    from tests.kernels import KernelOf
+
+ALIKE = 5
+"""Containers of each network: more than a part has, so that some of them are spoken for by others."""
+
+
+def town(*, internal: bool = False) -> Host:
+    """Return two networks of containers that nothing tells apart, one of which has a published port."""
+    built = host("28.5").network("n0").network("n1", internal=internal)
+    for number in range(ALIKE):
+        built.container(f"a{number}", "n0", publish=["8000:80"] if number == 0 else [])
+        built.container(f"b{number}", "n1")
+    return built
+
+
+def opened(made: KernelOf) -> KernelOf:
+    """Return a host where somebody flushed what keeps networks apart: verdicts may differ across them, too."""
+    return made.flush("DOCKER").flush("DOCKER-FORWARD").policy("FORWARD", "ACCEPT").flush("PREROUTING", "raw")
+
+
+def names(snapshot: Snapshot) -> dict[str, str]:
+    """Return what rules call containers, networks' subnets and bridges by."""
+    found: dict[str, str] = {}
+    for sandbox in snapshot.sandboxes.values():
+        if sandbox.endpoints:
+            found[sandbox.name] = str(sandbox.endpoints[0].ipv4)
+    for network in snapshot.networks.values():
+        if network.name in ("n0", "n1"):
+            found[network.name] = str(network.pools[0].subnet)
+            found[f"{network.name}_bridge"] = network.interface
+            found[f"{network.name}_base"] = str(network.pools[0].subnet).rpartition(".")[0]
+    return found
+
+
+OWNERS = ("-s {a1}", "-d {a1}", "-i {n0_bridge}", "")
+MATCHES = (
+    "-d {a3}",
+    "-s {a3}",
+    "! -d {a3}",
+    "! -s {a3}",
+    "-d {n0_base}.4/31",
+    "-s {n0_base}.4/31",
+    "! -d {n0_base}.4/31",
+    "! -s {n0_base}.4/31",
+    "-d {b3}",
+    "! -d {n1}",
+    "-d 0.0.0.0/1",
+    "-i br-+",
+    "! -i {n1_bridge}",
+    "-o {n1_bridge}",
+    "! -o {n1_bridge}",
+    "-m iprange --src-range {n0_base}.3-{n0_base}.4",
+    "-m iprange --dst-range {n0_base}.3-{n0_base}.4",
+    "-m iprange ! --src-range {n0_base}.3-{n0_base}.4",
+    "-m conntrack --ctorigsrc {n0_base}.4/31",
+    "-m conntrack ! --ctorigdst {a3}",
+)
+
+
+def _options(text: str) -> set[str]:
+    return {word for word in text.split() if word in ("-s", "-d", "-i", "-o")}
+
+
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_rule_of_the_host(owner: str, match: str) -> None:
+    """A rule that has an owner is asked for all that it compares beside: negated, in part, by range or wildcard."""
+    if _options(owner) & _options(match):
+        owner = ""
+    for made in (kernel(town()).engine_rules(), opened(kernel(town()).engine_rules())):
+        words = names(made.look().snapshot)
+        made.rules(f"-I FORWARD {owner} {match} -j DROP".format(**words))
+        check(made.look().snapshot)
+        check(made.unread("sandboxes", "not asked for").look().snapshot)
+
+
+@pytest.mark.parametrize("chain", ["OUTPUT", "INPUT"])
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_rule_inside_a_container(chain: str, match: str) -> None:
+    """What a container's own rules say of others is asked for as well."""
+    if ("-i" in match and chain == "OUTPUT") or ("-o" in match and chain == "INPUT"):
+        match = match.replace("-i ", "-o ") if chain == "OUTPUT" else match.replace("-o ", "-i ")
+    for made in (kernel(town()).engine_rules(), opened(kernel(town()).engine_rules())):
+        words = names(made.look().snapshot)
+        made.inside("a1", f"-A {chain} {match} -j DROP".format(**words))
+        check(made.look().snapshot)
+
+
+def _with(snapshot: Snapshot, name: str, change: Callable[[Namespace], Namespace]) -> Snapshot:
+    """Return a snapshot with a namespace changed: a container's, by its name, or the host's."""
+    assert snapshot.kernel is not None
+    read = snapshot.kernel
+    if name == "host":
+        return replace(snapshot, kernel=replace(read, host=change(read.host)))
+    sandbox = next(each.id for each in snapshot.sandboxes.values() if each.name == name)
+    return replace(
+        snapshot, kernel=replace(read, sandboxes={**read.sandboxes, sandbox: change(read.sandboxes[sandbox])})
+    )
+
+
+@pytest.mark.parametrize("where", ["host", "a1"])
+@pytest.mark.parametrize(
+    "destination", ["{a3}/32", "{b3}/32", "{n0_base}.4/31", "{n1}", "0.0.0.0/1"], ids=lambda text: text.strip("{}")
+)
+def test_a_route(where: str, destination: str) -> None:
+    """Routes on the host and inside containers may lead some packets into nothing."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    subnet = ip_network(destination.format(**names(seen)))
+    black = Route(254, RouteKind.BLACKHOLE, subnet, ())
+    check(_with(seen, where, lambda own: replace(own, routes=(*own.routes, black))))
+
+
+def test_a_route_by_another_container() -> None:
+    """A container that somebody sends packets by is like no other one."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    words = names(seen)
+    assert seen.kernel is not None
+    bridge = next(each.index for each in seen.kernel.host.interfaces.values() if each.name == words["n0_bridge"])
+    hop = Hop(bridge, ip_address(words["a2"]))
+    route = Route(254, RouteKind.UNICAST, ip_network(f"{words['b3']}/32"), (hop,))
+    check(_with(seen, "host", lambda own: replace(own, routes=(*own.routes, route))))
+
+
+def test_a_reverse_path_filter_without_a_default_route() -> None:
+    """On an internal network nothing leads back to strangers, and a strict filter drops what they send."""
+    seen = opened(kernel(town(internal=True)).engine_rules()).look().snapshot
+    strict = {"ipv4/conf/all/rp_filter": "1"}
+    check(_with(seen, "b1", lambda own: replace(own, settings={**own.settings, **strict})))
+
+
+def test_a_rule_about_an_address_that_is_translated() -> None:
+    """An address that nobody has, and that the host leads elsewhere, is one that packets are sent to."""
+    made = kernel(town()).engine_rules()
+    words = names(made.look().snapshot)
+    made.rules(f"-A PREROUTING -d 203.0.113.5/32 -p tcp -j DNAT --to-destination {words['a0']}:80", table="nat")
+    check(made.inside("a2", "-A OUTPUT -d 203.0.113.5/32 -j DROP").look().snapshot)
+
+
+def test_isolated_ports_of_containers_that_were_not_read() -> None:
+    """Who has the port is not known then, and two that may both be isolated may hear each other or not."""
+    made = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0").unread("sandboxes", "not asked for")
+    seen = made.look().snapshot
+    assert seen.kernel is not None
+    assert sample(seen) is None
+    reach = enforced_reach(seen, seen.kernel)
+    ids = {sandbox.name: sandbox.id for sandbox in seen.sandboxes.values()}
+    assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.UNKNOWN
+    assert reach.between(ids["b1"], ids["b2"]).verdict is Verdict.REACHABLE
+
+
+@pytest.mark.parametrize("port", [Port(isolated=True), Port(forwarding=False)], ids=["isolated", "not forwarding"])
+def test_an_odd_port_of_a_container_that_was_read(port: Port) -> None:
+    """A container at a port that keeps something from it stands for itself."""
+    seen = kernel(town()).engine_rules().look().snapshot
+    assert seen.kernel is not None
+    (card,) = (each for each in _cards(seen, "a1"))
+
+    def plugged(own: Namespace) -> Namespace:
+        return replace(own, interfaces={**own.interfaces, card: replace(own.interfaces[card], port=port)})
+
+    check(_with(seen, "host", plugged))
+
+
+def _cards(snapshot: Snapshot, name: str) -> list[int]:
+    """Return the host's ends of a container's cables."""
+    assert snapshot.kernel is not None
+    sandbox = next(each.id for each in snapshot.sandboxes.values() if each.name == name)
+    return [each.peer for each in snapshot.kernel.sandboxes[sandbox].interfaces.values() if each.peer is not None]
