@@ -109,8 +109,8 @@ class ConfigurationFile:
     path: str
     present: bool = True
     trouble: str = ""
-    quirks: Sequence[str] = ()
-    keys: Sequence[str] = ()
+    quirks: Sequence[str] = field(default_factory=list)
+    keys: Sequence[str] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

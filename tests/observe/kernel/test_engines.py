@@ -50,6 +50,9 @@ TOPOLOGY = Topology(
     ),
 )
 
+SETTLED = 2.5
+"""Seconds after which addresses that are still looked for twice in a network are found to be there once."""
+
 
 class Host:
     """An engine with the topology, and one observation of it."""
@@ -59,9 +62,10 @@ class Host:
         self.ids = build(made, TOPOLOGY)
         # the kernel gives link-local addresses and their routes some time after a link is up
         self.observation = self.observe()
+        time.sleep(SETTLED)
         while (later := self.observe()).kernel != self.observation.kernel:
             self.observation = later
-            time.sleep(0.5)
+            time.sleep(SETTLED)
 
     def observe(self, tier: Tier = Tier.SANDBOXES) -> Observation:
         """Look at it as the exporter does."""

@@ -107,20 +107,18 @@ def _configuration(root: Root, path: str, *, chosen: bool) -> ConfigurationFile:
     """Return the configuration file; `chosen` is whether somebody asked for that one."""
     text = root.read(path)
     if text is None:
-        trouble = "there is no such file" if chosen else ""
-        return ConfigurationFile(path, present=False, trouble=trouble, quirks=[], keys=[])
+        return ConfigurationFile(path, present=False, trouble="there is no such file" if chosen else "")
     quirks = [BYTE_ORDER_MARK] if text.startswith(_MARK) else []
     content = text.removeprefix(_MARK).strip()
     if not content:
-        return ConfigurationFile(path, quirks=[*quirks, EMPTY], keys=[])
+        return ConfigurationFile(path, quirks=[*quirks, EMPTY])
     try:
         document, end = json.JSONDecoder(parse_constant=_no_constant).raw_decode(content)
     except (ValueError, RecursionError) as error:
-        return ConfigurationFile(path, trouble=f"is not JSON: {error}"[:_SPREAD], quirks=[], keys=[])
+        return ConfigurationFile(path, trouble=f"is not JSON: {error}"[:_SPREAD])
     quirks += [TRAILING] if content[end:] else []
     if not isinstance(document, dict):
-        trouble = "" if document is None else "is not a JSON object"
-        return ConfigurationFile(path, trouble=trouble, quirks=quirks, keys=[])
+        return ConfigurationFile(path, trouble="" if document is None else "is not a JSON object", quirks=quirks)
     options = {key: _plain(document[key]) for key in DAEMON_OPTIONS if document.get(key) is not None}
     return ConfigurationFile(path, quirks=quirks, keys=sorted(document), options=options)
 
