@@ -243,7 +243,9 @@ def test_a_proxy_that_cuts_answers(host: Engine, tmp_path: Path) -> None:
 
 def test_permission_for_the_socket_is_lost(host: Engine) -> None:
     """A user who may not open the socket any more is told so when the connection is gone, and it is all back after."""
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
+    # wherever the program lies, it may be read; to connect to a socket is to write
+    reads_all = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search")
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reads_all)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
