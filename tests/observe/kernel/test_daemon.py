@@ -233,6 +233,7 @@ def test_a_shell_sets_docker_opts(text: str, value: str | None) -> None:
         "DOCKER_OPTS=$(cat /opts)", "DOCKER_OPTS=`cat /opts`", 'DOCKER_OPTS="${DOCKER_OPTS:---icc}"',
         "if true; then DOCKER_OPTS=--icc=false; fi", "DOCKER_OPTS=--icc=false --debug", 'DOCKER_OPTS="--icc=false',
         'DOCKER_OPTS="$OTHER"', "DOCKER_OPTS=~/opts", "DOCKER_OPTS=--icc=false;", 'DOCKER_OPTS="a"b',
+        "DOCKER_OPTS=\\",
     ],
 )  # fmt: skip
 def test_what_takes_a_shell_is_not_guessed(text: str) -> None:

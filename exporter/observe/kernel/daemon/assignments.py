@@ -107,7 +107,8 @@ def _shell_lines(text: str) -> Iterator[str]:
         elif whole.strip() and not whole.lstrip().startswith("#"):
             yield whole.strip()
     if pending.strip():
-        yield pending.strip()
+        # at the very end nothing is left to go on with, and shells take the backslash for itself
+        yield pending.strip() + "\\"
 
 
 def _expanded(value: str, known: Mapping[str, str], name: str) -> str:
