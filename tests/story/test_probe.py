@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
+OUTSIDE_V6 = "2001:db8:100::10"
+"""The address that a lab's engine has on its own network."""
+
 DUAL_STACK = ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")
 
 
@@ -105,6 +108,15 @@ def test_packets_agree(host: Engine, source: str, destination: str, expected: se
     assert code == 0
     assert expected <= told(probes)
     assert {each["result"] for each in probes} == {"agreed"}
+
+
+def test_a_datagram_that_changes_its_version_of_ip_is_seen(host: Engine) -> None:
+    """What comes to a published port by IPv6 is passed on by docker-proxy to a container that has IPv4 alone."""
+    narrowed = ("--protocol=udp", "--port=5353", f"--address={OUTSIDE_V6}")
+    for source in ("hosted", "right"):
+        code, (probed,) = probe(host, source, "web", *narrowed)
+        assert (code, probed["verdict"], probed["result"], probed["arrived"]) == (0, "reachable", "agreed", True)
+        assert probed["relay"]["port"] == 53
 
 
 def test_a_sample_of_the_host_agrees(host: Engine) -> None:

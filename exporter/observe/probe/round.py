@@ -138,6 +138,10 @@ class Round:
         # a namespace without any address of a family gets no packet of it, nor sends one
         if address and (place in leg.destinations or protocol is Protocol.TCP):
             self._watch(_Watch(place, family, protocol), address, held)
+        if place in leg.destinations and protocol is Protocol.UDP:
+            # docker-proxy passes datagrams on by whichever version of IP its container has
+            for other, own_address in own.items():
+                self._watch(_Watch(place, other, protocol), own_address, held)
         if place in leg.destinations and leg.spared & held:
             self.withheld[leg.number] = HEARD
         if place == leg.source:
