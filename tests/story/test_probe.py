@@ -26,6 +26,7 @@ from exporter.runtime.probing import put_to_the_test
 from tests.cli.program import COMMAND, environment, run
 from tests.cli.service import ANY_PORT, service
 from tests.lab import VERSIONS, Engine, engine
+from tests.lab.hostns import ADDRESS_V6
 from tests.lab.system import run as command
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
 
 pytestmark = pytest.mark.lab
-
-OUTSIDE_V6 = "2001:db8:100::10"
-"""The address that a lab's engine has on its own network."""
 
 DUAL_STACK = ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")
 
@@ -112,7 +110,7 @@ def test_packets_agree(host: Engine, source: str, destination: str, expected: se
 
 def test_a_datagram_that_changes_its_version_of_ip_is_seen(host: Engine) -> None:
     """What comes to a published port by IPv6 is passed on by docker-proxy to a container that has IPv4 alone."""
-    narrowed = ("--protocol=udp", "--port=5353", f"--address={OUTSIDE_V6}")
+    narrowed = ("--protocol=udp", "--port=5353", f"--address={ADDRESS_V6}")
     for source in ("hosted", "right"):
         code, (probed,) = probe(host, source, "web", *narrowed)
         assert (code, probed["verdict"], probed["result"], probed["arrived"]) == (0, "reachable", "agreed", True)
