@@ -61,11 +61,11 @@ class Host:
         self.engine = made
         self.ids = build(made, TOPOLOGY)
         # the kernel gives link-local addresses and their routes some time after a link is up
-        self.observation = self.observe()
         time.sleep(SETTLED)
+        self.observation = self.observe()
         while (later := self.observe()).kernel != self.observation.kernel:
             self.observation = later
-            time.sleep(SETTLED)
+            time.sleep(0.5)
 
     def observe(self, tier: Tier = Tier.SANDBOXES) -> Observation:
         """Look at it as the exporter does."""
