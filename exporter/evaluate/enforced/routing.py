@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.namespace import Namespace, PolicyRule, Route, RouteKind, RuleAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from exporter.model.namespace import Namespace
 
 LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
 _USUAL = {
@@ -205,3 +203,9 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
     for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
         if wanted is not None:
             yield ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
+
+
+def usual_policy(namespace: Namespace) -> bool:
+    """Return whether a namespace's policy rules are the kernel's own, for both families; its routes do not matter."""
+    rules = Namespace(rules=namespace.rules)
+    return all(Routing(rules, family).plain for family in (4, 6))

@@ -10,21 +10,20 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
 from exporter.evaluate.kinds.rules import Survey, Surveyor, positions, redirects_strangers
 from exporter.evaluate.kinds.unremarkable import unremarkable
 from exporter.model.firewall import Hook, TableFamily
-from exporter.model.namespace import Namespace
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
     from exporter.model.firewall import Firewall
-    from exporter.model.namespace import Interface, Route
+    from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
 
 _OF_FRAMES = (TableFamily.BRIDGE, TableFamily.ARP, TableFamily.NETDEV)
@@ -111,10 +110,7 @@ class Kinds:
         )
 
     def _usual_host(self) -> bool:
-        if self._host is None:
-            return True
-        rules = Namespace(rules=self._host.rules)
-        return all(Routing(rules, family).plain for family in (4, 6))
+        return self._host is None or usual_policy(self._host)
 
     # --- Ports of the host ---
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.firewall import (
     AddressType,
@@ -31,14 +31,13 @@ from exporter.model.firewall import (
     Translation,
     Verdict,
 )
-from exporter.model.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.kinds.directory import Directory
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
-    from exporter.model.namespace import Route
+    from exporter.model.namespace import Namespace, Route
 
 ADDRESSES = frozenset(
     {
@@ -148,7 +147,7 @@ class Surveyor:
                 for rule in chain.rules:
                     self._all_nested(rule.steps)
         self.note_routes(namespace.routes)
-        self.survey.unusual |= not all(Routing(Namespace(rules=namespace.rules), family).plain for family in (4, 6))
+        self.survey.unusual |= not usual_policy(namespace)
 
     def note_routes(self, routes: Iterable[Route]) -> None:
         """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is."""

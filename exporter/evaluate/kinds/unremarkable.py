@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
-from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import addresses
-from exporter.model.namespace import Namespace, RouteKind
+from exporter.model.namespace import RouteKind
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.meeting import Possible
-    from exporter.model.namespace import Interface, Route
+    from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
@@ -96,11 +96,9 @@ class _Seen:
 
     def _routed(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         """Return whether routes are those of a stand-in, and nobody takes the sandbox for a router."""
-        rules = Namespace(rules=namespace.rules)
-        usual = all(Routing(rules, family).plain for family in (4, 6))
         own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
         made = self._stand_ins.namespace(sandbox)
-        return usual and not own & self._routers and _routes(namespace) == _routes(made)
+        return usual_policy(namespace) and not own & self._routers and _routes(namespace) == _routes(made)
 
     def _filters_nothing(self, namespace: Namespace) -> bool:
         if not namespace.firewall.tables:
