@@ -20,6 +20,8 @@ PROC: Final = Path("/proc")
 
 _ID: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _PROXY, _SHIM, _DAEMON = b"docker-proxy", b"containerd-shim", b"dockerd"
+_ENDED: Final = 0
+"""In the place of the start of a process that is not there any more."""
 _LENGTH_OF_NAMES = 15
 """The kernel keeps so much of a program's name."""
 
@@ -75,7 +77,7 @@ class ProcessReader:
                 daemons.append(Process(pid, self._start(pid)))
             elif name == _SHIM[:_LENGTH_OF_NAMES]:
                 shims[pid] = _option(self._arguments(pid), "-id")
-        found = {identity: min(processes, key=_age) for identity, processes in members.items()}
+        found = _oldest(members)
         without = wanted - found.keys()
         if without and not without.isdisjoint(shims.values()):
             found |= self._children({pid: identity for pid, identity in shims.items() if identity in without})
@@ -101,7 +103,7 @@ class ProcessReader:
 
     def lives(self, process: Process) -> bool:
         """Return whether a process is still there, and not another one of its number."""
-        return self._start(process.pid) == process.start
+        return self._start(process.pid) == process.start != _ENDED
 
     def _container(self, pid: int, wanted: Collection[str]) -> str | None:
         """Return the container whose cgroup a process is in; of nested ones the outermost that is asked for."""
@@ -112,17 +114,27 @@ class ProcessReader:
         return None
 
     def _children(self, shims: Mapping[int, str]) -> dict[str, Process]:
-        """Return the oldest child of each shim, by the container that the shim is there for."""
+        """Return the oldest child of each shim, by the container that the shim is there for.
+
+        A shim has the runtime as a child too, each time that it has something done: that sees the shim's own mounts.
+        """
         children: dict[str, list[Process]] = {}
         for pid in _pids(self._proc):
             parent = self._parent(pid)
-            if parent in shims:
+            if parent in shims and not self._share_mounts(pid, parent):
                 children.setdefault(shims[parent], []).append(Process(pid, self._start(pid)))
-        return {identity: min(processes, key=_age) for identity, processes in children.items()}
+        return _oldest(children)
+
+    def _share_mounts(self, pid: int, other: int) -> bool:
+        """Return whether two processes are in one mount namespace; false where that may not be known."""
+        try:
+            return (self._proc / str(pid) / "ns/mnt").readlink() == (self._proc / str(other) / "ns/mnt").readlink()
+        except OSError:
+            return False
 
     def _start(self, pid: int) -> int:
         fields = self._stat(pid)
-        return int(fields[19]) if len(fields) > 19 else 0
+        return int(fields[19]) if len(fields) > 19 else _ENDED
 
     def _parent(self, pid: int) -> int:
         fields = self._stat(pid)
@@ -142,6 +154,12 @@ class ProcessReader:
                 return opened.read()
         except OSError:
             return b""
+
+
+def _oldest(members: Mapping[str, Iterable[Process]]) -> dict[str, Process]:
+    """Return the first process of each container, of those that have not ended since they were found."""
+    living = ((identity, [each for each in found if each.start != _ENDED]) for identity, found in members.items())
+    return {identity: min(found, key=_age) for identity, found in living if found}
 
 
 def _age(process: Process) -> tuple[int, int]:
