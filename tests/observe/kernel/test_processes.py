@@ -22,7 +22,7 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def process(  # noqa: PLR0913 - as many as a process has
+def process(
     proc: Path, pid: int, *, parent: int, start: int, comm: str, mounts: str, command: str = "", cgroup: str = "/"
 ) -> None:
     """Add a process."""
