@@ -60,7 +60,7 @@ def open_observer(
     client = EngineClient(host, timeout)
     if tier is Tier.API:
         return Observer(client, None, labels)
-    from exporter.observe.kernel import KernelReader  # noqa: PLC0415 - those who read the kernel load pyroute2
+    from exporter.observe.kernel import KernelReader  # noqa: PLC0415 - those who read the kernel load netlink's messages
 
     elsewhere = not (host.url.startswith("unix:") or netns)
     absent = f"the engine at {host} may be on another machine: use --host.netns if it is not" if elsewhere else ""

@@ -307,7 +307,7 @@ def _policy(config: Config) -> Policy | None:
 def _prober(config: Config, target: Target) -> Prober | None:
     if not config.probe_sample:
         return None
-    from exporter.observe.probe import Prober  # noqa: PLC0415 - those who look at sandboxes load pyroute2
+    from exporter.observe.probe import Prober  # noqa: PLC0415 - those who look at sandboxes load netlink's messages
 
     return Prober(target.netns)
 

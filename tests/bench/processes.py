@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import IO, Self
 
+    from tests.lab import Engine
+
 WAIT = 15.0
 TEXT = "text/plain;version=0.0.4"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -64,10 +66,11 @@ class Server:
         return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
-def exporter(host: str) -> Server:
-    """Start an exporter on an engine, as it is by default but for its port."""
-    command = [sys.executable, "-m", "exporter", f"--docker.host={host}", "--web.listen-address=127.0.0.1:0"]
-    process = subprocess.Popen([*command, "--log.format=json"], stderr=subprocess.PIPE, text=True)
+def exporter(made: Engine, tier: str) -> Server:
+    """Start an exporter on an engine, in its network namespace; as it is by default but for its port and its tier."""
+    command = [sys.executable, "-m", "exporter", f"--docker.host={made.host}", "--web.listen-address=127.0.0.1:0"]
+    evidence = [f"--evidence.max={tier}", f"--host.netns={made.netns}"]
+    process = subprocess.Popen([*command, *evidence, "--log.format=json"], stderr=subprocess.PIPE, text=True)
     assert process.stderr
     address = next((json.loads(line)["address"] for line in process.stderr if '"listening"' in line), None)
     if address is None:

@@ -6,9 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
+from exporter.observe.kernel.messages import ifaddrmsg, ifinfmsg
 from exporter.observe.kernel.netlink import attribute, attribute_list, attributes
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from exporter.observe.kernel.messages import fibmsg, rtmsg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
