@@ -155,8 +155,8 @@ class Listener:
 class Namespace:
     """One network namespace.
 
-    `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/ip_forward`. A namespace that
-    has no br_netfilter has no `bridge/bridge-nf-call-iptables`.
+    `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
+    namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`.
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)

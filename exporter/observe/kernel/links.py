@@ -21,6 +21,9 @@ _ADDRESS = struct.Struct("=BBBBi")
 _EXT_MASK, _TARGET_NETNSID, _ADDRESS_TARGET_NETNSID = 29, 46, 10
 _VF, _VLANS, _SKIP_STATS = 1, 2, 8
 _AF_BRIDGE, _AF_INET, _AF_INET6 = 7, 2, 10
+_COUNTERS = frozenset({7, 23})
+"""IFLA_STATS, IFLA_STATS64: every packet changes them."""
+_ATTRIBUTE = struct.Struct("=HH")
 _AF_SPEC, _INET_CONF, _INET6_CONF = 26, 1, 2
 
 _UP, _RUNNING = 0x1, 0x40
@@ -117,6 +120,21 @@ def decode_link(message: bytes) -> Link:
         decoded.get_attr("IFLA_LINK_NETNSID"),
         _conf(message, name),
     )
+
+
+def without_counters(message: bytes) -> bytes:
+    """Return what a message about a link says of anything but its traffic: its bytes but for header and statistics."""
+    kept, begin, position = [], 16, 16 + _LINK.size
+    while position + 4 <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, position)
+        if length < 4:
+            break
+        after = position + ((length + 3) & ~3)
+        if kind in _COUNTERS:
+            kept.append(message[begin:position])
+            begin = after
+        position = after
+    return b"".join((*kept, message[begin:]))
 
 
 def read_links(netlink: Netlink, decode: Memo[Link]) -> list[Link]:

@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 Meaning = TypeVar("Meaning")
 
 
+def _body(message: bytes) -> bytes:
+    """Return a message without its header, which holds a sequence number and a port."""
+    return message[16:]
+
+
 class Memo(Generic[Meaning]):
     """Meanings of messages; `turn` forgets those that were not asked for since the turn before."""
 
-    def __init__(self, decode: Callable[[bytes], Meaning]) -> None:
+    def __init__(self, decode: Callable[[bytes], Meaning], essence: Callable[[bytes], bytes] = _body) -> None:
+        """Remember what `decode` returns for messages of one `essence`: what of a message it looks at."""
         self._decode = decode
+        self._essence = essence
         self._old: dict[bytes, Meaning] = {}
         self._new: dict[bytes, Meaning] = {}
 
     def __call__(self, message: bytes) -> Meaning:
         """Return what a message means."""
-        # the header holds a sequence number and a port
-        key = message[16:]
+        key = self._essence(message)
         meaning = self._new.get(key)
         if meaning is None:
             meaning = self._old.get(key)

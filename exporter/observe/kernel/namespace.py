@@ -35,7 +35,7 @@ class NamespaceReader:
     """Reads namespaces one after the other, and remembers what they have in common and what has not changed."""
 
     def __init__(self) -> None:
-        self._link = Memo(links.decode_link)
+        self._link = Memo(links.decode_link, links.without_counters)
         self._address = Memo(links.decode_address)
         self._route = Memo(routes.decode_route)
         self._rule = Memo(routes.decode_rule)

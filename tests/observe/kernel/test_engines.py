@@ -219,7 +219,7 @@ def test_settings_are_those_of_the_namespace(host: Host) -> None:
         shown = run(["nsenter", f"--net={path}", "--", "sh", "-ec", f"cat {files}"]).splitlines()
         assert [documents.settings[setting] for setting in names] == shown
     documents, _ = host.box(None)
-    assert {"ipv4/ip_forward", "ipv4/conf/docker0/rp_filter", "bridge/bridge-nf-call-iptables"} <= set(
+    assert {"ipv4/conf/all/forwarding", "ipv4/conf/docker0/rp_filter", "bridge/bridge-nf-call-iptables"} <= set(
         documents.settings
     )
 

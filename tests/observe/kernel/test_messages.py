@@ -1,9 +1,14 @@
-"""What is loaded for reading the kernel."""
+"""What is loaded for reading the kernel, and what of its messages counts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import pytest
+
+from exporter.observe.kernel.links import without_counters
+from exporter.observe.kernel.netlink import attribute
 
 PROGRAM = """
 import sys
@@ -18,3 +23,21 @@ def test_of_pyroute2_the_messages_alone_are_loaded() -> None:
     """Its other modules are 8 MiB of memory; whoever imports it afterwards gets the whole."""
     shown = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
     assert shown.splitlines() == ["[]", "IPRoute"]
+
+
+def link(sequence: int, name: bytes, *, packets: int) -> bytes:
+    """Return a message about a link that has seen so many packets."""
+    counters = (attribute(kind, packets.to_bytes(8, "little") * 3) for kind in (23, 7))
+    return sequence.to_bytes(16, "little") + bytes(16) + attribute(3, name) + b"".join(counters) + attribute(13, b"\6")
+
+
+def test_a_link_is_the_same_whatever_traffic_it_has_seen() -> None:
+    """Or each look would have all links of a busy host to take apart."""
+    assert without_counters(link(1, b"eth0", packets=5)) == without_counters(link(2, b"eth0", packets=7))
+    assert without_counters(link(1, b"eth0", packets=5)) != without_counters(link(1, b"eth1", packets=5))
+
+
+@pytest.mark.parametrize("length", [0, 31, 32, 37, 60])
+def test_a_message_that_ends_too_early_keeps_what_it_has(length: int) -> None:
+    """No byte is lost but those of the counters."""
+    assert without_counters(link(1, b"eth0", packets=5)[:length]) == link(1, b"eth0", packets=5)[16:length][:24]
