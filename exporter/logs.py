@@ -18,8 +18,14 @@ LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.W
 
 _LEVEL_NAMES: Final = {level: name for name, level in LEVELS.items()} | {logging.CRITICAL: "error"}
 
-_TALKATIVE: Final = ("apscheduler", "uvicorn", "docker", "urllib3", "asyncio")
-"""Libraries that tell at level info what matters to their own authors."""
+_TALKATIVE: Final = {
+    "apscheduler": logging.ERROR,  # a run that is skipped is ours to tell, and not at each interval
+    "uvicorn": logging.WARNING,
+    "docker": logging.WARNING,
+    "urllib3": logging.WARNING,
+    "asyncio": logging.WARNING,
+}
+"""Libraries that tell what matters to their own authors, and from which level on they are heard."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 """What every record carries; anything else came as `extra` and is a field of the line."""
@@ -34,8 +40,8 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else max(LEVELS[level], logging.WARNING))
+    for name, lowest in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else max(LEVELS[level], lowest))
 
 
 class _Line(logging.Formatter):

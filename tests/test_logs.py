@@ -67,7 +67,7 @@ def test_no_text_breaks_out_of_its_line(formatter: logging.Formatter, text: str)
 
 
 def test_configuring_twice_logs_once() -> None:
-    """A reload replaces the form and the level; libraries that talk much are heard from level warn on."""
+    """A reload replaces the form and the level; libraries that talk much are heard from a higher level on."""
     script = """
 import logging
 from exporter import logs
@@ -75,11 +75,14 @@ logs.configure("debug", "json")
 logs.configure("info", "logfmt")
 logging.getLogger("exporter").debug("quiet")
 logging.getLogger("exporter").info("once")
-logging.getLogger("apscheduler.scheduler").info("quiet")
-logging.getLogger("apscheduler.scheduler").warning("heard")
+logging.getLogger("apscheduler.scheduler").warning("quiet")
+logging.getLogger("apscheduler.scheduler").error("heard")
+logging.getLogger("urllib3").info("quiet")
+logging.getLogger("urllib3").warning("heard")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert [line.partition(" ")[2] for line in done.stderr.splitlines()] == [
         "level=info logger=exporter msg=once",
-        "level=warn logger=apscheduler.scheduler msg=heard",
+        "level=error logger=apscheduler.scheduler msg=heard",
+        "level=warn logger=urllib3 msg=heard",
     ]

@@ -210,7 +210,7 @@ class EngineClient:
         """Turn what the libraries raise into our errors, once, and start afresh: pooled sockets may be dead too."""
         try:
             yield
-        except EngineError:
+        except (EngineError, ObservationError):
             self.close()
             raise
         except _FOREIGN as error:
@@ -232,6 +232,12 @@ def spoken_version(document: object) -> str:
     newest = _parsed(document, "ApiVersion")
     oldest = _parsed(document, "MinAPIVersion") if document.get("MinAPIVersion") else (0, 0)
     major, minor = max(min(newest, NEWEST_TESTED), oldest)
+    if major != 1:
+        known = ".".join(map(str, NEWEST_TESTED))
+        raise ObservationError(
+            f"GET /version: the engine speaks API {major}.{minor} and up to {'.'.join(map(str, newest))}; "
+            f"this exporter knows API 1.x up to {known}: is there a newer release of it?"
+        )
     return f"{major}.{minor}"
 
 
@@ -250,7 +256,7 @@ def _read(path: str, response: requests.Response) -> bytes:
         pieces.append(piece)
         length += len(piece)
         if length > BODY_LIMIT:
-            raise EngineUnreachable(f"GET {path}: the answer is longer than {BODY_LIMIT >> 20} MiB")
+            raise ObservationError(f"GET {path}: the answer is longer than {BODY_LIMIT >> 20} MiB")
     return b"".join(pieces)
 
 

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Snapshot
     from exporter.observe.observer import Labels
     from exporter.observe.probe import Prober
-    from exporter.publish.state import PollResult
     from exporter.runtime.refresh import Source
 
 logger = logging.getLogger(__name__)
@@ -131,7 +130,7 @@ class Daemon:
         )
         self._probing = Probing(self._board, self._tally, self._refresher, random.SystemRandom())
         self._probing.use(_prober(config, target), config.probe_sample)
-        self._schedule = Schedule(self._poll, config.poll_interval, self._report_trouble)
+        self._schedule = Schedule(self._poll, config.poll_interval, self._refresher.missed)
         self._hints = Hints(self._refresher.refresh)
         self._watcher = self._new_watcher()
         front = _front(front_file)
@@ -294,10 +293,6 @@ class Daemon:
         config = self._config
         ready_within = READY_INTERVALS * config.poll_interval
         return create_app(self._board, dumps=dumps, ready_within=ready_within, telemetry_path=config.telemetry_path)
-
-    def _report_trouble(self, kind: PollResult) -> None:
-        self._tally.polled(kind)
-        logger.warning("a poll was not run as planned: %s", kind)
 
 
 def _policy(config: Config) -> Policy | None:

@@ -89,6 +89,7 @@ class Refresher:
         self._last_ended = time.monotonic()
         self._given_up = False
         self._failure: _Failure | None = None
+        self._missed: set[PollResult] = set()
         self._stopped = False
 
     def refresh(self) -> None:
@@ -144,6 +145,13 @@ class Refresher:
         self._stopped = True
         self._source.interrupt()
 
+    def missed(self, result: PollResult) -> None:
+        """Take note of a refresh that was planned and did not take place."""
+        self._tally.polled(result)
+        level = logging.DEBUG if result in self._missed else logging.WARNING
+        self._missed.add(result)
+        logger.log(level, "a poll was not run as planned: %s", result)
+
     def republish(self) -> None:
         """Publish the same state with statistics as of now."""
         self._publish(lambda current: current.counted(self._tally.stats()))
@@ -166,6 +174,7 @@ class Refresher:
         self._tally.polled(PollResult.OK)
         if self._failure is not None or not self._board.current.up:
             self._failure = None
+            self._missed.clear()
             logger.info(
                 "the engine answers",
                 extra={

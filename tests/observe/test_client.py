@@ -11,7 +11,7 @@ import pytest
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ForbiddenRequest, ObservationError
 from exporter.observe import client as client_module
-from exporter.observe.client import EngineClient, ReadOnlySession, spoken_version
+from exporter.observe.client import NEWEST_TESTED, EngineClient, ReadOnlySession, spoken_version
 from exporter.observe.host import EngineHost
 from exporter.observe.transport import OpenSockets
 from tests.fake_engine import dribbles, hangs, response, says
@@ -60,6 +60,13 @@ def test_a_version_that_makes_no_sense_is_malformed(document: object) -> None:
     """What answers without an API version is told to be no Docker Engine."""
     with pytest.raises(ObservationError, match="Docker Engine"):
         spoken_version(document)
+
+
+def test_an_engine_that_speaks_nothing_that_we_know_is_told_so() -> None:
+    """Its paths would be outside the allow-list; that is no defect."""
+    with pytest.raises(ObservationError, match=r"speaks API 2\.0 and up to 2\.3; .* knows API 1\.x up to 1\."):
+        spoken_version({"ApiVersion": "2.3", "MinAPIVersion": "2.0"})
+    assert spoken_version({"ApiVersion": "2.3", "MinAPIVersion": "1.44"}) == ".".join(map(str, NEWEST_TESTED))
 
 
 def test_the_version_is_asked_unversioned_and_spoken_from_then_on(engine: FakeEngine, client: EngineClient) -> None:
@@ -210,7 +217,7 @@ def test_an_answer_without_end_is_given_up(
     monkeypatch.setattr(client_module, "BODY_LIMIT", 3 << 20)
     megabyte = b"100000\r\n%b\r\n" % (b" " * (1 << 20))
     engine.answers["/networks"] = lambda connection: connection.sendall(CHUNKED + 9 * megabyte)
-    with pytest.raises(EngineUnreachable, match="longer than 3 MiB"):
+    with pytest.raises(ObservationError, match="longer than 3 MiB"):
         client.get("/networks")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ForbiddenRequest, ObservationError
 from exporter.model.observation import Observation
-from exporter.publish.state import Board, Published
+from exporter.publish.state import Board, PollResult, Published
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.tally import Tally
 from tests.builders import report
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model.report import Report
-    from exporter.publish.state import PollResult
 
 
 class Source:
@@ -148,6 +147,22 @@ def test_news_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         "poll failed: late",
         "the engine answers",
     ]
+
+
+def test_what_does_not_take_place_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is counted; of an engine that hangs for longer than an interval there is no line at each interval."""
+    bench = Bench()
+    for _ in range(3):
+        bench.refresher.missed(PollResult.SKIPPED)
+    bench.refresher.missed(PollResult.MISSED)
+    bench.refresher.republish()
+    assert bench.polls == {"skipped": 3, "missed": 1}
+    told = "a poll was not run as planned: {}".format
+    assert [record.getMessage() for record in caplog.records] == [told("skipped"), told("missed")]
+    bench.refresher.refresh()
+    bench.refresher.missed(PollResult.SKIPPED)
+    assert caplog.messages[-1] == told("skipped")
+    assert len(caplog.messages) == 3
 
 
 def test_one_refresh_at_a_time() -> None:

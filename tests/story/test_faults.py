@@ -26,7 +26,7 @@ from tests.cli.service import ANY_PORT, Service, service
 from tests.lab import VERSIONS, Engine, LabError, engine
 from tests.lab.client import post
 from tests.lab.system import wait_until
-from tests.story.cutting_proxy import CuttingProxy
+from tests.story.engine_proxy import EngineProxy
 from tests.story.gauges import shows, withdrawn
 from tests.story.scrapes import Scrapes
 
@@ -224,7 +224,7 @@ def test_the_clock_is_set(host: Engine, tmp_path: Path) -> None:
 def test_a_proxy_that_cuts_answers(host: Engine, tmp_path: Path) -> None:
     """Wherever an answer is cut, half of it is not believed; when answers are whole again, so are the gauges."""
     with contextlib.ExitStack() as stack:
-        proxy = stack.enter_context(CuttingProxy(tmp_path / "proxy.sock", host.socket))
+        proxy = stack.enter_context(EngineProxy(tmp_path / "proxy.sock", host.socket))
         _, scrapes = stack.enter_context(watched(host, f"--docker.host={proxy.url}"))
         # nothing, in a head, in /version, in /info
         for size in (0, 60, 600, 2500):
@@ -249,7 +249,7 @@ def test_permission_for_the_socket_is_lost(host: Engine) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.chmod(0o755)
-        proxy = stack.enter_context(CuttingProxy(folder / "proxy.sock", host.socket))
+        proxy = stack.enter_context(EngineProxy(folder / "proxy.sock", host.socket))
         (folder / "proxy.sock").chmod(0o666)
         exporter, scrapes = stack.enter_context(watched(host, f"--docker.host={proxy.url}", under=nobody))
         with scrapes.coming_to(withdrawn, within=SOON):

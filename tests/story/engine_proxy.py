@@ -1,8 +1,9 @@
-"""A proxy before an engine's socket that ends answers before their end."""
+"""A proxy before an engine's socket: it writes down what is asked, and may end answers before their end."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PIECE = 1 << 16
+REQUEST = re.compile(rb"^([A-Z]+ \S+) HTTP/1\.[01]\r$", re.MULTILINE)
 
 
-class CuttingProxy:
-    """Listens at a socket file; a context."""
+class EngineProxy:
+    """Listens at a socket file; a context. `requests` are methods and paths in the order in which they came."""
 
     def __init__(self, path: Path, engine: Path) -> None:
         self.url = f"unix://{path}"
@@ -24,6 +26,7 @@ class CuttingProxy:
         self._listener.listen()
         self._open: set[socket.socket] = set()
         self._bytes: int | None = None
+        self.requests: list[str] = []
 
     def cut_after(self, size: int | None) -> None:
         """Let so many bytes of answers through on each connection from now on, or all; no connection is kept."""
@@ -51,11 +54,22 @@ class CuttingProxy:
             self._open.add(client)
             with contextlib.suppress(OSError):
                 engine.connect(self._engine)
-                threading.Thread(target=_pass, args=(client, engine, None), daemon=True).start()
+                threading.Thread(target=self._ask, args=(client, engine), daemon=True).start()
                 _pass(engine, client, self._bytes)
             self._open.discard(client)
             _shut(engine)
             _shut(client)
+
+    def _ask(self, client: socket.socket, engine: socket.socket) -> None:
+        """Pass requests on. None of them has a body, so each ends where its head does."""
+        head = b""
+        with contextlib.suppress(OSError):
+            while piece := client.recv(PIECE):
+                *complete, head = (head + piece).split(b"\r\n\r\n")
+                for each in complete:
+                    self.requests += [line.decode() for line in REQUEST.findall(each + b"\r\n")]
+                engine.sendall(piece)
+            engine.shutdown(socket.SHUT_WR)
 
 
 def _pass(source: socket.socket, target: socket.socket, size: int | None) -> None:
