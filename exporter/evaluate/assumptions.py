@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _OWN_RULES_ONLY = (
     "the firewall holds the engine's own rules and no others, and the engine is not started with --iptables=false"
 )
+_AS_MADE = (
+    "containers keep the addresses, routes and sysctls that the engine gives them: no --sysctl, and no use of NET_ADMIN"
+)
 _NO_DIRECT_ROUTING = "the engine is not started with --allow-direct-routing or --bridge-accept-fwmark"
 _IP6TABLES = "the engine is not started with --ip6tables=false: it would then write no rules for IPv6"
 _RULES_OUTLIVE = (
@@ -70,6 +73,7 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
 def _about_rules(snapshot: Snapshot, engine: Engine) -> Iterator[str]:
     yield _OWN_RULES_ONLY
     yield _INPUT_OPEN
+    yield _AS_MADE
     if engine.version >= DIRECT_ACCESS_DROP:
         yield _NO_DIRECT_ROUTING
     if engine.version >= IP6TABLES_BY_DEFAULT and any(network.ipv6 for network in snapshot.networks.values()):

@@ -49,3 +49,9 @@ def test_a_gateway_bridge_of_somebody_else_is_thought_of(version: str, option: s
     built = host(version).network("docker_gwbridge", enable_icc=option).network("over", "overlay")
     assert assumed(built.container("a", "over"), "docker_gwbridge, though") is not usual
     assert not assumed(host(version).network("docker_gwbridge", enable_icc=option), "docker_gwbridge, though")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_containers_do_to_themselves_is_thought_of(version: str) -> None:
+    """Their sysctls, routes and rules are not in the API."""
+    assert assumed(host(version), "--sysctl")
