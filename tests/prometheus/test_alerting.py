@@ -1,4 +1,7 @@
-"""Alerts on a real host: three Prometheus servers and an Alertmanager watch while things go wrong."""
+"""Alerts on a real host: three Prometheus servers and an Alertmanager watch while things go wrong.
+
+The exporter's front door is closed: they come by TLS, with a certificate and a password.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.certificates import Authority
 from tests.cli.service import ANY_PORT, Service, service
 from tests.deploy.dashboards import DASHBOARDS, queries
 from tests.deploy.promql import with_values
@@ -17,6 +21,7 @@ from tests.deploy.rules import RULES, alerts, groups
 from tests.lab import Engine, engine
 from tests.lab.packages import PROMETHEUS
 from tests.prometheus.alertmanager import DEPLOYED, Alertmanager, alertmanager, amtool
+from tests.prometheus.closed_front import close, settings
 from tests.prometheus.server import Prometheus, prometheus
 
 if TYPE_CHECKING:
@@ -108,8 +113,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         policy.write_text(POLICY)
         extra = (f"--policy.file={policy}", "--probe.sample=5")
         flags = (f"--config.file={config}", f"--docker.host={made.host}", "--evidence.max=sandboxes")
+        door = ("--web.config.file", close(folder, Authority()))
         exporter = stack.enter_context(
-            service(ANY_PORT, *flags, f"--host.netns={netns}", "--metrics.pairs=100", *extra)
+            service(ANY_PORT, *flags, f"--host.netns={netns}", "--metrics.pairs=100", *extra, *door)
         )
         manager = stack.enter_context(alertmanager(folder))
         servers = {}
@@ -117,7 +123,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             own = folder / version
             own.mkdir()
             servers[version] = stack.enter_context(
-                prometheus(version, exporter.address, own, rules=rules, alertmanager=manager.address)
+                prometheus(version, exporter.address, own, *settings(folder), rules=rules, alertmanager=manager.address)
             )
         yield Stage(made, exporter, servers, manager, netns, config, set())
 
@@ -130,8 +136,8 @@ def test_icc_is_told_until_it_is_off(stage: Stage) -> None:
     stage.resolves("DockerIccEnabled")
     stage.restart("--icc=false")
     stage.resolves("DockerIccEngineSilent")
-    assert stage.exporter.samples()["icc_enabled"] == 0
     stage.resolves("DockerIccEnabled")
+    assert [server.query("icc_enabled") for server in stage.servers.values()] == [[({}, 0)]] * len(stage.servers)
     stage.fires("DockerIccPublishedPortHairpin")
 
 

@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import bcrypt
 import pytest
 import yaml
 
@@ -15,6 +14,7 @@ from tests.cli.program import HOST
 from tests.cli.service import ANY_PORT, Service, service
 from tests.cli.test_webconfig import PAGE
 from tests.lab.packages import PROMETHEUS
+from tests.prometheus.closed_front import close, settings
 from tests.prometheus.server import prometheus, promtool
 
 if TYPE_CHECKING:
@@ -23,34 +23,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-WEB = """\
-tls_server_config:
-  cert_file: server.crt
-  key_file: server.key
-  client_auth_type: RequireAndVerifyClientCert
-  client_ca_file: ca.crt
-  client_allowed_sans: [prometheus.example.com]
-basic_auth_users:
-  prometheus: {hashed}
-"""
-
 
 @contextmanager
 def closed(folder: Path, authority: Authority) -> Iterator[Service]:
     """Have an exporter that lets one client in, with a certificate and a password."""
-    authority.issue("127.0.0.1").save(folder, "server")
-    authority.issue("prometheus.example.com").save(folder, "client")
-    (folder / "ca.crt").write_text(authority.cert)
-    (folder / "web.yml").write_text(WEB.format(hashed=bcrypt.hashpw(b"wonder", bcrypt.gensalt(10)).decode()))
-    options = (ANY_PORT, "--poll.interval=1s", "--snapshot", HOST, "--web.config.file", folder / "web.yml")
+    options = (ANY_PORT, "--poll.interval=1s", "--snapshot", HOST, "--web.config.file", close(folder, authority))
     with service(*options) as exporter:
         yield exporter
-
-
-def settings(password: str, certificate: str = "client") -> tuple[str, ...]:
-    """Return what a job says of this front."""
-    files = f"ca_file: ca.crt, cert_file: {certificate}.crt, key_file: {certificate}.key"
-    return "scheme: https", f"tls_config: {{{files}}}", f"basic_auth: {{username: prometheus, password: {password}}}"
 
 
 @pytest.mark.parametrize("version", PROMETHEUS)
@@ -59,7 +38,7 @@ def test_a_prometheus_gets_in(version: str, tmp_path: Path) -> None:
     authority = Authority()
     with (
         closed(tmp_path, authority) as exporter,
-        prometheus(version, exporter.address, tmp_path, *settings("wonder")) as running,
+        prometheus(version, exporter.address, tmp_path, *settings(tmp_path)) as running,
     ):
         assert running.query("icc_enabled") == [({}, 1)]
         authority.issue("127.0.0.1").save(tmp_path, "server")
@@ -79,7 +58,7 @@ def test_others_do_not(version: str, password: str, certificate: str, complaint:
     """A wrong password and a certificate without the name both leave the target down."""
     with (
         closed(tmp_path, Authority()) as exporter,
-        prometheus(version, exporter.address, tmp_path, *settings(password, certificate)) as running,
+        prometheus(version, exporter.address, tmp_path, *settings(tmp_path, password, certificate)) as running,
     ):
         assert running.query("up") == [({}, 0)]
         (target,) = running.ask("targets")["activeTargets"]
