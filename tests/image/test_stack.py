@@ -1,0 +1,95 @@
+"""deploy/swarm, started for real on a swarm of one node."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.deploy.rules import DEPLOY
+from tests.image import stand_ins
+from tests.image.compose import services
+from tests.image.test_compose import ASK
+from tests.lab import Engine, LabError, engine
+from tests.lab.packages import unpacked
+from tests.lab.system import SYSTEM_PATH, run, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.lab
+
+STACK = DEPLOY / "swarm" / "stack.yml"
+SERVICES = ("socket-proxy", "exporter", "discovery-proxy", "prometheus")
+STARTED = 120.0
+"""Seconds: a task counts as running once it was found to be healthy, and Prometheus looks for tasks every 15."""
+
+
+@pytest.fixture(scope="module")
+def swarm(saved: Path) -> Iterator[Engine]:
+    """Return a manager that has the images, its socket where a host has it, and the stack."""
+    with engine("28.5") as made:
+        made.docker("load", f"--input={saved}")
+        stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
+        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+        made.run("web")
+        made.docker("swarm", "init", "--advertise-addr=127.0.0.1")
+        node = made.docker("node", "ls", "--quiet").strip()
+        made.docker("node", "update", "--label-add=prometheus=true", node)
+        deploy(made)
+        yield made
+
+
+def deploy(made: Engine) -> None:
+    """Deploy the stack, as its first line says; the kernel here has no IPsec for what passes between nodes."""
+    environ = {"DOCKER_GID": str(made.socket.stat().st_gid), "ENCRYPTED": "false", "PATH": SYSTEM_PATH}
+    cli = str(unpacked(made.version) / "usr/bin/docker")
+    arguments = ("stack", "deploy", "--resolve-image=never", "--detach=true", f"--compose-file={STACK}", "icc")
+    run([cli, "--host", made.host, *arguments], env={**os.environ, **environ})
+
+
+def state(made: Engine) -> str:
+    """Return what became of every task, for a failure's message."""
+    logs = [made.docker("service", "logs", "--tail=20", f"icc_{name}") for name in SERVICES]
+    return "\n".join((made.docker("stack", "ps", "--no-trunc", "icc"), *logs))
+
+
+def query(made: Engine, expression: str) -> list[tuple[str, float]]:
+    """Return what Prometheus has, by the instance."""
+    url = f"http://127.0.0.1:9090/api/v1/query?query={expression}"
+    try:
+        answer: dict[str, Any] = json.loads(made.on_host(sys.executable, "-c", ASK, url))
+    except LabError:
+        return []
+    return [(each["metric"].get("instance", ""), float(each["value"][1])) for each in answer["data"]["result"]]
+
+
+def test_every_service_runs_and_is_healthy(swarm: Engine) -> None:
+    """As many tasks run as are wished for, and their health checks say that they work."""
+
+    def running() -> set[str]:
+        told = swarm.docker("service", "ls", "--format={{.Name}} {{.Replicas}}").splitlines()
+        return {line.split()[0] for line in told if line.split()[1] == "1/1"}
+
+    assert wait_until(lambda: running() == {f"icc_{name}" for name in SERVICES}, STARTED, 0.5), state(swarm)
+
+
+def test_prometheus_finds_the_exporter_of_each_node(swarm: Engine) -> None:
+    """Its service discovery asks the manager; the series are the node's, and say what the engine is like."""
+    node = swarm.docker("node", "inspect", "--format={{.Description.Hostname}}", "self").strip()
+    assert wait_until(lambda: query(swarm, "docker_icc_up") == [(node, 1)], STARTED, 0.5), state(swarm)
+    assert query(swarm, "icc_enabled") == [(node, 1)]
+    rules = json.loads(swarm.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
+    assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
+
+
+def test_the_proxies_refuse_nothing_that_is_needed(swarm: Engine) -> None:
+    """What the exporter and Prometheus ask for is in the lists of paths."""
+    for name in ("socket-proxy", "discovery-proxy"):
+        asked = swarm.docker("service", "logs", "--raw", f"icc_{name}").splitlines()
+        assert asked
+        assert {line.split()[0] for line in asked} == {"200"}, asked
