@@ -21,6 +21,7 @@ HOST_ADDRESS = "198.51.100.10"
 _BINDINGS = ("127.0.0.1:", "127.0.0.2:", f"{HOST_ADDRESS}:", "[::1]:", "172.17.0.1:")
 _BRIDGE = "com.docker.network.bridge."
 _CUSTOM_BRIDGE = "mybridge"
+_CROWDS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class _Generator:
             self.networks.append(self._network(index))
         for index in range(self.random.randint(4, 9)):
             self.containers.append(self._container(index, default="--bridge=none" not in args))
+        self.containers += self._crowd(default="--bridge=none" not in args)
         topology = Topology(self.seed, args, tuple(self.networks), tuple(self.containers))
         return Case(self.version, topology, tuple(self.before), self.swarm, tuple(self._after()))
 
@@ -185,6 +187,15 @@ class _Generator:
         links = list(self._links(first, default=default))
         # engines before 28.0 fail to connect a container with links to a network that takes over its default route
         return Container(name, first, () if links else also, (*self._ports(index), *links))
+
+    def _crowd(self, *, default: bool) -> Iterator[Container]:
+        """Yield, now and then, containers that nothing tells apart: more than evaluation has of a kind."""
+        dice = Random(f"crowd/{self.version}/{self.seed}")
+        bridges = [network.name for network in self.networks if network.driver == "bridge"]
+        bridges += ["bridge"] if default else []
+        if bridges and dice.random() < _CROWDS:
+            network = dice.choice(bridges)
+            yield from (Container(f"crowd{number}", network) for number in range(5))
 
     def _full(self, network: Network) -> bool:
         """Return whether no more container fits: a passthru parent takes one."""

@@ -286,6 +286,14 @@ class _Host:
             f"add rule bridge tampered frames ip saddr {one} ip protocol udp drop",
         )
         yield Change("nftables bridge", tuple(f"nft '{command}'" for command in frames))
+        for hook in ("prerouting", "input", "output", "postrouting"):
+            ports = (
+                "add table bridge tampered",
+                f"add chain bridge tampered {hook}s {{ type filter hook {hook} priority 0; policy accept; }}",
+                f"add rule bridge tampered {hook}s ip protocol tcp tcp dport {{ 80, 7777 }} drop",
+                f"add rule bridge tampered {hook}s ip saddr {one} ip protocol udp drop",
+            )
+            yield Change(f"nftables bridge, {hook}", tuple(f"nft '{command}'" for command in ports))
 
     def _nftables_nat(self) -> Iterator[Change]:
         protocol, port = self._published

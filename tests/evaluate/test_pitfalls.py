@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate import evaluate
-from exporter.model.firewall import Backend, TableFamily
+from exporter.model.firewall import (
+    Backend,
+    Base,
+    Chain,
+    Field,
+    Hook,
+    InRanges,
+    Rule,
+    Table,
+    TableFamily,
+    Terminate,
+)
+from exporter.model.firewall import Verdict as Netfilter
 from exporter.model.namespace import Hop, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.ranges import Ranges
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import parse_iptables
 from tests.hosts import host
@@ -20,7 +33,6 @@ from tests.looks import CLOSED, OPEN, UNKNOWN, Look
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model.firewall import Table
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.report import Verdict
 
@@ -242,6 +254,33 @@ def test_both_backends_are_met() -> None:
 def test_an_early_accept_saves_nobody_from_a_later_chain() -> None:
     """Accepting ends one base chain; the other one on the hook is met all the same, whichever comes first."""
     assert fate(town().rules("-I FORWARD -j ACCEPT").table(legacy("DROP"))) == CLOSED
+
+
+def framed(hook: Hook, field: Field, value: int) -> Table:
+    """Return a table of family bridge that drops frames by one field at a hook."""
+    steps = (InRanges(field, Ranges.of(value)), Terminate(Netfilter.DROP))
+    return Table(
+        TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"own": Chain("own", (Rule(steps, "drop"),), Base(hook, 0))}
+    )
+
+
+@pytest.mark.parametrize("hook", [Hook.PREROUTING, Hook.FORWARD, Hook.POSTROUTING])
+def test_chains_of_bridges_come_before_postrouting(hook: Hook) -> None:
+    """br_netfilter rewrites the source of a frame after all that the bridge's own chains have to say."""
+    of = town().rules(f"-A POSTROUTING -d {DB} -j SNAT --to-source 198.51.100.10", table="nat")
+    web = int(ip_network(WEB).network_address)
+    assert fate(of, what="53/udp") == OPEN
+    assert fate(of.table(framed(hook, Field.SOURCE, web)), what="53/udp") == CLOSED
+    assert fate(of, "api", "53/udp") == OPEN
+
+
+@pytest.mark.parametrize("called", [0, 1])
+def test_what_is_handed_up_was_rewritten_by_br_netfilter_alone(called: int) -> None:
+    """At the INPUT of a bridge a published port is the container's already; without br_netfilter it is not yet."""
+    inner = town().set("bridge/bridge-nf-call-iptables", called).table(framed(Hook.INPUT, Field.DESTINATION_PORT, 80))
+    assert published(inner) == (CLOSED if called else OPEN)
+    outer = town().set("bridge/bridge-nf-call-iptables", called).table(framed(Hook.INPUT, Field.DESTINATION_PORT, 8080))
+    assert published(outer) == (OPEN if called else CLOSED)
 
 
 def test_rules_inside_containers() -> None:

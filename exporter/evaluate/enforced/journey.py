@@ -168,21 +168,34 @@ class Journey:
         for name in (item.port, item.interface):
             passing = Passing(stack, cells, flight, flight.ends, mac=item.mac)
             cells, flight = self._gated(Hook.INGRESS, name, passing)
+        called = self._meets_hooks_as_frames(item)
         if not stack.bridging.idle:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
-            cells, flight = self._bridge_hooks((Hook.PREROUTING, Hook.INPUT), passing, item.port, "", None)
+            hooks = (Hook.PREROUTING,) if called else (Hook.PREROUTING, Hook.INPUT)
+            cells, flight = self._bridge_hooks(hooks, passing, item.port, "", None)
         cells = self._valid(stack, cells, flight.ends, item.interface)
         if not cells:
             return
-        visible = self._visible_port(item)
+        # physdev sees a port where br_netfilter kept it
+        visible = item.port if called else ""
         passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
         for inside in self._hooks.through(Hook.PREROUTING, passing):
             if stack is self._world.host and inside.flight.ends.destination != flight.ends.destination:
-                yield from self._rewritten(inside, item.port)
+                yield from self._rewritten(inside, item.port, called=called)
             else:
-                yield from self._route(inside)
+                yield from self._handed_up(inside, item.port) if called else self._route(inside)
 
-    def _rewritten(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
+    def _handed_up(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
+        """Lead frames of a bridge that br_netfilter has led through PREROUTING into the host: past the bridge's INPUT.
+
+        br_nf_pre_routing_finish goes on with br_handle_frame_finish and br_pass_frame_up, so that INPUT sees what
+        PREROUTING made of a destination. Without br_netfilter it comes first.
+        """
+        cells, flight = self._bridge_hooks((Hook.INPUT,), passing, port, "", None)
+        if cells:
+            yield from self._route(replace(passing, cells=cells, flight=flight))
+
+    def _rewritten(self, passing: Passing, port: str | Column, *, called: bool) -> Iterator[Moving | Delivery]:
         """Lead packets on that got another destination: on a bridge, br_netfilter may keep them frames."""
         routed = passing.cells
         leaving = ways(passing).leaving
@@ -193,16 +206,17 @@ class Journey:
                 routed &= ~back
                 yield from self._redirected(bridge, port, replace(passing, cells=back, interface=name))
         if routed:
-            yield from self._route(replace(passing, cells=routed))
+            left = replace(passing, cells=routed)
+            yield from self._handed_up(left, port) if called else self._route(left)
 
-    def _visible_port(self, item: Arrival) -> str | Column:
-        """Return the port that physdev sees: only br_netfilter keeps it, where it is on for the bridge."""
+    def _meets_hooks_as_frames(self, item: Arrival) -> bool:
+        """Return whether br_netfilter led them through PREROUTING, on their bridge."""
         stack = item.stack
         if isinstance(item.interface, Column):
             names = [stack.by_name[str(name)] for name in item.interface.values]
         else:
             names = [stack.by_name[item.interface]]
-        return item.port if any(item.kind == "bridge" and stack.calls_iptables(item) for item in names) else ""
+        return any(each.kind == "bridge" and stack.calls_iptables(each) for each in names)
 
     def _route(self, passing: Passing) -> Iterator[Moving | Delivery]:
         """Decide between the namespace's own packets and those that it passes on."""
@@ -248,7 +262,7 @@ class Journey:
         if not cells:
             return
         if not host.calls_iptables(bridge):
-            yield from self._passed_on(item, passing, output)
+            yield from self._passed_on(item, self._filtered(item, passing, output), output)
             return
         for inside in self._hooks.through(Hook.PREROUTING, passing):
             if inside.flight.ends.destination == item.flight.ends.destination:
@@ -257,18 +271,27 @@ class Journey:
                 yield from self._redirected(bridge, item.port, inside)
 
     def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
-        """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides."""
+        """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
+
+        The bridge's own chains are met between the two: br_nf_forward stands before those that filter there, and
+        br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
+        """
         name = item.bridge.name
         here = replace(passing, output=name, output_port=output)
         for forwarded in self._hooks.through(Hook.FORWARD, here):
-            for out in self._hooks.through(Hook.POSTROUTING, forwarded):
+            framed = self._filtered(item, forwarded, output)
+            for out in self._hooks.through(Hook.POSTROUTING, framed) if framed.cells else ():
                 kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
                 yield from self._passed_on(item, replace(out, flight=kept), output)
 
-    def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
+    def _filtered(self, item: Crossing, passing: Passing, output: str) -> Passing:
+        """Lead frames past what the bridge's own chains say of those that it passes on."""
         hooks = (Hook.FORWARD, Hook.POSTROUTING)
         cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
-        cells, flight = self._gated(Hook.EGRESS, output, replace(passing, cells=cells, flight=flight))
+        return replace(passing, cells=cells, flight=flight)
+
+    def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
+        cells, flight = self._gated(Hook.EGRESS, output, passing)
         receiver = item.receiver
         if cells:
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
@@ -295,7 +318,7 @@ class Journey:
                 if audible:
                     yield from self._bridged(crossing, replace(passing, cells=audible, flight=flight), output)
         if left:
-            yield from self._route(replace(passing, cells=left))
+            yield from self._handed_up(replace(passing, cells=left), port)
 
     # --- What packets meet outside of the hooks of IP ---
 
