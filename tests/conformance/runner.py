@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tests.lab import Packets
 
 
+THIRD_PARTIES = ("192.0.2.1", "2001:db8::1")
+"""Nobody has these addresses; rules may lead packets that are sent there to somebody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What the exporter saw of an engine, and what packets did there at the same time."""
@@ -105,7 +109,7 @@ def _measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Cha
         # neighbours that were learned before a change would be remembered for a while
         run(["nsenter", f"--net={box.path}", "ip", "neighbour", "flush", "all"])
     observation = observer.observe()
-    addresses = tuple(sorted({*shown_addresses(observation), *_of_namespaces(observation)}))
+    addresses = tuple(sorted({*shown_addresses(observation), *_of_namespaces(observation), *THIRD_PARTIES}))
     ports = ports_in_use(engine, *PORTS)
     return Truth(case, changes, observation, addresses, ports, measure(engine, addresses, ports))
 

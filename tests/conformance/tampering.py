@@ -326,6 +326,11 @@ class _Host:
         yield Change("other source", (f"{begin} POSTROUTING -d {one} -j SNAT --to-source {HOST_ADDRESS}",))
         ports = f"{begin} PREROUTING -p tcp -d {HOST_ADDRESS} --dport 80 -j DNAT --to-destination {one}"
         yield Change("a new address", (ports,))
+        proxied = f"{begin} PREROUTING -p tcp -m multiport --dports 80,5432 -m addrtype ! --dst-type LOCAL"
+        yield Change("third parties led to one", (f"{proxied} -j DNAT --to-destination {one}:7777",))
+        yield Change("third parties led to the host", (f"{proxied} ! -d 10.0.0.0/8 -j REDIRECT --to-ports 7777",))
+        spread = f"ip6tables -w -t nat -I PREROUTING -p udp ! -d fd00::/8 -j DNAT --to-destination {self._address6}"
+        yield Change("third parties led to one over IPv6", (f"{spread} || true",))
         kill = f"pids=$(pgrep -f '[d]ocker-proxy.*-host-port {port} ') && kill $pids || true"
         yield Change("docker-proxy killed", (kill,))
 
@@ -413,6 +418,8 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "blackhole": (f"ip route add blackhole {one}/32",),
         "route by a neighbour": (f"ip route add {one}/32 via {neighbour} || true",),
         "nftables policy drop": tuple(f"nft '{command}'" for command in nft),
+        "third parties led to one": (f"iptables -w -t nat -A OUTPUT -p tcp --dport 80 -j DNAT --to-destination {one}",),
+        "third parties led home": ("iptables -w -t nat -A OUTPUT -p udp ! -d 10.0.0.0/8 -j REDIRECT --to-ports 80",),
         "another address": ("ip address add 10.66.6.6/32 dev lo",),
     }
     for title, commands in changes.items():

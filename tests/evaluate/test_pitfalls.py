@@ -335,3 +335,44 @@ def test_policy_routing() -> None:
     assert (published(seen), fate(seen)) == (CLOSED, OPEN)
     assert seen.probe("far", "monitor", seen.gateway("other"), "9001/tcp") == OPEN
     assert published(changed(of, lambda own: replace(own, rules=(local, main)))) == OPEN
+
+
+def closed(*lines: str) -> KernelOf:
+    """Return a default bridge with icc=false, on which translated connections pass, and rules of the table nat."""
+    made = kernel(host("28.5", icc=False).container("web").container("db").container("monitor", "host")).engine_rules()
+    return made.rules("-A DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT").rules(*lines, table="nat")
+
+
+@pytest.mark.parametrize(
+    ("match", "address"),
+    [
+        ("-p tcp -m tcp --dport 25", "192.0.2.1"),
+        ("-p tcp -m tcp --dport 25 -m addrtype ! --dst-type LOCAL", "192.0.2.1"),
+        ("-p tcp -m tcp --dport 25 ! -d 172.17.0.0/16", "192.0.2.1"),
+        ("-p tcp -m tcp --dport 25 -d 203.0.113.0/24", "203.0.113.0"),
+        ("-p tcp -m tcp --dport 25 -d 203.0.113.7/32", "203.0.113.7"),
+    ],
+)
+def test_what_third_parties_were_sent(match: str, address: str) -> None:
+    """A transparent proxy joins those who never meant to speak to each other; an address of nobody stands for all."""
+    seen = closed(f"-A PREROUTING {match} -j DNAT --to-destination 172.17.0.3").look()
+    assert (seen.ip("web"), seen.ip("db")) == ("172.17.0.2", "172.17.0.3")
+    assert closed().look().verdict("web", "db") == CLOSED
+    assert seen.verdict("web", "db") == OPEN
+    assert seen.probe("web", "db", address, "25/tcp") == OPEN
+    assert seen.probe("web", "db", address, "26/tcp") == CLOSED
+
+
+def test_third_parties_that_the_host_takes_itself() -> None:
+    """REDIRECT leads to the host's own programs, and TPROXY to one that nobody can see."""
+    seen = closed("-A PREROUTING -p tcp -m tcp --dport 25 -j REDIRECT --to-ports 2525").look()
+    assert seen.probe("web", "monitor", "192.0.2.1", "25/tcp") == OPEN
+    assert seen.verdict("web", "db") == CLOSED
+
+
+def test_third_parties_are_left_out_where_packets_to_them_are_left_alone() -> None:
+    """Published ports are of the host's own addresses: with them alone nobody is made up."""
+    paths = [path for pair in town().look().report.pairs() for path in pair.verdict.paths]
+    addresses = {address for path in paths for address in path.addresses}
+    assert "192.0.2.1" not in addresses
+    assert "172.17.0.1" in addresses

@@ -13,12 +13,13 @@ from exporter.evaluate.enforced.meeting import met, named_by_translations, possi
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.evaluate.enforced.strangers import Held, strangers
 from exporter.evaluate.enforced.walk import Walker
 from exporter.model.namespace import Port
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.model.namespace import Interface, Namespace
@@ -274,6 +275,7 @@ class World:
         named = (int(address) for each in namespaces.values() for address in named_by_translations(each.firewall))
         self._asked = {address for address in named if not self.host.is_loopback(address)}
         self._asked.update(named_by_translations(kernel.host.firewall))
+        self._asked.update(self._of_nobody((kernel.host, *namespaces.values())))
         if not all_rules:
             namespaces = dict(self._with_rules_met(namespaces))
         for name, namespace in namespaces.items():
@@ -290,6 +292,16 @@ class World:
         bound = {int(address) for address in listeners if address.version == self.family and address.is_loopback}
         named = {address for address in self._asked if (address >> 32 == 0) == (self.family == 4)}
         return {_LOOPBACK[self.family], *bound, *named}
+
+    def _of_nobody(self, everyone: Sequence[Namespace]) -> Iterator[int]:
+        """Yield addresses that nobody here has and that packets may be sent to: networks' gateways, third parties."""
+        networks = self.snapshot.networks.values()
+        pools = [pool for network in networks for pool in network.pools if pool.subnet.version == self.family]
+        yield from (int(pool.gateway) for pool in pools if pool.gateway is not None)
+        addresses = (own for each in everyone for interface in each.interfaces.values() for own in interface.addresses)
+        held = frozenset(int(own.ip) for own in addresses if own.version == self.family)
+        subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
+        yield from strangers((each.firewall for each in everyone), self.family, Held(held, subnets))
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())

@@ -11,10 +11,11 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
-from exporter.evaluate.kinds.rules import Survey, Surveyor, positions, redirects_strangers
+from exporter.evaluate.kinds.rules import Survey, Surveyor, positions
 from exporter.evaluate.kinds.unremarkable import unremarkable
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.strangers import asks_for_local, for_local_addresses, single
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.firewall import (
-    AddressType,
     AddressTypeIs,
     AnyBit,
     AnyOf,
@@ -132,7 +132,7 @@ class Surveyor:
     def read(self, firewall: Firewall) -> Survey:
         """Return what a firewall's rules say."""
         for number, table in enumerate(firewall.tables):
-            local = _for_local_addresses(table)
+            local = for_local_addresses(table)
             for chain in table.chains.values():
                 for position, rule in enumerate(chain.rules):
                     owned = self._rule(table, rule, local=chain.name in local)
@@ -174,7 +174,7 @@ class Surveyor:
             elif type(step) not in _PLAIN or (isinstance(step, Translate) and place != len(steps) - 1):
                 simple = False
         if steps and isinstance(steps[-1], Translate):
-            self._target(steps[-1], steps, mentions, local=local or _asks_for_local(steps))
+            self._target(steps[-1], steps, mentions, local=local or asks_for_local(steps))
         owner = self._owner(mentions) if simple and mentions else None
         if owner is None or not any(mention.proves for mention in mentions if mention.owner == owner):
             self._general(steps, mentions)
@@ -304,7 +304,7 @@ class Surveyor:
             (
                 (number, match.ranges.intervals[0][0])
                 for number, match in enumerate(steps)
-                if isinstance(match, InRanges) and match.field is Field.DESTINATION_PORT and _single(match)
+                if isinstance(match, InRanges) and match.field is Field.DESTINATION_PORT and single(match)
             ),
             None,
         )
@@ -399,71 +399,6 @@ class Surveyor:
 
 _PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
 """Steps of rules that may have an owner."""
-
-
-def _single(match: InRanges) -> bool:
-    intervals = match.ranges.intervals
-    return not match.negated and len(intervals) == 1 and intervals[0][0] == intervals[0][1]
-
-
-def _asks_for_local(steps: Iterable[Step]) -> bool:
-    return any(
-        isinstance(step, AddressTypeIs)
-        and step.field is Field.DESTINATION
-        and not step.negated
-        and step.types == {AddressType.LOCAL}
-        for step in steps
-    )
-
-
-def _for_local_addresses(table: Table) -> frozenset[str]:
-    """Return the chains that only packets to the host's own addresses come to."""
-    guarded: dict[str, list[bool]] = defaultdict(list)
-    for chain in table.chains.values():
-        if chain.base is not None:
-            guarded[chain.name].append(False)
-        for rule in chain.rules:
-            for called in _called(rule.steps):
-                guarded[called].append(_asks_for_local(rule.steps))
-    return frozenset(chain for chain, guards in guarded.items() if all(guards))
-
-
-def _called(steps: Iterable[Step]) -> Iterator[str]:
-    for step in steps:
-        if isinstance(step, Call):
-            yield step.chain
-        elif isinstance(step, Dispatch):
-            for _, statement in step.cases:
-                yield from _called((statement,))
-
-
-def redirects_strangers(firewall: Firewall) -> bool:
-    """Return whether packets to addresses of third parties may be led to somebody else.
-
-    Rules that rewrite destinations are harmless for the host's own addresses, and for a single one that they name.
-    """
-    for table in firewall.tables:
-        local = _for_local_addresses(table)
-        for chain in table.chains.values():
-            if chain.name not in local and any(_redirects(rule.steps) for rule in chain.rules):
-                return True
-    return False
-
-
-def _redirects(steps: Sequence[Step]) -> bool:
-    for step in steps:
-        match step:
-            case InRanges(Field.DESTINATION) if _single(step):
-                return False
-            case AddressTypeIs() if _asks_for_local((step,)):
-                return False
-            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
-                return True
-            case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
-                return True
-            case _:
-                pass
-    return False
 
 
 def positions(chain: Chain, table: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:

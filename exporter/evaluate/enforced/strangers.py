@@ -1,0 +1,154 @@
+"""Packets to third parties that rules lead to somebody here, such as those that a transparent proxy takes.
+
+No third party can be asked about one by one. Rules tell their addresses apart by the ranges that they name, so one
+address of nobody in each of those stands for all others in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from exporter.model.firewall import (
+    AddressType,
+    AddressTypeIs,
+    Call,
+    Dispatch,
+    Field,
+    InRanges,
+    ProxyLocally,
+    TableFamily,
+    Translate,
+    Translation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from exporter.model.firewall import Firewall, Step, Table
+
+STRANGERS: Final = {4: int(ip_address("192.0.2.1")), 6: int(ip_address("2001:db8::1"))}
+"""Whom nobody is (RFC 5737, RFC 3849): they stand for all third parties that no rule tells apart."""
+
+_LAST: Final = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Addresses that somebody has, and the subnets in which only neighbours are looked for."""
+
+    addresses: frozenset[int]
+    subnets: tuple[tuple[int, int], ...]
+
+
+def redirects_strangers(firewall: Firewall) -> bool:
+    """Return whether packets to addresses of third parties may be led to somebody else.
+
+    Rules that rewrite destinations are harmless for the host's own addresses, and for a single one that they name.
+    """
+    return any(True for _ in _redirecting(firewall))
+
+
+def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozenset[int]:
+    """Return the third parties to ask about: none where packets to them are left alone."""
+    unseen = TableFamily.IP6 if family == 4 else TableFamily.IP
+    tables = [table for firewall in firewalls for table in _redirecting(firewall) if table.family is not unseen]
+    if not tables:
+        return frozenset()
+    edges = {0, _LAST[family] + 1}
+    for table in tables:
+        for low, high in _spans(table):
+            edges |= {low, high + 1} if high <= _LAST[family] and (low >> 32 == 0) == (family == 4) else set()
+    chosen = (_nobody(low, after - 1, family, held) for low, after in pairwise(sorted(edges)))
+    return frozenset(address for address in chosen if address is not None)
+
+
+def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
+    """Return an address of nobody in a range, outside of all subnets here if there is one."""
+    middle = (low + high) // 2
+    choices = [STRANGERS[family], low, low + 1, low + 2, middle, middle + 1, high - 1, high]
+    inside = [each for each in choices if low <= each <= high and _is_sent_to(each, family)]
+    free = [each for each in inside if each not in held.addresses]
+    far = (each for each in free if not any(first <= each <= last for first, last in held.subnets))
+    return next(far, next(iter(free), None))
+
+
+def _is_sent_to(address: int, family: int) -> bool:
+    """Return whether a program may send to an address, and the kernel routes it."""
+    own = ip_address(address.to_bytes(4 if family == 4 else 16))
+    odd = own.is_loopback or own.is_multicast or own.is_unspecified or own.is_reserved or own.is_link_local
+    return not odd and not (family == 4 and address >> 24 == 0)
+
+
+def _redirecting(firewall: Firewall) -> Iterator[Table]:
+    for table in firewall.tables:
+        local = for_local_addresses(table)
+        chains = (chain for chain in table.chains.values() if chain.name not in local)
+        if any(_redirects(rule.steps) for chain in chains for rule in chain.rules):
+            yield table
+
+
+def _spans(table: Table) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of destinations that a table tells apart; single ones are asked about anyway."""
+    for chain in table.chains.values():
+        for rule in chain.rules:
+            for step in rule.steps:
+                if isinstance(step, InRanges) and step.field is Field.DESTINATION:
+                    yield from (span for span in step.ranges.intervals if span[0] != span[1])
+
+
+def _redirects(steps: Sequence[Step]) -> bool:
+    for step in steps:
+        match step:
+            case InRanges(Field.DESTINATION) if single(step):
+                return False
+            case AddressTypeIs() if asks_for_local((step,)):
+                return False
+            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
+                return True
+            case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
+                return True
+            case _:
+                pass
+    return False
+
+
+def single(match: InRanges) -> bool:
+    """Return whether a match asks for one value."""
+    intervals = match.ranges.intervals
+    return not match.negated and len(intervals) == 1 and intervals[0][0] == intervals[0][1]
+
+
+def asks_for_local(steps: Iterable[Step]) -> bool:
+    """Return whether steps ask for an address of the namespace's own."""
+    return any(
+        isinstance(step, AddressTypeIs)
+        and step.field is Field.DESTINATION
+        and not step.negated
+        and step.types == {AddressType.LOCAL}
+        for step in steps
+    )
+
+
+def for_local_addresses(table: Table) -> frozenset[str]:
+    """Return the chains that only packets to the host's own addresses come to."""
+    guarded: dict[str, list[bool]] = defaultdict(list)
+    for chain in table.chains.values():
+        if chain.base is not None:
+            guarded[chain.name].append(False)
+        for rule in chain.rules:
+            for called in _called(rule.steps):
+                guarded[called].append(asks_for_local(rule.steps))
+    return frozenset(chain for chain, guards in guarded.items() if all(guards))
+
+
+def _called(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        if isinstance(step, Call):
+            yield step.chain
+        elif isinstance(step, Dispatch):
+            for _, statement in step.cases:
+                yield from _called((statement,))
