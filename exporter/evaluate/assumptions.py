@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
+from exporter.evaluate.declared.behaviour import (
+    DIRECT_ACCESS_DROP,
+    FACTS_KEPT,
+    IP6TABLES_BY_DEFAULT,
+    LINKS_BY_LABEL,
+)
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
 from exporter.model.snapshot import GatewayMode, Network, Product
 
@@ -30,6 +35,13 @@ _OTHER_LINKS = (
     "the rules of all of them"
 )
 _INPUT_OPEN = "the host's INPUT chain lets containers reach published ports and containers in host mode"
+_FORWARDING_KEPT = (
+    "the host still forwards IPv4 as it did when the engine started, if it did: engines since 23.0 do not look again"
+)
+_ANSWERED = (
+    "published ports answer TCP of their own networks where docker-proxy does not run: br_netfilter is on, which this "
+    "engine's API does not tell"
+)
 _ICC_ENFORCED = "icc=false is enforced on {names}: br_netfilter is on, which this engine's API does not tell"
 _NO_OLD_LINKS = (
     "no rule of a former link is left on {names}, nor one for an address that a linked container gave up before the "
@@ -71,14 +83,19 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _about_rules(snapshot: Snapshot, engine: Engine) -> Iterator[str]:
+    published = any(box.published for box in snapshot.sandboxes.values())
     yield _OWN_RULES_ONLY
     yield _INPUT_OPEN
     yield _AS_MADE
+    if engine.version >= FACTS_KEPT and engine.ipv4_forwarding is not None:
+        yield _FORWARDING_KEPT
+    if published and engine.userland_proxy is not True and engine.bridge_netfilter_v4 is None:
+        yield _ANSWERED
     if engine.version >= DIRECT_ACCESS_DROP:
         yield _NO_DIRECT_ROUTING
     if engine.version >= IP6TABLES_BY_DEFAULT and any(network.ipv6 for network in snapshot.networks.values()):
         yield _IP6TABLES
-    if engine.live_restore and (snapshot.links or any(box.published for box in snapshot.sandboxes.values())):
+    if engine.live_restore and (snapshot.links or published):
         yield _RULES_OUTLIVE
 
 

@@ -17,8 +17,10 @@ _DEVELOPMENT_MINOR = 999
 
 NEWEST_KNOWN = EngineVersion(29, 7, 2)
 
-# BridgeNfIptables is read from the kernel at each call by engines before 28.0 and a constant false from then on.
-_BRIDGE_NETFILTER_UNTOLD = EngineVersion(28, 0)
+# BridgeNfIptables is read from the kernel at each call by engines before 23.0 (22.06 was never released). Later ones
+# keep what they read at their start, before they switched br_netfilter on themselves (moby#43130), and from 28.0 on it
+# is a constant false.
+_BRIDGE_NETFILTER_UNTOLD = EngineVersion(22, 6)
 # FirewallBackend.Info carries EnableUserlandProxy since 29.5, and only when the proxy is enabled.
 _USERLAND_PROXY_TOLD = EngineVersion(29, 5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.hosts import ALL, Host, host
+from tests.looks import OPEN, UNKNOWN
 
 
 def assumed(built: Host, words: str) -> bool:
@@ -55,3 +56,22 @@ def test_a_gateway_bridge_of_somebody_else_is_thought_of(version: str, option: s
 def test_what_containers_do_to_themselves_is_thought_of(version: str) -> None:
     """Their sysctls, routes and rules are not in the API."""
     assert assumed(host(version), "--sysctl")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_engines_read_once_is_thought_of(version: str) -> None:
+    """Since 23.0 they tell whether the host forwarded when they started, and nothing about br_netfilter to go by."""
+    published = host(version, IPv4Forwarding=True).container("a", publish=["80:80"])
+    assert assumed(published, "still forwards IPv4") is (version != "20.10")
+    proxied = published.look().snapshot.engine.userland_proxy is True
+    assert assumed(published, "answer TCP of their own networks") is (version != "20.10" and not proxied)
+    assert not assumed(host(version), "answer TCP of their own networks")
+
+
+def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:
+    """Where docker-proxy may not run it is what gives the answer back the address that was asked; UDP needs none."""
+    built = host("20.10", BridgeNfIptables=False).container("b")
+    seen = built.container("a", publish=["0.0.0.0:8080:80", "0.0.0.0:8053:53/udp"]).look()
+    assert seen.probe("b", "a", seen.gateway(), "8080/tcp") == UNKNOWN
+    assert seen.probe("b", "a", seen.gateway(), "8053/udp") == OPEN
+    assert seen.direct("b", "a", "bridge", "80/tcp") == OPEN

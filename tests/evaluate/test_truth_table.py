@@ -60,7 +60,7 @@ def test_row_2_one_bridge_without_icc_is_closed(version: str, what: str) -> None
     assert seen.verdict("b", "a") == CLOSED
 
 
-@columns(OPEN, OPEN, CLOSED, CLOSED, CLOSED)
+@columns(OPEN, CLOSED, CLOSED, CLOSED, CLOSED)
 def test_row_3_icc_needs_br_netfilter(version: str, expected: Verdict) -> None:
     """Where the engine tells that br_netfilter is off, icc=false closes nothing; later engines cannot tell."""
     seen = (

@@ -97,7 +97,7 @@ def _bridge_openness(topology: Topology, network: Network, family: int) -> str |
     engine = topology.snapshot.engine
     if network.icc is None:
         return _PODMAN if engine.product is Product.PODMAN else _PLUGIN.format(driver=network.driver)
-    filtered = engine.bridge_netfilter_v4 if family == 4 else engine.bridge_netfilter_v6
+    filtered = topology.bridge_netfilter(family)
     behaviour = topology.behaviour
     # neighbour discovery comes from link-local addresses, which the rules of old engines took for outsiders
     deaf = family == 6 and network.internal and behaviour.version < INTERNAL_IPV6_WORKS

@@ -195,6 +195,9 @@ class PublishedPorts:
             return settings.userland_proxy
         if not self._topology.behaviour.forwards(approach.family, settings):
             return False
+        if item.port.protocol is not Protocol.UDP and self._topology.bridge_netfilter(approach.family) is False:
+            # the answer stays on the bridge, where nothing gives it back the address that was asked
+            return False
         linked = _opened(approach, item, openings) == ""
         return linked or self._icc_open(item.network, approach.family, settings)
 

@@ -113,6 +113,11 @@ class Topology:
         """Return a network by id."""
         return self.snapshot.networks[network_id]
 
+    def bridge_netfilter(self, family: int) -> bool | None:
+        """Return whether rules see what stays on a bridge; None where the engine does not tell."""
+        engine = self.snapshot.engine
+        return engine.bridge_netfilter_v4 if family == 4 else engine.bridge_netfilter_v6
+
     def host_inside(self, network: Network, family: int) -> Iterator[Address]:
         """Yield the host's addresses that members of a network take for neighbours, whether or not they are."""
         known = self.host_addresses[family]
