@@ -60,15 +60,15 @@ def _option(name: str) -> Callable[[Decorated], Decorated]:
         text, metavar, default, several = "Read settings from this YAML file.", "FILE", "", False
     else:
         text, metavar, default, several = option.help, option.metavar, option.default, option.multiple
+    # to any other option `flag_value` would mean that its value may be left out
+    kind: dict[str, Any] = {"is_flag": True, "flag_value": "true"} if switch else {}
     remarks = [f"env: {variable_of(name)}"] + ([f"default: {default}"] if default else [])
     return click.option(
         f"--{name}",
         _parameter(name),
         metavar=metavar or None,
         multiple=several,
-        is_flag=switch,
-        flag_value="true" if switch else None,
-        default=None,
+        **kind,
         help=f"{text} [{'; '.join(remarks)}]",
         # priorities are `config.load`'s business: click only collects what was written
         callback=partial(_keep, name),

@@ -19,17 +19,27 @@ class FormerAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerLink:
+    """An IPv4 address on the default bridge of a linked container when it was last seen, and its ports (`80/tcp`)."""
+
+    address: str
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """The first status that the list showed of a container since its latest start.
 
     `status` is the engine's text ("Up 3 seconds"), `at` when it was read. Statuses grow coarse with age;
     the first one tells the start to a second, which decides whether a joiner's namespace is still its owner's.
-    `former` are the addresses on the default bridge that it was seen to give up, which rules of links may still name.
+    `former` are the addresses on the default bridge that it was seen to give up, which rules of links may still name;
+    `left` are those of containers that it held a link to, and that have ended since.
     """
 
     status: str
     at: datetime
     former: tuple[FormerAddress, ...] = ()
+    left: tuple[FormerLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

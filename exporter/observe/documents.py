@@ -202,6 +202,7 @@ DAEMON: Final = _shape(
     missing=_TEXT,
 )
 FORMER: Final = Each(_shape("address until"))
+LEFT: Final = Each(_shape("address", ports=Each(_TEXT)))
 KERNEL: Final = _shape("", host=_NUMBER, namespaces=Each(NAMESPACE), sandboxes=Values(_NUMBER), missing=Values(_TEXT))
 
 

@@ -13,6 +13,7 @@ from exporter.model.observation import (
     DaemonDocuments,
     Flag,
     FormerAddress,
+    FormerLink,
     KernelDocuments,
     NamespaceDocuments,
     Observation,
@@ -24,6 +25,7 @@ from exporter.observe.documents import (
     INFO,
     KERNEL,
     LABELS,
+    LEFT,
     NETWORKS,
     VERSION,
     containers,
@@ -179,18 +181,26 @@ def _sighting_document(sighting: Sighting) -> dict[str, Any]:
     document: dict[str, Any] = {"status": sighting.status, "at": _written(sighting.at)}
     if sighting.former:
         document["former"] = [{"address": item.address, "until": _written(item.until)} for item in sighting.former]
+    if sighting.left:
+        document["left"] = [{"address": item.address, "ports": list(item.ports)} for item in sighting.left]
     return document
 
 
 def _sighting(entry: object, identity: str) -> Sighting:
     if not isinstance(entry, dict) or not isinstance(entry.get("status"), str):
         raise ObservationError(f"sightings of {identity}: a status is missing")
-    return Sighting(entry["status"], _moment(entry, "at"), tuple(_former(entry, identity)))
+    former, left = tuple(_former(entry, identity)), tuple(_left(entry, identity))
+    return Sighting(entry["status"], _moment(entry, "at"), former, left)
 
 
 def _former(entry: dict[str, Any], identity: str) -> Iterator[FormerAddress]:
     for item in project_list(entry.get("former", []), FORMER, f"sightings of {identity}: former"):
         yield FormerAddress(str(item.get("address", "")), _moment(item, "until"))
+
+
+def _left(entry: dict[str, Any], identity: str) -> Iterator[FormerLink]:
+    for item in project_list(entry.get("left", []), LEFT, f"sightings of {identity}: left"):
+        yield FormerLink(str(item.get("address", "")), tuple(item.get("ports", ())))
 
 
 def _object(document: dict[str, Any], key: str, default: dict[str, Any] | None = None) -> dict[str, Any]:

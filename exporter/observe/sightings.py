@@ -1,4 +1,4 @@
-"""When containers started, as precisely as the list ever told, and the addresses that they gave up.
+"""When containers started, as precisely as the list ever told, and the addresses that they and their links gave up.
 
 A status is precise when a container is young ("Up 3 seconds") and coarse later ("Up 2 hours"), so the first one
 since the container's latest start is kept.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from exporter.model.observation import FormerAddress, Sighting
+from exporter.model.observation import FormerAddress, FormerLink, Sighting
 from exporter.model.uptime import uptime_bounds, uptime_seconds
 
 if TYPE_CHECKING:
@@ -42,6 +42,24 @@ class _Seen:
     steady: float
     endpoints: frozenset[str]
     address: str
+    names: tuple[str, ...]
+    ports: tuple[str, ...]
+
+    @property
+    def links(self) -> tuple[FormerLink, ...]:
+        """Where rules of links to it lead."""
+        addresses = (self.address, *(item.address for item in self.sighting.former))
+        return tuple(FormerLink(address, self.ports) for address in addresses if address)
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The names that it has by itself."""
+        return frozenset(name.strip("/") for name in self.names if name.count("/") == 1)
+
+    @property
+    def parents(self) -> frozenset[str]:
+        """The names of containers that hold a link to it: it has a name below each."""
+        return frozenset(name.split("/")[1] for name in self.names if name.count("/") > 1)
 
 
 class Sightings:
@@ -52,13 +70,19 @@ class Sightings:
         self._last: Moment | None = None
 
     def see(self, containers: Sequence[Mapping[str, Any]], moment: Moment) -> Mapping[str, Sighting]:
-        """Take in a list and return the sightings by container id; who is not in the list is forgotten."""
+        """Take in a list and return the sightings by container id; who is not in the list is forgotten.
+
+        But for where rules of links to it lead: an engine may leave them to whoever gets the address next (moby#24043).
+        """
         self._follow_clock(moment)
         seen = {}
         for container in containers:
             identity, status = container.get("Id"), container.get("Status")
             if isinstance(identity, str) and isinstance(status, str):
                 seen[identity] = _entry(self._seen.get(identity), container, status, moment)
+        for identity, earlier in self._seen.items():
+            if identity not in seen and earlier.parents:
+                _outlive(earlier, self._seen, seen)
         self._seen = seen
         return {identity: entry.sighting for identity, entry in seen.items()}
 
@@ -74,15 +98,26 @@ class Sightings:
 
 def _entry(earlier: _Seen | None, container: Mapping[str, Any], status: str, moment: Moment) -> _Seen:
     endpoints, address = frozenset(_endpoints(container)), _address(container)
+    names, ports = tuple(_names(container)), tuple(_ports(container)) or (earlier.ports if earlier else ())
     former: tuple[FormerAddress, ...] = ()
     if earlier is not None:
         former = _former(earlier, address, moment)
         address = address or earlier.address
         if not _restarted(earlier, status, endpoints, moment):
             sighting = replace(earlier.sighting, former=former)
-            return replace(earlier, sighting=sighting, endpoints=endpoints, address=address)
+            return replace(earlier, sighting=sighting, endpoints=endpoints, address=address, names=names, ports=ports)
     sighting = Sighting(status, moment.wall, former)
-    return _Seen(sighting, uptime_seconds(status), moment.steady, endpoints, address)
+    return _Seen(sighting, uptime_seconds(status), moment.steady, endpoints, address, names, ports)
+
+
+def _outlive(gone: _Seen, before: Mapping[str, _Seen], now: dict[str, _Seen]) -> None:
+    """Leave links to a container that has ended with those who held them, and have not started anew since."""
+    for identity, parent in now.items():
+        known = before.get(identity)
+        if known is None or known.sighting.at != parent.sighting.at or gone.parents.isdisjoint(parent.own_names):
+            continue
+        left = dict.fromkeys((*parent.sighting.left, *gone.links))
+        now[identity] = replace(parent, sighting=replace(parent.sighting, left=tuple(left)))
 
 
 def _moved(entry: _Seen, seconds: float) -> _Seen:
@@ -98,6 +133,15 @@ def _networks(container: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _endpoints(container: Mapping[str, Any]) -> Iterable[str]:
     return [network["EndpointID"] for network in _networks(container).values() if network.get("EndpointID")]
+
+
+def _names(container: Mapping[str, Any]) -> Iterable[str]:
+    return (name for name in container.get("Names") or () if isinstance(name, str))
+
+
+def _ports(container: Mapping[str, Any]) -> Iterable[str]:
+    ports = (port for port in container.get("Ports") or () if port.get("PrivatePort"))
+    return dict.fromkeys(f"{port['PrivatePort']}/{port.get('Type', '')}" for port in ports)
 
 
 def _address(container: Mapping[str, Any]) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.model.snapshot import Link
+from exporter.model.report import Protocol
+from exporter.model.snapshot import ExposedPort, Link
 from exporter.parse.fields import address
 from exporter.parse.lifetimes import started, surely_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Set
+    from collections.abc import Iterable, Iterator, Mapping, Set
 
-    from exporter.model.observation import Sighting
+    from exporter.model.observation import FormerLink, Sighting
     from exporter.model.snapshot import Address, Network
     from exporter.parse.containers import ListedContainer
 
@@ -31,6 +32,7 @@ _UNLISTED = (
     "the linked container lists no port: it may expose none, or the engine forgot them when it left a network and came "
     "back"
 )
+_HIGHEST_PORT = 65535
 _TAKEN_OVER = "the address belonged to a linked container, and the engine may have kept the link's rule (moby#24043)"
 
 
@@ -50,6 +52,31 @@ def parse_links(
             heirs = _holders(listed, networks, given_up) if given_up else ()
             inherited += (Link(parent, heir, child.exposed, _TAKEN_OVER) for heir in heirs if heir != parent)
     yield from inherited
+    for holder in listed.values():
+        sighting = sightings.get(holder.id)
+        yield from _outliving(holder, listed, networks, sighting.left) if sighting else ()
+
+
+def _outliving(
+    parent: ListedContainer,
+    listed: Mapping[str, ListedContainer],
+    networks: Mapping[str, Network],
+    left: Iterable[FormerLink],
+) -> Iterator[Link]:
+    """Yield the links whose containers have ended, and whose addresses others have now."""
+    for link in left:
+        own = address(link.address)
+        for heir in _holders(listed, networks, {own}) if own else ():
+            if heir != parent.id and parent.name not in listed[heir].parents:
+                yield Link(parent.id, heir, tuple(_exposed(link.ports)), _TAKEN_OVER)
+
+
+def _exposed(ports: Iterable[str]) -> Iterator[ExposedPort]:
+    """Yield ports as they are written down: `80/tcp`."""
+    for text in ports:
+        number, _, protocol = text.partition("/")
+        if number.isdecimal() and 0 < int(number) <= _HIGHEST_PORT and protocol in tuple(Protocol):
+            yield ExposedPort(int(number), Protocol(protocol))
 
 
 def _given_up(child: Sighting | None, parent: Sighting | None) -> frozenset[Address]:

@@ -512,3 +512,17 @@ def test_a_daemon_that_cannot_probe_does_not_start(arguments: tuple[str, ...]) -
 def test_probe_knows_no_icmp() -> None:
     """Echo decides nothing about a pair, so there is no probing by it."""
     assert "--protocol" in failure("probe", "--protocol=icmp", "client", "web")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("report", "--snapshot"), ("serve", "--web.listen-address"), ("--config.file",), ("serve", "--log.level")],
+)
+def test_a_setting_without_its_value_is_a_mistake(arguments: tuple[str, ...]) -> None:
+    """It is not passed over: the live engine is not asked in place of a snapshot."""
+    assert failure(*arguments).startswith(f"error: Option '{arguments[-1]}' requires an argument.\n")
+
+
+def test_a_negative_duration_is_a_value() -> None:
+    """What begins with a dash is no other option where a value has to come."""
+    assert "--poll.interval: not a duration: '-1s'" in failure("serve", "--poll.interval=-1s")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from exporter.model.observation import FormerAddress
+from exporter.model.observation import FormerAddress, FormerLink
 from tests.hosts import ALL, NOW, Host, host, identity
 from tests.looks import CLOSED, OPEN, UNKNOWN
 
@@ -156,6 +156,22 @@ def test_a_parent_that_started_after_its_child_moved(version: str) -> None:
     seen = moved(version, parent="3 seconds").look()
     assert seen.direct("a", "b", "bridge", "80/tcp") == OPEN
     assert seen.verdict("a", "c") == CLOSED
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_linked_container_that_has_ended(version: str) -> None:
+    """Its address may still be open to who held the link, whoever has it now."""
+    built = host(version, icc=False).container("web", up="3 hours").container("heir").container("db", expose=["80"])
+    built.seen("web", "3 hours")
+    sighting = built.sightings[identity("container", "web")]
+    left = (FormerLink("172.17.0.3", ("5432/tcp", "53/udp", "nonsense", "99999/tcp")), FormerLink("172.17.0.99"))
+    built.sightings[identity("container", "web")] = replace(sighting, left=left)
+    seen = built.look()
+    assert seen.ip("heir") == "172.17.0.3"
+    assert seen.direct("web", "heir", "bridge", "5432/tcp") == UNKNOWN
+    assert seen.direct("web", "heir", "bridge", "53/udp") == UNKNOWN
+    assert seen.direct("web", "heir", "bridge", "80/tcp") == CLOSED
+    assert (seen.verdict("heir", "web"), seen.verdict("web", "db")) == (CLOSED, CLOSED)
 
 
 @newest

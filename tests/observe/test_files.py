@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import ObservationError
-from exporter.model.observation import ConfigurationFile, DaemonDocuments, Flag, FormerAddress
+from exporter.model.observation import ConfigurationFile, DaemonDocuments, Flag, FormerAddress, FormerLink
 from exporter.observe import files
 from exporter.observe.files import FileObserver, dumps, load, loads
 
@@ -51,6 +51,8 @@ def test_former_addresses_are_given_back(observation: Observation) -> None:
     """What containers gave up is part of a file."""
     former = (FormerAddress("172.17.0.2", observation.taken_at),)
     sightings = {key: replace(sighting, former=former) for key, sighting in observation.sightings.items()}
+    left = FormerLink("172.17.0.3", ("80/tcp",))
+    sightings = {key: replace(sighting, left=(left,)) for key, sighting in sightings.items()}
     changed = replace(observation, sightings=sightings)
     assert loads(dumps(changed), "x") == changed
 

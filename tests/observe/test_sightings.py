@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from exporter.model.observation import FormerAddress
+from exporter.model.observation import FormerAddress, FormerLink
 from exporter.observe.sightings import Moment, Sightings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,3 +156,42 @@ def test_former_addresses_follow_a_clock_that_was_set() -> None:
     sightings.see([at("172.17.0.5")], moment(10))
     seen = sightings.see([at("172.17.0.5")], moment(20, clock_set_by=-3600))["a"]
     assert seen.former[0].until == START - timedelta(seconds=3590)
+
+
+def linked(identity: str, address: str, *names: str, port: int = 0, status: str = "Up 2 hours") -> dict[str, Any]:
+    """Return a container with names on the default bridge, and an exposed port."""
+    bridge = {"EndpointID": f"{identity}{status}", "IPAddress": address}
+    ports = [{"PrivatePort": port, "Type": "tcp"}] if port else []
+    settings = {"Networks": {"bridge": bridge}}
+    return {"Id": identity, "Names": [*names], "Status": status, "Ports": ports, "NetworkSettings": settings}
+
+
+WEB = linked("w", "172.17.0.3", "/web")
+DB = linked("d", "172.17.0.2", "/db", "/web/data", "/db", port=5432)
+
+
+def test_links_outlive_their_containers() -> None:
+    """Who held a link keeps the address that it led to, until it starts anew."""
+    sightings = Sightings()
+    assert sightings.see([WEB, DB], moment(0))["w"].left == ()
+    for second in (15, 30):
+        assert sightings.see([WEB], moment(second))["w"].left == (FormerLink("172.17.0.2", ("5432/tcp",)),)
+    assert sightings.see([linked("w", "172.17.0.3", "/web", status="Up 1 second")], moment(45))["w"].left == ()
+
+
+def test_only_links_outlive_their_containers() -> None:
+    """Nobody keeps the address of a container that it held no link to, nor one from before its own start."""
+    sightings = Sightings()
+    other = linked("o", "172.17.0.4", "/other")
+    sightings.see([WEB, DB, other], moment(0))
+    seen = sightings.see([linked("w", "172.17.0.3", "/web", status="Up 1 second"), other], moment(15))
+    assert (seen["w"].left, seen["o"].left) == ((), ())
+
+
+def test_a_link_to_a_container_that_moved_has_outlived_all_of_its_addresses() -> None:
+    """The engine wrote rules for the first one."""
+    sightings = Sightings()
+    sightings.see([WEB, DB], moment(0))
+    sightings.see([WEB, {**DB, "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.9"}}}}], moment(15))
+    left = sightings.see([WEB], moment(30))["w"].left
+    assert {item.address for item in left} == {"172.17.0.2", "172.17.0.9"}
