@@ -26,7 +26,7 @@ from exporter.evaluate.declared.topology import (
 from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.model.snapshot import Address, Network, Sandbox, Snapshot
 
@@ -47,7 +47,7 @@ def declared_reach(snapshot: Snapshot) -> Reach:
     found = Reach(class_of, tuple(rows.row(standing) for standing in classes), {})
     within = {
         sandbox.id: PairVerdict(
-            _in_order((rows.own_paths(sandbox), _by_way_of_the_host(found.row(sandbox.id).get(sandbox.id))))
+            rows.in_order((rows.own_paths(sandbox), _by_way_of_the_host(found.row(sandbox.id).get(sandbox.id))))
         )
         for sandbox in snapshot.sandboxes.values()
         if len(sandbox.members) > 1
@@ -71,6 +71,7 @@ class _Rows:
         self._routed: dict[tuple[Entry, str, str, bool], tuple[Path, ...]] = {}
         self._addresses: dict[tuple[int, frozenset[Address]], HostAddresses] = {}
         self._singles: dict[Address, HostAddresses] = {}
+        self._united: dict[tuple[tuple[str, ...], ...], tuple[str, ...]] = {}
         networks = topology.snapshot.networks.values()
         self._foreign = [network for network in networks if is_foreign(network)]
         self._trusted = {name for network in networks for name in network.trusted_host_interfaces}
@@ -97,7 +98,24 @@ class _Rows:
         for destination, found in self._all_paths(standing):
             if found:
                 groups[destination].append(found)
-        return {destination: PairVerdict(_in_order(found)) for destination, found in groups.items()}
+        return {destination: PairVerdict(self.in_order(found)) for destination, found in groups.items()}
+
+    def in_order(self, groups: Sequence[tuple[Path, ...]]) -> tuple[Path, ...]:
+        """Return the paths of a pair in their order; those that differ in nothing but addresses are one."""
+        paths = [path for group in groups for path in group]
+        if len(groups) > 1:
+            alike: dict[Path, list[Path]] = defaultdict(list)
+            for path in paths:
+                alike[replace(path, addresses=())].append(path)
+            paths = [found[0] if len(found) == 1 else self._together(found) for found in alike.values()]
+        return tuple(sorted(paths, key=lambda path: path.order))
+
+    def _together(self, paths: Sequence[Path]) -> Path:
+        """Return one path of several; hosts have many addresses, and whole rows the same ones."""
+        key = tuple(path.addresses for path in paths)
+        if key not in self._united:
+            self._united[key] = _union(key)
+        return replace(paths[0], addresses=self._united[key])
 
     def _all_paths(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
         if standing.host:
@@ -233,21 +251,10 @@ class _Rows:
         return network if network is not None and network.driver == "bridge" else None
 
 
-def _in_order(groups: Sequence[tuple[Path, ...]]) -> tuple[Path, ...]:
-    """Return the paths of a pair in their order; those that differ in nothing but addresses are one."""
-    paths = [path for group in groups for path in group]
-    if len(groups) > 1:
-        alike: dict[Path, list[Path]] = defaultdict(list)
-        for path in paths:
-            alike[replace(path, addresses=())].append(path)
-        paths = [found[0] if len(found) == 1 else _together(found) for found in alike.values()]
-    return tuple(sorted(paths, key=lambda path: path.order))
-
-
-def _together(paths: Sequence[Path]) -> Path:
-    addresses = {ip_address(text) for path in paths for text in path.addresses}
-    ordered = sorted(addresses, key=lambda address: (address.version, int(address)))
-    return replace(paths[0], addresses=tuple(map(str, ordered)))
+def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return all of some addresses in their order."""
+    addresses = {ip_address(text) for group in groups for text in group}
+    return tuple(map(str, sorted(addresses, key=lambda address: (address.version, int(address)))))
 
 
 def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:
