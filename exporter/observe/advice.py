@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import stat
-from http.client import BadStatusLine
+from http.client import BadStatusLine, RemoteDisconnected
 from pathlib import Path
 from ssl import SSLEOFError, SSLError
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.observe.host import EngineHost
 
+_SSH = "ssh has ended: `docker --host {host} info` must work for this user without a question"
 _NOT_RUNNING = "is the Docker Engine running? --docker.host or DOCKER_HOST says where it listens"
 _WANTS_TLS = (
     "the engine speaks TLS here: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of its certificates"
@@ -100,6 +101,9 @@ def _group(path: Path) -> str | None:
 
 
 def _of_network(host: EngineHost, error: BaseException) -> str:
+    if host.url.startswith("ssh:"):
+        ended = isinstance(error, (ConnectionResetError, BrokenPipeError, RemoteDisconnected))
+        return _SSH.format(host=host) if ended else ""
     if isinstance(error, ConnectionRefusedError):
         port = "TLS is usually on port 2376" if host.tls else "without TLS it is usually port 2375"
         return f"nothing listens at this address: does the engine run with --host={host}? {port}"

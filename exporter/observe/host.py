@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
+from urllib.parse import urlsplit
 
 from docker.errors import DockerException, TLSParameterError
 from docker.tls import TLSConfig
@@ -72,12 +73,18 @@ class EngineHost:
         Raises ConfigError for an address that is none.
         """
         try:
-            return cast("str", parse_host(self.url, False, self.tls))
+            parsed = cast("str", parse_host(self.url, False, self.tls))
         except (DockerException, ValueError) as error:
-            raise ConfigError(
-                f"not the address of an engine: {self.url!r} (write unix:///var/run/docker.sock, tcp://host:2375 "
-                f"or ssh://user@host): {error}"
-            ) from error
+            raise self._none(error) from error
+        if self.url.startswith("ssh:") and not urlsplit(self.url).hostname:
+            raise self._none("the host is missing")
+        return parsed
+
+    def _none(self, why: object) -> ConfigError:
+        return ConfigError(
+            f"not the address of an engine: {self.url!r} (write unix:///var/run/docker.sock, tcp://host:2375 "
+            f"or ssh://user@host): {why}"
+        )
 
     def tls_config(self) -> TLSConfig | None:
         """Return the SDK's TLS settings. Raises EngineUnreachable where a certificate's file is missing."""

@@ -36,6 +36,18 @@ def complaint(host: EngineHost) -> str:
     return str(caught.value)
 
 
+def test_an_ssh_that_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not find the host, may not be let in, or the other end may have no docker: the CLI tells which."""
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexit 255\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    said = complaint(EngineHost("ssh://me@far"))
+    assert said.endswith(
+        "(ssh has ended: `docker --host ssh://me@far info` must work for this user without a question)"
+    )
+
+
 @pytest.fixture
 def unused_port() -> int:
     """Give a TCP port of this machine at which nothing listens."""

@@ -85,7 +85,9 @@ def test_addresses_are_understood_as_docker_writes_them(url: str, parsed: str) -
     assert EngineHost.resolve(url, {}).parsed() == parsed
 
 
-@pytest.mark.parametrize("url", ["ftp://h", "tcp://", "npipe", "fd://3", "tcp://h:port", "ssh://h/path", "tcp://[::1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://h", "tcp://", "npipe", "fd://3", "tcp://h:port", "ssh://h/path", "ssh://", "ssh://me@", "tcp://[::1"]
+)
 def test_what_is_no_address_is_refused_at_once(url: str) -> None:
     """A mistyped address is a configuration error that shows how one looks, not a failing poll."""
     with pytest.raises(ConfigError, match="not the address of an engine"):
