@@ -32,11 +32,25 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An interface as a port of a bridge. `vlans` are the ids that pass, `untagged` those that leave without a tag."""
+    """An interface as a port of a bridge. `vlans` are the ids that pass, `untagged` those that leave without a tag.
+
+    The bridge remembers who sent by a port (`learning`), and sends there what is for nobody it knows (`flood`), for a
+    group (`mcast_flood`) or for all (`bcast_flood`). By a `locked` port only those may send whom it knows there already.
+    `answers` says that the bridge may answer questions for link addresses in the place of whoever is behind the port
+    (`neigh_suppress`, `proxy_arp_wifi`), `proxied` that it does so for whoever asks by the port, and leads what is for
+    nobody it knows, for a group or for all past the port (`proxy_arp`).
+    """
 
     isolated: bool = False
     hairpin: bool = False
     forwarding: bool = True
+    learning: bool = True
+    flood: bool = True
+    mcast_flood: bool = True
+    bcast_flood: bool = True
+    locked: bool = False
+    answers: bool = False
+    proxied: bool = False
     pvid: int | None = None
     vlans: frozenset[int] = frozenset()
     untagged: frozenset[int] = frozenset()
@@ -49,7 +63,7 @@ class Interface:
     `peer` is the index of the other end of a veth, or of the parent of a macvlan, in another namespace or this one;
     `master` the bridge that the interface is a port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty
     for physical cards and loopback. `mode` is macvlan's. `programs` are what else may drop packets there, and cannot be
-    foreseen: `XDP`, `tc`.
+    foreseen: `XDP`, `tc`. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
     """
 
     index: int
@@ -64,6 +78,40 @@ class Interface:
     bridge: Bridge | None = None
     port: Port | None = None
     programs: tuple[str, ...] = ()
+    arp: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The link address of a neighbour that somebody fixed (`nud permanent`, `nud noarp`): nobody is asked for it."""
+
+    interface: int
+    address: Address
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxiedNeighbour:
+    """An address that the namespace answers for in the place of another on an interface (`ip neigh add proxy`)."""
+
+    interface: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingEntry:
+    """What a bridge knows of a link address: the index of the port that it is behind, or the bridge's own if `local`.
+
+    `vlan` is 0 where none was told. An entry that is not `lasting` is forgotten some time after whoever has the address
+    was silent. One that is `sticky` stays where it is, whoever sends from that address elsewhere.
+    """
+
+    port: int
+    mac: str
+    vlan: int = 0
+    local: bool = False
+    lasting: bool = False
+    sticky: bool = False
 
 
 class RouteKind(StrEnum):
@@ -156,7 +204,9 @@ class Namespace:
     """One network namespace.
 
     `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
-    namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`.
+    namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
+    depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let pass
+    as usual.
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
@@ -165,3 +215,6 @@ class Namespace:
     firewall: Firewall = field(default_factory=Firewall)
     listeners: tuple[Listener, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    neighbours: tuple[Neighbour, ...] = ()
+    proxied: tuple[ProxiedNeighbour, ...] = ()
+    forwarding: tuple[ForwardingEntry, ...] = ()

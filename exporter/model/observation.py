@@ -60,7 +60,10 @@ class NamespaceDocuments:
     packets, and where sandboxes are not entered `peer_mac` and `peer_addresses` ("address/prefix") of a veth's
     other end. `listeners` are sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it
     is not known), and for docker-proxy `program` and `relay`, the address and port that its command line tells.
-    `settings` are sysctls by their path under `net/`; ports of bridges have none.
+    `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours` are the permanent, noarp
+    and proxied ones with the keys of `ip -json neigh` (`proxy` is true); multicast and loopback are left out. `fdb` is
+    what bridges know of link addresses, with the keys of `bridge -json fdb`; it is there only where a port's switches
+    make it matter.
     """
 
     inode: int
@@ -74,6 +77,8 @@ class NamespaceDocuments:
     rules: Sequence[Mapping[str, Any]] = ()
     listeners: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    neighbours: Sequence[Mapping[str, Any]] = ()
+    fdb: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

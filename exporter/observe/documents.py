@@ -153,7 +153,8 @@ NAMESPACE: Final = _shape(
                     "nf_call_arptables id port table"
                 ),
                 info_slave_data=_shape(
-                    "state hairpin isolated learning flood bcast_flood proxy_arp neigh_suppress locked"
+                    "state hairpin isolated learning flood mcast_flood bcast_flood proxy_arp proxy_arp_wifi "
+                    "neigh_suppress locked"
                 ),
             ),
         )
@@ -176,6 +177,8 @@ NAMESPACE: Final = _shape(
     ),
     listeners=Each(_shape("protocol address port v6only program relay")),
     settings=Values(_TEXT),
+    neighbours=Each(_shape("dst dev lladdr state proxy")),
+    fdb=Each(_shape("mac ifname vlan flags master state")),
 )
 LABELS: Final = Each(_TEXT)
 DAEMON_OPTIONS: Final = (

@@ -58,8 +58,10 @@ _PORT: Final = {
     "IFLA_BRPORT_ISOLATED": "isolated",
     "IFLA_BRPORT_LEARNING": "learning",
     "IFLA_BRPORT_UNICAST_FLOOD": "flood",
+    "IFLA_BRPORT_MCAST_FLOOD": "mcast_flood",
     "IFLA_BRPORT_BCAST_FLOOD": "bcast_flood",
     "IFLA_BRPORT_PROXYARP": "proxy_arp",
+    "IFLA_BRPORT_PROXYARP_WIFI": "proxy_arp_wifi",
     "IFLA_BRPORT_NEIGH_SUPPRESS": "neigh_suppress",
     "IFLA_BRPORT_LOCKED": "locked",
 }

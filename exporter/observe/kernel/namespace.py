@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.observation import NamespaceDocuments
-from exporter.observe.kernel import links, netns, routes
+from exporter.observe.kernel import links, neighbours, netns, routes
 from exporter.observe.kernel.firewall import NOTHING, FirewallReader
 from exporter.observe.kernel.memo import Memo
 from exporter.observe.kernel.netlink import ROUTE, Netlink
@@ -92,6 +92,8 @@ class NamespaceReader:
                     "addresses": links.address_documents(links.read_addresses(netlink, self._address), found),
                     "routes": routes.route_documents(routes.read_routes(netlink, self._route), found),
                     "rules": routes.read_rules(netlink, self._rule),
+                    "neighbours": neighbours.read_neighbours(netlink, found),
+                    "fdb": neighbours.read_fdb(netlink, found) if neighbours.needs_fdb(documents) else [],
                 }
         except OSError as error:
             raise Unreadable(reason(error, "rtnetlink", "CAP_NET_ADMIN")) from error

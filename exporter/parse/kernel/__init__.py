@@ -11,6 +11,7 @@ from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.firewall import parse_firewall
 from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
+from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import parse_routes, parse_rules
 
 if TYPE_CHECKING:
@@ -78,5 +79,8 @@ def _namespace(documents: NamespaceDocuments) -> tuple[Namespace, dict[str, str]
         firewall=told("firewall", lambda: parse_firewall(documents), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
         settings=dict(documents.settings),
+        neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),
+        proxied=told("bridge", lambda: parse_proxied(documents.neighbours, indexes), ()),
+        forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),
     )
     return namespace, troubles

@@ -62,6 +62,8 @@ def _interface(
         bridge=_bridge(data) if kind == "bridge" else None,
         port=_port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None,
         programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
+        # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
+        arp=kind == "ipvlan" or "NOARP" not in strings(link, "flags"),
     )
 
 
@@ -81,6 +83,13 @@ def _port(link: Mapping[str, Any], data: Mapping[str, Any]) -> Port:
         isolated=bool(data.get("isolated")),
         hairpin=bool(data.get("hairpin")),
         forwarding=text(data, "state") in ("forwarding", ""),
+        learning=data.get("learning") is not False,
+        flood=data.get("flood") is not False,
+        mcast_flood=data.get("mcast_flood") is not False,
+        bcast_flood=data.get("bcast_flood") is not False,
+        locked=bool(data.get("locked")),
+        answers=bool(data.get("neigh_suppress") or data.get("proxy_arp_wifi")),
+        proxied=bool(data.get("proxy_arp")),
         pvid=next((identity for identity, told in flags.items() if "PVID" in told), None),
         vlans=frozenset(flags),
         untagged=frozenset(identity for identity, told in flags.items() if "Egress Untagged" in told),
