@@ -35,7 +35,7 @@ class Port:
     """An interface as a port of a bridge. `vlans` are the ids that pass, `untagged` those that leave without a tag.
 
     The bridge remembers who sent by a port (`learning`), and sends there what is for nobody it knows (`flood`), for a
-    group (`mcast_flood`) or for all (`bcast_flood`). By a `locked` port only those may send whom it knows there already.
+    group (`mcast_flood`) or for all (`bcast_flood`). By a `locked` port only those may send whom it knows to be there.
     `answers` says that the bridge may answer questions for link addresses in the place of whoever is behind the port
     (`neigh_suppress`, `proxy_arp_wifi`), `proxied` that it does so for whoever asks by the port, and leads what is for
     nobody it knows, for a group or for all past the port (`proxy_arp`).

@@ -129,13 +129,13 @@ class Journey:
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
-        if len(receivers) > 1:
+        heard = [(receiver, *hears(sender, receiver, segment)) for receiver in receivers]
+        audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
+        if len(audible) > 1:
             flight = flight.doubted({TWO_ANSWER.format(address=_text(way.towards, stack.family)): passing.cells})
-        for receiver in receivers:
-            audible, doubt = hears(sender, receiver, segment)
-            if audible:
-                told = flight.doubted({doubt: passing.cells} if doubt else {})
-                yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
+        for receiver, doubt in audible:
+            told = flight.doubted({doubt: passing.cells} if doubt else {})
+            yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
 
     def _frames(
         self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
@@ -311,9 +311,12 @@ class Journey:
                 continue
             left &= ~cells
             for receiver in segment.answering(way.towards, station):
-                audible = cells & ~_deaf(host, port, receiver, cells)
-                crossing = Crossing(bridge, audible, passing.flight, port, passing.mac, receiver)
-                flight = replace(passing.flight, routed=True)
+                passes, doubt = hears(station, receiver, segment)
+                known, doubts = self._resolved(station, receiver, segment, way.towards, replace(passing, cells=cells))
+                audible = known & ~_deaf(host, port, receiver, cells) if passes else 0
+                flight = replace(passing.flight.doubted(doubts), routed=True)
+                flight = flight.doubted({doubt: audible} if doubt else {})
+                crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
                 output = receiver.port.name if receiver.port else ""
                 if audible:
                     yield from self._bridged(crossing, replace(passing, cells=audible, flight=flight), output)

@@ -1,7 +1,8 @@
 """Whether a sender learns the link address of a neighbour: the question and its answer meet rules as well.
 
 IPv6 asks by ICMPv6, which the hooks of IP see, IPv4 by ARP, which tables of family arp see. Both are frames like any
-other to bridges and at single interfaces.
+other to bridges and at single interfaces, but that questions are for all or a group. Who has a fixed link address for
+the neighbour asks nobody; an interface without ARP neither asks nor learns.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
-from exporter.evaluate.enforced.packets import Column
+from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.ports import Frame, answered_for, usual
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.world import hears, is_group
 from exporter.model.firewall import CtState, Field, Hook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exporter.evaluate.enforced.flight import Value
     from exporter.evaluate.enforced.world import Segment, Station, World
     from exporter.model.namespace import Interface
 
-LEARNED = "what neighbours learned of each other before, where rules drop their questions or answers"
+LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
+ANSWERED = "what bridge {name} answers in the place of who is asked for {address}"
+GROUP = "who takes frames for the link address of a group that is fixed for {address}"
+FIXED = "whose the link address is that is fixed for {address}"
 
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
@@ -40,33 +49,150 @@ class Asking:
 
 
 def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[str, int]]:
-    """Return the packets whose sender learns the receiver's link address, and doubts about that."""
-    if not _filtered(world, asking):
+    """Return the packets whose sender has the receiver's link address, and doubts about that."""
+    sender, receiver = asking.sender, asking.receiver
+    fixed = sender.stack.fixed(sender.interface, asking.target)
+    if fixed is not None:
+        doubt = _of_fixed(asking, fixed)
+        return passing.cells, {doubt: passing.cells} if doubt else {}
+    if not sender.interface.arp:
+        # whoever is not asked for is taken to have the sender's own link address (arp_constructor, ndisc_constructor)
+        return 0, {}
+    if not _hindered(world, asking):
         return passing.cells, {}
-    there = _Way(world, asking.segment.bridge, asking.sender, asking.receiver)
-    back = _Way(world, asking.segment.bridge, asking.receiver, asking.sender)
-    asks = _asks_from(asking.sender, passing)
-    asked, first = there.past(passing.cells, _question(asking.sender, asks, asking.target))
-    cells, second = back.past(asked, _answer(asking, asks))
+    cells, doubts = _asked(world, asking, passing)
+    if answered_for(sender.port, receiver.port) and (
+        cells != passing.cells or world.host.fixed(_bridge_of(asking), asking.target) is not None
+    ):
+        name = ANSWERED.format(name=_bridge_of(asking).name, address=_text(asking.target, world.family))
+        return passing.cells, {**doubts, name: passing.cells}
+    return cells, doubts
+
+
+def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[str, int]]:
+    there = _Way(world, asking.segment, asking.sender, asking.receiver)
+    back = _Way(world, asking.segment, asking.receiver, asking.sender)
+    asks = _asks_from(asking, passing)
+    asked, first = there.past(passing.cells, _question(asking.sender, asks, asking.target), question=True)
+    cells, second = back.past(_answered(asking, asks, asked), _answer(asking, asks))
     doubts = {**first.doubted(second.doubts).doubts}
     lost = passing.cells & ~cells
-    if lost:
+    if lost and _asks_back(asking):
         # whoever is asked learns the asker's address from the question, and keeps it for a while
-        learned, third = back.past(lost, _question(asking.receiver, asking.target, 0))
+        learned, third = back.past(lost, _question(asking.receiver, asking.target, 0), question=True)
         cells |= learned
         doubts = {**third.doubted({**doubts, LEARNED: learned}).doubts}
     return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
 
 
-def _filtered(world: World, asking: Asking) -> bool:
-    """Return whether anything on the way could keep a message back."""
+def _hindered(world: World, asking: Asking) -> bool:
+    """Return whether anything on the way, or at its end, could keep a message back."""
     ends = (asking.sender.stack, asking.receiver.stack)
     bridge = asking.segment.bridge
     met = ends if bridge is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
     crossed = bridge is not None and world.host not in ends and world.host.calls_resolving(bridge)
-    return any(not stack.resolving.idle for stack in (met if crossed else ends))
+    if any(not stack.resolving.idle for stack in (met if crossed else ends)):
+        return True
+    filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
+    ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
+    return filtering or not all(map(usual, ports)) or _reluctant(asking.receiver)
+
+
+def _reluctant(receiver: Station) -> bool:
+    """Return whether a station does not answer everybody."""
+    stack, name = receiver.stack, receiver.interface.name
+    if not receiver.interface.arp or stack.fixes_at(receiver.interface):
+        return True
+    return stack.family == 4 and bool(stack.either(name, "arp_ignore") or stack.either(name, "arp_filter"))
+
+
+def _answered(asking: Asking, asks: Value, asked: int) -> int:
+    """Return the questions, of those that arrived, whose answers are sent to the asker."""
+    answers: Callable[[int], bool] = _arp_answers(asking) if asking.sender.stack.family == 4 else _nd_answers(asking)
+    found = 0
+    for source, cells in parts(asks, asked):
+        found |= cells if answers(int(source)) else 0
+    return found
+
+
+def _arp_answers(asking: Asking) -> Callable[[int], bool]:
+    """Return whether a question by ARP from an address is answered (arp_rcv, arp_ignore, arp_filter).
+
+    Both settings are for addresses of the namespace itself. The answer goes to where the question came from.
+    """
+    receiver, target = asking.receiver, asking.target
+    stack, interface = receiver.stack, receiver.interface
+    own = target in stack.addresses
+    level = stack.either(interface.name, "arp_ignore") if own else 0
+    filters = own and bool(stack.either(interface.name, "arp_filter"))
+    near = [item.network for item in interface.addresses if item.version == 4 and int(item.ip) == target]
+
+    def answers(source: int) -> bool:
+        if not interface.arp or level == _NEVER:
+            return False
+        if level == _NEAR and not any(ip_address(source) in network for network in near):
+            return False
+        route, _ = stack.routing.lookup(Question(source, target)) if filters else (None, "")
+        return not filters or (route is not None and stack.routing.leaves_by(route, interface.name))
+
+    return answers
+
+
+_NEAR, _NEVER = 2, 8
+"""Levels of arp_ignore: for whoever is in the same subnet, and for nobody."""
+
+
+def _nd_answers(asking: Asking) -> Callable[[int], bool]:
+    """Return whether a solicitation from an address is answered to who sent it: that goes by the receiver's neighbours.
+
+    ndisc_recv_ns notes the asker's link address, unless that is fixed or the interface resolves none.
+    """
+    sender, receiver = asking.sender.interface, asking.receiver.interface
+    stack = asking.receiver.stack
+
+    def answers(source: int) -> bool:
+        fixed = stack.fixed(receiver, source)
+        return receiver.arp if fixed is None else fixed in (sender.mac, "") or not sender.mac
+
+    return answers
+
+
+def _asks_back(asking: Asking) -> bool:
+    """Return whether a station may ever have asked for an address of the one that looks for it, which heeded that."""
+    sender, receiver = asking.sender, asking.receiver
+    family = sender.stack.family
+    if not receiver.interface.arp:
+        return False
+    if family == 4 and sender.stack.either(sender.interface.name, "arp_ignore") == _NEVER:
+        return False
+    own = {int(item.ip) for item in sender.interface.addresses if item.version == family}
+    return not own <= receiver.stack.fixes_at(receiver.interface)
+
+
+def _of_fixed(asking: Asking, mac: str) -> str:
+    """Return what is not known of packets to a link address that somebody fixed.
+
+    Whoever was not asked may not have sent anything that the bridge learned by.
+    """
+    receiver, ports = asking.receiver, asking.segment.ports
+    address = _text(asking.target, receiver.stack.family)
+    if is_group(mac):
+        return GROUP.format(address=address)
+    if asking.sender.interface.kind == "ipvlan" or not receiver.interface.mac:
+        return FIXED.format(address=address)
+    if receiver.port is None or ports is None:
+        return ""
+    return ports.leads_to(receiver.port, receiver.interface.mac, silent=True)[1]
+
+
+def _bridge_of(asking: Asking) -> Interface:
+    return asking.segment.bridge or asking.receiver.interface
+
+
+def _text(address: int, family: int) -> str:
+    return str(ip_address(address.to_bytes(4 if family == 4 else 16)))
 
 
 def _question(asker: Station, source: Value, target: int) -> Flight:
@@ -82,13 +208,19 @@ def _answer(asking: Asking, asks: Value) -> Flight:
     return Flight(ICMP6, Ends(asking.target, None, asks, None), icmp_type=_ADVERTISEMENT)
 
 
-def _asks_from(sender: Station, passing: Passing) -> Value:
-    """Return the address that a solicitation comes from (ndisc_solicit).
+def _asks_from(asking: Asking, passing: Passing) -> Value:
+    """Return the address that a question comes from (arp_solicit, ndisc_solicit).
 
-    The packets' own source where that is the sender's; else its link-local address.
+    The packets' own source where that is the sender's, of IPv6 on that very interface; else the one that it sends from
+    to the address that it looks for, of IPv6 its link-local one.
     """
+    sender = asking.sender
     source = passing.flight.ends.source
     values = source.values if isinstance(source, Column) else {source: -1}
+    if sender.stack.family == 4:
+        if all(value in sender.stack.addresses for value in values):
+            return source
+        return sender.stack.source_for(sender.interface.index, asking.target) or 0
     own = {int(item.ip) for item in sender.interface.addresses if item.version == 6}
     if all(value in own for value in values):
         return source
@@ -101,12 +233,21 @@ class _Way:
     """The way of a message from one station to another, by a bridge of the host or by a cable."""
 
     world: World
-    bridge: Interface | None
+    segment: Segment
     one: Station
     other: Station
 
-    def past(self, cells: int, message: Flight) -> tuple[int, Flight]:
-        """Return the messages of some cells that arrive."""
+    @property
+    def bridge(self) -> Interface | None:
+        return self.segment.bridge
+
+    def past(self, cells: int, message: Flight, *, question: bool = False) -> tuple[int, Flight]:
+        """Return the messages of some cells that arrive: questions to all (ARP) or a group, answers to the asker."""
+        spread = Frame.GROUP if self.one.stack.family == 6 else Frame.ALL
+        heard, doubt = hears(self.one, self.other, self.segment, spread if question else Frame.ONE)
+        if not heard:
+            return 0, message
+        message = message.doubted({doubt: cells} if doubt else {})
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
         passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)

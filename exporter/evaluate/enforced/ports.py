@@ -84,8 +84,9 @@ class Ports:
         return True, self._doubt(AGES, port)
 
     def spreads_to(self, port: Interface, frame: Frame, *, own: bool) -> tuple[bool, str]:
-        """Return whether frames for all or a group leave by a port; `own` are the bridge's own, which some ports let out.
+        """Return whether frames for all or a group leave by a port, and what is not known about it.
 
+        Of the bridge's own frames, `own`, more do.
         With a querier, snooping leads what is for a group by what its members said, whatever the port floods.
         """
         switches = port.port
@@ -99,7 +100,7 @@ class Ports:
 
     def _entry(self, port: Port, mac: str) -> ForwardingEntry | None:
         filtering = self._bridge.bridge is not None and self._bridge.bridge.vlan_filtering
-        return self._known.get((mac, port.pvid or 0 if filtering else 0))
+        return self._known.get((mac, (port.pvid or 0) if filtering else 0))
 
     def _doubt(self, text: str, port: Interface) -> str:
         return text.format(name=self._bridge.name, port=port.name)
@@ -117,3 +118,14 @@ def answered_for(entering: Interface | None, leaving: Interface | None) -> bool:
     """
     asked = entering is not None and entering.port is not None and entering.port.proxied
     return asked or (leaving is not None and leaving.port is not None and leaving.port.answers)
+
+
+def usual(port: Port | None) -> bool:
+    """Return whether a port learns, floods, and lets in all, and leaves questions to those who are asked."""
+    return port is None or (
+        port.learning
+        and port.flood
+        and port.mcast_flood
+        and port.bcast_flood
+        and not (port.locked or port.answers or port.proxied)
+    )

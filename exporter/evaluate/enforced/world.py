@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
-from exporter.evaluate.enforced.routing import Routing
+from exporter.evaluate.enforced.ports import Frame, Known, Ports
+from exporter.evaluate.enforced.routing import Question, Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, strangers
 from exporter.evaluate.enforced.walk import Walker
+from exporter.evaluate.enforced.ways import Exit, way
 from exporter.model.namespace import Port
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.ways import Exit, Way
+    from exporter.evaluate.enforced.ways import Way
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
@@ -67,6 +69,29 @@ class Stack:
         return {address: frozenset(indexes) for address, indexes in found.items()}
 
     @cached_property
+    def _fixed(self) -> Mapping[tuple[int, int], str]:
+        own = (item for item in self.namespace.neighbours if item.address.version == self.family)
+        return {(item.interface, int(item.address)): item.mac for item in own}
+
+    def fixed(self, interface: Interface, address: int) -> str | None:
+        """Return the link address that somebody fixed for an address at an interface, if any."""
+        return self._fixed.get((interface.index, address)) if self._fixed else None
+
+    def fixes_at(self, interface: Interface) -> frozenset[int]:
+        """Return the addresses whose link addresses are fixed at an interface."""
+        return frozenset(address for index, address in self._fixed if index == interface.index)
+
+    @cached_property
+    def proxied(self) -> frozenset[tuple[int, int]]:
+        """The addresses that are answered for in the place of others, by the index of the interface, 0 for all."""
+        own = (item for item in self.namespace.proxied if item.address.version == self.family)
+        return frozenset((item.interface, int(item.address)) for item in own)
+
+    def either(self, interface: str, name: str) -> int:
+        """Return the higher one of an interface's setting and of all's (IN_DEV_MAXCONF, IN_DEV_ORCONF)."""
+        return max(self.conf("all", name), self.conf(interface, name))
+
+    @cached_property
     def plain(self) -> bool:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
         filters = (self.ruleset, self.resolving, self.bridging, self.gates)
@@ -94,7 +119,7 @@ class Stack:
         """Return 0 (off), 1 (strict) or 2 (loose): the higher one of the interface's and of all's."""
         if self.family == 6:
             return 0
-        return max(self.conf("all", "rp_filter"), self.conf(interface, "rp_filter"))
+        return self.either(interface, "rp_filter")
 
     def believes(self, source: int, interface: str) -> bool:
         """Return whether packets from a source may come in by an interface (fib_validate_source, ip6_rcv_core).
@@ -114,7 +139,7 @@ class Stack:
         if self.family == 6:
             return True
         if self.routing.is_local(source):
-            return bool(max(self.conf("all", "accept_local"), self.conf(interface, "accept_local")))
+            return bool(self.either(interface, "accept_local"))
         level = self.reverse_path_filter(interface)
         return not level or self.routing.reverse_path(source, interface, 0, loose=level > 1)
 
@@ -124,9 +149,7 @@ class Stack:
 
     def accepts_loopback(self, interface: str) -> bool:
         """Return whether loopback addresses pass an interface that is not loopback: route_localnet, for IPv4 alone."""
-        return self.family == 4 and bool(
-            max(self.conf("all", "route_localnet"), self.conf(interface, "route_localnet"))
-        )
+        return self.family == 4 and bool(self.either(interface, "route_localnet"))
 
     def calls_iptables(self, bridge: Interface) -> bool:
         """Return whether frames that a bridge passes on meet the IP hooks: either switch is enough.
@@ -182,46 +205,114 @@ class Station:
 class Segment:
     """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
 
-    `bridge` is the host's own interface on it, where it is a bridge; `unplaced` are its ports that do not pass
-    everything and that nobody is known to have.
+    `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
+    those that do not pass everything and that nobody is known to have.
     """
 
     name: str
     bridge: Interface | None = None
+    ports: Ports | None = None
     unplaced: frozenset[Port] = frozenset()
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
+    _proxying: list[Station] | None = None
 
     def answering(self, address: int, asker: Station) -> list[Station]:
-        """Return who answers when the asker looks for the owner of an address (ARP, neighbour discovery).
+        """Return who gets what the asker sends to the owner of an address: who answers for it.
 
         For IPv4 every address of a namespace is answered for on each of its interfaces, unless arp_ignore is set; for
-        IPv6 only the interface's own.
+        IPv6 only the interface's own. Nobody is asked where the asker has a fixed link address; ipvlan has none of its
+        own, and finds its children by their addresses.
         """
+        fixed = asker.stack.fixed(asker.interface, address)
+        if fixed is not None and asker.interface.kind != "ipvlan":
+            found = [station for station in self.stations if _at(fixed, asker, station)]
+        else:
+            owners = self._owners.get(address, ())
+            proxies = (station for station in self._proxies if station not in owners and _proxies(station, address))
+            found = [*owners, *proxies]
+        return [station for station in found if station.stack is not asker.stack]
+
+    @property
+    def _owners(self) -> Mapping[int, list[Station]]:
         if self._answering is None:
             self._answering = defaultdict(list)
             for station in self.stations:
                 for own in _answered(station):
                     self._answering[own].append(station)
-        return [station for station in self._answering.get(address, ()) if station.stack is not asker.stack]
+        return self._answering
+
+    @property
+    def _proxies(self) -> list[Station]:
+        if self._proxying is None:
+            self._proxying = [station for station in self.stations if _may_proxy(station)]
+        return self._proxying
+
+
+def is_group(mac: str) -> bool:
+    """Return whether a link address is that of a group, or of all (is_multicast_ether_addr)."""
+    return bool(int(mac[:2] or "0", 16) & 1)
+
+
+def _at(mac: str, asker: Station, station: Station) -> bool:
+    """Return whether a station takes frames for a link address; of one whose own is not known, that may be.
+
+    The host takes those for a bridge, and for the very port that they come in by (eth_type_trans).
+    """
+    own = station.interface
+    if is_group(mac) or own.mac in (mac, ""):
+        return True
+    return own.kind == "bridge" and asker.port is not None and asker.port.mac == mac
+
+
+_IGNORES_OTHERS = (1, 2)
+"""Levels of arp_ignore by which an interface answers for its own addresses alone; level 8, which answers for none at
+all, is heeded where questions are followed (arp_ignore in net/ipv4/arp.c)."""
 
 
 def _answered(station: Station) -> Iterable[int]:
     stack, index = station.stack, station.interface.index
-    widely = stack.family == 4 and not max(
-        stack.conf("all", "arp_ignore"), stack.conf(station.interface.name, "arp_ignore")
-    )
+    widely = stack.family == 4 and stack.either(station.interface.name, "arp_ignore") not in (*_IGNORES_OTHERS, 8)
     for address, interfaces in stack.addresses.items():
         if index in interfaces or (widely and not stack.is_loopback(address)):
             yield address
 
 
-def hears(sender: Station, receiver: Station, segment: Segment) -> tuple[bool, str]:
+def _may_proxy(station: Station) -> bool:
+    stack, name = station.stack, station.interface.name
+    if not station.interface.arp or not stack.conf(name, "forwarding"):
+        return False
+    if stack.family == 6:
+        return bool(stack.proxied) and bool(stack.either(name, "proxy_ndp"))
+    return bool(stack.proxied or stack.either(name, "proxy_arp") or stack.either(name, "proxy_arp_pvlan"))
+
+
+def _proxies(station: Station, address: int) -> bool:
+    """Return whether a namespace that passes packets on answers for an address that is not its own.
+
+    Of IPv4 it asks its routes: what leads elsewhere is answered for with proxy_arp (arp_fwd_proxy) or where the address
+    is listed, what leads back to the same link with proxy_arp_pvlan (arp_fwd_pvlan). Of IPv6 the address has to be
+    listed (pndisc_is_router).
+    """
+    stack, interface = station.stack, station.interface
+    listed = not stack.proxied.isdisjoint(((interface.index, address), (0, address)))
+    if stack.family == 6:
+        return listed
+    found = way(stack, Question(address, interface=interface.name))
+    if not found.exits:
+        return False
+    if found.exits[0].interface == interface.index:
+        return bool(stack.either(interface.name, "proxy_arp_pvlan"))
+    return listed or bool(stack.either(interface.name, "proxy_arp"))
+
+
+def hears(sender: Station, receiver: Station, segment: Segment, frame: Frame = Frame.ONE) -> tuple[bool, str]:
     """Return whether frames pass from one station to another, and what is not known about it."""
     if segment.bridge is not None:
         if _may_be_at(segment.unplaced, sender, receiver):
             return True, _UNPLACED.format(name=segment.name)
-        return _bridged(sender, receiver, segment.bridge)
+        audible = _bridged(sender, receiver, segment.bridge)
+        return _by_ports(sender, receiver, segment, frame) if audible else (False, "")
     if "macvlan" in (sender.interface.kind, receiver.interface.kind):
         modes = {sender.interface.mode, receiver.interface.mode}
         if modes == {"vepa"}:
@@ -237,19 +328,32 @@ def _may_be_at(unplaced: frozenset[Port], sender: Station, receiver: Station) ->
     """Return whether a stand-in may be at a port that keeps something from it. Isolated ports hear the host."""
     made = any(station.interface.kind == "" and station.port is None for station in (sender, receiver))
     containers = "bridge" not in (sender.interface.kind, receiver.interface.kind)
-    return made and any(containers or not (port.isolated and port.forwarding and not port.vlans) for port in unplaced)
+    return made and any(containers or replace(port, isolated=False) not in PASSING for port in unplaced)
 
 
-def _bridged(sender: Station, receiver: Station, bridge: Interface) -> tuple[bool, str]:
+def _bridged(sender: Station, receiver: Station, bridge: Interface) -> bool:
     ports = [station.port.port for station in (sender, receiver) if station.port is not None and station.port.port]
     if not all(port.forwarding for port in ports):
-        return False, ""
+        return False
     if len(ports) == 2 and all(port.isolated for port in ports):
-        return False, ""
+        return False
     if bridge.bridge is not None and bridge.bridge.vlan_filtering and len(ports) == 2:
         tag = ports[0].pvid
-        return tag is not None and tag in ports[1].untagged, ""
-    return True, ""
+        return tag is not None and tag in ports[1].untagged
+    return True
+
+
+def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame) -> tuple[bool, str]:
+    ports = segment.ports
+    let_in, led = (True, ""), (True, "")
+    if ports is not None and sender.port is not None:
+        let_in = ports.lets_in(sender.port, sender.interface.mac)
+    if ports is not None and receiver.port is not None:
+        if frame is Frame.ONE:
+            led = ports.leads_to(receiver.port, receiver.interface.mac)
+        else:
+            led = ports.spreads_to(receiver.port, frame, own=sender.port is None)
+    return let_in[0] and led[0], let_in[1] or led[1]
 
 
 class World:
@@ -266,6 +370,7 @@ class World:
         self._segments: dict[object, Segment] = {}
         self._of: dict[tuple[str, int], Segment] = {}
         self._station: dict[tuple[str, int], Station] = {}
+        self._known = Known(kernel.host)
         stand_ins = StandIns(snapshot)
         namespaces = {
             sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
@@ -374,7 +479,8 @@ class World:
 
     def _bridge(self, bridge: Interface) -> Segment:
         segment = self._at(("bridge", bridge.index), bridge.name)
-        segment.bridge = bridge
+        if segment.ports is None:
+            segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
         return segment
 
     def _unplaced(self, segment: Segment, bridge: Interface) -> frozenset[Port]:

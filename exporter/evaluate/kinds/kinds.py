@@ -60,6 +60,7 @@ class Kinds:
                 for rule, place in positions(chain, number, survey):
                     self._rules[rule.owner][number, chain.name, place, rule.says] += 1
         self.peculiar |= survey.peculiar
+        self._mark_neighbours(kernel)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
         self._settings = _settings(self._host) if self._host is not None else {}
@@ -144,6 +145,14 @@ class Kinds:
             else:
                 self.peculiar |= {owner for owner in (holder and holder[0], relay) if owner is not None}
 
+    def _mark_neighbours(self, kernel: Kernel | None) -> None:
+        """Whoever's link address is fixed somewhere, or is answered for, is like nobody else."""
+        for namespace in (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ():
+            for item in (*namespace.neighbours, *namespace.proxied):
+                owner = self.directory.owners.get(int(item.address))
+                if owner is not None:
+                    self.peculiar.add(owner)
+
     # --- Ranges of addresses ---
 
     def _mark_ranges(self) -> None:
@@ -199,7 +208,7 @@ class Kinds:
         )
         routes = Counter(self._route(network, interface, route) for route in self._routes[network.id])
         return (
-            interface.up, interface.bridge, own, frozenset(routes.items()),
+            interface.up, interface.arp, interface.bridge, own, frozenset(routes.items()),
             self._settings.get(interface.name, ()),
         )  # fmt: skip
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
 _LOOPBACK = 127
-_SWITCHES = ("arp_ignore", "accept_local", "route_localnet")
+_SWITCHES = (
+    "arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan", "proxy_ndp", "accept_local", "route_localnet",
+)  # fmt: skip
 
 
 def unremarkable(snapshot: Snapshot, kernel: Kernel) -> frozenset[str]:
@@ -53,6 +55,8 @@ class _Seen:
             for hop in route.hops
             if hop.gateway is not None
         }
+        self._named = {int(each.address) for own in everyone for each in (*own.neighbours, *own.proxied)}
+        self._link_addresses = {each.mac for own in everyone for each in own.neighbours}
         self._bridges = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
 
     def usual(self, sandbox: Sandbox) -> bool:
@@ -61,6 +65,7 @@ class _Seen:
             len(sandbox.members) == 1
             and self._plugged(sandbox, namespace)
             and self._routed(sandbox, namespace)
+            and self._found_by_asking(sandbox, namespace)
             and _switched(sandbox, namespace)
             and self._filters_nothing(namespace)
         )
@@ -84,6 +89,7 @@ class _Seen:
         return (
             network.driver == "bridge"
             and card.up
+            and card.arp
             and not card.programs
             and end is not None
             and end.up
@@ -99,6 +105,12 @@ class _Seen:
         own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
         made = self._stand_ins.namespace(sandbox)
         return usual_policy(namespace) and not own & self._routers and _routes(namespace) == _routes(made)
+
+    def _found_by_asking(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        """Return whether no link address is fixed, inside or for the sandbox, and nobody answers in its place."""
+        own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
+        macs = {interface.mac for interface in namespace.interfaces.values() if interface.name != "lo"}
+        return not (namespace.neighbours or namespace.proxied or own & self._named or macs & self._link_addresses)
 
     def _filters_nothing(self, namespace: Namespace) -> bool:
         if not namespace.firewall.tables:

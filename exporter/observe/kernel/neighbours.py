@@ -45,16 +45,14 @@ def read_neighbours(netlink: Netlink, links: Iterable[Link]) -> list[dict[str, A
     known = [link for link in links if "LOOPBACK" not in link.document["flags"]]
     names = {link.index: link.name for link in known}
     silent = {link.index: link.document.get("address") for link in known if "NOARP" in link.document["flags"]}
-    documents = []
+    documents: list[dict[str, Any]] = []
     for flags in (0, _PROXY):
         for message in netlink.dump(_GET_NEIGHBOUR, _MESSAGE.pack(0, 0, 0, flags, 0)):
             documents += _neighbour(message, names, silent)
     return documents
 
 
-def _neighbour(
-    message: bytes, names: Mapping[int, str], silent: Mapping[int, str | None]
-) -> Iterator[dict[str, Any]]:
+def _neighbour(message: bytes, names: Mapping[int, str], silent: Mapping[int, str | None]) -> Iterator[dict[str, Any]]:
     family, index, state, flags, _ = _MESSAGE.unpack_from(message, 16)
     proxy = bool(flags & _PROXY)
     # one that is answered for without an interface is answered for on all of them
