@@ -43,6 +43,7 @@ class Facts:
     ports: tuple[str, ...]
     ipv4: tuple[str, ...]
     ipv6: tuple[str, ...]
+    macs: tuple[str, ...]
     published: tuple[tuple[str, int], ...]
     sandboxes: tuple[str, ...]
 
@@ -62,6 +63,7 @@ class Facts:
             ports=_links(engine, "bridge_slave"),
             ipv4=tuple(item["IPAddress"] for item in endpoints if item["IPAddress"]),
             ipv6=tuple(item["GlobalIPv6Address"] for item in endpoints if item["GlobalIPv6Address"]),
+            macs=tuple(item["MacAddress"] for item in endpoints if item["MacAddress"]),
             published=tuple(sorted(published)),
             sandboxes=tuple(
                 each["Names"][0].removeprefix("/")
@@ -122,6 +124,9 @@ class _Host:
             self._bridges,
             self._at_interfaces,
             self._neighbours,
+            self._ports,
+            self._questions,
+            self._proxies,
             self._forwarding,
             self._routes,
             self._ipv6,
@@ -371,6 +376,50 @@ class _Host:
         own = "add table arp tampered; add chain arp tampered mine { type filter hook input priority 0; policy drop; }"
         yield Change("ARP dropped by the host", (f"nft '{own}'",))
 
+    def _ports(self) -> Iterator[Change]:
+        port, mac = self._pick(self._facts.ports, ""), self._pick(self._facts.macs, _NOBODY)
+        if not port:
+            return
+        lone = f"bridge link set dev {port}"
+        known = f"bridge fdb show dev {port} | grep -v permanent"
+        forgotten = f"{known} | while read mac rest; do bridge fdb del $mac dev {port} master || true; done"
+        static = f"bridge fdb replace {mac} dev {port} master static"
+        switches: dict[str, Commands] = {
+            "does not learn": (f"{lone} learning off",),
+            "does not flood": (f"{lone} flood off",),
+            "neither learns nor floods": (f"{lone} learning off flood off",),
+            "neither learns nor floods, forgotten": (f"{lone} learning off flood off", forgotten),
+            "neither learns nor floods, static": (f"{lone} learning off flood off", forgotten, static),
+            "locked": (f"{lone} locked on",),
+            "locked, forgotten": (f"{lone} locked on", forgotten),
+            "locked, static": (f"{lone} locked on learning off", forgotten, static),
+            "without broadcasts": (f"{lone} bcast_flood off",),
+            "without groups": (f"{lone} mcast_flood off",),
+            "answered for": (f"{lone} neigh_suppress on bcast_flood off",),
+            "proxy ARP": (f"echo 1 >/sys/class/net/{port}/brport/proxyarp",),
+        }
+        for name, commands in switches.items():
+            yield Change(f"port {name}", commands)
+        everywhere = tuple(f"bridge link set dev {each} bcast_flood off" for each in self._facts.ports)
+        yield Change("ports without broadcasts", everywhere)
+
+    def _questions(self) -> Iterator[Change]:
+        yield Change("a bridge without ARP", (f"ip link set {self._bridge} arp off",))
+        yield Change("answers nobody", (f"sysctl -qw net.ipv4.conf.{self._bridge}.arp_ignore=8",))
+        yield Change("answers for its own", ("sysctl -qw net.ipv4.conf.all.arp_ignore=1",))
+        yield Change("answers by its routes", ("sysctl -qw net.ipv4.conf.all.arp_filter=1",))
+        for name, mac in (("of nobody", _NOBODY), ("of somebody", self._pick(self._facts.macs, _NOBODY))):
+            yield Change(f"a link address {name}", (_fixed(self._address, mac), _fixed(self._address6, mac)))
+
+    def _proxies(self) -> Iterator[Change]:
+        one, bridge = self._address, self._bridge
+        isolated = tuple(f"bridge link set dev {port} isolated on" for port in self._facts.ports)
+        yield Change("proxy ARP", ("sysctl -qw net.ipv4.conf.all.proxy_arp=1",))
+        yield Change("proxy ARP for the isolated", (*isolated, "sysctl -qw net.ipv4.conf.all.proxy_arp_pvlan=1"))
+        yield Change("answers for one", (f"ip neigh add proxy {one} dev {bridge}",))
+        six = f"ip -6 neigh add proxy {self._address6} dev {bridge}"
+        yield Change("answers for one, IPv6", (f"sysctl -qw net.ipv6.conf.{bridge}.proxy_ndp=1", six))
+
     def _forwarding(self) -> Iterator[Change]:
         yield Change("forwards nothing", ("sysctl -qw net.ipv4.ip_forward=0",))
         yield Change("forwards nothing from one", (f"sysctl -qw net.ipv4.conf.{self._bridge}.forwarding=0",))
@@ -401,6 +450,17 @@ class _Host:
         yield Change("IPv6 INPUT drops", ("ip6tables -w -P INPUT DROP",))
 
 
+_NOBODY = "02:00:5e:00:53:01"
+"""A link address that no interface has."""
+
+
+def _fixed(address: str, mac: str) -> str:
+    """Return what fixes the link address of a neighbour at the interface that leads there, if one does."""
+    family = "-6" if ":" in address else "-4"
+    told = f"ip {family} -o route get {address} | sed -n 's/.* dev \\([^ ]*\\) .*/\\1/p'"
+    return f'dev=$({told}); test -z "$dev" || ip neigh replace {address} lladdr {mac} dev "$dev" nud permanent'
+
+
 def _inside(facts: Facts, random: Random) -> Iterator[Change]:
     """Yield what somebody may do inside a container's namespace."""
     name = random.choice(facts.sandboxes)
@@ -411,7 +471,16 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "add chain inet tampered inside { type filter hook input priority 0; policy drop; }",
         "add rule inet tampered inside udp dport 80-6000 accept",
     )
+    six = random.choice(facts.ipv6) if facts.ipv6 else "fd00:99::2"
+    mac = random.choice((_NOBODY, *facts.macs))
     changes: dict[str, Commands] = {
+        "without ARP": ("ip link set eth0 arp off",),
+        "without ARP, but for one": ("ip link set eth0 arp off", _fixed(neighbour, mac)),
+        "answers nobody": ("sysctl -qw net.ipv4.conf.eth0.arp_ignore=8",),
+        "answers the same subnet": ("sysctl -qw net.ipv4.conf.eth0.arp_ignore=2",),
+        "answers by routes": ("sysctl -qw net.ipv4.conf.all.arp_filter=1",),
+        "a link address": (_fixed(neighbour, mac), _fixed(six, mac)),
+        "looks for all on the link": (f"ip route add {one}/32 dev eth0 || true", f"ip route add {six}/128 dev eth0"),
         "INPUT drops a port": ("iptables -w -A INPUT -p tcp --dport 80 -j DROP",),
         "OUTPUT drops": (f"iptables -w -A OUTPUT -d {one} -j DROP",),
         "no default route": ("ip route del default || true",),

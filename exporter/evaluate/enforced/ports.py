@@ -63,7 +63,7 @@ class Ports:
     def leads_to(self, port: Interface, mac: str, *, silent: bool = False) -> tuple[bool, str]:
         """Return whether frames for a link address leave by a port, and what is not known about it.
 
-        Who sent by a port that learns is known to be there. What is for nobody that the bridge knows leaves by the ports
+        Who sent by a port that learns is known to be there. What is for nobody that the bridge knows leaves by ports
         that flood. `silent` tells that nobody asked the one behind the port for anything first.
         """
         own = port.port

@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
 from exporter.evaluate.kinds.rules import Survey, Surveyor, positions
-from exporter.evaluate.kinds.unremarkable import unremarkable
+from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 
@@ -148,8 +148,8 @@ class Kinds:
     def _mark_neighbours(self, kernel: Kernel | None) -> None:
         """Whoever's link address is fixed somewhere, or is answered for, is like nobody else."""
         for namespace in (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ():
-            for item in (*namespace.neighbours, *namespace.proxied):
-                owner = self.directory.owners.get(int(item.address))
+            for address in neighbours_set(namespace):
+                owner = self.directory.owners.get(address)
                 if owner is not None:
                     self.peculiar.add(owner)
 

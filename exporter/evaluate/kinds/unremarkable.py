@@ -55,7 +55,7 @@ class _Seen:
             for hop in route.hops
             if hop.gateway is not None
         }
-        self._named = {int(each.address) for own in everyone for each in (*own.neighbours, *own.proxied)}
+        self._named = {address for own in everyone for address in neighbours_set(own)}
         self._link_addresses = {each.mac for own in everyone for each in own.neighbours}
         self._bridges = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
 
@@ -117,6 +117,12 @@ class _Seen:
             return True
         chains = (chain for table in met(namespace.firewall, self._possible).tables for chain in table.chains.values())
         return all(chain.base is None or (not chain.rules and chain.base.policy.value == "accept") for chain in chains)
+
+
+def neighbours_set(namespace: Namespace) -> Iterator[int]:
+    """Yield the addresses whose link address somebody fixed in a namespace, or which it answers for."""
+    yield from (int(each.address) for each in namespace.neighbours)
+    yield from (int(each.address) for each in namespace.proxied)
 
 
 def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
