@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -87,6 +88,7 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
             changes = tamper(Facts.of(engine), case.version, case.topology.seed) if tampered else ()
             for change in changes:
                 apply(engine, change)
+            time.sleep(max((change.seconds for change in changes), default=0.0))
             return _measured(engine, observer, case, changes)
     finally:
         engine.close()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST = 3
 """Changes to one host."""
 
+ANNOUNCED = 3.2
+"""Seconds for which engines from 28.0 on tell all on a network of a container that started, asked or not."""
+
 _UNMANAGED = 0.12
 """How often an engine does not manage the firewall, or that of IPv6."""
 
@@ -28,11 +31,15 @@ Commands = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that was changed: shell commands for the host, or for the namespace of the container `inside`."""
+    """One thing that was changed: shell commands for the host, or for the namespace of the container `inside`.
+
+    Packets show the change only once so many seconds have gone by.
+    """
 
     name: str
     commands: Commands
     inside: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,4 +499,5 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "another address": ("ip address add 10.66.6.6/32 dev lo",),
     }
     for title, commands in changes.items():
-        yield Change(f"inside: {title}", commands, inside=name)
+        seconds = ANNOUNCED if title.startswith("without ARP") else 0.0
+        yield Change(f"inside: {title}", commands, name, seconds)

@@ -1,0 +1,477 @@
+"""What keeps frames from whoever they are for: ports of bridges, fixed link addresses, interfaces that ask nobody.
+
+What is expected here is what packets did on an engine 28.5 with Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.evaluate import evaluate
+from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.model.namespace import ForwardingEntry, Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
+from tests.hosts import host
+from tests.kernels import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
+
+BUILT = (
+    host("28.5").network("six", ipv6=True).network("other", ipv6=True)
+    .container("a", "six").container("b", "six").container("c", "six").container("d", "other").container("h", "host")
+)  # fmt: skip
+NOBODY = "02:00:5e:00:53:01"
+ALL_WAYS = "icmp4 icmp6 tcp4 tcp6 udp4 udp6"
+
+
+class Scene:
+    """A host whose engine's rules were flushed, to be changed."""
+
+    def __init__(self) -> None:
+        made = kernel(BUILT)
+        self.snapshot: Snapshot = made.look().snapshot
+        read = self.snapshot.kernel
+        assert read is not None
+        self.host: Namespace = read.host
+        self.inside: dict[str, Namespace] = dict(read.sandboxes)
+        self.ids = {each.name: each.id for each in self.snapshot.sandboxes.values()}
+        self.bridge = next(each for each in self.host.interfaces.values() if each.name == self.network("six"))
+        self.interface("host", self.bridge, mac="02:42:ff:00:00:02")
+        self.bridge = self.host.interfaces[self.bridge.index]
+
+    def network(self, name: str) -> str:
+        """Return the bridge of a network."""
+        return next(each.interface for each in self.snapshot.networks.values() if each.name == name)
+
+    def card(self, name: str) -> Interface:
+        """Return a container's interface."""
+        own = self.inside[self.ids[name]].interfaces.values()
+        return next(each for each in own if each.name == "eth0")
+
+    def addresses(self, name: str) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Return a container's addresses."""
+        return tuple(item.ip for item in self.card(name).addresses)
+
+    def change(self, name: str, **parts: Any) -> None:  # noqa: ANN401
+        """Change a container's namespace, or the host's."""
+        if name == "host":
+            self.host = replace(self.host, **parts)
+        else:
+            self.inside[self.ids[name]] = replace(self.inside[self.ids[name]], **parts)
+
+    def interface(self, name: str, interface: Interface, **parts: Any) -> None:  # noqa: ANN401
+        """Change an interface of a container or the host."""
+        own = self.host if name == "host" else self.inside[self.ids[name]]
+        self.change(name, interfaces={**own.interfaces, interface.index: replace(interface, **parts)})
+
+    def port(self, name: str, **switches: bool) -> None:
+        """Change the port of a container on its bridge."""
+        end = self.card(name).peer
+        assert end is not None
+        self.interface("host", self.host.interfaces[end], port=Port(**switches))  # type: ignore[arg-type]
+
+    def knows(self, name: str, at: str | None = None, **parts: bool) -> None:
+        """Let the bridge know a container's link address at its own port or at another's."""
+        end = self.card(at or name).peer
+        assert end is not None
+        entry = ForwardingEntry(end, self.card(name).mac, **parts)  # type: ignore[arg-type]
+        self.change("host", forwarding=(*self.host.forwarding, entry))
+
+    def set(self, name: str, **settings: int) -> None:
+        """Set sysctls of a container or the host, `/` written as `__`."""
+        own = self.host if name == "host" else self.inside[self.ids[name]]
+        told = {path.replace("__", "/"): str(value) for path, value in settings.items()}
+        self.change(name, settings={**own.settings, **told})
+
+    def fix(self, name: str, other: str, mac: str) -> None:
+        """Fix the link address that a container or the host has for another container."""
+        own = self.host if name == "host" else self.inside[self.ids[name]]
+        index = self.bridge.index if name == "host" else self.card(name).index
+        fixed = tuple(Neighbour(index, address, mac) for address in self.addresses(other))
+        self.change(name, neighbours=(*own.neighbours, *fixed))
+
+    def report(self) -> Report:
+        """Return what the exporter makes of it."""
+        assert self.snapshot.kernel is not None
+        changed = replace(self.snapshot.kernel, host=self.host, sandboxes=self.inside)
+        return evaluate(replace(self.snapshot, kernel=changed))
+
+    def ways(self, source: str, destination: str) -> Mapping[str, str]:
+        """Return what is not known of each protocol and version of IP by which a container reaches another's addresses.
+
+        Empty texts stand for certainty.
+        """
+        report = self.report()
+        ends = (next(each for each in report.containers if each.name == name) for name in (source, destination))
+        own = set(map(str, self.addresses(destination))) if destination != "h" else {str(self.bridge.addresses[0].ip)}
+        own |= {str(item.ip) for item in self.bridge.addresses} if destination == "h" else set()
+        found: dict[str, str] = {}
+        for path in report.pair(*ends).paths:
+            for address in own.intersection(path.addresses):
+                way = f"{path.protocol.value}{ip_address(address).version}"
+                found[way] = path.undecided if way not in found else min(found[way], path.undecided)
+        return found
+
+
+def certain(ways: Mapping[str, str]) -> str:
+    """Return what certainly arrives."""
+    return " ".join(sorted(way for way, doubt in ways.items() if not doubt))
+
+
+def doubts(ways: Mapping[str, str]) -> set[str]:
+    """Return what is not known."""
+    return {doubt for doubt in ways.values() if doubt}
+
+
+PAIRS = [(one, other) for one in "abch" for other in "abch" if one != other]
+
+
+def check(scene: Scene, **cut: str) -> None:
+    """Compare what certainly arrives between all pairs; `ab="udp4"` are those that are not as usual."""
+    for one, other in PAIRS:
+        assert certain(scene.ways(one, other)) == cut.get(one + other, ALL_WAYS), (one, other)
+
+
+def test_everything_arrives_as_long_as_nothing_is_changed() -> None:
+    """The scene has no rules."""
+    check(Scene())
+
+
+# --- Ports of bridges ---
+
+
+@pytest.mark.parametrize("switches", [{"learning": False}, {"flood": False}], ids=["learning off", "flood off"])
+def test_one_of_learning_and_flooding_is_enough(switches: dict[str, bool]) -> None:
+    """Who is not known is reached by flooding, and who answers is known."""
+    scene = Scene()
+    scene.port("b", **switches)
+    check(scene)
+
+
+def test_a_port_that_neither_learns_nor_floods() -> None:
+    """Nothing that is for one leaves by it, and so no answer: only who is asked by others first finds them."""
+    scene = Scene()
+    scene.port("b", learning=False, flood=False)
+    check(scene, ab="", cb="", hb="", ba="", bc="", bh="")
+    assert scene.ways("a", "b") == scene.ways("h", "b") == {}
+    assert doubts(scene.ways("b", "a")) == {LEARNED}
+    assert "tcp4" not in scene.ways("b", "a")
+
+
+def test_a_static_entry_is_as_good_as_learning() -> None:
+    """Somebody may tell a bridge who is behind a port."""
+    scene = Scene()
+    scene.port("b", learning=False, flood=False)
+    scene.knows("b", lasting=True)
+    check(scene)
+
+
+def test_an_entry_that_ages_leaves_packets_undecided() -> None:
+    """What was learned before a port stopped to learn is forgotten after a while."""
+    scene = Scene()
+    scene.port("b", learning=False, flood=False)
+    scene.knows("b")
+    assert {text.split(" behind")[0] for text in doubts(scene.ways("a", "b"))} == {
+        f"how long bridge {scene.bridge.name} remembers the link address"
+    }
+    assert set(scene.ways("a", "b")) == set(ALL_WAYS.split())
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_an_entry_at_another_port_leads_there(lasting: bool) -> None:
+    """Frames go where the bridge takes the address to be; what was learned there is forgotten."""
+    scene = Scene()
+    scene.port("b", learning=False)
+    scene.knows("b", at="c", lasting=lasting)
+    assert certain(scene.ways("a", "b")) == ""
+    assert bool(scene.ways("a", "b")) is not lasting
+
+
+def test_a_locked_port_lets_nobody_in_that_it_does_not_know() -> None:
+    """Neither questions nor answers of whoever is behind it pass."""
+    scene = Scene()
+    scene.port("b", locked=True)
+    check(scene, ab="", cb="", hb="", ba="", bc="", bh="")
+    assert scene.ways("a", "b") == scene.ways("b", "a") == scene.ways("b", "h") == {}
+
+
+@pytest.mark.parametrize(("parts", "at"), [({"local": True}, "b"), ({"lasting": True}, "c")])
+def test_other_entries_do_not_open_a_locked_port(parts: dict[str, bool], at: str) -> None:
+    """The address has to be known at this very port, and not for the bridge's own."""
+    scene = Scene()
+    scene.port("b", locked=True)
+    scene.knows("b", at=at, **parts)
+    assert scene.ways("b", "a") == {}
+
+
+def test_a_locked_port_lets_in_whom_it_knows() -> None:
+    """A static entry opens it; one that was learned before is forgotten after a while."""
+    scene = Scene()
+    scene.port("b", locked=True)
+    scene.knows("b", lasting=True)
+    check(scene)
+    scene.change("host", forwarding=())
+    scene.knows("b")
+    assert certain(scene.ways("b", "a")) == ""
+    assert set(scene.ways("b", "a")) == set(ALL_WAYS.split())
+
+
+def test_entries_are_those_of_the_vlan_that_frames_are_in() -> None:
+    """A bridge that tells VLANs apart knows addresses by VLAN."""
+    scene = Scene()
+    assert scene.bridge.bridge is not None
+    scene.interface("host", scene.bridge, bridge=replace(scene.bridge.bridge, vlan_filtering=True))
+    for name in "abc":
+        scene.port(name, pvid=1, vlans=frozenset({1}), untagged=frozenset({1}), locked=name == "b")  # type: ignore[arg-type]
+    scene.knows("b", lasting=True)
+    assert scene.ways("b", "a") == {}
+    (entry,) = scene.host.forwarding
+    scene.change("host", forwarding=(replace(entry, vlan=1),))
+    assert certain(scene.ways("b", "a")) == ALL_WAYS
+
+
+@pytest.mark.parametrize(("switches", "version"), [({"bcast_flood": False}, "4"), ({"mcast_flood": False}, "6")])
+def test_who_is_not_asked_may_have_asked_himself(switches: dict[str, bool], version: str) -> None:
+    """Without broadcasts nobody finds him by IPv4, without groups by IPv6, but the host, and whom he asked before."""
+    scene = Scene()
+    scene.port("b", **switches)
+    rest = " ".join(way for way in ALL_WAYS.split() if not way.endswith(version))
+    once = " ".join(way for way in ALL_WAYS.split() if way != f"tcp{version}")
+    check(scene, ab=rest, cb=rest, ba=once, bc=once)
+    assert set(scene.ways("a", "b")) == set(ALL_WAYS.split())
+
+
+def test_two_without_broadcasts_never_find_each_other() -> None:
+    """Neither is asked by the other."""
+    scene = Scene()
+    for name in "ab":
+        scene.port(name, bcast_flood=False)
+    assert certain(scene.ways("a", "b")) == "icmp6 tcp6 udp6"
+    assert set(scene.ways("a", "b")) == {"icmp6", "tcp6", "udp6"}
+
+
+def test_questions_do_not_leave_by_a_port_with_proxy_arp() -> None:
+    """Not even the host's, of neither version."""
+    scene = Scene()
+    scene.port("b", proxied=True)
+    for source in "ah":
+        assert certain(scene.ways(source, "b")) == ""
+    assert doubts(scene.ways("a", "b")) == {LEARNED}
+
+
+def test_a_bridge_that_answers_for_others() -> None:
+    """Who is not asked may be answered for, if the host has a link address of him; and that may be a wrong one."""
+    scene = Scene()
+    scene.port("b", answers=True)
+    check(scene)
+    scene.fix("host", "b", NOBODY)
+    assert certain(scene.ways("a", "b")) == ""
+    (doubt, _) = sorted(doubts(scene.ways("a", "b")))
+    assert (
+        doubt == f"what bridge {scene.bridge.name} answers in the place of who is asked for {scene.addresses('b')[0]}"
+    )
+
+
+# --- Interfaces that ask nobody, or answer nobody ---
+
+
+def test_an_interface_without_arp() -> None:
+    """It neither asks nor answers, of both versions."""
+    scene = Scene()
+    scene.interface("b", scene.card("b"), arp=False)
+    check(scene, ab="", cb="", hb="", ba="", bc="", bh="")
+    assert scene.ways("a", "b") == scene.ways("b", "a") == {}
+
+
+def test_a_bridge_without_arp() -> None:
+    """The host reaches nobody there, and nobody the host; between ports nothing changes."""
+    scene = Scene()
+    scene.interface("host", scene.bridge, arp=False)
+    check(scene, ah="", bh="", ch="", ha="", hb="", hc="")
+
+
+def test_fixed_link_addresses_make_up_for_arp() -> None:
+    """Packets arrive in one direction where one end has one, and TCP where both do."""
+    scene = Scene()
+    scene.interface("b", scene.card("b"), arp=False)
+    scene.fix("a", "b", scene.card("b").mac)
+    check(scene, ab="icmp4 icmp6 udp4 udp6", cb="", hb="", ba="", bc="", bh="")
+    scene.fix("b", "a", scene.card("a").mac)
+    check(scene, cb="", hb="", bc="", bh="")
+
+
+@pytest.mark.parametrize(
+    ("level", "answered"), [(0, True), (1, True), (2, True), (3, True), (5, True), (8, False)], ids=str
+)
+def test_arp_ignore(level: int, answered: bool) -> None:
+    """Only level 8 answers for no address; who is asked by such a one knows it all the same."""
+    scene = Scene()
+    scene.set("b", ipv4__conf__eth0__arp_ignore=level)
+    assert certain(scene.ways("a", "b")) == (ALL_WAYS if answered else "icmp6 tcp6 udp6")
+    assert doubts(scene.ways("a", "b")) == (set() if answered else {LEARNED})
+
+
+def test_arp_ignore_for_another_subnet() -> None:
+    """Level 2 answers to its own subnet alone."""
+    scene = Scene()
+    card = scene.card("a")
+    scene.set("b", ipv4__conf__all__arp_ignore=2)
+    strange = type(card.addresses[0])("10.99.0.1/24")
+    scene.interface("a", card, addresses=(strange, *card.addresses[1:]))
+    assert {way: doubt for way, doubt in scene.ways("a", "b").items() if way.endswith("4")} == {
+        "icmp4": LEARNED, "udp4": LEARNED
+    }  # fmt: skip
+
+
+def test_arp_filter_asks_for_a_way_back() -> None:
+    """Who does not lead back by the interface that was asked is not answered."""
+    scene = Scene()
+    scene.set("b", ipv4__conf__all__arp_filter=1)
+    check(scene)
+    away = Route(254, RouteKind.BLACKHOLE, ip_network(scene.addresses("a")[0]), ())
+    scene.change("b", routes=(*scene.inside[scene.ids["b"]].routes, away))
+    assert "udp4" not in certain(scene.ways("a", "b"))
+
+
+# --- Fixed link addresses ---
+
+
+@pytest.mark.parametrize("other", ["nobody's", "somebody else's"])
+def test_a_wrong_link_address(other: str) -> None:
+    """What is sent goes elsewhere; who is sent to can send, by IPv6 as well only where answers find back."""
+    scene = Scene()
+    scene.fix("a", "b", NOBODY if other == "nobody's" else scene.card("c").mac)
+    check(scene, ab="", ba="icmp4 udp4")
+    assert scene.ways("a", "b") == {}
+    assert set(scene.ways("b", "a")) == {"icmp4", "udp4"}
+
+
+def test_the_right_link_address() -> None:
+    """It changes nothing."""
+    scene = Scene()
+    scene.fix("a", "b", scene.card("b").mac)
+    check(scene)
+
+
+def test_a_wrong_link_address_in_the_host() -> None:
+    """The host itself, and what it routes, does not arrive; neighbours do."""
+    scene = Scene()
+    scene.fix("host", "b", NOBODY)
+    check(scene, hb="", bh="icmp4 udp4")
+    assert scene.ways("d", "b") == {}
+    assert certain(scene.ways("d", "a")) == ALL_WAYS
+
+
+def test_the_link_address_of_a_group_leaves_packets_undecided() -> None:
+    """UDP arrives, TCP does not: what is for all opens no connection."""
+    scene = Scene()
+    scene.fix("a", "b", "ff:ff:ff:ff:ff:ff")
+    assert certain(scene.ways("a", "b")) == ""
+    assert all(text.startswith(("who takes frames", "two that answer")) for text in doubts(scene.ways("a", "b")))
+
+
+def test_the_link_address_of_the_port_leads_to_the_host() -> None:
+    """It takes what comes by a port for the port's own address, and passes it on to whom it is for.
+
+    An answer of neighbour discovery that came by a router counts for nothing (ndisc_rcv).
+    """
+    scene = Scene()
+    end = scene.card("a").peer
+    assert end is not None
+    scene.interface("host", scene.host.interfaces[end], mac="02:42:ff:00:00:01")
+    scene.fix("a", "b", "02:42:ff:00:00:01")
+    assert certain(scene.ways("a", "b")) == "icmp4 icmp6 tcp4 udp4 udp6"
+    assert {path.via.value for path in _between(scene, "a", "b")} >= {"routed"}
+
+
+def _between(scene: Scene, source: str, destination: str) -> Any:  # noqa: ANN401
+    report = scene.report()
+    return report.pair(
+        *(next(each for each in report.containers if each.name == name) for name in (source, destination))
+    ).paths
+
+
+def test_who_was_not_asked_may_not_be_known_to_the_bridge() -> None:
+    """A port that does not flood leads only to who sent something, and a fixed address asks for nothing."""
+    scene = Scene()
+    scene.port("b", flood=False)
+    scene.fix("a", "b", scene.card("b").mac)
+    assert {text.split(" the link")[0] for text in doubts(scene.ways("a", "b"))} == {
+        f"whether bridge {scene.bridge.name} has learned"
+    }
+    scene.knows("b", lasting=True)
+    assert certain(scene.ways("a", "b")) == ALL_WAYS
+
+
+# --- Answers in the place of others ---
+
+
+def on_link(scene: Scene) -> None:
+    """Let a take the network of d for its own."""
+    routes = [
+        Route(254, RouteKind.UNICAST, item.network, (Hop(scene.card("a").index),)) for item in scene.card("d").addresses
+    ]
+    scene.change("a", routes=(*routes, *scene.inside[scene.ids["a"]].routes))
+
+
+def test_nobody_answers_for_another_network() -> None:
+    """Who looks for it on his own link finds nobody."""
+    scene = Scene()
+    on_link(scene)
+    assert scene.ways("a", "d") == {}
+    assert set(scene.ways("d", "a")) == {"icmp4", "icmp6", "udp4", "udp6"}
+
+
+@pytest.mark.parametrize("where", ["all", "bridge"])
+def test_proxy_arp_answers_for_what_is_routed(where: str) -> None:
+    """The host answers for what it leads elsewhere, by IPv4."""
+    scene = Scene()
+    on_link(scene)
+    scene.set("host", **{f"ipv4__conf__{where if where == 'all' else scene.bridge.name}__proxy_arp": 1})
+    assert certain(scene.ways("a", "d")) == "icmp4 tcp4 udp4"
+    check(scene)
+    scene.set("host", **{f"ipv4__conf__{scene.bridge.name}__forwarding": 0})
+    assert scene.ways("a", "d") == {}
+
+
+@pytest.mark.parametrize(("ndp", "ways"), [(0, "icmp4 tcp4 udp4"), (1, ALL_WAYS)])
+def test_addresses_that_are_answered_for(ndp: int, ways: str) -> None:
+    """One of IPv4 needs no switch."""
+    scene = Scene()
+    on_link(scene)
+    scene.set("host", **{f"ipv6__conf__{scene.bridge.name}__proxy_ndp": ndp})
+    proxied = tuple(ProxiedNeighbour(scene.bridge.index, address) for address in scene.addresses("d"))
+    scene.change("host", proxied=proxied)
+    assert certain(scene.ways("a", "d")) == ways
+    assert set(scene.ways("a", "d")) == set(ways.split())
+
+
+def test_proxy_arp_pvlan_opens_isolated_ports() -> None:
+    """The host answers for whoever is behind another port of the same bridge, and passes on what comes."""
+    scene = Scene()
+    for name in "abc":
+        scene.port(name, isolated=True)
+    assert scene.ways("a", "b") == {}
+    scene.set("host", ipv4__conf__all__proxy_arp=1)
+    assert scene.ways("a", "b") == {}
+    scene.set("host", ipv4__conf__all__proxy_arp_pvlan=1)
+    assert certain(scene.ways("a", "b")) == "icmp4 tcp4 udp4"
+
+
+def test_proxy_ndp_opens_isolated_ports_in_one_direction() -> None:
+    """TCP needs the way back as well."""
+    scene = Scene()
+    for name in "abc":
+        scene.port(name, isolated=True)
+    scene.set("host", ipv6__conf__all__proxy_ndp=1)
+    scene.change("host", proxied=tuple(ProxiedNeighbour(0, address) for address in scene.addresses("b")))
+    assert certain(scene.ways("a", "b")) == "icmp6 udp6"
+    assert scene.ways("b", "a") == {}
