@@ -262,7 +262,13 @@ class KernelOf:
                 ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}") for pool in network.pools if pool.gateway
             )
             self._host[index] = Interface(
-                index, network.interface, "bridge", "", up=True, addresses=addresses, bridge=Bridge()
+                index,
+                network.interface,
+                "bridge",
+                f"02:42:ff:00:00:{index:02x}",
+                up=True,
+                addresses=addresses,
+                bridge=Bridge(),
             )
         for sandbox in self._snapshot.sandboxes.values():
             if sandbox.id != HOST:
@@ -282,7 +288,7 @@ class KernelOf:
                 outside,
                 f"veth{outside}",
                 "veth",
-                "",
+                f"02:42:fe:00:00:{outside:02x}",
                 up=True,
                 master=self._bridges[network.id],
                 peer=index,

@@ -107,6 +107,8 @@ def opening(case: Case) -> str:
             return f"net.{family}.forwarding=1 in {place}"
         case Disbelieved():
             return f"net.ipv4.conf.{note.interface}.rp_filter=0 in {place}"
+        case Linked(strayed=True):
+            return f"{note.output} in {place} that asks for link addresses (ip neigh, ip link set arp on)"
         case Linked(deaf=deaf) if deaf:
             return _audible(note)
         case Sent() | Linked() | Routed():

@@ -148,7 +148,9 @@ class _Teller:
     def _linked(self, note: Linked) -> Iterator[Hop]:
         place = self._place(note.place)
         link = f"bridge {self._names.named(note.bridge)}" if note.bridge else note.output
-        if not note.receiver:
+        if note.strayed:
+            yield Hop(place, f"sends it to a link address that nobody on {link} has")
+        elif not note.receiver:
             address = _text(note.family, note.towards)
             text = f"finds nobody on {link} who answers for {self._names.named(address)}"
             yield self._lose(Hop(place, text, lost=True), None)
@@ -208,7 +210,8 @@ class _Teller:
             last = step
             yield self._ruled(place, step)
         address = self._names.named(_text(note.family, note.towards))
-        text = f"learns no link address of {address}: rules drop {_RESOLUTION[note.family]}"
+        why = f"rules drop {_RESOLUTION[note.family]}" if note.steps else f"{_RESOLUTION[note.family]} is not answered"
+        text = f"learns no link address of {address}: {why}"
         yield self._lose(Hop(place, text, lost=True), last)
 
     def _place(self, sandbox: str) -> str:

@@ -468,6 +468,12 @@ def _fixed(address: str, mac: str) -> str:
     return f'dev=$({told}); test -z "$dev" || ip neigh replace {address} lladdr {mac} dev "$dev" nud permanent'
 
 
+def _router(version: int, mac: str) -> str:
+    """Return what fixes the link address of the router that a namespace's default route leads to, if there is one."""
+    told = f"ip -{version} route show default | sed -n 's/.* via \\([^ ]*\\) dev \\([^ ]*\\).*/\\1 dev \\2/p'"
+    return f'gateway=$({told}); test -z "$gateway" || ip neigh replace $gateway lladdr {mac} nud permanent'
+
+
 def _inside(facts: Facts, random: Random) -> Iterator[Change]:
     """Yield what somebody may do inside a container's namespace."""
     name = random.choice(facts.sandboxes)
@@ -487,6 +493,7 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "answers the same subnet": ("sysctl -qw net.ipv4.conf.eth0.arp_ignore=2",),
         "answers by routes": ("sysctl -qw net.ipv4.conf.all.arp_filter=1",),
         "a link address": (_fixed(neighbour, mac), _fixed(six, mac)),
+        "a router's link address": tuple(_router(version, mac) for version in (4, 6)),
         "looks for all on the link": (f"ip route add {one}/32 dev eth0 || true", f"ip route add {six}/128 dev eth0"),
         "INPUT drops a port": ("iptables -w -A INPUT -p tcp --dport 80 -j DROP",),
         "OUTPUT drops": (f"iptables -w -A OUTPUT -d {one} -j DROP",),

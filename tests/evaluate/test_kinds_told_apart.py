@@ -10,8 +10,8 @@ import pytest
 
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
-from exporter.model.namespace import Hop, Port, Route, RouteKind
-from exporter.model.report import Verdict
+from exporter.model.namespace import Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
+from exporter.model.report import HOST, Verdict
 from tests.evaluate.test_kinds import check
 from tests.hosts import Host, host
 from tests.kernels import kernel
@@ -19,7 +19,7 @@ from tests.kernels import kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model.namespace import Namespace
+    from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Snapshot
     from tests.kernels import KernelOf
 
@@ -171,7 +171,21 @@ def test_isolated_ports_of_containers_that_were_not_read() -> None:
     assert reach.between(ids["b1"], ids["b2"]).verdict is Verdict.REACHABLE
 
 
-@pytest.mark.parametrize("port", [Port(isolated=True), Port(forwarding=False)], ids=["isolated", "not forwarding"])
+ODD_PORTS = {
+    "isolated": Port(isolated=True),
+    "not forwarding": Port(forwarding=False),
+    "not learning": Port(learning=False),
+    "not flooding": Port(flood=False),
+    "neither": Port(learning=False, flood=False),
+    "without broadcasts": Port(bcast_flood=False),
+    "without groups": Port(mcast_flood=False),
+    "locked": Port(locked=True),
+    "answered for": Port(answers=True),
+    "proxied": Port(proxied=True),
+}
+
+
+@pytest.mark.parametrize("port", ODD_PORTS.values(), ids=ODD_PORTS)
 def test_an_odd_port_of_a_container_that_was_read(port: Port) -> None:
     """A container at a port that keeps something from it stands for itself."""
     seen = kernel(town()).engine_rules().look().snapshot
@@ -182,6 +196,89 @@ def test_an_odd_port_of_a_container_that_was_read(port: Port) -> None:
         return replace(own, interfaces={**own.interfaces, card: replace(own.interfaces[card], port=port)})
 
     check(_with(seen, "host", plugged))
+
+
+@pytest.mark.parametrize("port", ODD_PORTS.values(), ids=ODD_PORTS)
+def test_an_odd_port_of_nobody_knows_whom(port: Port) -> None:
+    """Without the containers' namespaces, whoever may have the port is undecided, also to the host."""
+    made = kernel(town().container("h", "host")).engine_rules().unread("sandboxes", "not asked for")
+    seen = made.look().snapshot
+    assert seen.kernel is not None
+    bridge = next(each.index for each in seen.kernel.host.interfaces.values() if each.name == names(seen)["n0_bridge"])
+    end = next(each for each in seen.kernel.host.interfaces.values() if each.master == bridge)
+    changed = _with(
+        seen, "host", lambda own: replace(own, interfaces={**own.interfaces, end.index: replace(end, port=port)})
+    )
+    assert changed.kernel is not None
+    assert sample(changed) is None
+    reach = enforced_reach(changed, changed.kernel)
+    ids = {sandbox.name: sandbox.id for sandbox in changed.sandboxes.values()}
+    assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.UNKNOWN or port.isolated
+    host_ends = reach.between(HOST, ids["a1"]).verdict
+    assert host_ends is (Verdict.REACHABLE if port == Port(isolated=True) else Verdict.UNKNOWN)
+    assert reach.between(ids["b1"], ids["b2"]).verdict is Verdict.REACHABLE
+
+
+def _card(snapshot: Snapshot, name: str) -> Interface:
+    assert snapshot.kernel is not None
+    sandbox = next(each.id for each in snapshot.sandboxes.values() if each.name == name)
+    return next(each for each in snapshot.kernel.sandboxes[sandbox].interfaces.values() if each.name != "lo")
+
+
+def test_an_interface_without_arp() -> None:
+    """A container that neither asks nor answers stands for itself, and a bridge for its network alone."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    card = _card(seen, "a2")
+    check(
+        _with(seen, "a2", lambda own: replace(own, interfaces={**own.interfaces, card.index: replace(card, arp=False)}))
+    )
+    assert seen.kernel is not None
+    bridge = next(each for each in seen.kernel.host.interfaces.values() if each.name == names(seen)["n0_bridge"])
+    check(
+        _with(
+            seen,
+            "host",
+            lambda own: replace(own, interfaces={**own.interfaces, bridge.index: replace(bridge, arp=False)}),
+        )
+    )
+
+
+@pytest.mark.parametrize("target", ["a3", "a0"])
+@pytest.mark.parametrize("mac_of", ["nobody", "a3", "a4"])
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_a_fixed_link_address(where: str, mac_of: str, target: str) -> None:
+    """Neither who has it, nor whom it is for, nor whose it is stands for others."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    words = names(seen)
+    mac = "02:00:5e:00:53:01" if mac_of == "nobody" else _card(seen, mac_of).mac
+    assert seen.kernel is not None
+    bridge = next(each.index for each in seen.kernel.host.interfaces.values() if each.name == words["n0_bridge"])
+    index = bridge if where == "host" else _card(seen, where).index
+    fixed = Neighbour(index, ip_address(words[target]), mac)
+    changed = _with(seen, where, lambda own: replace(own, neighbours=(fixed,)))
+    check(changed)
+    assert changed.kernel is not None
+    check(replace(changed, kernel=replace(changed.kernel, sandboxes={}, missing={"sandboxes": "not asked for"})))
+
+
+@pytest.mark.parametrize("setting", ["arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan"])
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_settings_of_answers(where: str, setting: str) -> None:
+    """Whom a namespace answers is its own matter."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    told = {f"ipv4/conf/all/{setting}": "8", "ipv4/conf/all/forwarding": "1", "ipv4/conf/eth0/forwarding": "1"}
+    check(_with(seen, where, lambda own: replace(own, settings={**own.settings, **told})))
+
+
+def test_an_address_that_is_answered_for() -> None:
+    """Who is answered for by the host is like nobody else."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    words = names(seen)
+    card = _card(seen, "a1")
+    on_link = Route(254, RouteKind.UNICAST, ip_network(words["n1"]), (Hop(card.index),))
+    seen = _with(seen, "a1", lambda own: replace(own, routes=(*own.routes, on_link)))
+    proxied = ProxiedNeighbour(0, ip_address(words["b3"]))
+    check(_with(seen, "host", lambda own: replace(own, proxied=(proxied,))))
 
 
 def _cards(snapshot: Snapshot, name: str) -> list[int]:

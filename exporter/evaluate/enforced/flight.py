@@ -113,14 +113,17 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossing:
-    """Frames that the host passes from ports of a bridge to another port of it, where `receiver` is."""
+    """Frames that the host passes from ports of a bridge to another port of it, where `receiver` is.
+
+    Without one they are for a link address that nobody there has: only what br_netfilter leads elsewhere is not lost.
+    """
 
     bridge: Interface
     cells: int
     flight: Flight
     port: str | Column
     mac: int | Column | None
-    receiver: Station
+    receiver: Station | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

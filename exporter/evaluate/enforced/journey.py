@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
-from exporter.evaluate.enforced.neighbours import Asking, resolved
+from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import TWO_ANSWER, hears
+from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears
 from exporter.model.firewall import Hook
 
 if TYPE_CHECKING:
@@ -132,10 +132,26 @@ class Journey:
         heard = [(receiver, *hears(sender, receiver, segment)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
         if len(audible) > 1:
-            flight = flight.doubted({TWO_ANSWER.format(address=_text(way.towards, stack.family)): passing.cells})
+            answer = _who_answers(sender, [receiver for receiver, _ in audible], way.towards)
+            flight = flight.doubted({answer: passing.cells})
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
+        if not audible and not asks(sender, way.towards):
+            yield from self._astray(sender, segment, replace(passing, flight=flight))
+
+    def _astray(self, sender: Station, segment: Segment, passing: Passing) -> Iterator[Moving]:
+        """Send frames to a link address that nobody has: br_netfilter sees them before the bridge asks whose that is.
+
+        What it leads elsewhere gets another one (br_nf_pre_routing_finish).
+        """
+        bridge, port = segment.bridge, sender.port
+        if bridge is None or segment.ports is None or port is None or not passing.cells:
+            return
+        let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
+        if let_in and (port.port is None or port.port.forwarding):
+            flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
+            yield Crossing(bridge, passing.cells, flight, port.name, _mac(sender.interface), None)
 
     def _frames(
         self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
@@ -253,7 +269,8 @@ class Journey:
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
         host, bridge = self._world.host, item.bridge
-        output = item.receiver.port.name if item.receiver.port else ""
+        receiver = item.receiver
+        output = receiver.port.name if receiver is not None and receiver.port else ""
         passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
         cells, flight = self._gated(Hook.INGRESS, item.port, passing)
         passing = replace(passing, cells=cells, flight=flight)
@@ -265,10 +282,10 @@ class Journey:
             yield from self._passed_on(item, self._filtered(item, passing, output), output)
             return
         for inside in self._hooks.through(Hook.PREROUTING, passing):
-            if inside.flight.ends.destination == item.flight.ends.destination:
-                yield from self._bridged(item, inside, output)
-            else:
+            if inside.flight.ends.destination != item.flight.ends.destination:
                 yield from self._redirected(bridge, item.port, inside)
+            elif receiver is not None:
+                yield from self._bridged(item, inside, output)
 
     def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
@@ -293,7 +310,7 @@ class Journey:
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         cells, flight = self._gated(Hook.EGRESS, output, passing)
         receiver = item.receiver
-        if cells:
+        if cells and receiver is not None:
             yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
 
     def _redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Moving | Delivery]:
@@ -337,6 +354,17 @@ class Journey:
         self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
         return resolved(self._world, Asking(sender, receiver, segment, target), passing)
+
+
+def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:
+    """Return what is not known where several may take what is sent to the owner of an address."""
+    if not asks(sender, address):
+        text = FIXED
+    elif all(address in receiver.stack.addresses for receiver in receivers):
+        text = TWO_ANSWER
+    else:
+        text = PROXY_ANSWERS
+    return text.format(address=_text(address, sender.stack.family))
 
 
 def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:

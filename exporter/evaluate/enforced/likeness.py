@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.flight import Crossing
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.model.firewall import (
@@ -97,8 +98,10 @@ class Likeness:
 
 def _setting_out(item: object) -> Hashable:
     """Return where packets are, and from where, once they have left their own namespaces."""
-    receiver = getattr(item, "receiver", None)
-    where = receiver.stack.name if receiver is not None else item.stack.name  # type: ignore[attr-defined]
+    if isinstance(item, Crossing):
+        where = item.receiver.stack.name if item.receiver is not None else f"nobody on {item.bridge.name}"
+    else:
+        where = item.stack.name  # type: ignore[attr-defined]
     flight = item.flight  # type: ignore[attr-defined]
     columns = (flight.ends.source, getattr(item, "interface", ""), item.port, item.mac)  # type: ignore[attr-defined]
     return (type(item).__name__, where, item.cells, *map(_values, columns), tuple(sorted(flight.doubts.items())))  # type: ignore[attr-defined]

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Interface
 
 LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
-ANSWERED = "what bridge {name} answers in the place of who is asked for {address}"
-GROUP = "who takes frames for the link address of a group that is fixed for {address}"
+ANSWERED = "what bridge {name} answers in the place of those who are asked"
 FIXED = "whose the link address is that is fixed for {address}"
 
 _SOLICITATION, _ADVERTISEMENT = 135, 136
@@ -55,16 +54,13 @@ def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[
     if fixed is not None:
         doubt = _of_fixed(asking, fixed)
         return passing.cells, {doubt: passing.cells} if doubt else {}
-    if not sender.interface.arp:
-        # whoever is not asked for is taken to have the sender's own link address (arp_constructor, ndisc_constructor)
-        return 0, {}
     if not _hindered(world, asking):
         return passing.cells, {}
     cells, doubts = _asked(world, asking, passing)
     if answered_for(sender.port, receiver.port) and (
         cells != passing.cells or world.host.fixed(_bridge_of(asking), asking.target) is not None
     ):
-        name = ANSWERED.format(name=_bridge_of(asking).name, address=_text(asking.target, world.family))
+        name = ANSWERED.format(name=_bridge_of(asking).name)
         return passing.cells, {**doubts, name: passing.cells}
     return cells, doubts
 
@@ -177,11 +173,8 @@ def _of_fixed(asking: Asking, mac: str) -> str:
     Whoever was not asked may not have sent anything that the bridge learned by.
     """
     receiver, ports = asking.receiver, asking.segment.ports
-    address = _text(asking.target, receiver.stack.family)
-    if is_group(mac):
-        return GROUP.format(address=address)
-    if asking.sender.interface.kind == "ipvlan" or not receiver.interface.mac:
-        return FIXED.format(address=address)
+    if is_group(mac) or asking.sender.interface.kind == "ipvlan" or not receiver.interface.mac:
+        return FIXED.format(address=_text(asking.target, receiver.stack.family))
     if receiver.port is None or ports is None:
         return ""
     return ports.leads_to(receiver.port, receiver.interface.mac, silent=True)[1]

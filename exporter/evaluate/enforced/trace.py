@@ -15,9 +15,10 @@ from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column
+from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import World, hears
+from exporter.evaluate.enforced.world import World, asks, hears
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Sent:
 class Linked:
     """The packet goes onto a link, to who answers for the next hop's address: by name, nobody where that is empty.
 
-    `deaf` is why the link keeps sender and receiver apart, where it does.
+    `deaf` is why the link keeps sender and receiver apart, where it does; `strayed` that the sender asked nobody, and
+    sends to a link address that nobody has.
     """
 
     place: str
@@ -78,6 +80,7 @@ class Linked:
     receiver: str
     deaf: str
     ports: tuple[str, ...]
+    strayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +319,14 @@ class _Journey(Journey):
             receiver.stack.name if receiver else "",
             _deafness(sender, receiver) if sender and receiver and not heard else "",
             tuple(each.port.name for each in (sender, receiver) if each and each.port),
+            sender is not None and not receivers and not asks(sender, way.towards),
         )
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
-        output = item.receiver.port.name if item.receiver.port else ""
-        filtered = self._world.host.calls_iptables(item.bridge)
-        self._notes.add(Bridged(item.bridge.name, (self._notes.name(item.port), output), filtered))
+        if item.receiver is not None:
+            output = item.receiver.port.name if item.receiver.port else ""
+            filtered = self._world.host.calls_iptables(item.bridge)
+            self._notes.add(Bridged(item.bridge.name, (self._notes.name(item.port), output), filtered))
         yield from super()._cross(item)
 
     def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
@@ -379,6 +384,10 @@ def _deafness(sender: Station, receiver: Station) -> str:
         return "a port is not in state forwarding"
     if ports and all(port.isolated for port in ports):
         return "both ports are isolated"
+    if sender.port and sender.port.port and sender.port.port.locked:
+        return "the sender's port is locked"
+    if receiver.port and not usual(receiver.port.port):
+        return "the receiver's port neither learns nor floods"
     return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
 
 

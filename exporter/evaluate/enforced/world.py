@@ -35,6 +35,7 @@ _VEPA = "macvlan in mode vepa: the switch outside decides whether frames come ba
 _UNPLACED = "which port of bridge {name} a container has whose namespace was not read"
 _PLUGIN = "what a network of driver {driver!r} lets through"
 TWO_ANSWER = "two that answer for {address}"
+PROXY_ANSWERS = "whether an owner or a proxy answers first"
 
 
 class Stack:
@@ -222,11 +223,14 @@ class Segment:
 
         For IPv4 every address of a namespace is answered for on each of its interfaces, unless arp_ignore is set; for
         IPv6 only the interface's own. Nobody is asked where the asker has a fixed link address; ipvlan has none of its
-        own, and finds its children by their addresses.
+        own, and finds its children by their addresses. Nor is anybody asked by an interface without ARP, which sends
+        to its own link address (arp_constructor, ndisc_constructor).
         """
         fixed = asker.stack.fixed(asker.interface, address)
         if fixed is not None and asker.interface.kind != "ipvlan":
-            found = [station for station in self.stations if _at(fixed, asker, station)]
+            found = [station for station in self.stations if _at(fixed, address, asker, station)]
+        elif not asker.interface.arp:
+            found = []
         else:
             owners = self._owners.get(address, ())
             proxies = (station for station in self._proxies if station not in owners and _proxies(station, address))
@@ -249,19 +253,26 @@ class Segment:
         return self._proxying
 
 
+def asks(station: Station, address: int) -> bool:
+    """Return whether a station looks for the owner of an address: it knows no fixed one, and may ask there."""
+    return station.interface.arp and station.stack.fixed(station.interface, address) is None
+
+
 def is_group(mac: str) -> bool:
     """Return whether a link address is that of a group, or of all (is_multicast_ether_addr)."""
     return bool(int(mac[:2] or "0", 16) & 1)
 
 
-def _at(mac: str, asker: Station, station: Station) -> bool:
-    """Return whether a station takes frames for a link address; of one whose own is not known, that may be.
+def _at(mac: str, address: int, asker: Station, station: Station) -> bool:
+    """Return whether a station takes frames for a link address; one whose own is not known may, for its addresses.
 
     The host takes those for a bridge, and for the very port that they come in by (eth_type_trans).
     """
     own = station.interface
-    if is_group(mac) or own.mac in (mac, ""):
+    if is_group(mac) or own.mac == mac:
         return True
+    if not own.mac:
+        return address in station.stack.addresses
     return own.kind == "bridge" and asker.port is not None and asker.port.mac == mac
 
 
@@ -352,7 +363,7 @@ def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame
         if frame is Frame.ONE:
             led = ports.leads_to(receiver.port, receiver.interface.mac)
         else:
-            led = ports.spreads_to(receiver.port, frame, own=sender.port is None)
+            led = ports.spreads_to(receiver.port, frame, own=sender.interface.kind == "bridge")
     return let_in[0] and led[0], let_in[1] or led[1]
 
 
