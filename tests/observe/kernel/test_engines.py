@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,19 @@ TOPOLOGY = Topology(
         "ip rule add not from 10.0.0.0/8 fwmark 0x5/0xff iif docker0 lookup 77 priority 99",
         "ip -6 rule add to fd00:b::/64 ipproto tcp dport 80-90 prohibit priority 98",
         "ip rule add from 192.0.2.7 goto 32766 priority 97",
+        "ip neigh add 172.17.0.99 lladdr 02:00:5e:00:53:01 dev docker0 nud permanent",
+        "ip neigh add 2001:db8:100::99 lladdr 02:00:5e:00:53:02 dev eth0 nud noarp",
+        "ip neigh add proxy 172.17.0.98 dev docker0",
+        "ip -6 neigh add proxy fd00:a::98 dev docker0",
+        "ip link add odd type bridge",
+        "ip link add odd0 type veth peer name odd1",
+        "ip link set odd0 master odd",
+        "bridge link set dev odd0 learning off flood off mcast_flood off bcast_flood off neigh_suppress on locked on",
+        "bridge fdb add 02:00:5e:00:53:03 dev odd0 master static",
+        "bridge fdb add 02:00:5e:00:53:04 dev odd0 master static sticky",
+        "bridge fdb add 02:00:5e:00:53:05 dev odd0 master extern_learn",
+        "ip link set odd1 arp off",
+        "for each in odd odd0 odd1; do ip link set $each up; done",
     ),
 )
 
@@ -151,6 +165,30 @@ def test_addresses_are_those_of_ip(host: Host, name: str | None) -> None:
     ]
     ours = sorted(without(documents.addresses, "ifindex"), key=lambda entry: (entry["ifname"], entry["local"]))
     assert ours == kept(ours, sorted(shown, key=lambda entry: (entry["ifname"], entry["local"])))
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_neighbours_are_those_of_ip(host: Host, name: str | None) -> None:
+    """Those that somebody set are there, with what `ip neigh` shows of them; what the kernel itself made is not."""
+    documents, path = host.box(name)
+    shown = tool(path, "ip", "-json", "neigh", "show", "nud", "permanent")
+    shown += tool(path, "ip", "-json", "neigh", "show", "nud", "noarp")
+    fixed = [each for each in shown if not ip_address(each["dst"]).is_multicast and each["dev"] != "lo"]
+    proxied = [{**each, "proxy": True} for each in tool(path, "ip", "-json", "neigh", "show", "proxy")]
+    ours = sorted(documents.neighbours, key=lambda each: each["dst"])
+    assert ours == sorted([*fixed, *proxied], key=lambda each: each["dst"])
+    assert len(ours) == (4 if name is None else 0)
+
+
+def test_what_bridges_know_is_that_of_bridge(host: Host) -> None:
+    """It is read where a port makes it matter, and nowhere else."""
+    documents, path = host.box(None)
+    shown = [each for each in tool(path, "bridge", "-json", "fdb", "show") if "master" in each]
+    lasting = [each for each in shown if each["state"] or each["flags"]]
+    ours = [each for each in documents.fdb if each["state"] or each["flags"]]
+    assert sorted(ours, key=str) == sorted(kept(ours, lasting), key=str)
+    assert {each["mac"] for each in ours if each["ifname"] == "odd0"} >= {f"02:00:5e:00:53:0{last}" for last in "345"}
+    assert all(not host.box(name)[0].fdb for name in BOXES if name is not None)
 
 
 @pytest.mark.parametrize("name", BOXES)

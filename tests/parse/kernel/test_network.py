@@ -10,11 +10,14 @@ import pytest
 from exporter.errors import ObservationError
 from exporter.model.namespace import (
     Bridge,
+    ForwardingEntry,
     Hop,
     Interface,
     Listener,
+    Neighbour,
     PolicyRule,
     Port,
+    ProxiedNeighbour,
     Route,
     RouteKind,
     RuleAction,
@@ -22,6 +25,7 @@ from exporter.model.namespace import (
 from exporter.model.report import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
+from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import parse_routes, parse_rules
 
 if TYPE_CHECKING:
@@ -75,6 +79,84 @@ def test_ports_that_do_not_forward(state: str) -> None:
     port = parse_interfaces([link], [])[2].port
     assert port is not None
     assert not port.forwarding
+
+
+@pytest.mark.parametrize(
+    ("told", "port"),
+    [
+        ({"learning": False}, Port(learning=False)),
+        ({"flood": False}, Port(flood=False)),
+        ({"mcast_flood": False}, Port(mcast_flood=False)),
+        ({"bcast_flood": False}, Port(bcast_flood=False)),
+        ({"locked": True}, Port(locked=True)),
+        ({"neigh_suppress": True}, Port(answers=True)),
+        ({"proxy_arp_wifi": True}, Port(answers=True)),
+        ({"proxy_arp": True}, Port(proxied=True)),
+        ({"learning": True, "flood": True, "mcast_flood": True, "bcast_flood": True, "locked": False}, Port()),
+        ({}, Port()),
+    ],
+)
+def test_switches_of_ports(told: dict[str, bool], port: Port) -> None:
+    """What a kernel or an older file does not tell is as usual."""
+    link = {"ifindex": 2, "ifname": "p", "linkinfo": {"info_slave_kind": "bridge", "info_slave_data": told}}
+    assert parse_interfaces([link], [])[2].port == port
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "arp"),
+    [("veth", ["UP"], True), ("veth", ["UP", "NOARP"], False), ("ipvlan", ["UP", "NOARP"], True)],
+)
+def test_interfaces_without_arp(kind: str, flags: list[str], arp: bool) -> None:
+    """The flag is the kernel's own on ipvlan, which does without link addresses."""
+    link = {"ifindex": 2, "ifname": "p", "flags": flags, "linkinfo": {"info_kind": kind}}
+    assert parse_interfaces([link], [])[2].arp is arp
+
+
+def test_neighbours() -> None:
+    """Fixed ones have a link address, others are answered for, on one interface or all."""
+    documents: list[dict[str, Any]] = [
+        {"dst": "10.0.0.2", "dev": "eth0", "lladdr": "02:00:00:00:00:AA", "state": ["PERMANENT"]},
+        {"dst": "fd00::2", "dev": "docker0", "lladdr": "02:00:00:00:00:bb", "state": ["NOARP"]},
+        {"dst": "10.0.0.3", "dev": "docker0", "proxy": True},
+        {"dst": "fd00::3", "proxy": True},
+        {"dst": "10.0.0.4", "dev": "gone", "lladdr": "02:00:00:00:00:cc", "state": ["PERMANENT"]},
+        {"dst": "10.0.0.5", "dev": "gone", "proxy": True},
+    ]
+    assert parse_neighbours(documents, INDEXES) == (
+        Neighbour(3, ip_address("10.0.0.2"), "02:00:00:00:00:aa"),
+        Neighbour(4, ip_address("fd00::2"), "02:00:00:00:00:bb"),
+    )
+    assert parse_proxied(documents, INDEXES) == (
+        ProxiedNeighbour(4, ip_address("10.0.0.3")),
+        ProxiedNeighbour(0, ip_address("fd00::3")),
+    )
+
+
+@pytest.mark.parametrize("document", [{"dev": "eth0"}, {"dev": "eth0", "dst": "x"}, {"dst": "", "proxy": True}])
+def test_what_is_no_neighbour(document: dict[str, Any]) -> None:
+    """Documents without an address are refused."""
+    with pytest.raises(ObservationError):
+        (parse_proxied if "proxy" in document else parse_neighbours)([document], INDEXES)
+
+
+def test_what_bridges_know() -> None:
+    """Entries by what they do: those that the kernel made for who knocks at a locked port let nobody in."""
+    usual = {"mac": "02:00:00:00:00:AA", "ifname": "eth0", "master": "docker0"}
+    documents: list[dict[str, Any]] = [
+        {**usual, "flags": [], "state": ""},
+        {**usual, "flags": ["sticky"], "state": "static", "vlan": 7},
+        {**usual, "flags": ["extern_learn"], "state": ""},
+        {**usual, "flags": [], "state": "permanent"},
+        {**usual, "flags": ["locked"], "state": ""},
+        {**usual, "ifname": "gone", "flags": [], "state": ""},
+    ]
+    mac = "02:00:00:00:00:aa"
+    assert parse_forwarding(documents, INDEXES) == (
+        ForwardingEntry(3, mac),
+        ForwardingEntry(3, mac, vlan=7, lasting=True, sticky=True),
+        ForwardingEntry(3, mac, lasting=True),
+        ForwardingEntry(3, mac, local=True),
+    )
 
 
 def test_addresses() -> None:
