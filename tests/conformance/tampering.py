@@ -506,5 +506,5 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "another address": ("ip address add 10.66.6.6/32 dev lo",),
     }
     for title, commands in changes.items():
-        seconds = ANNOUNCED if title.startswith("without ARP") else 0.0
+        seconds = ANNOUNCED if title.startswith(("without ARP", "answers nobody")) else 0.0
         yield Change(f"inside: {title}", commands, name, seconds)

@@ -60,6 +60,7 @@ class Likeness:
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
         self._bridged = not world.host.bridging.idle
         self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in _steps(firewall))
+        self._particular = any(stack.particular for stack in world.stacks.values())
         self._bound: dict[int, set[tuple[str, int]]] = defaultdict(set)
         for listener in world.host.namespace.listeners:
             if listener.address.version == world.family and not listener.address.is_unspecified:
@@ -70,7 +71,7 @@ class Likeness:
         host = self._world.host
         if address in self._named or address not in host.addresses or not host.routing.plain:
             return address
-        if self._sided or self._bridged or self._special(address, emission):
+        if self._sided or self._bridged or self._particular or self._special(address, emission):
             return address
         return (
             host.is_loopback(address),

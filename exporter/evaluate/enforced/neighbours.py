@@ -93,15 +93,7 @@ def _hindered(world: World, asking: Asking) -> bool:
         return True
     filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
     ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
-    return filtering or not all(map(usual, ports)) or _reluctant(asking.receiver)
-
-
-def _reluctant(receiver: Station) -> bool:
-    """Return whether a station does not answer everybody."""
-    stack, name = receiver.stack, receiver.interface.name
-    if not receiver.interface.arp or stack.fixes_at(receiver.interface):
-        return True
-    return stack.family == 4 and bool(stack.either(name, "arp_ignore") or stack.either(name, "arp_filter"))
+    return filtering or not all(map(usual, ports)) or asking.receiver.stack.reluctant(asking.receiver.interface)
 
 
 def _answered(asking: Asking, asks: Value, asked: int) -> int:

@@ -54,6 +54,7 @@ class Stack:
         self.bridge_walker = Walker(self.routing)
         self.ways: dict[int, Way] = {}
         self._believed: dict[tuple[int, str], bool] = {}
+        self._reluctant: dict[int, bool] = {}
         self.by_name = {interface.name: interface for interface in namespace.interfaces.values()}
 
     def __repr__(self) -> str:
@@ -78,6 +79,14 @@ class Stack:
         """Return the link address that somebody fixed for an address at an interface, if any."""
         return self._fixed.get((interface.index, address)) if self._fixed else None
 
+    def reluctant(self, interface: Interface) -> bool:
+        """Return whether not everybody who asks at an interface is answered, or not to where he is."""
+        known = self._reluctant.get(interface.index)
+        if known is None:
+            picky = self.family == 4 and any(self.either(interface.name, name) for name in ("arp_ignore", "arp_filter"))
+            known = self._reluctant[interface.index] = not interface.arp or picky or bool(self.fixes_at(interface))
+        return known
+
     def fixes_at(self, interface: Interface) -> frozenset[int]:
         """Return the addresses whose link addresses are fixed at an interface."""
         return frozenset(address for index, address in self._fixed if index == interface.index)
@@ -87,6 +96,16 @@ class Stack:
         """The addresses that are answered for in the place of others, by the index of the interface, 0 for all."""
         own = (item for item in self.namespace.proxied if item.address.version == self.family)
         return frozenset((item.interface, int(item.address)) for item in own)
+
+    @cached_property
+    def particular(self) -> bool:
+        """Whether it depends on the address that a question comes from whether the namespace answers it."""
+        if self.family == 6:
+            return bool(self._fixed)
+        told = ((path.rpartition("/")[2], value) for path, value in self.namespace.settings.items())
+        return any(
+            (name, value) == ("arp_ignore", "2") or (name == "arp_filter" and value != "0") for name, value in told
+        )
 
     def either(self, interface: str, name: str) -> int:
         """Return the higher one of an interface's setting and of all's (IN_DEV_MAXCONF, IN_DEV_ORCONF)."""
