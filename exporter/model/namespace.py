@@ -205,8 +205,8 @@ class Namespace:
 
     `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
     namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
-    depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let pass
-    as usual.
+    depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let
+    pass as usual.
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)

@@ -61,9 +61,9 @@ class NamespaceDocuments:
     other end. `listeners` are sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it
     is not known), and for docker-proxy `program` and `relay`, the address and port that its command line tells.
     `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours` are the permanent, noarp
-    and proxied ones with the keys of `ip -json neigh` (`proxy` is true); multicast and loopback are left out. `fdb` is
-    what bridges know of link addresses, with the keys of `bridge -json fdb`; it is there only where a port's switches
-    make it matter.
+    and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the kernel makes itself are left
+    out. `fdb` is what bridges know of link addresses, with the keys of `bridge -json fdb`; it is there only where a
+    port's switches make it matter.
     """
 
     inode: int

@@ -407,6 +407,28 @@ def test_who_was_not_asked_may_not_be_known_to_the_bridge() -> None:
     assert certain(scene.ways("a", "b")) == ALL_WAYS
 
 
+def test_a_link_address_at_loopback() -> None:
+    """What a namespace sends to itself is lost: of IPv4 all of it, of IPv6 what is for that address."""
+    built = host("28.5").network("six", ipv6=True).container("a", "six").container("b", "container:a")
+    made = kernel(built).look().snapshot
+    assert made.kernel is not None
+    ((sandbox, own),) = made.kernel.sandboxes.items()
+    address = next(item.ip for each in own.interfaces.values() for item in each.addresses if each.name == "eth0")
+    six = next(item.ip for each in own.interfaces.values() for item in each.addresses[1:] if each.name == "eth0")
+
+    def reached(*fixed: Neighbour) -> set[str]:
+        assert made.kernel is not None
+        changed = replace(made.kernel, sandboxes={sandbox: replace(own, neighbours=fixed)})
+        report = evaluate(replace(made, kernel=changed))
+        paths = report.pair(*(next(each for each in report.containers if each.name == name) for name in "ab")).paths
+        return {told for path in paths for told in path.addresses}
+
+    assert {"127.0.0.1", str(address), "::1", str(six)} <= reached()
+    assert reached(Neighbour(1, IPv4Address(0), NOBODY)).isdisjoint({"127.0.0.1", str(address)})
+    assert "::1" in reached(Neighbour(1, six, NOBODY))
+    assert str(six) not in reached(Neighbour(1, six, NOBODY))
+
+
 # --- Answers in the place of others ---
 
 

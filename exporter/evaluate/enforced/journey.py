@@ -90,7 +90,13 @@ class Journey:
 
     def _loop(self, passing: Passing) -> Iterator[Delivery]:
         """Take packets of a namespace to itself back in by its loopback."""
-        back = replace(passing, interface="lo", output="", settled=True, own=False)
+        lost = 0
+        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
+            lost |= cells if passing.stack.loses_own(int(destination)) else 0
+        kept = passing.cells & ~lost
+        if not kept:
+            return
+        back = replace(passing, cells=kept, interface="lo", output="", settled=True, own=False)
         for inside in self._hooks.through(Hook.PREROUTING, back):
             yield from self._deliver(inside)
 

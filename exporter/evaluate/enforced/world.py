@@ -91,6 +91,17 @@ class Stack:
         """Return the addresses whose link addresses are fixed at an interface."""
         return frozenset(address for index, address in self._fixed if index == interface.index)
 
+    def loses_own(self, address: int) -> bool:
+        """Return whether packets of the namespace to its own address are lost: loopback has a wrong link address.
+
+        Loopback's is zero; of IPv4 one entry is for all addresses (__ipv4_neigh_lookup), and is shown with none.
+        """
+        loopback = self.by_name.get("lo")
+        if loopback is None or not self._fixed:
+            return False
+        fixed = self.fixed(loopback, 0 if self.family == 4 else address)
+        return fixed is not None and fixed != loopback.mac
+
     @cached_property
     def proxied(self) -> frozenset[tuple[int, int]]:
         """The addresses that are answered for in the place of others, by the index of the interface, 0 for all."""

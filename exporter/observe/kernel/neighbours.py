@@ -39,12 +39,16 @@ _LOCKED = 0x2
 def read_neighbours(netlink: Netlink, links: Iterable[Link]) -> list[dict[str, Any]]:
     """Return the neighbours of both families that are fixed, and those that are answered for. Raises as `dump`.
 
-    The kernel itself makes noarp entries for groups, for loopback's addresses, and with a link's own address where that
-    resolves none (arp_constructor, ndisc_constructor): those say nothing that is not known, and come and go.
+    The kernel itself makes noarp entries for groups, and with a link's own address where that resolves none, as on
+    loopback (arp_constructor, ndisc_constructor): those say nothing that is not known, and come and go.
     """
-    known = [link for link in links if "LOOPBACK" not in link.document["flags"]]
+    known = list(links)
     names = {link.index: link.name for link in known}
-    silent = {link.index: link.document.get("address") for link in known if "NOARP" in link.document["flags"]}
+    silent = {
+        link.index: link.document.get("address")
+        for link in known
+        if not {"LOOPBACK", "NOARP"}.isdisjoint(link.document["flags"])
+    }
     documents: list[dict[str, Any]] = []
     for flags in (0, _PROXY):
         for message in netlink.dump(_GET_NEIGHBOUR, _MESSAGE.pack(0, 0, 0, flags, 0)):

@@ -25,7 +25,11 @@ NAMES: Final = (
     "ipv4/conf/all/route_localnet",
     "ipv4/conf/all/accept_local",
     "ipv4/conf/all/arp_ignore",
+    "ipv4/conf/all/arp_filter",
+    "ipv4/conf/all/proxy_arp",
+    "ipv4/conf/all/proxy_arp_pvlan",
     "ipv6/conf/all/forwarding",
+    "ipv6/conf/all/proxy_ndp",
 )
 """Sysctls of a namespace as a whole."""
 
