@@ -79,7 +79,7 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
         if case.swarm:
             engine.docker("swarm", "init", f"--advertise-addr={HOST_ADDRESS}")
         build(engine, case.topology)
-        with closing(_observer(engine, Tier.SANDBOXES)) as observer:
+        with closing(observing(engine, Tier.SANDBOXES)) as observer:
             if case.after:
                 # who has seen a container before knows which addresses it has given up since
                 observer.observe()
@@ -89,7 +89,7 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
             for change in changes:
                 apply(engine, change)
             time.sleep(max((change.seconds for change in changes), default=0.0))
-            return _measured(engine, observer, case, changes)
+            return measured(engine, observer, case, changes)
     finally:
         engine.close()
 
@@ -106,7 +106,8 @@ def apply(engine: Engine, change: Change) -> None:
             raise LabError(f"{change.name}: {error}") from error
 
 
-def _measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Change, ...]) -> Truth:
+def measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Change, ...]) -> Truth:
+    """Return what the exporter sees of an engine, and what packets do there."""
     for box in sandboxes(engine):
         # neighbours that were learned before a change would be remembered for a while
         run(["nsenter", f"--net={box.path}", "ip", "neighbour", "flush", "all"])
@@ -118,11 +119,12 @@ def _measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Cha
 
 def observe(engine: Engine, tier: Tier = Tier.SANDBOXES) -> Observation:
     """Return what the exporter sees of an engine."""
-    with closing(_observer(engine, tier)) as observer:
+    with closing(observing(engine, tier)) as observer:
         return observer.observe()
 
 
-def _observer(engine: Engine, tier: Tier) -> Observer:
+def observing(engine: Engine, tier: Tier) -> Observer:
+    """Return an observer of an engine."""
     return open_observer(EngineHost(engine.host), 20, tier, Path(engine.netns))
 
 
