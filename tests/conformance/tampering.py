@@ -494,7 +494,10 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "answers by routes": ("sysctl -qw net.ipv4.conf.all.arp_filter=1",),
         "a link address": (_fixed(neighbour, mac), _fixed(six, mac)),
         "a router's link address": tuple(_router(version, mac) for version in (4, 6)),
-        "looks for all on the link": (f"ip route add {one}/32 dev eth0 || true", f"ip route add {six}/128 dev eth0"),
+        "looks for all on the link": (
+            f"ip route add {one}/32 dev eth0 || true",
+            f"ip route add {six}/128 dev eth0 || true",
+        ),
         "INPUT drops a port": ("iptables -w -A INPUT -p tcp --dport 80 -j DROP",),
         "OUTPUT drops": (f"iptables -w -A OUTPUT -d {one} -j DROP",),
         "no default route": ("ip route del default || true",),
