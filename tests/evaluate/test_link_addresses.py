@@ -6,7 +6,7 @@ What is expected here is what packets did on an engine 28.5 with Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.model.namespace import ForwardingEntry, Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
-from exporter.model.report import Via
+from exporter.model.report import Protocol, Via
 from tests.hosts import host
 from tests.kernels import kernel
 
@@ -326,6 +326,37 @@ def test_arp_ignore_for_another_subnet() -> None:
     assert {way: doubt for way, doubt in scene.ways("a", "b").items() if way.endswith("4")} == {
         "icmp4": LEARNED, "udp4": LEARNED
     }  # fmt: skip
+
+
+def test_the_address_that_somebody_asks_from_tells_destinations_apart() -> None:
+    """The host asks from the address that it answers from: one of the subnet is told, one of a card is not."""
+    scene = Scene()
+    card = ip_interface("198.51.100.10/32")
+    loopback = scene.host.interfaces[1]
+    scene.interface("host", loopback, addresses=(*loopback.addresses, card))
+    local = Route(255, RouteKind.LOCAL, card.network, (Hop(1),))
+    scene.change("host", routes=(*scene.host.routes, local))
+    gateway = next(str(item.ip) for item in scene.bridge.addresses if item.version == 4)
+
+    def undecided(address: str) -> set[str]:
+        report = scene.report()
+        ends = (next(each for each in report.containers if each.name == name) for name in "bh")
+        paths = report.pair(*ends).paths
+        return {path.undecided for path in paths if address in path.addresses and path.protocol is Protocol.TCP}
+
+    assert undecided(gateway) == undecided("198.51.100.10") == {""}
+    scene.set("b", ipv4__conf__all__arp_ignore=2)
+    assert undecided(gateway) == {""}
+    assert undecided("198.51.100.10") == {LEARNED}
+
+
+def test_who_answers_for_another_is_not_known_by_asking() -> None:
+    """A proxy whose answers are lost asks from its own address."""
+    scene = Scene()
+    on_link(scene)
+    scene.set("host", ipv4__conf__all__proxy_arp=1)
+    scene.port("a", learning=False, flood=False)
+    assert scene.ways("a", "d") == {}
 
 
 def test_arp_filter_asks_for_a_way_back() -> None:

@@ -142,16 +142,21 @@ def _nd_answers(asking: Asking) -> Callable[[int], bool]:
 
     def answers(source: int) -> bool:
         fixed = stack.fixed(receiver, source)
-        return receiver.arp if fixed is None else fixed in (sender.mac, "") or not sender.mac
+        if fixed is None:
+            return receiver.arp
+        return fixed == sender.mac or not sender.mac or is_group(fixed)
 
     return answers
 
 
 def _asks_back(asking: Asking) -> bool:
-    """Return whether a station may ever have asked for an address of the one that looks for it, which heeded that."""
+    """Return whether a station may ever have asked for an address of the one that looks for it, which heeded that.
+
+    It asks from an address of its own: whoever answers in the place of another is not known by that.
+    """
     sender, receiver = asking.sender, asking.receiver
     family = sender.stack.family
-    if not receiver.interface.arp:
+    if not receiver.interface.arp or asking.target not in receiver.stack.addresses:
         return False
     if family == 4 and sender.stack.either(sender.interface.name, "arp_ignore") == _NEVER:
         return False
