@@ -316,6 +316,18 @@ def test_arp_ignore(level: int, answered: bool) -> None:
     assert doubts(scene.ways("a", "b")) == (set() if answered else {LEARNED})
 
 
+def test_any_question_tells_who_asks() -> None:
+    """Two that answer nobody, or know each other already, still hear whom the other one asks about third ones."""
+    scene = Scene()
+    for name in "ab":
+        scene.set(name, ipv4__conf__eth0__arp_ignore=8)
+    assert scene.ways("a", "b")["udp4"] == LEARNED
+    scene.fix("b", "a", scene.card("a").mac)
+    assert scene.ways("a", "b")["udp4"] == LEARNED
+    scene.interface("b", scene.card("b"), arp=False)
+    assert "udp4" not in scene.ways("a", "b")
+
+
 def test_arp_ignore_for_another_subnet() -> None:
     """Level 2 answers to its own subnet alone."""
     scene = Scene()

@@ -150,18 +150,17 @@ def _nd_answers(asking: Asking) -> Callable[[int], bool]:
 
 
 def _asks_back(asking: Asking) -> bool:
-    """Return whether a station may ever have asked for an address of the one that looks for it, which heeded that.
+    """Return whether a station may have told its link address by a question of its own to the one that looks for it.
 
-    It asks from an address of its own: whoever answers in the place of another is not known by that.
+    Of ARP any question does, whoever it is for and whether it is answered: it goes to all, and who is looking for its
+    sender just then learns from it (arp_process). Those of neighbour discovery are for who is asked. Either asks from
+    an address of its own: whoever answers in the place of another is not known by that.
     """
     sender, receiver = asking.sender, asking.receiver
-    family = sender.stack.family
     if not receiver.interface.arp or asking.target not in receiver.stack.addresses:
         return False
-    if family == 4 and sender.stack.either(sender.interface.name, "arp_ignore") == _NEVER:
-        return False
-    own = {int(item.ip) for item in sender.interface.addresses if item.version == family}
-    return not own <= receiver.stack.fixes_at(receiver.interface)
+    own = {int(item.ip) for item in sender.interface.addresses if item.version == 6}
+    return sender.stack.family == 4 or not own <= receiver.stack.fixes_at(receiver.interface)
 
 
 def _of_fixed(asking: Asking, mac: str) -> str:
