@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,6 +224,19 @@ def test_the_same_part_is_not_evaluated_again() -> None:
         report, after = evaluate_after(parse(changed.observation()), before)
         assert after is before
         assert report.totals.containers == 26 - len(gone)
+
+
+@pytest.mark.parametrize("version", ["28.5", "26.1", "20.10"])
+def test_a_part_does_not_grow_with_its_host(version: str) -> None:
+    """What an engine sets up tells no network from another: of more of them, the part holds no more."""
+    sizes = []
+    for times in (1, 2):
+        layout = Layout(version, networks=12 * times, containers=60 * times, published=6 * times)
+        part = sample(parse(layout.observation()))
+        assert part is not None
+        sizes.append((len(part.snapshot.sandboxes), len(part.snapshot.networks)))
+    assert sizes[0] == sizes[1]
+    assert sizes[0] < (24, 12)
 
 
 @given(woven())

@@ -100,6 +100,11 @@ class Directory:
         place = bisect_right(subnets, low, key=lambda subnet: subnet.low) - 1
         return subnets[place].network if place >= 0 and subnets[place].high >= high else None
 
+    def whole(self, low: int, high: int) -> str | None:
+        """Return the network of which a range of addresses is a whole subnet."""
+        whole = any(subnet.low == low and subnet.high == high for subnet in self.touching(low, high))
+        return self.inside(low, high) if whole else None
+
     def touching(self, low: int, high: int) -> Iterator[Subnet]:
         """Yield the subnets that have addresses in a range."""
         subnets = self._subnets[version_of(high)]

@@ -44,6 +44,14 @@ class Kinds:
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
         self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
         self.ports = dict(self._published_ports())
+        self._interfaces: Mapping[str, Interface] = (
+            {interface.name: interface for interface in self._host.interfaces.values()} if self._host else {}
+        )
+        self._bridges = {
+            interface.index: network.id
+            for network in self.directory.networks.values()
+            if (interface := self._interface(network)) is not None
+        }
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
             not survey.unusual
@@ -64,9 +72,6 @@ class Kinds:
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
         self._settings = _settings(self._host) if self._host is not None else {}
-        self._interfaces: Mapping[str, Interface] = (
-            {interface.name: interface for interface in self._host.interfaces.values()} if self._host else {}
-        )
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._follow_routes()
         self._mark_sockets()
@@ -95,7 +100,7 @@ class Kinds:
             return Survey()
         surveyor = Surveyor(self.directory, self.ports)
         surveyor.read(firewall)
-        surveyor.note_routes(kernel.host.routes)
+        surveyor.note_routes(kernel.host.routes, self._bridges)
         for name in self.read - {HOST}:
             surveyor.note(kernel.sandboxes[name])
         return surveyor.survey
@@ -234,14 +239,9 @@ class Kinds:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
         if self._host is None:
             return
-        of: dict[int, str] = {}
-        for network in self.directory.networks.values():
-            interface = self._interface(network)
-            if interface is not None:
-                of[interface.index] = network.id
         inside: dict[Subnet, str | None] = {}
         for route in self._host.routes:
-            over = {of.get(hop.interface) for hop in route.hops}
+            over = {self._bridges.get(hop.interface) for hop in route.hops}
             destination = route.destination
             if destination not in inside:
                 low, high = int(destination.network_address), int(destination.broadcast_address)

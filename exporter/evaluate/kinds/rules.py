@@ -146,15 +146,20 @@ class Surveyor:
             for chain in table.chains.values():
                 for rule in chain.rules:
                     self._all_nested(rule.steps)
-        self.note_routes(namespace.routes)
+        self.note_routes(namespace.routes, {})
         self.survey.unusual |= not usual_policy(namespace)
 
-    def note_routes(self, routes: Iterable[Route]) -> None:
-        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is."""
+    def note_routes(self, routes: Iterable[Route], bridges: Mapping[int, str]) -> None:
+        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
+
+        `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
+        nobody apart.
+        """
         for route in routes:
             destination = route.destination
             low, high = int(destination.network_address), int(destination.broadcast_address)
-            if low != high:
+            over = {bridges.get(hop.interface) for hop in route.hops}
+            if low != high and not (len(over) == 1 and self._directory.whole(low, high) in over):
                 self._told_apart(low, high)
             for own in (low, *(int(hop.gateway) for hop in route.hops if hop.gateway is not None)):
                 owner = self._directory.owners.get(own)
@@ -262,11 +267,9 @@ class Surveyor:
             if owner is not None:
                 word = (step.field, "own", self._part(owner, low))
                 mentions.append(Mention(place, owner, word, step.field in _ENDS))
-        elif (network := self._directory.inside(low, high)) is not None:
-            whole = any(subnet.low == low and subnet.high == high for subnet in self._directory.touching(low, high))
-            if whole:
-                word = (step.field, "subnet", low.bit_length() > 32)
-                mentions.append(Mention(place, Owner("network", network), word, step.field in _ENDS))
+        elif (network := self._directory.whole(low, high)) is not None:
+            word = (step.field, "subnet", low.bit_length() > 32)
+            mentions.append(Mention(place, Owner("network", network), word, step.field in _ENDS))
 
     def _part(self, owner: Owner, address: int) -> Hashable:
         """Return which of an owner's addresses it is."""
