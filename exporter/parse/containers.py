@@ -10,9 +10,12 @@ from exporter.errors import ObservationError
 from exporter.model.report import Protocol
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
+from exporter.parse.memory import Aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from exporter.parse.memory import Memory
 
 _RUNNING = frozenset({"running", "paused"})
 """States with a live namespace: the kernel answers for a paused container too."""
@@ -45,9 +48,14 @@ _UNTOLD = ("(not told)", Endpoint("(not told)", None, None, None, None))
 """Stands for the networks of a container where Podman's list leaves them out (podman#9529, podman#26313)."""
 
 
-def parse_containers(documents: Sequence[Mapping[str, Any]], product: Product) -> dict[str, ListedContainer]:
+def parse_containers(
+    documents: Sequence[Mapping[str, Any]], product: Product, memory: Memory
+) -> dict[str, ListedContainer]:
     """Return running containers by id, sorted by name; containers in any other state have no network."""
-    listed = (_container(document, product) for document in documents if _runs(document))
+    if product is not memory.product:
+        memory.product, memory.containers = product, Aligned()
+    found = memory.containers(documents, lambda document: _container(document, product) if _runs(document) else None)
+    listed = (container for container in found if container is not None)
     return {
         container.id: container for container in sorted(listed, key=lambda container: (container.name, container.id))
     }

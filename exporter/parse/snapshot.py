@@ -13,6 +13,7 @@ from exporter.parse.daemon import parse_configuration
 from exporter.parse.engine import parse_engine
 from exporter.parse.kernel import parse_kernel
 from exporter.parse.links import parse_links
+from exporter.parse.memory import Memory
 from exporter.parse.networks import parse_networks, with_gateways
 from exporter.parse.sandboxes import Residence, residences
 
@@ -26,21 +27,24 @@ _NO_INTERFACE = frozenset({"host", "null"})
 """Drivers whose endpoints add no interface to a sandbox."""
 
 
-def parse(observation: Observation) -> Snapshot:
+def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
     """Return what the observation means.
+
+    `memory` is what the looks before left there, and what this one leaves: with it or without, the snapshot is equal.
 
     Raises ObservationError where a document lacks what identifies it. Fields that are missing otherwise, or are of
     another type than the API promises, count as not told.
     """
+    known = memory or Memory()
     engine = parse_engine(observation.version, observation.info)
     networks = parse_networks(observation.networks, engine)
-    listed = parse_containers(observation.containers, engine.product)
+    listed = parse_containers(observation.containers, engine.product, known)
     if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings, _inodes(observation.kernel))
     networks |= _unlisted_networks(listed, networks)
     networks = with_gateways(networks, _told_gateways(listed, networks))
-    sandboxes = _sandboxes(listed, residence, networks)
+    sandboxes = known.boxes = _sandboxes(listed, residence, networks, known.boxes)
     labels = frozenset(observation.labels)
     return Snapshot(
         taken_at=observation.taken_at,
@@ -55,7 +59,7 @@ def parse(observation: Observation) -> Snapshot:
         sandboxes=sandboxes,
         links=tuple(parse_links(listed, networks, observation.sightings)),
         assumptions=residence.assumptions,
-        kernel=_kernel(observation.kernel, sandboxes),
+        kernel=_kernel(observation.kernel, sandboxes, known),
         labels=labels,
         configuration=parse_configuration(observation.daemon, engine) if observation.daemon is not None else "",
     )
@@ -73,10 +77,11 @@ def _inodes(kernel: KernelDocuments | None) -> dict[str, int]:
     return {container: documents.inode for container, documents in kernel.sandboxes.items()} | host
 
 
-def _kernel(kernel: KernelDocuments | None, sandboxes: Mapping[str, Sandbox]) -> Kernel | None:
+def _kernel(kernel: KernelDocuments | None, sandboxes: Mapping[str, Sandbox], memory: Memory) -> Kernel | None:
     if kernel is None:
         return None
-    return parse_kernel(kernel, {sandbox.id: sandbox.members for sandbox in sandboxes.values() if sandbox.id != HOST})
+    members = {sandbox.id: sandbox.members for sandbox in sandboxes.values() if sandbox.id != HOST}
+    return parse_kernel(kernel, members, memory)
 
 
 def _needs_userland_proxy(container: ListedContainer) -> bool:
@@ -122,16 +127,20 @@ def _unlisted_networks(listed: Mapping[str, ListedContainer], networks: Mapping[
 
 
 def _sandboxes(
-    listed: Mapping[str, ListedContainer], residence: Residence, networks: Mapping[str, Network]
+    listed: Mapping[str, ListedContainer],
+    residence: Residence,
+    networks: Mapping[str, Network],
+    before: Mapping[str, Sandbox],
 ) -> dict[str, Sandbox]:
     members: dict[str, list[str]] = defaultdict(list)
     for container in listed.values():
         members[residence.sandbox_of[container.id]].append(container.id)
     members[HOST] = members.get(HOST, [])
-    return {
-        sandbox: _sandbox(sandbox, tuple(inhabitants), listed, residence, networks)
-        for sandbox, inhabitants in members.items()
-    }
+    found = (
+        _sandbox(sandbox, tuple(inhabitants), listed, residence, networks) for sandbox, inhabitants in members.items()
+    )
+    # one object for what is equal: whoever compares looks is quick then
+    return {made.id: known if (known := before.get(made.id)) == made else made for made in found}
 
 
 def _sandbox(
@@ -148,7 +157,7 @@ def _sandbox(
         return Sandbox(sandbox, owner.name, members, orphaned=True)
     resolved = ((_resolve(name, endpoint, networks), endpoint) for name, endpoint in owner.endpoints)
     endpoints = tuple(
-        replace(endpoint, network_id=network_id)
+        endpoint if endpoint.network_id == network_id else replace(endpoint, network_id=network_id)
         for network_id, endpoint in resolved
         if networks[network_id].driver not in _NO_INTERFACE
     )

@@ -13,12 +13,14 @@ from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import parse_routes, parse_rules
+from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exporter.model.namespace import Interface
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
+    from exporter.parse.memory import Memory
 
 __all__ = ["parse_kernel"]
 
@@ -30,7 +32,7 @@ _OF_THE_HOST = ("firewall", "bridge", "routes")
 _NO_HOST = "the engine's network namespace was not read"
 
 
-def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]]) -> Kernel:
+def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]], memory: Memory) -> Kernel:
     """Return what the kernel has, given the container ids of each sandbox.
 
     A part of the host that cannot be understood is empty, and its source is missing with the reason; a sandbox of which
@@ -41,22 +43,29 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         missing = dict.fromkeys(_OF_THE_HOST, _NO_HOST) | missing
         host = Namespace()
     else:
-        host, troubles = _namespace(documents.host)
+        host, troubles = _namespace(documents.host, memory.host)
         missing = troubles | missing
     sandboxes = {}
+    known: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = {}
     for sandbox, containers in members.items():
         read = next((documents.sandboxes[item] for item in containers if item in documents.sandboxes), None)
         if read is None:
             continue
-        namespace, troubles = _namespace(read)
-        if troubles:
-            missing[f"sandboxes/{sandbox}"] = "; ".join(f"{source}: {why}" for source, why in troubles.items())
+        before = memory.sandboxes.get(sandbox)
+        if before is not None and before[0] == read:
+            _, namespace, told = before
+        else:
+            namespace, told = _namespace(read, NamespaceMemory())
+        known[sandbox] = read, namespace, told
+        if told:
+            missing[f"sandboxes/{sandbox}"] = "; ".join(f"{source}: {why}" for source, why in told.items())
         else:
             sandboxes[sandbox] = namespace
+    memory.sandboxes = known
     return Kernel(host, sandboxes, missing)
 
 
-def _namespace(documents: NamespaceDocuments) -> tuple[Namespace, dict[str, str]]:
+def _namespace(documents: NamespaceDocuments, memory: NamespaceMemory) -> tuple[Namespace, dict[str, str]]:
     """Return a namespace, and the reasons for sources of it that could not be understood."""
     troubles: dict[str, str] = {}
 
@@ -68,15 +77,15 @@ def _namespace(documents: NamespaceDocuments) -> tuple[Namespace, dict[str, str]
             return empty
 
     none: dict[int, Interface] = {}
-    interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses), none)
+    interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses, memory), none)
     if troubles:
         troubles["routes"] = troubles["bridge"]  # they lead to interfaces
     indexes = {interface.name: interface.index for interface in interfaces.values()}
     namespace = Namespace(
         interfaces=interfaces,
-        routes=told("routes", lambda: parse_routes(documents.routes, indexes), ()),
+        routes=told("routes", lambda: parse_routes(documents.routes, indexes, memory), ()),
         rules=told("routes", lambda: parse_rules(documents.rules), ()),
-        firewall=told("firewall", lambda: parse_firewall(documents), Firewall()),
+        firewall=told("firewall", lambda: parse_firewall(documents, memory.rules), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
         settings=dict(documents.settings),
         neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Chain, Rule, Table
     from exporter.model.observation import NamespaceDocuments
     from exporter.parse.kernel.ipsets import IpSets
+    from exporter.parse.memory import RuleMemory
 
 _PROGRAMS = {
     "iptables-nft": (TableFamily.IP, Backend.IPTABLES_NFT),
@@ -26,14 +27,15 @@ _PROGRAMS = {
 }
 
 
-def parse_firewall(documents: NamespaceDocuments) -> Firewall:
+def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory) -> Firewall:
     """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables.
 
     Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
     """
     ipsets = parse_ipsets(documents.ipsets)
+    memory.turn(ipsets)
     tables = {_key(table): table for table in _native(documents)}
-    for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets):
+    for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory):
         native = tables.get(_key(table))
         tables[_key(table)] = table if native is None else _merged(table, native)
     unread = [name for name in (*_incompatible(documents), *documents.tables) if name not in tables]
@@ -41,7 +43,7 @@ def parse_firewall(documents: NamespaceDocuments) -> Firewall:
         raise ObservationError(f"table {unread[0]} could not be read")
     order = {name: position for position, name in enumerate(documents.tables)}
     held = sorted(tables.values(), key=lambda table: order.get(_key(table), len(order)))
-    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets)))
+    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory)))
 
 
 def _native(documents: NamespaceDocuments) -> Iterator[Table]:
@@ -54,13 +56,13 @@ def _key(table: Table) -> str:
     return f"{table.family} {table.name}"
 
 
-def _iptables(documents: NamespaceDocuments, wanted: Backend, ipsets: IpSets) -> Iterator[Table]:
+def _iptables(documents: NamespaceDocuments, wanted: Backend, ipsets: IpSets, memory: RuleMemory) -> Iterator[Table]:
     for program, text in documents.iptables.items():
         if program not in _PROGRAMS:
             raise ObservationError(f"{program} is no program that shows rules")
         family, backend = _PROGRAMS[program]
         if backend is wanted:
-            yield from parse_iptables(text, family, backend, ipsets)
+            yield from parse_iptables(text, family, backend, ipsets, memory)
 
 
 def _incompatible(documents: NamespaceDocuments) -> Iterator[str]:

@@ -7,25 +7,46 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Bridge, Interface, Port
 from exporter.parse.fields import integer, mapping, objects, strings, text
+from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
+Usable = tuple[str, tuple[IPv4Interface | IPv6Interface, ...]]
+"""Addresses that answer, and the name of the interface that has them."""
+
+
 def parse_interfaces(
-    links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]]
+    links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]], memory: NamespaceMemory | None = None
 ) -> dict[int, Interface]:
     """Return interfaces by index. Raises ObservationError for a link without index or name."""
+    known = memory or NamespaceMemory()
     indexes = {_name(link): _index(link) for link in links}
-    told = _addresses(addresses)
-    return {_index(link): _interface(link, indexes, tuple(told[_name(link)])) for link in links}
+    moved = known.links.moved(indexes)
+    told: dict[str, tuple[IPv4Interface | IPv6Interface, ...]] = {}
+    for name, usable in known.addresses(addresses, _usable):
+        told[name] = told[name] + usable if name in told else usable
+
+    def understand(link: Mapping[str, Any]) -> Interface:
+        return _interface(link, indexes, told.get(_name(link), ()))
+
+    def holds(link: Mapping[str, Any], found: Interface) -> bool:
+        return (
+            found.addresses == told.get(found.name, ())
+            and text(link, "master") not in moved
+            and text(link, "link") not in moved
+        )
+
+    interfaces = known.links.aligned(links, understand, holds)
+    known.links.indexes = indexes
+    return {interface.index: interface for interface in interfaces}
 
 
 def _index(link: Mapping[str, Any]) -> int:
@@ -104,14 +125,11 @@ def _range(vlan: Mapping[str, Any]) -> range:
     return range(first, min(integer(vlan, "vlanEnd") or first, _HIGHEST_VLAN) + 1)
 
 
-def _addresses(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Sequence[IPv4Interface | IPv6Interface]]:
-    found: dict[str, list[IPv4Interface | IPv6Interface]] = defaultdict(list)
-    for document in documents:
-        found[_name(document)].extend(_usable(document))
-    return found
+def _usable(document: Mapping[str, Any]) -> Usable:
+    return _name(document), tuple(_answering(document))
 
 
-def _usable(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
+def _answering(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
     """Yield the addresses that answer, of a list with an entry for each address or, as `ip` has it, for each link.
 
     While an IPv6 address is tentative, the kernel answers nobody who looks for it, and once another host turned out

@@ -13,7 +13,6 @@ COMMIT
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import ObservationError
@@ -40,12 +39,14 @@ from exporter.parse.kernel.matches import Context, general_match, module_matches
 from exporter.parse.kernel.names import PROTOCOLS
 from exporter.parse.kernel.options import Option, opaque, options, sections
 from exporter.parse.kernel.targets import statement
+from exporter.parse.memory import RuleMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.model.firewall import Backend, Match, Statement, TableFamily
     from exporter.parse.kernel.ipsets import IpSets
+    from exporter.parse.memory import Sayings
 
 _HOOKS = {
     "PREROUTING": Hook.PREROUTING,
@@ -66,7 +67,9 @@ _POLICIES = {"ACCEPT": Verdict.ACCEPT, "DROP": Verdict.DROP}
 _INCOMPATIBLE = re.compile(r"^# Table `(.*)' (?:is|contains) incompatible", re.MULTILINE)
 
 
-def parse_iptables(text: str, family: TableFamily, backend: Backend, ipsets: IpSets | None) -> tuple[Table, ...]:
+def parse_iptables(
+    text: str, family: TableFamily, backend: Backend, ipsets: IpSets | None, memory: RuleMemory | None = None
+) -> tuple[Table, ...]:
     """Return the tables of one family, in the order of the text.
 
     `ipsets` is None where the sets could not be read; matches on them are opaque then. Options, modules and targets
@@ -74,6 +77,8 @@ def parse_iptables(text: str, family: TableFamily, backend: Backend, ipsets: IpS
     iptables-save output, or breaks off.
     """
     context = Context(family, ipsets)
+    known = memory or RuleMemory()
+    parts: dict[str, _Part] = {}
     tables: list[Table] = []
     lines = enumerate(text.split("\n"), 1)
     for number, line in lines:
@@ -81,7 +86,7 @@ def parse_iptables(text: str, family: TableFamily, backend: Backend, ipsets: IpS
             name = line[1:].strip()
             if name not in _PRIORITIES or any(table.name == name for table in tables):
                 raise _error(number, f"{name!r} is no table of iptables, or came before")
-            tables.append(Table(family, name, backend, _Reader(name, context).read(lines)))
+            tables.append(Table(family, name, backend, _Reader(name, context, parts, known).read(lines)))
         elif line.strip() and not line.startswith("#"):
             raise _error(number, "this belongs to no table")
     return tuple(tables)
@@ -111,11 +116,17 @@ class _Part(NamedTuple):
 
 
 class _Reader:
-    """Reads one table. Rules repeat the same sections over and over: each is understood once."""
+    """Reads one table. Rules repeat the same sections over and over: each is understood once.
 
-    def __init__(self, table: str, context: Context) -> None:
+    `general` are those whose meaning is the same in all tables of a family.
+    """
+
+    def __init__(self, table: str, context: Context, general: dict[str, _Part], memory: RuleMemory) -> None:
         self._table = table
         self._context = context
+        self._general = general
+        self._memory = memory
+        self._sayings: Sayings | None = None
         self._rules: dict[str, list[Rule]] = {}
         self._bases: dict[str, Base | None] = {}
         self._parts: dict[str, _Part] = {}
@@ -146,6 +157,7 @@ class _Reader:
             raise ValueError(f"chain {name} came before")
         self._bases[name] = None if policy == "-" else self._base(name, policy)
         self._rules[name] = []
+        self._sayings = None
 
     def _base(self, chain: str, policy: str) -> Base:
         if chain not in _HOOKS or policy not in _POLICIES:
@@ -172,19 +184,29 @@ class _Reader:
         packets = counter[1:].partition(":")[0]
         if found and not packets.isdecimal():
             raise ValueError("a counter that is none")
-        self._rules[chain].append(Rule(self._steps(said, chain) if said else (), text, int(packets) if found else None))
+        count = int(packets) if found else None
+        sayings = self._sayings
+        if sayings is None:
+            chains = frozenset(self._rules)
+            sayings = self._sayings = self._memory.table(self._context.family, self._table, chains)
+        rule = sayings.before.get(text)
+        if rule is None:
+            rule = Rule(self._steps(said, chain) if said else (), text, count)
+        elif rule.packets != count:
+            rule = Rule(rule.steps, rule.text, count)
+        sayings.now[rule.text] = rule
+        self._rules[chain].append(rule)
 
     def _steps(self, said: str, chain: str) -> tuple[Match | Statement, ...]:
         """Return a rule's steps; matches that are not understood come last, and count only where all others hold."""
         steps: tuple[Match | Statement, ...] = ()
         doubtful = False
         wanted: Match | None = None
-        known = self._parts
         for section in sections(said):
+            known = self._parts if section.startswith(_DEPENDENT) else self._general
             part = known.get(section)
             if part is None:
-                depends = section.startswith(_DEPENDENT)
-                part = self.part(section, chain) if depends else _match_part(section, self._context.family)
+                part = self._part(section, chain)
                 if "NETMAP" not in section:  # the one target whose meaning depends on the chain
                     known[section] = part
             found, doubt, protocol = part
@@ -197,7 +219,7 @@ class _Reader:
             steps = (wanted, *steps)
         return tuple(sorted(steps, key=_place)) if doubtful else steps
 
-    def part(self, section: str, chain: str) -> _Part:
+    def _part(self, section: str, chain: str) -> _Part:
         """Return what one section of a rule says."""
         try:
             first, *others = options(section)
@@ -225,13 +247,7 @@ class _Reader:
 
 
 _DEPENDENT = ("-j", "-g", "-m set", "! ")
-"""Sections whose meaning depends on more than the family: on the table's chains, or on sets."""
-
-
-@lru_cache(maxsize=1 << 16)
-def _match_part(section: str, family: TableFamily) -> _Part:
-    """Return what matches say, which is the same from poll to poll: of many rules, few are new."""
-    return _Reader("", Context(family)).part(section, "")
+"""Sections whose meaning depends on more than the family: on the table's chains."""
 
 
 def _garbage(section: str) -> _Part:

@@ -10,12 +10,14 @@ What is printed of IPv4 and IPv6 looks the same for `default` and `all`: `family
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Hop, PolicyRule, Route, RouteKind, RuleAction
 from exporter.parse.fields import address, integer, mapping, objects, strings, subnet, text
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protocol
+from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,12 +55,25 @@ def family_of(document: Mapping[str, Any], *texts: str) -> int:
 # --- Routes ---
 
 
-def parse_routes(documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int]) -> tuple[Route, ...]:
+def parse_routes(
+    documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int], memory: NamespaceMemory | None = None
+) -> tuple[Route, ...]:
     """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route.
 
     Routes for one type of service are left out: the packets that are asked about have none.
     """
-    return tuple(route for document in documents for route in _route(document, indexes))
+    known = (memory or NamespaceMemory()).routes
+    moved = known.moved(indexes)
+
+    def understand(document: Mapping[str, Any]) -> tuple[Route, ...]:
+        return tuple(_route(document, indexes))
+
+    def holds(document: Mapping[str, Any], _: tuple[Route, ...]) -> bool:
+        return not moved or ("nexthops" not in document and text(document, "dev") not in moved)
+
+    found = known.aligned(documents, understand, holds)
+    known.indexes = indexes
+    return tuple(chain.from_iterable(found))
 
 
 def _route(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[Route]:
