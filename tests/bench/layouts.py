@@ -9,7 +9,7 @@ containers hold links. The tier is `kernel`: the namespaces of containers are no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING, Any
@@ -284,7 +284,8 @@ class Layout:
     def _user(self, version: int) -> Iterator[str]:
         if version == 6:
             return
-        inside = [member for member in self.members if 6 in member.bridge.prefixes]
+        # users do not write their rules anew when a container stops
+        inside = [member for member in replace(self, without=frozenset()).members if 6 in member.bridge.prefixes]
         for number in range(self.user_rules):
             stranger = f"198.{18 + number // 57_600}.{number // 240 % 240}.{7 + number % 240}"
             victim = inside[number % len(inside)].address(4)
