@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from exporter.model.namespace import Namespace
+    from exporter.model.namespace import Namespace, Route
     from exporter.model.snapshot import Network, Sandbox, Snapshot
 
 BITS = {4: 32, 6: 128}
@@ -31,6 +31,15 @@ class Subnet(NamedTuple):
     low: int
     high: int
     network: str
+
+
+class Lead(NamedTuple):
+    """A route, its first and last address, and the network in one of whose subnets they all lie."""
+
+    route: Route
+    low: int
+    high: int
+    into: str | None
 
 
 def version_of(address: int) -> int:
@@ -104,6 +113,17 @@ class Directory:
         """Return the network of which a range of addresses is a whole subnet."""
         whole = any(subnet.low == low and subnet.high == high for subnet in self.touching(low, high))
         return self.inside(low, high) if whole else None
+
+    def leads(self, routes: Iterable[Route]) -> Iterator[Lead]:
+        """Yield routes with the addresses that they are for. Most share a few destinations, as one object each."""
+        known: dict[int, tuple[int, int, str | None]] = {}
+        for route in routes:
+            destination = route.destination
+            found = known.get(id(destination))
+            if found is None:
+                low, high = int(destination.network_address), int(destination.broadcast_address)
+                found = known[id(destination)] = low, high, self.inside(low, high)
+            yield Lead(route, *found)
 
     def touching(self, low: int, high: int) -> Iterator[Subnet]:
         """Yield the subnets that have addresses in a range."""

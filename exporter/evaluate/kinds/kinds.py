@@ -52,6 +52,7 @@ class Kinds:
             for network in self.directory.networks.values()
             if (interface := self._interface(network)) is not None
         }
+        self._leads = list(self.directory.leads(self._host.routes if self._host is not None else ()))
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
             not survey.unusual
@@ -100,7 +101,7 @@ class Kinds:
             return Survey()
         surveyor = Surveyor(self.directory, self.ports)
         surveyor.read(firewall)
-        surveyor.note_routes(kernel.host.routes, self._bridges)
+        surveyor.note_routes(self._leads, self._bridges)
         for name in self.read - {HOST}:
             surveyor.note(kernel.sandboxes[name])
         return surveyor.survey
@@ -237,17 +238,16 @@ class Kinds:
 
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
-        if self._host is None:
-            return
-        inside: dict[Subnet, str | None] = {}
-        for route in self._host.routes:
-            over = {self._bridges.get(hop.interface) for hop in route.hops}
-            destination = route.destination
-            if destination not in inside:
-                low, high = int(destination.network_address), int(destination.broadcast_address)
-                inside[destination] = self.directory.inside(low, high)
-            into = inside[destination]
-            if len(over) == 1 and (only := next(iter(over))) is not None:
+        for route, _, _, into in self._leads:
+            if len(route.hops) == 1:
+                only = self._bridges.get(route.hops[0].interface)
+                if only is None and into is None:
+                    continue
+                over = {only}
+            else:
+                over = {self._bridges.get(hop.interface) for hop in route.hops}
+                only = next(iter(over)) if len(over) == 1 else None
+            if only is not None:
                 self._routes[only].append(route)
                 if into is not None and into != only:
                     self.peculiar |= {Owner("network", into), Owner("network", only)}

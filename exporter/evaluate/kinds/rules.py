@@ -35,9 +35,9 @@ from exporter.model.firewall import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from exporter.evaluate.kinds.directory import Directory
+    from exporter.evaluate.kinds.directory import Directory, Lead
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
-    from exporter.model.namespace import Namespace, Route
+    from exporter.model.namespace import Namespace
 
 ADDRESSES = frozenset(
     {
@@ -146,25 +146,26 @@ class Surveyor:
             for chain in table.chains.values():
                 for rule in chain.rules:
                     self._all_nested(rule.steps)
-        self.note_routes(namespace.routes, {})
+        self.note_routes(self._directory.leads(namespace.routes), {})
         self.survey.unusual |= not usual_policy(namespace)
 
-    def note_routes(self, routes: Iterable[Route], bridges: Mapping[int, str]) -> None:
+    def note_routes(self, leads: Iterable[Lead], bridges: Mapping[int, str]) -> None:
         """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
 
         `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
         nobody apart.
         """
-        for route in routes:
-            destination = route.destination
-            low, high = int(destination.network_address), int(destination.broadcast_address)
-            over = {bridges.get(hop.interface) for hop in route.hops}
-            if low != high and not (len(over) == 1 and self._directory.whole(low, high) in over):
-                self._told_apart(low, high)
-            for own in (low, *(int(hop.gateway) for hop in route.hops if hop.gateway is not None)):
-                owner = self._directory.owners.get(own)
-                if owner is not None and owner.kind == "sandbox":
-                    self.survey.peculiar.add(owner)
+        owners = self._directory.owners
+        for route, low, high, into in leads:
+            if low != high and (low, high) not in self.survey.ranges:
+                over = {bridges.get(hop.interface) for hop in route.hops}
+                if into is None or over != {into} or self._directory.whole(low, high) is None:
+                    self._told_apart(low, high)
+            named = [low] if low in owners else []
+            named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
+            self.survey.peculiar |= {
+                owner for own in named if (owner := owners.get(own)) is not None and owner.kind == "sandbox"
+            }
 
     def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
         """Return the rule where it has an owner; else note what it tells apart."""
