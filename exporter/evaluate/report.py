@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.assumptions import assumptions
@@ -12,7 +12,7 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
-from exporter.evaluate.kinds import Spread, sample
+from exporter.evaluate.kinds import Renamings, Spread, sample
 from exporter.evaluate.pending import default_bridge, pending_restart
 from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
@@ -37,11 +37,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What was evaluated, and what came out: `seen` is the part of a snapshot that stands for all of it."""
+    """What was evaluated, and what came out: `seen` is the part of a snapshot that stands for all of it.
+
+    `renamings` are what the verdicts came to for the others, as of the last look.
+    """
 
     seen: Snapshot
     declared: Reach
     enforced: Reach | None
+    renamings: Renamings = field(default_factory=Renamings, compare=False, repr=False)
 
 
 def evaluate(snapshot: Snapshot, standards: Standards = NO_STANDARDS) -> Report:
@@ -70,7 +74,7 @@ def evaluate_after(
         known = Evaluated(seen, declared_reach(seen), enforced_reach(seen, kernel) if kernel is not None else None)
     declared, enforced = known.declared, known.enforced
     if part is not None:
-        spread = Spread(snapshot, part)
+        spread = Spread(snapshot, part, known.renamings)
         declared = spread.over(declared)
         enforced = spread.over(enforced) if enforced is not None else None
     return _report(snapshot, standards, evidence, declared, enforced), known

@@ -4,6 +4,6 @@
 """
 
 from exporter.evaluate.kinds.sample import Sample, sample
-from exporter.evaluate.kinds.spread import Spread
+from exporter.evaluate.kinds.spread import Renamings, Spread
 
-__all__ = ["Sample", "Spread", "sample"]
+__all__ = ["Renamings", "Sample", "Spread", "sample"]

@@ -11,10 +11,12 @@ from exporter.model.ports import PortSet
 from exporter.model.report import PairVerdict, Path, Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.evaluate.kinds.sample import Home, Sample
-    from exporter.model.snapshot import Network, Snapshot
+    from exporter.model.snapshot import Network, Sandbox, Snapshot
+
+    Rename = Callable[[PairVerdict, "_Ends", "_Ends"], PairVerdict]
 
 
 class _Ends(NamedTuple):
@@ -24,10 +26,50 @@ class _Ends(NamedTuple):
     destination: str
 
 
+_Key = tuple[int, _Ends, _Ends]
+
+
+class Renamings:
+    """What verdicts of a part say about those that it stands for, kept from one look to the next.
+
+    That depends on the networks, their kinds and addresses, and on both ends. Verdicts are told apart by identity: who
+    keeps this keeps them, too, and begins anew with others.
+    """
+
+    def __init__(self) -> None:
+        self._ground: tuple[object, ...] = ()
+        self._boxes: Mapping[str, Sandbox] = {}
+        self._changed: frozenset[str] = frozenset()
+        self._old: Mapping[_Key, PairVerdict] = {}
+        self._new: dict[_Key, PairVerdict] = {}
+
+    def turn(self, snapshot: Snapshot, part: Sample) -> None:
+        """Begin another look; what the one before did not ask for is forgotten."""
+        ground = snapshot.networks, part.network_kinds, part.gateways
+        self._old = self._new if ground == self._ground else {}
+        before, self._boxes = self._boxes, snapshot.sandboxes
+        self._changed = frozenset(name for name, box in self._boxes.items() if before.get(name) != box)
+        self._ground, self._new = ground, {}
+
+    def __call__(self, verdict: PairVerdict, ends: _Ends, real: _Ends, rename: Rename) -> PairVerdict:
+        """Return what a verdict about two stand-ins says about two others."""
+        key = id(verdict), ends, real
+        found = self._new.get(key)
+        if found is None:
+            if real.source not in self._changed and real.destination not in self._changed:
+                found = self._old.get(key)
+            if found is None:
+                found = rename(verdict, ends, real)
+            self._new[key] = found
+        return found
+
+
 class Spread:
     """Spreads verdicts of a part over the whole snapshot."""
 
-    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+    def __init__(self, snapshot: Snapshot, part: Sample, renamings: Renamings | None = None) -> None:
+        self.renamings = renamings or Renamings()
+        self.renamings.turn(snapshot, part)
         self._snapshot = snapshot
         self._part = part
         self._by_network: dict[str, list[Home]] = defaultdict(list)
@@ -89,7 +131,6 @@ class _Spreading:
     def __init__(self, spread: Spread, reach: Reach) -> None:
         self._spread = spread
         self._reach = reach
-        self._told: dict[tuple[int, str], PairVerdict] = {}
         self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
 
     def whole(self) -> Reach:
@@ -106,7 +147,7 @@ class _Spreading:
                     stand_in = self._spread.stand_in(home)
                     verdict = self._reach.within.get(stand_in)
                     if verdict is not None:
-                        within[member] = self._names.renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
+                        within[member] = self._renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
         return Reach({name: class_of[name] for name in snapshot.sandboxes}, tuple(rows), within)
 
     @property
@@ -142,24 +183,17 @@ class _Spreading:
         key = id(verdict), kind
         if key not in self._sheets:
             members = (member for home in self._spread.kinds[kind] for member in home.members)
-            self._sheets[key] = {member: self._one(verdict, ends, member) for member in members}
+            self._sheets[key] = {member: self._renamed(verdict, ends, _Ends(ends.source, member)) for member in members}
         return self._sheets[key]
 
-    def _one(self, verdict: PairVerdict, ends: _Ends, destination: str) -> PairVerdict:
-        key = id(verdict), destination
-        found = self._told.get(key)
-        if found is None:
-            found = self._told[key] = self._names.renamed(verdict, ends, _Ends(ends.source, destination))
-        return found
+    def _renamed(self, verdict: PairVerdict, ends: _Ends, real: _Ends) -> PairVerdict:
+        return self._spread.renamings(verdict, ends, real, self._names.renamed)
 
     def _fill(self, row: dict[str, PairVerdict], verdict: PairVerdict, ends: _Ends, home: Home, other: Home) -> None:
-        source = home.members[0]
-        if self._names.uniform(verdict, ends.destination):
-            for destination in other.members:
-                row[destination] = self._one(verdict, ends, destination)
-        else:
-            for destination in other.members:
-                row[destination] = self._names.renamed(verdict, ends, _Ends(source, destination))
+        # what is the same for all sources is one object for all of them
+        source = ends.source if self._names.uniform(verdict, ends.destination) else home.members[0]
+        for destination in other.members:
+            row[destination] = self._renamed(verdict, ends, _Ends(source, destination))
 
 
 class _Names:
