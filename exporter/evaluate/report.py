@@ -12,7 +12,7 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
-from exporter.evaluate.kinds import Renamings, Spread, sample
+from exporter.evaluate.kinds import Renamings, Spread, SurveyMemory, sample
 from exporter.evaluate.pending import default_bridge, pending_restart
 from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 class Evaluated:
     """What was evaluated, and what came out: `seen` is the part of a snapshot that stands for all of it.
 
-    `renamings` are what the verdicts came to for the others, as of the last look.
+    `renamings` are what the verdicts came to for the others, `survey` what the rules said, both as of the last look.
     """
 
     seen: Snapshot
     declared: Reach
     enforced: Reach | None
+    survey: SurveyMemory = field(default_factory=SurveyMemory, compare=False, repr=False)
     renamings: Renamings = field(default_factory=Renamings, compare=False, repr=False)
 
 
@@ -64,14 +65,16 @@ def evaluate_after(
     Where the part that stands for all is what it was `before`, to the last rule, so are its verdicts: the report is the
     one that `evaluate` gives.
     """
-    part = sample(snapshot, before.seen if before is not None else None)
+    survey = before.survey if before is not None else SurveyMemory()
+    part = sample(snapshot, before.seen if before is not None else None, survey)
     seen = part.snapshot if part is not None else snapshot
     evidence = _evidence(snapshot.kernel)
     if before is not None and replace(seen, taken_at=before.seen.taken_at) == before.seen:
         known = before
     else:
         kernel = seen.kernel if evidence.kernel else None
-        known = Evaluated(seen, declared_reach(seen), enforced_reach(seen, kernel) if kernel is not None else None)
+        enforced = enforced_reach(seen, kernel) if kernel is not None else None
+        known = Evaluated(seen, declared_reach(seen), enforced, survey)
     declared, enforced = known.declared, known.enforced
     if part is not None:
         spread = Spread(snapshot, part, known.renamings)

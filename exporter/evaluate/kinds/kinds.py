@@ -23,6 +23,7 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
+    from exporter.evaluate.kinds.rules import SurveyMemory
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
@@ -34,8 +35,11 @@ _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
 class Kinds:
     """The kinds of a snapshot's networks and sandboxes, by id, given the host's rules that may ever hold."""
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None, memory: SurveyMemory
+    ) -> None:
         self._snapshot = snapshot
+        self._memory = memory
         self._host = kernel.host if kernel is not None else None
         self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
@@ -99,7 +103,7 @@ class Kinds:
     def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
         if kernel is None or firewall is None:
             return Survey()
-        surveyor = Surveyor(self.directory, self.ports)
+        surveyor = Surveyor(self.directory, self.ports, self._memory)
         surveyor.read(firewall)
         surveyor.note_routes(self._leads, self._bridges)
         for name in self.read - {HOST}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.strangers import asks_for_local, for_local_addresses, single
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.directory import Directory, Lead
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
     from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Sandbox
 
 ADDRESSES = frozenset(
     {
@@ -93,12 +95,18 @@ class Place(NamedTuple):
     number: int
 
 
+class Saying:
+    """Stands for all that a rule says once names are left out: one object for all rules that say the same."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(slots=True)
 class Owned:
     """A rule of one owner; `says` is the rule without names, `guards` are single values that it asks for."""
 
     owner: Owner
-    says: int
+    says: Saying
     guards: Mapping[str, int | str]
     accepts: bool
 
@@ -119,15 +127,86 @@ class Survey:
     unusual: bool = False
 
 
+@dataclass(slots=True)
+class _Noted:
+    """What one rule, or all routes, tell apart, and what was asked to find that: addresses, and ports of the host."""
+
+    peculiar: set[Owner] = field(default_factory=set)
+    ranges: set[tuple[int, int]] = field(default_factory=set)
+    ports: set[int] = field(default_factory=set)
+    unusual: bool = False
+    addresses: dict[int, Owner | None] = field(default_factory=dict)
+    published: dict[int, tuple[Owner, int] | None] = field(default_factory=dict)
+
+
+class _Said(NamedTuple):
+    """What a rule said at a look; `noted` is None where it told nobody apart. `steps` are kept, for they are the key."""
+
+    steps: Sequence[Step]
+    owned: Owned | None
+    addresses: tuple[tuple[int, Owner | None], ...]
+    published: tuple[tuple[int, tuple[Owner, int] | None], ...]
+    noted: _Noted | None
+
+
+class SurveyMemory:
+    """What rules said at the look before: the same as long as all that was asked to find it is answered the same.
+
+    Those are the networks, whose the addresses are that a rule names, and who those are.
+    """
+
+    def __init__(self) -> None:
+        self._ground: tuple[object, ...] = ()
+        self._boxes: Mapping[str, Sandbox] = {}
+        self._changed: frozenset[str] = frozenset()
+        self._old: Mapping[tuple[int, bool], _Said] = {}
+        self._new: dict[tuple[int, bool], _Said] = {}
+        self.sayings: WeakValueDictionary[Hashable, Saying] = WeakValueDictionary()
+        """Sayings by what is said; each is there as long as a rule says it."""
+
+    def turn(self, directory: Directory) -> None:
+        """Begin another look; what the one before did not ask for is forgotten."""
+        ground = directory.networks, directory.gateways
+        self._old = self._new if ground == self._ground else {}
+        before, self._boxes = self._boxes, directory.snapshot.sandboxes
+        self._changed = frozenset(name for name, box in self._boxes.items() if before.get(name) != box)
+        self._ground, self._new = ground, {}
+
+    def recall(
+        self,
+        key: tuple[int, bool],
+        owners: Mapping[int, Owner],
+        published: Mapping[int, tuple[Owner, int]],
+    ) -> _Said | None:
+        """Return what a rule says, if that is known."""
+        found = self._old.get(key)
+        if found is None:
+            return None
+        for address, owner in found.addresses:
+            if owners.get(address) != owner or (owner is not None and owner.id in self._changed):
+                return None
+        for port, holder in found.published:
+            if published.get(port) != holder:
+                return None
+        self._new[key] = found
+        return found
+
+    def keep(self, key: tuple[int, bool], said: _Said) -> None:
+        """Note what a rule says."""
+        self._new[key] = said
+
+
 class Surveyor:
     """Reads rules. `published` are ports of the host that lead to one sandbox each, with their number among its own."""
 
-    def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]]) -> None:
+    def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]], memory: SurveyMemory) -> None:
         self._directory = directory
         self._published = published
+        self._memory = memory
         self._accepting: dict[tuple[int, str], bool] = {}
-        self._numbers: dict[Hashable, int] = {}
+        self._noted = _Noted()
         self.survey = Survey()
+        memory.turn(directory)
 
     def read(self, firewall: Firewall) -> Survey:
         """Return what a firewall's rules say."""
@@ -135,17 +214,47 @@ class Surveyor:
             local = for_local_addresses(table)
             for chain in table.chains.values():
                 for position, rule in enumerate(chain.rules):
-                    owned = self._rule(table, rule, local=chain.name in local)
-                    if owned is not None:
-                        self.survey.owned[Place(number, chain.name, position)] = owned
+                    said = self._said(table, rule, local=chain.name in local)
+                    if said.owned is not None:
+                        self.survey.owned[Place(number, chain.name, position)] = said.owned
+                    if said.noted is not None:
+                        self._add(said.noted)
         return self.survey
+
+    def _said(self, table: Table, rule: Rule, *, local: bool) -> _Said:
+        """Return what a rule says, as it is known or as it is found now."""
+        key = id(rule.steps), local
+        found = self._memory.recall(key, self._directory.owners, self._published)
+        if found is None:
+            noted = self._noted = _Noted()
+            owned = self._rule(table, rule, local=local)
+            asked = tuple(noted.addresses.items()), tuple(noted.published.items())
+            told = noted.peculiar or noted.ranges or noted.ports or noted.unusual
+            found = _Said(rule.steps, owned, *asked, noted if told else None)
+            # whether all that a chain does is accept is not known for long
+            if not (rule.steps and isinstance(rule.steps[-1], Call)):
+                self._memory.keep(key, found)
+        return found
+
+    def _add(self, noted: _Noted) -> None:
+        self.survey.peculiar |= noted.peculiar
+        self.survey.ranges |= noted.ranges
+        self.survey.ports |= noted.ports
+        self.survey.unusual |= noted.unusual
+
+    def _whose(self, address: int) -> Owner | None:
+        """Return whose an address is, and note that this was asked."""
+        found = self._noted.addresses[address] = self._directory.owners.get(address)
+        return found
 
     def note(self, namespace: Namespace) -> None:
         """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
+        self._noted = _Noted()
         for table in namespace.firewall.tables:
             for chain in table.chains.values():
                 for rule in chain.rules:
                     self._all_nested(rule.steps)
+        self._add(self._noted)
         self.note_routes(self._directory.leads(namespace.routes), {})
         self.survey.unusual |= not usual_policy(namespace)
 
@@ -157,10 +266,10 @@ class Surveyor:
         """
         owners = self._directory.owners
         for route, low, high, into in leads:
-            if low != high and (low, high) not in self.survey.ranges:
+            if low != high:
                 over = {bridges.get(hop.interface) for hop in route.hops}
                 if into is None or over != {into} or self._directory.whole(low, high) is None:
-                    self._told_apart(low, high)
+                    self.survey.ranges.add((low, high))
             named = [low] if low in owners else []
             named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
             self.survey.peculiar |= {
@@ -189,8 +298,8 @@ class Surveyor:
         for mention in mentions:
             words[mention.place] = (mention.word, self._relation(owner, mention.owner))
         self._note_rest(steps, mentions)
-        # a number in the place of all that a rule says: it is compared over and over
-        says = self._numbers.setdefault(tuple(words), len(self._numbers))
+        # one object in the place of all that a rule says: it is compared over and over
+        says = self._memory.sayings.setdefault(tuple(words), Saying())
         return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1], 2))
 
     def _only_accepts(self, table: Table, step: Step, deepest: int) -> bool:
@@ -256,7 +365,7 @@ class Surveyor:
         if step.field in ADDRESSES:
             self._address(place, step, mentions)
         elif step.field in _UNIQUE:
-            self.survey.unusual = True
+            self._noted.unusual = True
 
     def _address(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
         intervals = step.ranges.intervals
@@ -264,7 +373,7 @@ class Surveyor:
             return
         low, high = intervals[0]
         if low == high:
-            owner = self._directory.owners.get(low)
+            owner = self._whose(low)
             if owner is not None:
                 word = (step.field, "own", self._part(owner, low))
                 mentions.append(Mention(place, owner, word, step.field in _ENDS))
@@ -285,7 +394,7 @@ class Surveyor:
 
     def _name(self, place: int, step: NameIs, mentions: list[Mention]) -> None:
         if step.field in _UNIQUE:
-            self.survey.unusual = True
+            self._noted.unusual = True
         elif step.field in _SIDES and len(step.names) == 1:
             network = self._directory.interfaces.get(step.names[0])
             if network is not None:
@@ -300,7 +409,7 @@ class Surveyor:
             return
         (target,) = step.targets
         intervals = target.addresses.intervals
-        owner = self._directory.owners.get(intervals[0][0]) if len(intervals) == 1 else None
+        owner = self._whose(intervals[0][0]) if len(intervals) == 1 else None
         if owner is None or target.matches or owner.kind != "sandbox" or intervals[0][0] != intervals[0][1]:
             self._targets(step)
             return
@@ -312,12 +421,17 @@ class Surveyor:
             ),
             None,
         )
-        leads = self._published.get(port[1]) if port is not None else None
+        leads = self._holder(port[1]) if port is not None else None
         mine = leads is not None and leads[0] == owner
         word = ("to", self._part(owner, intervals[0][0]), target.ports, target.base_port)
         mentions.append(Mention(place, owner, word, mine and local))
         if mine and port is not None and leads is not None:
             mentions.append(Mention(port[0], owner, ("published", leads[1]), proves=False))
+
+    def _holder(self, port: int) -> tuple[Owner, int] | None:
+        """Return for whom a port of the host is published, and note that this was asked."""
+        found = self._noted.published[port] = self._published.get(port)
+        return found
 
     def _targets(self, step: Translate) -> None:
         for target in step.targets:
@@ -337,7 +451,7 @@ class Surveyor:
 
     def _general(self, steps: Iterable[Step], mentions: Iterable[Mention]) -> None:
         """Note what a rule tells apart that stays."""
-        self.survey.peculiar |= {mention.owner for mention in mentions}
+        self._noted.peculiar |= {mention.owner for mention in mentions}
         for step in steps:
             self._nested(step)
 
@@ -358,9 +472,9 @@ class Surveyor:
                 for low, high in addresses.intervals:
                     self._told_apart(low, high)
             case ReversePath():
-                self.survey.unusual = True
+                self._noted.unusual = True
             case AddressTypeIs(side=side) if side is not Side.ANY:
-                self.survey.unusual = True
+                self._noted.unusual = True
             case _:
                 pass
 
@@ -370,35 +484,35 @@ class Surveyor:
 
     def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
         if step.field in _UNIQUE:
-            self.survey.unusual = True
+            self._noted.unusual = True
         elif step.field in ADDRESSES and isinstance(step, InRanges):
             for low, high in step.ranges.intervals:
                 self._told_apart(low, high)
         elif step.field in PORTS and isinstance(step, InRanges):
-            self.survey.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
+            self._noted.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
         elif step.field in ADDRESSES | PORTS:
-            self.survey.unusual = True
+            self._noted.unusual = True
 
     def _named(self, name: Field, names: Iterable[str]) -> None:
         if name in _UNIQUE:
-            self.survey.unusual = True
+            self._noted.unusual = True
         for text in names:
             if text.endswith("*"):
-                self.survey.peculiar |= {
+                self._noted.peculiar |= {
                     Owner("network", network)
                     for interface, network in self._directory.interfaces.items()
                     if interface.startswith(text[:-1])
                 }
             elif text in self._directory.interfaces:
-                self.survey.peculiar.add(Owner("network", self._directory.interfaces[text]))
+                self._noted.peculiar.add(Owner("network", self._directory.interfaces[text]))
 
     def _told_apart(self, low: int, high: int) -> None:
         if low == high:
-            owner = self._directory.owners.get(low)
+            owner = self._whose(low)
             if owner is not None:
-                self.survey.peculiar.add(owner)
+                self._noted.peculiar.add(owner)
         else:
-            self.survey.ranges.add((low, high))
+            self._noted.ranges.add((low, high))
 
 
 _PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
