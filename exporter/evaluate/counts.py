@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.report import HOST, BlastRadius, Protocol, Reach, Verdict, Via
+from exporter.model.report import HOST, BlastRadius, Protocol, Reach, Row, Verdict, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from exporter.model.report import PairVerdict
     from exporter.model.snapshot import Sandbox, Snapshot
@@ -65,10 +67,19 @@ def _weighted(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerd
     sources: Counter[int] = Counter()
     for sandbox, index in reach.class_of.items():
         sources[index] += sizes[sandbox]
-    for index, row in enumerate(reach.rows):
-        for destination, verdict in row.items():
+    sheets: dict[int, tuple[Mapping[str, PairVerdict], int]] = {}
+    for index, whole in enumerate(reach.rows):
+        row, alike = Row.of(whole), sources[index]
+        for destination, verdict in row.own.items():
             own = sizes[destination] if reach.class_of[destination] == index else 0
-            yield verdict, (sources[index] - own) * sizes[destination]
+            yield verdict, (alike - own) * sizes[destination]
+        for sheet in row.sheets:
+            before = sheets[id(sheet)][1] if id(sheet) in sheets else 0
+            sheets[id(sheet)] = sheet, before + alike
+            # of these, the row itself tells
+            yield from ((sheet[name], -alike * sizes[name]) for name in row.near if name in sheet)
+    for sheet, sources_of_all in sheets.values():
+        yield from ((verdict, sources_of_all * sizes[name]) for name, verdict in sheet.items())
     for sandbox, verdict in reach.within.items():
         yield verdict, sizes[sandbox] * (sizes[sandbox] - 1)
 
@@ -96,12 +107,52 @@ def networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> list[str]:
     return [endpoint.network_id for endpoint in sandbox.endpoints]
 
 
+class _Reached(NamedTuple):
+    """Whom a class of sources reaches: `own`, and whoever is on a sheet and not `near`."""
+
+    own: frozenset[str]
+    sheets: tuple[frozenset[str], ...]
+    near: AbstractSet[str]
+
+    def all(self) -> Iterator[str]:
+        """Yield everyone whom the class reaches."""
+        yield from self.own
+        for sheet in self.sheets:
+            yield from (name for name in sheet if name not in self.near)
+
+
+def _reached(reach: Reach) -> list[_Reached]:
+    sheets: dict[int, frozenset[str]] = {}
+    found = []
+    for row in map(Row.of, reach.rows):
+        for sheet in row.sheets:
+            if id(sheet) not in sheets:
+                sheets[id(sheet)] = _open(sheet)
+        found.append(_Reached(_open(row.own), tuple(sheets[id(sheet)] for sheet in row.sheets), row.near))
+    return found
+
+
+def _open(row: Mapping[str, PairVerdict]) -> frozenset[str]:
+    return frozenset(destination for destination, verdict in row.items() if verdict.verdict is not Verdict.BLOCKED)
+
+
+def _totals(rows: Sequence[_Reached], sizes: Mapping[str, int]) -> Iterator[int]:
+    """Yield how many containers each class reaches."""
+    sheets: dict[int, int] = {}
+    for row in rows:
+        total = sum(sizes[name] for name in row.own)
+        for sheet in row.sheets:
+            if id(sheet) not in sheets:
+                sheets[id(sheet)] = sum(sizes[name] for name in sheet)
+            total += sheets[id(sheet)] - sum(sizes[name] for name in row.near if name in sheet)
+        yield total
+
+
 def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
-    rows = [[destination for destination, found in row.items() if _counts(found)] for row in reach.rows]
-    totals = [sum(sizes[destination] for destination in row) for row in rows]
-    members = [frozenset(row) for row in rows]
+    rows = _reached(reach)
+    totals = list(_totals(rows, sizes))
     out_degrees = (
-        totals[index] - (size if sandbox in members[index] else 0) + (size - 1 if sandbox in reach.within else 0)
+        totals[index] - (size if sandbox in rows[index].own else 0) + (size - 1 if sandbox in reach.within else 0)
         for sandbox, index in reach.class_of.items()
         if (size := sizes[sandbox])
     )
@@ -113,34 +164,56 @@ def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
     )
 
 
-def _counts(verdict: PairVerdict) -> bool:
-    return verdict.verdict is not Verdict.BLOCKED
+class _Groups:
+    """Sandboxes that reachability, whatever its direction, connects."""
 
+    def __init__(self, sandboxes: Iterable[str]) -> None:
+        self._parent = {sandbox: sandbox for sandbox in sandboxes}
+        self._sheets: dict[int, tuple[set[str], set[str]]] = {}
 
-def _components(class_of: Mapping[str, int], rows: Sequence[Sequence[str]], sizes: Mapping[str, int]) -> list[int]:
-    """Return the numbers of containers in each group that reachability, whatever its direction, connects."""
-    parent = {sandbox: sandbox for sandbox in sizes}
-
-    def find(sandbox: str) -> str:
+    def find(self, sandbox: str) -> str:
+        """Return the one that stands for a sandbox's group."""
+        parent = self._parent
         while parent[sandbox] != sandbox:
             parent[sandbox] = parent[parent[sandbox]]
             sandbox = parent[sandbox]
         return sandbox
 
+    def join(self, one: str, other: str) -> None:
+        """Make one group of two."""
+        self._parent[self.find(one)] = self.find(other)
+
+    def join_row(self, row: _Reached, first: str) -> None:
+        """Join all that a row reaches with the first of them."""
+        for name in row.own:
+            self.join(name, first)
+        for sheet in row.sheets:
+            # those of a sheet whom a row has joined need joining to another row by one of them only
+            together, left = self._sheets.setdefault(id(sheet), (set(), set(sheet)))
+            link = next((name for name in together if name not in row.near), None)
+            come = [name for name in left if name not in row.near]
+            for name in come if link is None else (link, *come):
+                self.join(name, first)
+            if link is not None or not together:
+                together.update(come)
+                left.difference_update(come)
+
+
+def _components(class_of: Mapping[str, int], rows: Sequence[_Reached], sizes: Mapping[str, int]) -> list[int]:
+    """Return the numbers of containers in each group that reachability, whatever its direction, connects."""
+    groups = _Groups(sizes)
+    firsts = [tuple(islice(row.all(), 2)) for row in rows]
     joined: set[int] = set()
     for source, index in class_of.items():
-        row = rows[index]
-        others = (destination for destination in row if destination != source)
-        first = next(others, None)
+        first = next((destination for destination in firsts[index] if destination != source), None)
         if first is None or not sizes[source]:
             continue
-        parent[find(source)] = find(first)
+        groups.join(source, first)
         if index not in joined:
             # every other source of this class reaches the same, so joining the row once joins it for all
             joined.add(index)
-            for destination in row:
-                parent[find(destination)] = find(first)
+            groups.join_row(rows[index], first)
     members: Counter[str] = Counter()
     for sandbox, size in sizes.items():
-        members[find(sandbox)] += size
+        members[groups.find(sandbox)] += size
     return [size for size in members.values() if size]

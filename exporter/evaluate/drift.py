@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model.report import BLOCKED, Verdict
+from exporter.model.report import BLOCKED, Row, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,16 +36,29 @@ def _weighted(
 ) -> Iterator[tuple[PairVerdict, PairVerdict, int]]:
     """Yield both verdicts with the number of ordered pairs of distinct containers that they hold for."""
     sources: dict[tuple[int, int], list[str]] = defaultdict(list)
+    shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Row, Row, int]] = {}
     for sandbox, index in enforced.class_of.items():
         sources[declared.class_of[sandbox], index].append(sandbox)
     for (first, second), members in sources.items():
         alike = sum(sizes[sandbox] for sandbox in members)
         own = frozenset(members)
-        promised, kept = declared.rows[first], enforced.rows[second]
-        for destination in promised.keys() | kept.keys():
+        promised, kept = Row.of(declared.rows[first]), Row.of(enforced.rows[second])
+        key = tuple(map(id, promised.sheets)), tuple(map(id, kept.sheets))
+        before = shared[key][2] if key in shared else 0
+        shared[key] = promised, kept, before + alike
+        for destination in promised.own.keys() | kept.own.keys() | promised.near | kept.near:
             others = alike - sizes[destination] if destination in own else alike
-            found = promised.get(destination, BLOCKED), kept.get(destination, BLOCKED)
+            found = promised.told(destination) or BLOCKED, kept.told(destination) or BLOCKED
             yield (*found, others * sizes[destination])
+            # counted with the sheets, which do not tell of it
+            yield (*_on_sheets(promised, kept, destination), -alike * sizes[destination])
+    for promised, kept, alike in shared.values():
+        for destination in {name for sheet in (*promised.sheets, *kept.sheets) for name in sheet}:
+            yield (*_on_sheets(promised, kept, destination), alike * sizes[destination])
     for sandbox in declared.within.keys() | enforced.within.keys():
         found = declared.within.get(sandbox, BLOCKED), enforced.within.get(sandbox, BLOCKED)
         yield (*found, sizes[sandbox] * (sizes[sandbox] - 1))
+
+
+def _on_sheets(promised: Row, kept: Row, destination: str) -> tuple[PairVerdict, PairVerdict]:
+    return promised.on_sheets(destination) or BLOCKED, kept.on_sheets(destination) or BLOCKED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.model.report import Protocol, Via
+from exporter.model.report import Protocol, Row, Via
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,13 @@ def effective(snapshot: Snapshot, reach: Reach) -> Mapping[str, bool]:
 
 
 def _open(network: str, members: set[str], reach: Reach) -> bool:
+    classes: dict[int, set[str]] = defaultdict(set)
     for source in members:
-        row = reach.row(source)
-        if any(_carries(row[destination], network) for destination in row.keys() & members - {source}):
+        classes[reach.class_of[source]].add(source)
+    for index, sources in classes.items():
+        row = Row.of(reach.rows[index])
+        told = map(row.told, members - sources if len(sources) == 1 else members)
+        if any(verdict is not None and _carries(verdict, network) for verdict in told):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from exporter.model.ports import NO_PORTS, PortSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from exporter.model.policy import PolicyResult, Tenancy
@@ -223,6 +225,47 @@ class Pair:
         return self.verdict.reason or self.declared.reason
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Row(Mapping[str, PairVerdict]):
+    """Verdicts by destination of a class of sources, most of which are those of many other classes, too.
+
+    `sheets` are shared among rows, by identity, and have no destination in common. Of the `near`, `own` alone tells,
+    and of nobody else on the sheets.
+    """
+
+    sheets: tuple[Mapping[str, PairVerdict], ...]
+    own: Mapping[str, PairVerdict]
+    near: AbstractSet[str] = frozenset()
+
+    @classmethod
+    def of(cls, row: Mapping[str, PairVerdict]) -> Row:
+        """Return any row as one of these."""
+        return row if isinstance(row, cls) else cls((), row)
+
+    def __getitem__(self, destination: str) -> PairVerdict:
+        found = self.told(destination)
+        if found is None:
+            raise KeyError(destination)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        for sheet in self.sheets:
+            yield from (name for name in sheet if name not in self.near)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def told(self, destination: str) -> PairVerdict | None:
+        """Return what there is of a destination."""
+        found = self.own.get(destination)
+        return found if found is not None or destination in self.near else self.on_sheets(destination)
+
+    def on_sheets(self, destination: str) -> PairVerdict | None:
+        """Return what the sheets tell of a destination, whether they may or not."""
+        return next((sheet[destination] for sheet in self.sheets if destination in sheet), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Verdicts of all ordered pairs of sandboxes, kept once per class of sources that see the same.
@@ -313,7 +356,7 @@ class Report:
     def _all_pairs(self) -> Iterator[Pair]:
         promised = self.reach if self.declared is None else self.declared
         for source in self.containers:
-            rows = self.reach.row(source.sandbox), promised.row(source.sandbox)
+            rows = dict(self.reach.row(source.sandbox)), dict(promised.row(source.sandbox))
             within = self.reach.within.get(source.sandbox, BLOCKED), promised.within.get(source.sandbox, BLOCKED)
             for destination in self.containers:
                 if destination is source:

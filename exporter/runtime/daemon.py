@@ -9,6 +9,7 @@ import random
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from exporter import __version__, policyfile
@@ -21,7 +22,7 @@ from exporter.observe.files import FileObserver, dumps
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import open_observer
 from exporter.observe.tier import Tier
-from exporter.parse import parse
+from exporter.parse import Memory, parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.publish.web import create_app
@@ -126,7 +127,12 @@ class Daemon:
         self._tally.policy_read(succeeded=True if standards.policy else None)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
-            target.source(self._labels), target.timeout, self._board, self._tally, parse=parse, evaluate=self._evaluate
+            target.source(self._labels),
+            target.timeout,
+            self._board,
+            self._tally,
+            parse=partial(parse, memory=Memory()),
+            evaluate=self._evaluate,
         )
         self._probing = Probing(self._board, self._tally, self._refresher, random.SystemRandom())
         self._probing.use(_prober(config, target), config.probe_sample)

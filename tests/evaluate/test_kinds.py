@@ -13,7 +13,7 @@ from exporter.evaluate import evaluate, evaluate_after
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import Spread, sample
-from exporter.parse import parse
+from exporter.parse import Memory, parse
 from tests.bench.layouts import Layout
 from tests.evaluate.strategies import hosts
 from tests.hosts import host, identity
@@ -99,12 +99,17 @@ def tampered(draw: st.DrawFn) -> Observation:
         user_rules=draw(st.integers(0, 2)),
         pair_rules=draw(st.integers(0, 1)),
     )
-    seen = layout.observation()
+    return draw(tampering(layout.observation(), 3))
+
+
+@st.composite
+def tampering(draw: st.DrawFn, seen: Observation, most: int) -> Observation:
+    """Return a host into which somebody put so many rules at most, and of which some were taken away and moved."""
     assert seen.kernel is not None
     assert seen.kernel.host is not None
     saved = dict(seen.kernel.host.iptables)
     lines = saved["iptables-nft"].splitlines()
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.integers(0, most))):
         table, rule = draw(rules())
         place = lines.index(f"*{table}")
         end = lines.index("COMMIT", place)
@@ -170,12 +175,15 @@ def test_a_part_of_a_tampered_host_tells_of_all_of_it(seen: Observation) -> None
 
 
 @st.composite
-def events(draw: st.DrawFn) -> list[Layout]:
-    """Return one host after each of some events: containers start and stop, rules and networks come and go."""
+def events(draw: st.DrawFn) -> list[Observation]:
+    """Return one host after each of some events: containers start and stop, rules and networks come and go.
+
+    Some of the rules are there for one look only.
+    """
     networks = draw(st.integers(3, 4))
     size = draw(st.integers(networks, 3 * networks))
     layout = Layout(draw(st.sampled_from(("28.5", "26.1"))), networks, size, draw(st.integers(0, networks)))
-    found = [layout]
+    found = [layout.observation()]
     for _ in range(draw(st.integers(1, 4))):
         container = draw(st.integers(0, size - 1))
         match draw(st.sampled_from(("container", "container", "user rule", "pair rule", "network", "publish"))):
@@ -189,17 +197,20 @@ def events(draw: st.DrawFn) -> list[Layout]:
                 layout = replace(layout, spare=draw(st.integers(0, 2)))
             case _:
                 layout = replace(layout, published=draw(st.integers(0, networks)))
-        found.append(layout)
+        found.append(layout.observation())
+        if draw(st.integers(0, 2)) == 0:
+            found.append(draw(tampering(found[-1], 2)))
     return found
 
 
 @given(events())
 @settings(deadline=None, max_examples=6)
-def test_what_is_known_from_before_changes_no_verdict(layouts: list[Layout]) -> None:
+def test_what_is_known_from_before_changes_no_verdict(looks: list[Observation]) -> None:
     """After any sequence of events, a report made with the one before is that of a first look at the whole host."""
-    before = None
-    for layout in layouts:
-        snapshot = parse(layout.observation())
+    before, memory = None, Memory()
+    for seen in looks:
+        snapshot = parse(seen, memory)
+        assert snapshot == parse(seen)
         assert snapshot.kernel is not None
         report, before = evaluate_after(snapshot, before)
         assert report.declared is not None

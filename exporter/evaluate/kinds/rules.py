@@ -140,7 +140,7 @@ class _Noted:
 
 
 class _Said(NamedTuple):
-    """What a rule said at a look; `noted` is None where it told nobody apart. `steps` are kept, for they are the key."""
+    """What a rule said at a look; `noted` is None where it told nobody apart. `steps` are the key, and kept for it."""
 
     steps: Sequence[Step]
     owned: Owned | None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kinds import ports_of
 from exporter.model.ports import PortSet
-from exporter.model.report import PairVerdict, Path, Reach
+from exporter.model.report import PairVerdict, Path, Reach, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,6 +132,7 @@ class _Spreading:
         self._spread = spread
         self._reach = reach
         self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
+        self._near: dict[tuple[str, ...], frozenset[str]] = {}
 
     def whole(self) -> Reach:
         """Return the verdicts of all pairs."""
@@ -154,8 +155,9 @@ class _Spreading:
     def _names(self) -> _Names:
         return self._spread.names
 
-    def _row(self, home: Home) -> dict[str, PairVerdict]:
+    def _row(self, home: Home) -> Row:
         row: dict[str, PairVerdict] = {}
+        sheets: list[Mapping[str, PairVerdict]] = []
         near = self._spread.near(home)
         for kind, homes in self._spread.kinds.items():
             pair = self._spread.pair_apart(home, kind)
@@ -163,7 +165,7 @@ class _Spreading:
             if pair is None or verdict is None:
                 continue
             if self._names.uniform(verdict, pair[1]):
-                row.update(self._sheet(verdict, _Ends(*pair), kind))
+                sheets.append(self._sheet(verdict, _Ends(*pair), kind))
             else:
                 for other in homes:
                     self._fill(row, verdict, _Ends(*pair), home, other)
@@ -176,7 +178,11 @@ class _Spreading:
             verdict = self._reach.row(pair[0]).get(pair[1])
             if verdict is not None:
                 self._fill(row, verdict, _Ends(*pair), home, other)
-        return row
+        members = self._near.get(home.networks)
+        if members is None:
+            everyone = (member for other in (home, *near) for member in other.members)
+            members = self._near[home.networks] = frozenset(everyone)
+        return Row(tuple(sheets), row, members)
 
     def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Mapping[str, PairVerdict]:
         """Return what a verdict that does not name its source means for all destinations of a kind."""

@@ -1,0 +1,143 @@
+"""What is remembered of the look before changes nothing of what the next one means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import ObservationError
+from exporter.parse import Memory, parse
+from tests.bench.layouts import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exporter.model.observation import NamespaceDocuments, Observation
+    from exporter.model.snapshot import Snapshot
+
+Documents = list[Any]
+
+SETS = ("", "create s hash:ip family inet\nadd s 10.64.0.2\n", "create s hash:ip family inet\nadd s 10.64.0.3\n")
+RULES = (
+    "-A DOCKER-USER -d 10.64.0.2/32 -j DROP",
+    "-A DOCKER-USER -m set --match-set s src -j DROP",
+    "-A DOCKER-USER -m limit --limit 1/sec -j DOCKER",
+    "-A DOCKER-USER -j LATER",
+    "-A DOCKER-USER -d 10.64.0.2/32 -j DROP extra",
+)
+VALUES: tuple[Any, ...] = ("", "eth0", "br-n0", "br-n1", "10.64.0.9", "10.64.0.0/25", 7, 24, None, [], {})
+"""What fields may be set to, sensible or not."""
+
+
+@st.composite
+def listed(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> Documents:
+    """Return documents of which some are gone, elsewhere, there twice, or say something else."""
+    found: Documents = [dict(document) for document in documents]
+    for _ in range(draw(st.integers(0, 2))):
+        if not found:
+            break
+        place = draw(st.integers(0, len(found) - 1))
+        match draw(st.sampled_from(("remove", "remove", "move", "double", "change"))):
+            case "remove":
+                del found[place : place + draw(st.sampled_from((1, 1, 5, 100)))]
+            case "move":
+                found.insert(draw(st.integers(0, len(found) - 1)), found.pop(place))
+            case "double":
+                found.insert(draw(st.integers(0, len(found))), dict(found[place]))
+            case _ if found[place]:
+                key = draw(st.sampled_from(sorted(found[place])))
+                found[place][key] = draw(st.sampled_from((*VALUES, *(each.get(key) for each in found[:8]))))
+            case _:
+                pass
+    return found
+
+
+@st.composite
+def saved(draw: st.DrawFn, text: str) -> str:
+    """Return rules of which some are counted on, new, gone, or call a chain that came or went."""
+    lines = text.splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("[")]
+    for number in draw(st.lists(st.sampled_from(rules), max_size=4)):
+        lines[number] = re.sub(r"^\[\d+", f"[{draw(st.integers(0, 3))}", lines[number])
+    users = [number for number, line in enumerate(lines) if "-A DOCKER-USER" in line]
+    for rule in draw(st.lists(st.sampled_from(RULES), max_size=2)):
+        lines.insert(draw(st.sampled_from(users or rules)), f"[0:0] {rule}")
+    if draw(st.booleans()):
+        lines.insert(draw(st.sampled_from(rules)), ":LATER - [0:0]")
+    if draw(st.integers(0, 2)) == 0:
+        del lines[draw(st.sampled_from(rules))]
+    return "\n".join((*lines, ""))
+
+
+@st.composite
+def namespaces(draw: st.DrawFn, documents: NamespaceDocuments) -> NamespaceDocuments:
+    """Return a namespace with some of its documents and rules changed."""
+    return replace(
+        documents,
+        links=draw(listed(documents.links)),
+        addresses=draw(listed(documents.addresses)),
+        routes=draw(listed(documents.routes)),
+        ipsets=draw(st.sampled_from(SETS)),
+        iptables={program: draw(saved(text)) for program, text in documents.iptables.items()},
+    )
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> list[Observation]:
+    """Return looks at a host of which something changes each time: some of them are of no sense at all."""
+    version = draw(st.sampled_from(("28.5", "20.10")))
+    found = []
+    for _ in range(draw(st.integers(2, 5))):
+        gone = frozenset(draw(st.lists(st.integers(0, 7), max_size=2)))
+        seen = Layout(version, containers=8, without=gone).observation()
+        assert seen.kernel is not None
+        assert seen.kernel.host is not None
+        inside = {
+            str(document["Id"]): draw(namespaces(seen.kernel.host))
+            for document in draw(st.lists(st.sampled_from(seen.containers), max_size=1))
+        }
+        kernel = replace(seen.kernel, host=draw(namespaces(seen.kernel.host)), sandboxes=inside)
+        containers = draw(listed(seen.containers))
+        found += [replace(seen, kernel=kernel, containers=containers)] * draw(st.integers(1, 2))
+    return found
+
+
+def meaning(seen: Observation, memory: Memory | None) -> Snapshot | str:
+    """Return what a look means, or why nothing."""
+    try:
+        return parse(seen, memory)
+    except ObservationError as error:
+        return str(error)
+
+
+@given(looks())
+@settings(deadline=None, max_examples=40)
+def test_a_look_means_what_it_would_mean_by_itself(observations: list[Observation]) -> None:
+    """After any looks, whatever changed in between, and also where one of them means nothing."""
+    memory = Memory()
+    for seen in observations:
+        assert meaning(seen, memory) == meaning(seen, None)
+
+
+def test_what_did_not_change_is_the_same_object() -> None:
+    """After a container has stopped, all other rules, routes, interfaces and sandboxes are those from before."""
+    memory = Memory()
+    before, after = (
+        parse(Layout("28.5", containers=8, links=0, without=gone).observation(), memory)
+        for gone in (frozenset[int](), frozenset({7}))
+    )
+    for old, new in zip(parts(before), parts(after), strict=True):
+        assert new < old
+
+
+def parts(snapshot: Snapshot) -> Sequence[set[int]]:
+    """Return the identities of the sandboxes, and of the host's routes, interfaces and rules."""
+    assert snapshot.kernel is not None
+    host = snapshot.kernel.host
+    chains = [chain for table in host.firewall.tables for chain in table.chains.values()]
+    kinds = snapshot.sandboxes.values(), host.routes, host.interfaces.values(), [r for c in chains for r in c.rules]
+    return [{id(part) for part in kind} for kind in kinds]
