@@ -4,7 +4,8 @@ seen = Layout("28.5", networks=500, containers=10_000, published=250).observatio
 
 Every engine writes its rules in its own order and chains; `test_layouts.py` compares small hosts with what real engines
 wrote. Networks are dual stack, every second one is closed (`enable_icc=false`), and so is the default bridge, whose
-containers hold links. The tier is `kernel`: the namespaces of containers are not entered.
+containers hold links. The tier is `kernel`, or `sandboxes` where the namespaces of containers are `entered`: each is as
+the engine makes it.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Layout:
     Of the containers, the first `published` publish a port each; `user_rules` are in DOCKER-USER, each of which drops
     what a stranger sends to a container; `pair_rules` are, too, and let one container talk to another. `without` are
     containers that have stopped, `spare` counts networks without any: hosts are looked at before and after events.
+    `entered` is whether containers' namespaces are read, too.
     """
 
     version: str
@@ -96,6 +98,7 @@ class Layout:
     pair_rules: int = 0
     without: frozenset[int] = frozenset()
     spare: int = 0
+    entered: bool = False
 
     @cached_property
     def bridges(self) -> Sequence[Bridge]:
@@ -168,7 +171,12 @@ class Layout:
             listeners=list(self._listeners()),
             settings=self._settings(),
         )
-        kernel = KernelDocuments(documents, missing={"sandboxes": "not asked for"})
+        inside = {
+            str(document["Id"]): _inside(member)
+            for document, member in zip(seen.containers, self.members, strict=True)
+            if self.entered
+        }
+        kernel = KernelDocuments(documents, inside, {} if self.entered else {"sandboxes": "not asked for"})
         # as the exporter reads them: numbers and texts that no verdict needs are not kept
         listed = [_addressed(document, member) for document, member in zip(seen.containers, self.members, strict=True)]
         return type(seen)(
@@ -410,6 +418,61 @@ _POLICY = tuple(
 )
 
 
+def _inside(member: Member) -> NamespaceDocuments:
+    """Return a container's namespace: a cable to its bridge, and the engine's resolver unless on the default one."""
+    bridge = member.bridge
+    resolves = bridge.interface != _DEFAULT
+    length = ip_network(bridge.subnet(4)).prefixlen
+    own = _link_local(member.index, "02")
+    addresses = [_address(1, "lo", "127.0.0.1", 8, "host"), _address(2, "eth0", member.address(4), length)]
+    addresses.append(_address(1, "lo", "::1", 128, "host"))
+    if 6 in bridge.prefixes:
+        addresses.append(_address(2, "eth0", member.address(6), 64) | {"nodad": True})
+    addresses.append(_address(2, "eth0", own, 64, "link"))
+    return NamespaceDocuments(
+        inode=1 + member.index,
+        iptables={"iptables-nft": _RESOLVER} if resolves else {},
+        tables=("ip nat",) if resolves else (),
+        links=[
+            _link(1, "lo", "loopback", 0, flags=["LOOPBACK", "UP", "LOWER_UP"]),
+            _link(2, "eth0", "ether", member.index)
+            | {"linkinfo": {"info_kind": "veth"}, "link_index": member.index, "link_netnsid": 0},
+        ],
+        addresses=addresses,
+        routes=list(_routes_inside(member, own)),
+        rules=_POLICY,
+        listeners=_RESOLVING if resolves else (),
+        settings={
+            f"ipv{version}/conf/{name}/{switch}": "0"
+            for version, switches in _SWITCHES.items()
+            for name in ("lo", "eth0", "all", "default")
+            for switch in switches
+        },
+    )
+
+
+def _routes_inside(member: Member, own: str) -> Iterator[Document]:
+    bridge = member.bridge
+    net = ip_network(bridge.subnet(4))
+    address = member.address(4)
+    yield _route("inet", "unicast", "default", "main", "global", "eth0", gateway=bridge.address(4, 1))
+    yield _route("inet", "unicast", str(net), "main", "link", "eth0", prefsrc=address)
+    yield _route("inet", "local", address, "local", "host", "eth0", prefsrc=address)
+    yield _route("inet", "broadcast", str(net.broadcast_address), "local", "link", "eth0", prefsrc=address)
+    yield _route("inet", "local", "127.0.0.0/8", "local", "host", "lo", prefsrc="127.0.0.1")
+    yield _route("inet", "local", "127.0.0.1", "local", "host", "lo", prefsrc="127.0.0.1")
+    yield _route("inet", "broadcast", "127.255.255.255", "local", "link", "lo", prefsrc="127.0.0.1")
+    six = [member.address(6)] if 6 in bridge.prefixes else []
+    for subnet in [bridge.subnet(6)] if six else []:
+        yield _route("inet6", "unicast", subnet, "main", "global", "eth0", metric=256)
+        yield _route("inet6", "unicast", "default", "main", "global", "eth0", metric=1024, gateway=bridge.address(6, 1))
+    yield _route("inet6", "unicast", "fe80::/64", "main", "global", "eth0", metric=256)
+    yield _route("inet6", "local", "::1", "local", "global", "lo", metric=0)
+    for local in (*six, own):
+        yield _route("inet6", "local", local, "local", "global", "eth0", metric=0)
+    yield _route("inet6", "multicast", "ff00::/8", "local", "global", "eth0", metric=256)
+
+
 def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]:
     """Return the engine's document of a container with its addresses, which it counts network by network."""
     (endpoint,) = document["NetworkSettings"]["Networks"].values()
@@ -419,10 +482,35 @@ def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]
     return document
 
 
+_DNS = "127.0.0.11"
+_RESOLVES = {"tcp": 35_123, "udp": 46_123}
+_RESOLVING = tuple({"protocol": name, "address": _DNS, "port": port} for name, port in _RESOLVES.items())
+
+
 def _table(name: str, builtin: Sequence[str], chains: Sequence[str], rules: Iterable[str]) -> str:
     policies = (chain if " " in chain else f"{chain} ACCEPT" for chain in builtin)
     declared = (*(f":{policy} [0:0]" for policy in policies), *(f":{chain} - [0:0]" for chain in chains))
     return "\n".join((f"*{name}", *declared, *(f"[0:0] {rule}" for rule in rules), "COMMIT", ""))
+
+
+_RESOLVER = _table(
+    "nat",
+    ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    ("DOCKER_OUTPUT", "DOCKER_POSTROUTING"),
+    (
+        f"-A OUTPUT -d {_DNS}/32 -j DOCKER_OUTPUT",
+        f"-A POSTROUTING -d {_DNS}/32 -j DOCKER_POSTROUTING",
+        *(
+            f"-A DOCKER_OUTPUT -d {_DNS}/32 -p {name} -m {name} --dport 53 -j DNAT --to-destination {_DNS}:{port}"
+            for name, port in _RESOLVES.items()
+        ),
+        *(
+            f"-A DOCKER_POSTROUTING -s {_DNS}/32 -p {name} -m {name} --sport {port} -j SNAT --to-source :53"
+            for name, port in _RESOLVES.items()
+        ),
+    ),
+)
+"""What the engine writes inside of containers on networks with a resolver."""
 
 
 def _raw(version: int, members: Sequence[Member]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.kinds.unremarkable import unremarkable
+from exporter.model.report import HOST
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import open_observer
 from exporter.observe.tier import Tier
@@ -31,7 +33,7 @@ def seen(request: pytest.FixtureRequest) -> Iterator[tuple[str, Observation]]:
     more = () if request.param == "28.5" else ("--experimental", "--ip6tables")
     with engine(request.param, "--icc=false", *more) as made:
         furnish(made)
-        observer = open_observer(EngineHost(made.host), 10.0, Tier.KERNEL, made.netns)
+        observer = open_observer(EngineHost(made.host), 10.0, Tier.SANDBOXES, made.netns)
         yield request.param, observer.observe()
 
 
@@ -64,10 +66,34 @@ def test_rules_are_those_of_a_real_engine(seen: tuple[str, Observation]) -> None
         assert made.kernel.host.iptables[program].splitlines() == lines
 
 
+def test_namespaces_of_containers_are_those_of_a_real_engine(seen: tuple[str, Observation]) -> None:
+    """The same rules, and nothing else than what the engine sets up: none of them is looked at by itself."""
+    version, real = seen
+    rules = []
+    for observation in (real, Layout(version, entered=True).observation()):
+        snapshot = parse(observation)
+        assert snapshot.kernel is not None
+        assert unremarkable(snapshot, snapshot.kernel) == snapshot.sandboxes.keys() - {HOST}
+        assert observation.kernel is not None
+        rules.append(
+            {
+                snapshot.sandboxes[name].name: _said("".join(documents.iptables.values()))
+                for name, documents in observation.kernel.sandboxes.items()
+            }
+        )
+    assert rules[0] == rules[1]
+
+
+def _said(text: str) -> list[str]:
+    """Return rules without counters and dates, and without the ports that the resolver happened to get."""
+    lines = [re.sub(r"^\[\d+:\d+\] ", "", line) for line in text.splitlines()]
+    return [re.sub(r"(127\.0\.0\.11:|--sport )\d+", r"\1…", line) for line in lines if line.startswith("-A")]
+
+
 def test_verdicts_are_those_of_a_real_host(seen: tuple[str, Observation]) -> None:
     """Interfaces, routes, sockets and documents lead to the same paths for all pairs, kernel's and promised."""
     version, real = seen
-    reports = [evaluate(parse(observation)) for observation in (real, Layout(version).observation())]
+    reports = [evaluate(parse(observation)) for observation in (real, Layout(version, entered=True).observation())]
     theirs, ours = (
         {(pair.source.name, pair.destination.name): (pair.verdict, pair.declared) for pair in report.pairs()}
         for report in reports
