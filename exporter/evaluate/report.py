@@ -12,7 +12,7 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
-from exporter.evaluate.kinds import Renamings, Spread, SurveyMemory, sample
+from exporter.evaluate.kinds import KindsMemory, Renamings, Spread, sample
 from exporter.evaluate.pending import default_bridge, pending_restart
 from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 class Evaluated:
     """What was evaluated, and what came out: `seen` is the part of a snapshot that stands for all of it.
 
-    `renamings` are what the verdicts came to for the others, `survey` what the rules said, both as of the last look.
+    `renamings` are what the verdicts came to for the others, `kinds` how they are told
+    apart, both as of the last look.
     """
 
     seen: Snapshot
     declared: Reach
     enforced: Reach | None
-    survey: SurveyMemory = field(default_factory=SurveyMemory, compare=False, repr=False)
+    kinds: KindsMemory = field(default_factory=KindsMemory, compare=False, repr=False)
     renamings: Renamings = field(default_factory=Renamings, compare=False, repr=False)
 
 
@@ -65,8 +66,8 @@ def evaluate_after(
     Where the part that stands for all is what it was `before`, to the last rule, so are its verdicts: the report is the
     one that `evaluate` gives.
     """
-    survey = before.survey if before is not None else SurveyMemory()
-    part = sample(snapshot, before.seen if before is not None else None, survey)
+    kinds = before.kinds if before is not None else KindsMemory()
+    part = sample(snapshot, before.seen if before is not None else None, kinds)
     seen = part.snapshot if part is not None else snapshot
     evidence = _evidence(snapshot.kernel)
     if before is not None and replace(seen, taken_at=before.seen.taken_at) == before.seen:
@@ -74,7 +75,7 @@ def evaluate_after(
     else:
         kernel = seen.kernel if evidence.kernel else None
         enforced = enforced_reach(seen, kernel) if kernel is not None else None
-        known = Evaluated(seen, declared_reach(seen), enforced, survey)
+        known = Evaluated(seen, declared_reach(seen), enforced, kinds)
     declared, enforced = known.declared, known.enforced
     if part is not None:
         spread = Spread(snapshot, part, known.renamings)

@@ -422,6 +422,7 @@ def _inside(member: Member) -> NamespaceDocuments:
     """Return a container's namespace: a cable to its bridge, and the engine's resolver unless on the default one."""
     bridge = member.bridge
     resolves = bridge.interface != _DEFAULT
+    ports = {"tcp": 32_768 + member.index * 7 % 28_000, "udp": 32_768 + member.index * 11 % 28_000}
     length = ip_network(bridge.subnet(4)).prefixlen
     own = _link_local(member.index, "02")
     addresses = [_address(1, "lo", "127.0.0.1", 8, "host"), _address(2, "eth0", member.address(4), length)]
@@ -431,7 +432,7 @@ def _inside(member: Member) -> NamespaceDocuments:
     addresses.append(_address(2, "eth0", own, 64, "link"))
     return NamespaceDocuments(
         inode=1 + member.index,
-        iptables={"iptables-nft": _RESOLVER} if resolves else {},
+        iptables={"iptables-nft": _resolver(ports)} if resolves else {},
         tables=("ip nat",) if resolves else (),
         links=[
             _link(1, "lo", "loopback", 0, flags=["LOOPBACK", "UP", "LOWER_UP"]),
@@ -441,7 +442,7 @@ def _inside(member: Member) -> NamespaceDocuments:
         addresses=addresses,
         routes=list(_routes_inside(member, own)),
         rules=_POLICY,
-        listeners=_RESOLVING if resolves else (),
+        listeners=[{"protocol": name, "address": _DNS, "port": port} for name, port in ports.items() if resolves],
         settings={
             f"ipv{version}/conf/{name}/{switch}": "0"
             for version, switches in _SWITCHES.items()
@@ -483,8 +484,6 @@ def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]
 
 
 _DNS = "127.0.0.11"
-_RESOLVES = {"tcp": 35_123, "udp": 46_123}
-_RESOLVING = tuple({"protocol": name, "address": _DNS, "port": port} for name, port in _RESOLVES.items())
 
 
 def _table(name: str, builtin: Sequence[str], chains: Sequence[str], rules: Iterable[str]) -> str:
@@ -493,24 +492,24 @@ def _table(name: str, builtin: Sequence[str], chains: Sequence[str], rules: Iter
     return "\n".join((f"*{name}", *declared, *(f"[0:0] {rule}" for rule in rules), "COMMIT", ""))
 
 
-_RESOLVER = _table(
-    "nat",
-    ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-    ("DOCKER_OUTPUT", "DOCKER_POSTROUTING"),
-    (
-        f"-A OUTPUT -d {_DNS}/32 -j DOCKER_OUTPUT",
-        f"-A POSTROUTING -d {_DNS}/32 -j DOCKER_POSTROUTING",
-        *(
-            f"-A DOCKER_OUTPUT -d {_DNS}/32 -p {name} -m {name} --dport 53 -j DNAT --to-destination {_DNS}:{port}"
-            for name, port in _RESOLVES.items()
+def _resolver(ports: Mapping[str, int]) -> str:
+    """Return what the engine writes inside of a container on a network with a resolver, which listens at `ports`."""
+    asked = f"-A DOCKER_OUTPUT -d {_DNS}/32"
+    answers = f"-A DOCKER_POSTROUTING -s {_DNS}/32"
+    return _table(
+        "nat",
+        ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+        ("DOCKER_OUTPUT", "DOCKER_POSTROUTING"),
+        (
+            f"-A OUTPUT -d {_DNS}/32 -j DOCKER_OUTPUT",
+            f"-A POSTROUTING -d {_DNS}/32 -j DOCKER_POSTROUTING",
+            *(
+                f"{asked} -p {name} -m {name} --dport 53 -j DNAT --to-destination {_DNS}:{port}"
+                for name, port in ports.items()
+            ),
+            *(f"{answers} -p {name} -m {name} --sport {port} -j SNAT --to-source :53" for name, port in ports.items()),
         ),
-        *(
-            f"-A DOCKER_POSTROUTING -s {_DNS}/32 -p {name} -m {name} --sport {port} -j SNAT --to-source :53"
-            for name, port in _RESOLVES.items()
-        ),
-    ),
-)
-"""What the engine writes inside of containers on networks with a resolver."""
+    )
 
 
 def _raw(version: int, members: Sequence[Member]) -> Iterator[str]:

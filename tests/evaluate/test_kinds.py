@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.evaluate import evaluate, evaluate_after
+from exporter.evaluate.counts import Counts
 from exporter.evaluate.declared import declared_reach
+from exporter.evaluate.drift import drift
+from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import Spread, sample
 from exporter.parse import Memory, parse
@@ -142,7 +145,7 @@ def woven(draw: st.DrawFn) -> Snapshot:
 
 
 def same(one: Reach, other: Reach, snapshot: Snapshot) -> None:
-    """Compare the verdicts of all pairs, with the networks that carry them."""
+    """Compare the verdicts of all pairs, with the networks that carry them, and what is counted of them."""
     for source in snapshot.sandboxes:
         for destination in snapshot.sandboxes:
             if snapshot.sandboxes[source].members and snapshot.sandboxes[destination].members:
@@ -151,6 +154,8 @@ def same(one: Reach, other: Reach, snapshot: Snapshot) -> None:
                 found, wanted = one.between(source, destination), other.between(source, destination)
                 assert found == wanted, (source, destination)
                 assert [path.within for path in found.paths] == [path.within for path in wanted.paths]
+    assert Counts.of(snapshot, one) == Counts.of(snapshot, other)
+    assert effective(snapshot, one) == effective(snapshot, other)
 
 
 def check(snapshot: Snapshot) -> bool:
@@ -159,10 +164,16 @@ def check(snapshot: Snapshot) -> bool:
     if part is None:
         return False
     spread = Spread(snapshot, part)
-    same(spread.over(declared_reach(part.snapshot)), declared_reach(snapshot), snapshot)
+    promised = spread.over(declared_reach(part.snapshot)), declared_reach(snapshot)
+    same(*promised, snapshot)
     if snapshot.kernel is not None and part.snapshot.kernel is not None:
-        whole = enforced_reach(snapshot, snapshot.kernel)
-        same(spread.over(enforced_reach(part.snapshot, part.snapshot.kernel)), whole, snapshot)
+        kept = (
+            spread.over(enforced_reach(part.snapshot, part.snapshot.kernel)),
+            enforced_reach(snapshot, snapshot.kernel),
+        )
+        same(*kept, snapshot)
+        sizes = {sandbox.id: len(sandbox.members) for sandbox in snapshot.sandboxes.values()}
+        assert drift(promised[0], kept[0], sizes) == drift(promised[1], kept[1], sizes)
         check(replace(snapshot, kernel=None))
     return True
 
@@ -182,7 +193,8 @@ def events(draw: st.DrawFn) -> list[Observation]:
     """
     networks = draw(st.integers(3, 4))
     size = draw(st.integers(networks, 3 * networks))
-    layout = Layout(draw(st.sampled_from(("28.5", "26.1"))), networks, size, draw(st.integers(0, networks)))
+    version = draw(st.sampled_from(("28.5", "26.1")))
+    layout = Layout(version, networks, size, draw(st.integers(0, networks)), entered=draw(st.booleans()))
     found = [layout.observation()]
     for _ in range(draw(st.integers(1, 4))):
         container = draw(st.integers(0, size - 1))

@@ -6,7 +6,7 @@ no others sends and receives as if it had none.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -43,9 +43,16 @@ class Possible:
         """Add what the rules of a firewall that packets may meet lead to; return whether that was new."""
         rules = (rule for table in firewall.tables for chain in table.chains.values() for rule in chain.rules)
         led = {span for rule in rules if self.met(rule) for span in _led_to(rule.steps)}
-        new = led - set(self._spans)
-        self._spans += sorted(new)
+        new = {span for span in led if not self._holds(*span)}
+        for low, high in sorted(new):
+            if low == high:
+                insort(self._single, low)
+            else:
+                self._spans.append((low, high))
         return bool(new)
+
+    def _holds(self, low: int, high: int) -> bool:
+        return self.meets(low, low) if low == high else (low, high) in self._spans
 
     def met(self, rule: Rule) -> bool:
         """Return whether a packet may come to a rule's end."""

@@ -3,8 +3,8 @@
 `sample` chooses the part, the evaluators see nothing else, and `Spread` says what their verdicts mean for the rest.
 """
 
-from exporter.evaluate.kinds.rules import SurveyMemory
+from exporter.evaluate.kinds.kinds import KindsMemory
 from exporter.evaluate.kinds.sample import Sample, sample
 from exporter.evaluate.kinds.spread import Renamings, Spread
 
-__all__ = ["Renamings", "Sample", "Spread", "SurveyMemory", "sample"]
+__all__ = ["KindsMemory", "Renamings", "Sample", "Spread", "sample"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.routing import usual_policy
@@ -15,15 +16,14 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
-from exporter.evaluate.kinds.rules import Survey, Surveyor, positions
-from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
+from exporter.evaluate.kinds.rules import Survey, SurveyMemory, Surveyor, positions
+from exporter.evaluate.kinds.unremarkable import RouteMemory, neighbours_set, unremarkable
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from exporter.evaluate.kinds.rules import SurveyMemory
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
@@ -32,11 +32,19 @@ _OF_FRAMES = (TableFamily.BRIDGE, TableFamily.ARP, TableFamily.NETDEV)
 _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
 
 
+@dataclass(slots=True)
+class KindsMemory:
+    """What was found out at the look before, and need not be again where it follows from the same."""
+
+    survey: SurveyMemory = field(default_factory=SurveyMemory)
+    routes: RouteMemory = field(default_factory=RouteMemory)
+
+
 class Kinds:
     """The kinds of a snapshot's networks and sandboxes, by id, given the host's rules that may ever hold."""
 
     def __init__(
-        self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None, memory: SurveyMemory
+        self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None, memory: KindsMemory
     ) -> None:
         self._snapshot = snapshot
         self._memory = memory
@@ -44,7 +52,7 @@ class Kinds:
         self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
         self.peculiar = self.directory.peculiar
-        plain = unremarkable(snapshot, kernel) if kernel is not None else frozenset[str]()
+        plain = unremarkable(snapshot, kernel, memory.routes) if kernel is not None else frozenset[str]()
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
         self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
         self.ports = dict(self._published_ports())
@@ -103,7 +111,7 @@ class Kinds:
     def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
         if kernel is None or firewall is None:
             return Survey()
-        surveyor = Surveyor(self.directory, self.ports, self._memory)
+        surveyor = Surveyor(self.directory, self.ports, self._memory.survey)
         surveyor.read(firewall)
         surveyor.note_routes(self._leads, self._bridges)
         for name in self.read - {HOST}:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Owner, addresses, version_of
-from exporter.evaluate.kinds.kinds import Kinds
-from exporter.evaluate.kinds.rules import SurveyMemory
+from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
 from exporter.model.firewall import Rule
 from exporter.model.report import HOST
 
@@ -59,17 +58,17 @@ class Sample:
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: SurveyMemory | None = None) -> Sample | None:
+def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemory | None = None) -> Sample | None:
     """Return a part of a host that stands for all of it, None where nobody stands for anybody else.
 
     Those who were in the part `before` are chosen first: after most events, the part is the same again. `memory`
-    is what rules said then, and holds what they say now.
+    is what was found out then, and holds what is now.
     """
     kernel = snapshot.kernel
     firewall = None
     if kernel is not None:
         firewall = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel))
-    kinds = Kinds(snapshot, kernel, firewall, memory or SurveyMemory())
+    kinds = Kinds(snapshot, kernel, firewall, memory or KindsMemory())
     if not kinds.usual:
         return None
     homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))

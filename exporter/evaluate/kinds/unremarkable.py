@@ -16,7 +16,7 @@ from exporter.model.namespace import RouteKind
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.meeting import Possible
     from exporter.model.namespace import Interface, Namespace, Route
@@ -29,17 +29,43 @@ _SWITCHES = (
 )  # fmt: skip
 
 
-def unremarkable(snapshot: Snapshot, kernel: Kernel) -> frozenset[str]:
+class RouteMemory:
+    """Whether sandboxes had the routes that the engine makes: so they do while they, and all networks, are the same."""
+
+    def __init__(self) -> None:
+        self._ground: tuple[object, ...] = ()
+        self._old: Mapping[str, tuple[Namespace, Sandbox, bool]] = {}
+        self._new: dict[str, tuple[Namespace, Sandbox, bool]] = {}
+
+    def turn(self, snapshot: Snapshot) -> None:
+        """Begin another look; what the one before did not ask for is forgotten."""
+        ground = snapshot.networks, snapshot.engine
+        self._old = self._new if ground == self._ground else {}
+        self._ground, self._new = ground, {}
+
+    def __call__(self, sandbox: Sandbox, namespace: Namespace, find: Callable[[Sandbox, Namespace], bool]) -> bool:
+        """Return whether a sandbox has those routes."""
+        found = self._old.get(sandbox.id)
+        if found is None or found[0] is not namespace or found[1] != sandbox:
+            found = namespace, sandbox, find(sandbox, namespace)
+        self._new[sandbox.id] = found
+        return found[2]
+
+
+def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: RouteMemory | None = None) -> frozenset[str]:
     """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside."""
     if not kernel.sandboxes:
         return frozenset()
-    seen = _Seen(snapshot, kernel)
+    known = memory or RouteMemory()
+    known.turn(snapshot)
+    seen = _Seen(snapshot, kernel, known)
     return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
 
 
 class _Seen:
-    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: RouteMemory) -> None:
         self._snapshot = snapshot
+        self._memory = memory
         self._kernel = kernel
         self._stand_ins = StandIns(snapshot)
         everyone = (kernel.host, *kernel.sandboxes.values())
@@ -102,9 +128,11 @@ class _Seen:
 
     def _routed(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         """Return whether routes are those of a stand-in, and nobody takes the sandbox for a router."""
-        own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
-        made = self._stand_ins.namespace(sandbox)
-        return usual_policy(namespace) and not own & self._routers and _routes(namespace) == _routes(made)
+        own = (address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint))
+        return self._memory(sandbox, namespace, self._as_made) and self._routers.isdisjoint(own)
+
+    def _as_made(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        return usual_policy(namespace) and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
 
     def _found_by_asking(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         """Return whether no link address is fixed, inside or for the sandbox, and nobody answers in its place."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.model.namespace import Interface
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
+    from exporter.parse.kernel.iptables import General
     from exporter.parse.memory import Memory
 
 __all__ = ["parse_kernel"]
@@ -39,11 +40,12 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
     something cannot be is left out as a whole, and `sandboxes/` with its id is missing.
     """
     missing = dict(documents.missing)
+    general: General = {}
     if documents.host is None:
         missing = dict.fromkeys(_OF_THE_HOST, _NO_HOST) | missing
         host = Namespace()
     else:
-        host, troubles = _namespace(documents.host, memory.host)
+        host, troubles = _namespace(documents.host, memory.host, general)
         missing = troubles | missing
     sandboxes = {}
     known: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = {}
@@ -55,7 +57,7 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         if before is not None and before[0] == read:
             _, namespace, told = before
         else:
-            namespace, told = _namespace(read, NamespaceMemory())
+            namespace, told = _namespace(read, NamespaceMemory(), general)
         known[sandbox] = read, namespace, told
         if told:
             missing[f"sandboxes/{sandbox}"] = "; ".join(f"{source}: {why}" for source, why in told.items())
@@ -65,7 +67,9 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
     return Kernel(host, sandboxes, missing)
 
 
-def _namespace(documents: NamespaceDocuments, memory: NamespaceMemory) -> tuple[Namespace, dict[str, str]]:
+def _namespace(
+    documents: NamespaceDocuments, memory: NamespaceMemory, general: General
+) -> tuple[Namespace, dict[str, str]]:
     """Return a namespace, and the reasons for sources of it that could not be understood."""
     troubles: dict[str, str] = {}
 
@@ -85,7 +89,7 @@ def _namespace(documents: NamespaceDocuments, memory: NamespaceMemory) -> tuple[
         interfaces=interfaces,
         routes=told("routes", lambda: parse_routes(documents.routes, indexes, memory), ()),
         rules=told("routes", lambda: parse_rules(documents.rules), ()),
-        firewall=told("firewall", lambda: parse_firewall(documents, memory.rules), Firewall()),
+        firewall=told("firewall", lambda: parse_firewall(documents, memory.rules, general), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
         settings=dict(documents.settings),
         neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Chain, Rule, Table
     from exporter.model.observation import NamespaceDocuments
     from exporter.parse.kernel.ipsets import IpSets
+    from exporter.parse.kernel.iptables import General
     from exporter.parse.memory import RuleMemory
 
 _PROGRAMS = {
@@ -27,7 +28,7 @@ _PROGRAMS = {
 }
 
 
-def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory) -> Firewall:
+def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: General) -> Firewall:
     """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables.
 
     Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
@@ -35,7 +36,7 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory) -> Firewal
     ipsets = parse_ipsets(documents.ipsets)
     memory.turn(ipsets)
     tables = {_key(table): table for table in _native(documents)}
-    for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory):
+    for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory, general):
         native = tables.get(_key(table))
         tables[_key(table)] = table if native is None else _merged(table, native)
     unread = [name for name in (*_incompatible(documents), *documents.tables) if name not in tables]
@@ -43,7 +44,7 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory) -> Firewal
         raise ObservationError(f"table {unread[0]} could not be read")
     order = {name: position for position, name in enumerate(documents.tables)}
     held = sorted(tables.values(), key=lambda table: order.get(_key(table), len(order)))
-    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory)))
+    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory, general)))
 
 
 def _native(documents: NamespaceDocuments) -> Iterator[Table]:
@@ -56,13 +57,15 @@ def _key(table: Table) -> str:
     return f"{table.family} {table.name}"
 
 
-def _iptables(documents: NamespaceDocuments, wanted: Backend, ipsets: IpSets, memory: RuleMemory) -> Iterator[Table]:
+def _iptables(
+    documents: NamespaceDocuments, wanted: Backend, ipsets: IpSets, memory: RuleMemory, general: General
+) -> Iterator[Table]:
     for program, text in documents.iptables.items():
         if program not in _PROGRAMS:
             raise ObservationError(f"{program} is no program that shows rules")
         family, backend = _PROGRAMS[program]
         if backend is wanted:
-            yield from parse_iptables(text, family, backend, ipsets, memory)
+            yield from parse_iptables(text, family, backend, ipsets, memory, general)
 
 
 def _incompatible(documents: NamespaceDocuments) -> Iterator[str]:

@@ -68,7 +68,12 @@ _INCOMPATIBLE = re.compile(r"^# Table `(.*)' (?:is|contains) incompatible", re.M
 
 
 def parse_iptables(
-    text: str, family: TableFamily, backend: Backend, ipsets: IpSets | None, memory: RuleMemory | None = None
+    text: str,
+    family: TableFamily,
+    backend: Backend,
+    ipsets: IpSets | None,
+    memory: RuleMemory | None = None,
+    general: General | None = None,
 ) -> tuple[Table, ...]:
     """Return the tables of one family, in the order of the text.
 
@@ -78,7 +83,7 @@ def parse_iptables(
     """
     context = Context(family, ipsets)
     known = memory or RuleMemory()
-    parts: dict[str, _Part] = {}
+    parts = ({} if general is None else general).setdefault(family, {})
     tables: list[Table] = []
     lines = enumerate(text.split("\n"), 1)
     for number, line in lines:
@@ -104,7 +109,7 @@ def _error(number: int, problem: str) -> ObservationError:
     return ObservationError(f"line {number} of iptables-save: {problem}")
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """What one section of a rule says. `doubtful` is whether one of its matches is not understood.
 
     `protocol` is what a module needs the packet to be, and what `-p` says goes before.
@@ -115,13 +120,17 @@ class _Part(NamedTuple):
     protocol: Match | None = None
 
 
+General = dict["TableFamily", dict[str, Part]]
+"""Sections of rules that mean the same in all namespaces and tables of a family."""
+
+
 class _Reader:
     """Reads one table. Rules repeat the same sections over and over: each is understood once.
 
-    `general` are those whose meaning is the same in all tables of a family.
+    `general` are those whose meaning is the same elsewhere.
     """
 
-    def __init__(self, table: str, context: Context, general: dict[str, _Part], memory: RuleMemory) -> None:
+    def __init__(self, table: str, context: Context, general: dict[str, Part], memory: RuleMemory) -> None:
         self._table = table
         self._context = context
         self._general = general
@@ -129,7 +138,7 @@ class _Reader:
         self._sayings: Sayings | None = None
         self._rules: dict[str, list[Rule]] = {}
         self._bases: dict[str, Base | None] = {}
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, Part] = {}
 
     def read(self, lines: Iterator[tuple[int, str]]) -> Mapping[str, Chain]:
         """Take lines up to the table's COMMIT and return its chains."""
@@ -219,7 +228,7 @@ class _Reader:
             steps = (wanted, *steps)
         return tuple(sorted(steps, key=_place)) if doubtful else steps
 
-    def _part(self, section: str, chain: str) -> _Part:
+    def _part(self, section: str, chain: str) -> Part:
         """Return what one section of a rule says."""
         try:
             first, *others = options(section)
@@ -229,30 +238,30 @@ class _Reader:
             return _garbage(section)
         if first.name in ("-j", "-g"):
             does = statement(first, others, chain, self._rules.keys(), self._context)
-            return _Part(() if does is None else (does,))
+            return Part(() if does is None else (does,))
         if first.name == "-m" and len(first.arguments) == 1 and not first.negated:
             return self._module(first.only, others)
         match = general_match(first, self._context)
         own = () if match is None else (match,)
         if others and first.name == "-p" and len(first.arguments) == 1:
-            return _Part(own + self._module(first.only, others).steps, doubtful=True)
-        return _Part((*own, *map(opaque, others)), doubtful=bool(others) or isinstance(match, Opaque))
+            return Part(own + self._module(first.only, others).steps, doubtful=True)
+        return Part((*own, *map(opaque, others)), doubtful=bool(others) or isinstance(match, Opaque))
 
-    def _module(self, name: str, others: list[Option]) -> _Part:
+    def _module(self, name: str, others: list[Option]) -> Part:
         """Read a module's options; `--dport` of `-m tcp` asks for the protocol, whether or not `-p` does."""
         matches = tuple(module_matches(name, others, self._context))
         number = PROTOCOLS.get(name)
         needed = None if number is None or not others else InRanges(Field.PROTOCOL, Ranges.of(number))
-        return _Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
+        return Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
 
 
 _DEPENDENT = ("-j", "-g", "-m set", "! ")
 """Sections whose meaning depends on more than the family: on the table's chains."""
 
 
-def _garbage(section: str) -> _Part:
+def _garbage(section: str) -> Part:
     """Return what to expect of words out of place, which may have been the rule's target: anything."""
-    return _Part((Unforeseeable("rule", section),))
+    return Part((Unforeseeable("rule", section),))
 
 
 def _place(step: Match | Statement) -> int:
