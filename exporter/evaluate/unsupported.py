@@ -25,7 +25,8 @@ _UNUSUAL = re.compile(r"[^a-z0-9_.-]+")
 def unsupported(firewall: Firewall) -> Mapping[str, int]:
     """Return the numbers of rules with such a match or statement by its name, the most frequent first."""
     rules = (rule for table in firewall.tables for chain in table.chains.values() for rule in chain.rules)
-    found = Counter(name for rule in rules for name in {_clean(name) for name in _names(rule.steps)})
+    told = (rule for rule in rules if not _TELLING.isdisjoint(map(type, rule.steps)))
+    found = Counter(name for rule in told for name in {_clean(name) for name in _names(rule.steps)})
     ranked = sorted(found.items(), key=lambda item: (item[0] == OTHERS, -item[1], item[0]))
     named, rest = dict(ranked[:MOST_NAMES]), ranked[MOST_NAMES:]
     if rest:
@@ -47,6 +48,10 @@ def _names(steps: Iterable[Step]) -> Iterator[str]:
             case Translate(_, targets):
                 for target in targets:
                     yield from _names(target.matches)
+
+
+_TELLING = frozenset({Opaque, Unforeseeable, AnyOf, Dispatch, Translate})
+"""Steps that may hold a name; most rules have none of them."""
 
 
 def _clean(name: str) -> str:

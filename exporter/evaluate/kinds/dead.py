@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -53,8 +53,9 @@ class Known:
                 int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses
             )
             self._translations(namespace)
-        found.update(span[0] for span in self._spans if span[0] == span[1])
-        self._spans = [span for span in self._spans if span[0] != span[1]]
+        found.update(low for low, high in self._spans if low == high)
+        spans = _merged(span for span in self._spans if span[0] != span[1])
+        self._lows, self._highs = [low for low, _ in spans], [high for _, high in spans]
         self._single = found
         self._sorted = sorted(found)
 
@@ -62,8 +63,7 @@ class Known:
         for table in namespace.firewall.tables:
             for chain in table.chains.values():
                 for rule in chain.rules:
-                    translates = [step for step in rule.steps if type(step) in _LEADING]
-                    if translates:
+                    if not _LEADING.isdisjoint(map(type, rule.steps)):
                         self._spans.extend(_spans(rule.steps))
 
     def meets(self, low: int, high: int) -> bool:
@@ -74,7 +74,19 @@ class Known:
             place = bisect_left(self._sorted, low)
             if place < len(self._sorted) and self._sorted[place] <= high:
                 return True
-        return any(first <= high and last >= low for first, last in self._spans)
+        last = bisect_right(self._lows, high) - 1
+        return last >= 0 and self._highs[last] >= low
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans in order, those that overlap as one."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(high, found[-1][1])
+        else:
+            found.append((low, high))
+    return found
 
 
 _LEADING = frozenset({Translate, ProxyLocally, Dispatch})
@@ -124,8 +136,10 @@ def _lives(rule: Rule, known: Known) -> bool:
     for step in rule.steps:
         if type(step) is InRanges:
             if step.field in _ENDS and not step.negated:
-                intervals = step.ranges.intervals
-                if not any(known.meets(low, high) for low, high in intervals):
+                for low, high in step.ranges.intervals:
+                    if known.meets(low, high):
+                        break
+                else:
                     return False
         elif type(step) not in _NARROWING:
             return True

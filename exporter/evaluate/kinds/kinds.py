@@ -277,12 +277,14 @@ class Kinds:
             return ("peculiar", sandbox.id)
         names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
         order = tuple(sorted(range(len(names)), key=names.__getitem__))
-        published = Counter(
-            (str(port.host_ip), port.container_port, port.protocol, *self._port(port.host_port))
-            for port in sandbox.published
+        published = tuple(
+            sorted(
+                (str(port.host_ip), port.container_port, port.protocol.value, *self._port(port.host_port))
+                for port in sandbox.published
+            )
         )
         return (
-            len(sandbox.members) > 1, endpoints, order, frozenset(published.items()),
+            len(sandbox.members) > 1, endpoints, order, published,
             frozenset(sandbox.routed), frozenset(sandbox.exposed),
             tuple(sorted(map(repr, self._marks[owner]))) if owner in self._marks else (),
             frozenset(self._rules[owner].items()) if owner in self._rules else (),
@@ -299,7 +301,7 @@ class Kinds:
             and len({endpoint.network_id for endpoint in sandbox.endpoints}) == len(sandbox.endpoints)
         )
 
-    def _port(self, port: int) -> tuple[Hashable, ...]:
+    def _port(self, port: int) -> tuple[int, int]:
         """Return a published port by its number among its owner's, and the general bounds that it lies between."""
         return self.ports[port][1], bisect_right(self._bounds, port)
 
