@@ -26,7 +26,7 @@ def drift(declared: Reach, enforced: Reach, sizes: Mapping[str, int]) -> Drift:
     """Count the pairs on which the two disagree; `sizes` are the containers of each sandbox. Unknown is no verdict."""
     count: dict[Verdict, int] = defaultdict(int)
     for one, other, pairs in _weighted(declared, enforced, sizes):
-        if {one.verdict, other.verdict} == {Verdict.BLOCKED, Verdict.REACHABLE}:
+        if one is not other and {one.verdict, other.verdict} == {Verdict.BLOCKED, Verdict.REACHABLE}:
             count[other.verdict] += pairs
     return Drift(open=count[Verdict.REACHABLE], closed=count[Verdict.BLOCKED])
 

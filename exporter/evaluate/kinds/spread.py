@@ -26,22 +26,24 @@ class _Ends(NamedTuple):
     destination: str
 
 
-_Key = tuple[int, _Ends, _Ends]
+_Key = tuple[int, _Ends, str]
 
 
 class Renamings:
     """What verdicts of a part say about those that it stands for, kept from one look to the next.
 
-    That depends on the networks, their kinds and addresses, and on both ends. Verdicts are told apart by identity: who
-    keeps this keeps them, too, and begins anew with others.
+    That depends on the networks, their kinds and addresses, and on both ends. Verdicts that are equal to the last word
+    are taken for one, which is then told from others by its identity: promised and kept ones mostly are.
     """
 
     def __init__(self) -> None:
         self._ground: tuple[object, ...] = ()
         self._boxes: Mapping[str, Sandbox] = {}
         self._changed: frozenset[str] = frozenset()
-        self._old: Mapping[_Key, PairVerdict] = {}
-        self._new: dict[_Key, PairVerdict] = {}
+        self._verdicts: dict[tuple[PairVerdict, tuple[str, ...]], PairVerdict] = {}
+        self._told: dict[int, tuple[PairVerdict, PairVerdict]] = {}
+        self._old: Mapping[_Key, Mapping[str, PairVerdict]] = {}
+        self._new: dict[_Key, dict[str, PairVerdict]] = {}
 
     def turn(self, snapshot: Snapshot, part: Sample) -> None:
         """Begin another look; what the one before did not ask for is forgotten."""
@@ -53,15 +55,27 @@ class Renamings:
 
     def __call__(self, verdict: PairVerdict, ends: _Ends, real: _Ends, rename: Rename) -> PairVerdict:
         """Return what a verdict about two stand-ins says about two others."""
-        key = id(verdict), ends, real
-        found = self._new.get(key)
+        key = id(verdict), ends, real.source
+        row = self._new.setdefault(key, {})
+        found = row.get(real.destination)
         if found is None:
             if real.source not in self._changed and real.destination not in self._changed:
-                found = self._old.get(key)
+                found = self._old.get(key, {}).get(real.destination)
             if found is None:
                 found = rename(verdict, ends, real)
-            self._new[key] = found
+            row[real.destination] = found
         return found
+
+    def one(self, verdict: PairVerdict | None) -> PairVerdict | None:
+        """Return the one verdict for all that are equal to this one."""
+        if verdict is None:
+            return None
+        known = self._told.get(id(verdict))
+        if known is None:
+            words = verdict, tuple(path.within for path in verdict.paths)
+            # kept with the one that it is told by: no other has its identity meanwhile
+            known = self._told[id(verdict)] = verdict, self._verdicts.setdefault(words, verdict)
+        return known[1]
 
 
 class Spread:
@@ -126,7 +140,7 @@ class Spread:
 
 
 class _Spreading:
-    """One spreading. Verdicts are told apart by identity, and `reach` keeps them alive."""
+    """One spreading. Verdicts are told apart by identity, and `Renamings` keeps them alive."""
 
     def __init__(self, spread: Spread, reach: Reach) -> None:
         self._spread = spread
@@ -146,7 +160,7 @@ class _Spreading:
                 class_of[member] = number
                 if len(snapshot.sandboxes[member].members) > 1:
                     stand_in = self._spread.stand_in(home)
-                    verdict = self._reach.within.get(stand_in)
+                    verdict = self._one(self._reach.within.get(stand_in))
                     if verdict is not None:
                         within[member] = self._renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
         return Reach({name: class_of[name] for name in snapshot.sandboxes}, tuple(rows), within)
@@ -161,7 +175,7 @@ class _Spreading:
         near = self._spread.near(home)
         for kind, homes in self._spread.kinds.items():
             pair = self._spread.pair_apart(home, kind)
-            verdict = self._reach.row(pair[0]).get(pair[1]) if pair is not None else None
+            verdict = self._one(self._reach.row(pair[0]).get(pair[1])) if pair is not None else None
             if pair is None or verdict is None:
                 continue
             if self._names.uniform(verdict, pair[1]):
@@ -175,7 +189,7 @@ class _Spreading:
             if other is home and len(home.members) == 1:
                 continue
             pair = self._spread.pair(home, other)
-            verdict = self._reach.row(pair[0]).get(pair[1])
+            verdict = self._one(self._reach.row(pair[0]).get(pair[1]))
             if verdict is not None:
                 self._fill(row, verdict, _Ends(*pair), home, other)
         members = self._near.get(home.networks)
@@ -191,6 +205,9 @@ class _Spreading:
             members = (member for home in self._spread.kinds[kind] for member in home.members)
             self._sheets[key] = {member: self._renamed(verdict, ends, _Ends(ends.source, member)) for member in members}
         return self._sheets[key]
+
+    def _one(self, verdict: PairVerdict | None) -> PairVerdict | None:
+        return self._spread.renamings.one(verdict)
 
     def _renamed(self, verdict: PairVerdict, ends: _Ends, real: _Ends) -> PairVerdict:
         return self._spread.renamings(verdict, ends, real, self._names.renamed)
