@@ -16,8 +16,9 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
+from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.rules import Survey, SurveyMemory, Surveyor, positions
-from exporter.evaluate.kinds.unremarkable import RouteMemory, neighbours_set, unremarkable
+from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 
@@ -37,7 +38,8 @@ class KindsMemory:
     """What was found out at the look before, and need not be again where it follows from the same."""
 
     survey: SurveyMemory = field(default_factory=SurveyMemory)
-    routes: RouteMemory = field(default_factory=RouteMemory)
+    routes: Kept[bool] = field(default_factory=Kept)
+    places: Kept[Hashable] = field(default_factory=Kept)
 
 
 class Kinds:
@@ -96,6 +98,7 @@ class Kinds:
             for network in snapshot.networks.values()
         }
         numbers = {}
+        memory.places.turn(snapshot)
         self.sandboxes = {
             sandbox.id: numbers.setdefault(self._sandbox(sandbox), len(numbers))
             for sandbox in snapshot.sandboxes.values()
@@ -271,12 +274,10 @@ class Kinds:
 
     def _sandbox(self, sandbox: Sandbox) -> Hashable:
         owner = Owner("sandbox", sandbox.id)
-        endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
-        if owner in self.peculiar or not self._ordinary(sandbox) or None in endpoints:
+        places = self._memory.places(sandbox.id, (sandbox,), lambda: self._places(sandbox))
+        if owner in self.peculiar or not self._ordinary(sandbox) or places is None:
             self.peculiar.add(owner)
             return ("peculiar", sandbox.id)
-        names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
-        order = tuple(sorted(range(len(names)), key=names.__getitem__))
         published = tuple(
             sorted(
                 (str(port.host_ip), port.container_port, port.protocol.value, *self._port(port.host_port))
@@ -284,8 +285,7 @@ class Kinds:
             )
         )
         return (
-            len(sandbox.members) > 1, endpoints, order, published,
-            frozenset(sandbox.routed), frozenset(sandbox.exposed),
+            tuple([self.networks[endpoint.network_id] for endpoint in sandbox.endpoints]), places, published,
             tuple(sorted(map(repr, self._marks[owner]))) if owner in self._marks else (),
             frozenset(self._rules[owner].items()) if owner in self._rules else (),
         )  # fmt: skip
@@ -305,9 +305,17 @@ class Kinds:
         """Return a published port by its number among its owner's, and the general bounds that it lies between."""
         return self.ports[port][1], bisect_right(self._bounds, port)
 
+    def _places(self, sandbox: Sandbox) -> Hashable:
+        """Return all of a sandbox that depends on no other one; None where an address is outside of its networks."""
+        endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
+        if None in endpoints:
+            return None
+        names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
+        order = tuple(sorted(range(len(names)), key=names.__getitem__))
+        return len(sandbox.members) > 1, endpoints, order, frozenset(sandbox.routed), frozenset(sandbox.exposed)
+
     def _endpoint(self, endpoint: Endpoint) -> Hashable:
         network = self._snapshot.networks[endpoint.network_id]
-        kind = self.networks[network.id]
         own: list[Hashable] = []
         for address, gateway in ((endpoint.ipv4, endpoint.gateway_v4), (endpoint.ipv6, endpoint.gateway_v6)):
             if address is None:
@@ -318,7 +326,7 @@ class Kinds:
                 return None
             hop = self._word(network, int(gateway), 0) if gateway is not None else None
             own.append((pool, hop))
-        return kind, tuple(own), endpoint.gw_priority
+        return tuple(own), endpoint.gw_priority
 
 
 def _cables(kernel: Kernel, read: frozenset[str]) -> frozenset[int]:

@@ -12,11 +12,12 @@ from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.directory import addresses
+from exporter.evaluate.kinds.kept import Kept
 from exporter.model.namespace import RouteKind
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.meeting import Possible
     from exporter.model.namespace import Interface, Namespace, Route
@@ -29,41 +30,18 @@ _SWITCHES = (
 )  # fmt: skip
 
 
-class RouteMemory:
-    """Whether sandboxes had the routes that the engine makes: so they do while they, and all networks, are the same."""
-
-    def __init__(self) -> None:
-        self._ground: tuple[object, ...] = ()
-        self._old: Mapping[str, tuple[Namespace, Sandbox, bool]] = {}
-        self._new: dict[str, tuple[Namespace, Sandbox, bool]] = {}
-
-    def turn(self, snapshot: Snapshot) -> None:
-        """Begin another look; what the one before did not ask for is forgotten."""
-        ground = snapshot.networks, snapshot.engine
-        self._old = self._new if ground == self._ground else {}
-        self._ground, self._new = ground, {}
-
-    def __call__(self, sandbox: Sandbox, namespace: Namespace, find: Callable[[Sandbox, Namespace], bool]) -> bool:
-        """Return whether a sandbox has those routes."""
-        found = self._old.get(sandbox.id)
-        if found is None or found[0] is not namespace or found[1] != sandbox:
-            found = namespace, sandbox, find(sandbox, namespace)
-        self._new[sandbox.id] = found
-        return found[2]
-
-
-def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: RouteMemory | None = None) -> frozenset[str]:
+def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[bool] | None = None) -> frozenset[str]:
     """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside."""
     if not kernel.sandboxes:
         return frozenset()
-    known = memory or RouteMemory()
+    known = Kept[bool]() if memory is None else memory
     known.turn(snapshot)
     seen = _Seen(snapshot, kernel, known)
     return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
 
 
 class _Seen:
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: RouteMemory) -> None:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[bool]) -> None:
         self._snapshot = snapshot
         self._memory = memory
         self._kernel = kernel
@@ -129,7 +107,8 @@ class _Seen:
     def _routed(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         """Return whether routes are those of a stand-in, and nobody takes the sandbox for a router."""
         own = (address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint))
-        return self._memory(sandbox, namespace, self._as_made) and self._routers.isdisjoint(own)
+        made = self._memory(sandbox.id, (sandbox, namespace), lambda: self._as_made(sandbox, namespace))
+        return made and self._routers.isdisjoint(own)
 
     def _as_made(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         return usual_policy(namespace) and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
