@@ -14,6 +14,7 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from exporter.evaluate import evaluate_after
 from exporter.observe.client import EngineClient
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
-from exporter.parse import parse
+from exporter.parse import Memory, parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.runtime.refresh import Refresher
@@ -119,7 +120,9 @@ def polling(made: Engine, rounds: int) -> Iterator[str]:
         high = stack.enter_context(contextlib.closing(docker.DockerClient(made.host)))
         raw = stack.enter_context(contextlib.closing(Raw(made.socket)))
         board = Board(render, Published.not_polled(datetime.now(UTC)))
-        refresher = Refresher(source, WAIT, board, Tally(15), parse=parse, evaluate=evaluate_after)
+        refresher = Refresher(
+            source, WAIT, board, Tally(15), parse=partial(parse, memory=Memory()), evaluate=evaluate_after
+        )
         actions = {
             "raw socket, nothing decoded": lambda: [raw.get(path) for path in PATHS],
             "raw socket, JSON decoded": lambda: [json.loads(raw.get(path)) for path in PATHS],
