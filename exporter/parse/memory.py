@@ -45,13 +45,16 @@ class Aligned(Generic[Meaning]):
         """Return what each document means. `holds` is whether what an equal one meant before is still so."""
         before, known = self._documents, self._meanings
         place, end = 0, len(before)
+        # of a list that has nothing to do with the one before, not every document is looked for at length
+        spare = 4 * len(documents) + 16 * _AHEAD
         found: list[Meaning] = []
         for document in documents:
             if place < end and before[place] == document:
                 at = place
             else:
-                ahead = range(place + 1, min(place + _AHEAD, end))
+                ahead = range(place + 1, min(place + _AHEAD, end) if spare > 0 else place)
                 at = next((number for number in ahead if before[number] == document), -1)
+                spare -= len(ahead) if at < 0 else at - place
             if at < 0:
                 found.append(understand(document))
                 continue
