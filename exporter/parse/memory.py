@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Rule, TableFamily
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.observation import NamespaceDocuments
-    from exporter.model.snapshot import Product, Sandbox
+    from exporter.model.snapshot import Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
     from exporter.parse.kernel.interfaces import Usable
     from exporter.parse.kernel.ipsets import IpSets
@@ -126,6 +126,7 @@ class Memory:
 
     product: Product | None = None
     containers: Aligned[ListedContainer | None] = field(default_factory=Aligned)
+    networks: Mapping[str, Network] = field(default_factory=dict)
     boxes: Mapping[str, Sandbox] = field(default_factory=dict)
     host: NamespaceMemory = field(default_factory=NamespaceMemory)
     sandboxes: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from exporter.model.report import HOST
 from exporter.model.snapshot import Container, Endpoint, GatewayMode, Network, Sandbox, Snapshot
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from exporter.model.observation import KernelDocuments, Observation
     from exporter.model.snapshot import Address, Kernel
+
+_Thing = TypeVar("_Thing")
 
 _NO_INTERFACE = frozenset({"host", "null"})
 """Drivers whose endpoints add no interface to a sandbox."""
@@ -43,8 +45,8 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings, _inodes(observation.kernel))
     networks |= _unlisted_networks(listed, networks)
-    networks = with_gateways(networks, _told_gateways(listed, networks))
-    sandboxes = known.boxes = _sandboxes(listed, residence, networks, known.boxes)
+    networks = known.networks = _same(with_gateways(networks, _told_gateways(listed, networks)), known.networks)
+    sandboxes = known.boxes = _same(_sandboxes(listed, residence, networks), known.boxes)
     labels = frozenset(observation.labels)
     return Snapshot(
         taken_at=observation.taken_at,
@@ -63,6 +65,11 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
         labels=labels,
         configuration=parse_configuration(observation.daemon, engine) if observation.daemon is not None else "",
     )
+
+
+def _same(found: Mapping[str, _Thing], before: Mapping[str, _Thing]) -> dict[str, _Thing]:
+    """Return one object for what is equal to what was there before: whoever compares looks is quick then."""
+    return {name: known if (known := before.get(name)) == thing else thing for name, thing in found.items()}
 
 
 def _kept(labels: Mapping[str, str], asked: frozenset[str]) -> dict[str, str]:
@@ -130,17 +137,15 @@ def _sandboxes(
     listed: Mapping[str, ListedContainer],
     residence: Residence,
     networks: Mapping[str, Network],
-    before: Mapping[str, Sandbox],
 ) -> dict[str, Sandbox]:
     members: dict[str, list[str]] = defaultdict(list)
     for container in listed.values():
         members[residence.sandbox_of[container.id]].append(container.id)
     members[HOST] = members.get(HOST, [])
-    found = (
-        _sandbox(sandbox, tuple(inhabitants), listed, residence, networks) for sandbox, inhabitants in members.items()
-    )
-    # one object for what is equal: whoever compares looks is quick then
-    return {made.id: known if (known := before.get(made.id)) == made else made for made in found}
+    return {
+        sandbox: _sandbox(sandbox, tuple(inhabitants), listed, residence, networks)
+        for sandbox, inhabitants in members.items()
+    }
 
 
 def _sandbox(
