@@ -63,7 +63,8 @@ class Interface:
     `peer` is the index of the other end of a veth, or of the parent of a macvlan, in another namespace or this one;
     `master` the bridge that the interface is a port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty
     for physical cards and loopback. `mode` is macvlan's. `programs` are what else may drop packets there, and cannot be
-    foreseen: `XDP`, `tc`. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
+    foreseen: `XDP`, `tc`. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`). `peer_mac` and
+    `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
     """
 
     index: int
@@ -79,6 +80,8 @@ class Interface:
     port: Port | None = None
     programs: tuple[str, ...] = ()
     arp: bool = True
+    peer_mac: str = ""
+    peer_addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

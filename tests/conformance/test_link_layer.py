@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate import evaluate
 from exporter.model.report import Verdict
 from exporter.observe.tier import Tier
+from exporter.parse import parse
 from tests.conformance.generator import Case
 from tests.conformance.runner import apply, judge, measured, observing
 from tests.conformance.tampering import ANNOUNCED, Change
@@ -208,3 +210,19 @@ def test_packets_agree(lab: Host, name: str) -> None:
     for pair, verdict in odd.verdicts.items():
         ends = (by_name[f"c{letter}"] for letter in pair)
         assert outcome.report.pair(*ends).verdict is Verdict(verdict), pair
+
+
+def test_ports_are_known_without_entering_containers(lab: Host) -> None:
+    """The kernel tells who is at the other end of the host's cables."""
+    try:
+        apply(lab.engine, Change("isolated", (ISOLATE.format(**lab.words),)))
+        with closing(observing(lab.engine, Tier.KERNEL)) as observer:
+            report = evaluate(parse(observer.observe()))
+    finally:
+        apply(lab.engine, Change("isolated, undone", (JOIN.format(**lab.words),)))
+    by_name = {container.name: container for container in report.containers}
+    assert (report.evidence.kernel, report.evidence.sandboxes) == (True, False)
+    verdicts = {
+        pair: report.pair(by_name[f"c{pair[0]}"], by_name[f"c{pair[1]}"]).verdict for pair in ("ab", "ba", "ac")
+    }
+    assert verdicts == {"ab": Verdict.BLOCKED, "ba": Verdict.BLOCKED, "ac": Verdict.REACHABLE}

@@ -286,3 +286,28 @@ def _cards(snapshot: Snapshot, name: str) -> list[int]:
     assert snapshot.kernel is not None
     sandbox = next(each.id for each in snapshot.sandboxes.values() if each.name == name)
     return [each.peer for each in snapshot.kernel.sandboxes[sandbox].interfaces.values() if each.peer is not None]
+
+
+def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
+    """The addresses at the other end of a cable tell whose port it is, though nobody looked inside."""
+    made = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0")
+    seen = made.look().snapshot
+    assert seen.kernel is not None
+    cards = [card for each in seen.kernel.sandboxes.values() for card in each.interfaces.values()]
+    ends = {card.peer: card for card in cards if card.peer is not None}
+
+    def told(own: Namespace) -> Namespace:
+        known = {
+            index: replace(cable, peer_mac=ends[index].mac, peer_addresses=ends[index].addresses)
+            for index, cable in own.interfaces.items()
+            if index in ends
+        }
+        return replace(own, interfaces={**own.interfaces, **known})
+
+    unread = _with(made.unread("sandboxes", "not asked for").look().snapshot, "host", told)
+    assert unread.kernel is not None
+    reach = enforced_reach(unread, unread.kernel)
+    ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
+    assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.BLOCKED
+    assert reach.between(ids["a1"], ids["a3"]).verdict is Verdict.REACHABLE
+    check(unread)

@@ -1,7 +1,11 @@
-"""Namespaces of containers that could not be read, made from what the engine's API tells of their endpoints."""
+"""Namespaces of containers that could not be read, made from what the engine's API tells of their endpoints.
+
+Which port of a bridge one has is known where the kernel tells the addresses at the other end of the host's cables.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING
 
@@ -10,42 +14,73 @@ from exporter.evaluate.enforced.routing import LOCAL_TABLE, MAIN_TABLE
 from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from ipaddress import IPv4Interface, IPv6Interface
 
     from exporter.model.snapshot import Address, Endpoint, Network, Sandbox, Snapshot
 
 _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
+_MADE = 1 << 20
+"""The index of a made interface of which nobody knows the real one, and which no real one has."""
+
 _LOOPBACK = Interface(1, "lo", "", "", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("::1/128")))
 
 
 class StandIns:
-    """Namespaces as the engine sets them up. An interface has no kind: its network tells what it is connected to."""
+    """Namespaces as the engine sets them up, with the cables of this host if it is given.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    An interface without a cable has no kind: its network tells what it is connected to.
+    """
+
+    def __init__(self, snapshot: Snapshot, host: Namespace | None = None) -> None:
         self._snapshot = snapshot
         self._topology = Topology.of(snapshot)
+        self._cables = _cables(host) if host is not None else {}
 
     def namespace(self, sandbox: Sandbox) -> Namespace:
         """Return the namespace of a sandbox."""
         interfaces: dict[int, Interface] = {1: _LOOPBACK}
         routes = [Route(LOCAL_TABLE, RouteKind.LOCAL, item.network, (Hop(1),)) for item in _LOOPBACK.addresses]
-        for index, endpoint in enumerate(sandbox.endpoints, start=2):
+        for number, endpoint in enumerate(sandbox.endpoints):
             network = self._snapshot.networks[endpoint.network_id]
             addresses = tuple(_with_prefix(network, address) for address in (endpoint.ipv4, endpoint.ipv6) if address)
-            interfaces[index] = Interface(index, f"eth{index - 2}", "", "", up=True, addresses=addresses)
+            interface = self._plugged(
+                Interface(_MADE + number, f"eth{number}", "", "", True, addresses=addresses), network
+            )
+            index = interface.index
+            interfaces[index] = interface
             for address in addresses:
                 routes.append(Route(LOCAL_TABLE, RouteKind.LOCAL, ip_network(address.ip), (Hop(index),)))
                 routes.append(Route(MAIN_TABLE, RouteKind.UNICAST, address.network, (Hop(index),)))
             routes.extend(self._defaults(sandbox, endpoint, network, index))
         return Namespace(interfaces, tuple(routes))
 
+    def _plugged(self, interface: Interface, network: Network) -> Interface:
+        """Return the interface with its cable, where it is known which one that is."""
+        found = (self._cables.get((network.interface, int(own.ip))) for own in interface.addresses)
+        cables = {cable.index: cable for cable in found if cable is not None}
+        cable = cables.popitem()[1] if len(cables) == 1 else None
+        if cable is None or cable.peer is None:
+            return interface
+        return replace(interface, index=cable.peer, kind="veth", mac=cable.peer_mac, peer=cable.index)
+
     def _defaults(self, sandbox: Sandbox, endpoint: Endpoint, network: Network, index: int) -> Iterator[Route]:
         for family, anywhere in _ANYWHERE.items():
             gateway = endpoint.gateway(family)
             if gateway is not None and self._topology.gateway(sandbox, family) == network:
                 yield Route(MAIN_TABLE, RouteKind.UNICAST, anywhere, (Hop(index, gateway),))
+
+
+def _cables(host: Namespace) -> Mapping[tuple[str, int], Interface]:
+    """Return the host's ends of cables by their bridge and each address at the other end."""
+    found = {}
+    for cable in host.interfaces.values():
+        bridge = host.interfaces.get(cable.master) if cable.kind == "veth" and cable.master is not None else None
+        if bridge is not None:
+            own = (address for address in cable.peer_addresses if not address.is_link_local)
+            found.update({(bridge.name, int(address.ip)): cable for address in own})
+    return found
 
 
 def _with_prefix(network: Network, address: Address) -> IPv4Interface | IPv6Interface:

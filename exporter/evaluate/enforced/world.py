@@ -412,7 +412,7 @@ class World:
         self._of: dict[tuple[str, int], Segment] = {}
         self._station: dict[tuple[str, int], Station] = {}
         self._known = Known(kernel.host)
-        stand_ins = StandIns(snapshot)
+        stand_ins = StandIns(snapshot, kernel.host)
         namespaces = {
             sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
             for sandbox in snapshot.sandboxes.values()

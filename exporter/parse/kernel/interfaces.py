@@ -85,7 +85,18 @@ def _interface(
         programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in strings(link, "flags"),
+        peer_mac=text(link, "peer_mac"),
+        peer_addresses=tuple(_of_peer(link)),
     )
+
+
+def _of_peer(link: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
+    """Yield the addresses of the other end. Raises ObservationError."""
+    for told in strings(link, "peer_addresses"):
+        try:
+            yield ip_interface(told)
+        except ValueError as error:
+            raise ObservationError(f"an address of the peer of {_name(link)}: {error}") from error
 
 
 def _bridge(data: Mapping[str, Any]) -> Bridge:
