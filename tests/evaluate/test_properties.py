@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from exporter.model.report import PairVerdict, Path, Report
 
 relaxed = settings(deadline=None, max_examples=100)
+costly = settings(relaxed, max_examples=40)
+"""For what asks about every pair of a host."""
 
 
 def table(report: Report) -> dict[tuple[str, str], PairVerdict]:
@@ -171,7 +173,7 @@ def test_a_container_without_network_changes_no_other_pair(observation: Observat
 
 
 @given(hosts())
-@relaxed
+@costly
 def test_explanations_agree_with_the_report(observation: Observation) -> None:
     """`explain` has the report's verdict and paths, an opening for what is certain, and a finding for what is not."""
     seen = Look.at(observation)
@@ -183,7 +185,7 @@ def test_explanations_agree_with_the_report(observation: Observation) -> None:
 
 
 @given(hosts(), st.sampled_from(list(Protocol)), st.sampled_from((80, 8001, 53)))
-@relaxed
+@costly
 def test_narrow_questions_are_parts_of_the_whole(observation: Observation, protocol: Protocol, port: int) -> None:
     """Asked about one protocol and port, `explain` keeps exactly the paths that carry it."""
     seen = Look.at(observation)
