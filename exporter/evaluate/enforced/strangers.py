@@ -77,10 +77,10 @@ def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
 
 
 def _is_sent_to(address: int, family: int) -> bool:
-    """Return whether a program may send to an address, and the kernel routes it."""
+    """Return whether a program may send to an address, and the kernel routes it, as it does with IPv4's link-local."""
     own = ip_address(address.to_bytes(4 if family == 4 else 16))
-    odd = own.is_loopback or own.is_multicast or own.is_unspecified or own.is_reserved or own.is_link_local
-    return not odd and not (family == 4 and address >> 24 == 0)
+    odd = own.is_loopback or own.is_multicast or own.is_unspecified or own.is_reserved
+    return not odd and not (address >> 24 == 0 if family == 4 else own.is_link_local)
 
 
 def _redirecting(firewall: Firewall) -> Iterator[Table]:
