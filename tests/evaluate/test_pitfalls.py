@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -289,6 +289,20 @@ def test_rules_inside_containers() -> None:
     assert fate(town().inside("web", f"-A OUTPUT -d {DB} -j REJECT")) == CLOSED
     assert fate(town().inside("db", "-A OUTPUT -p tcp -m tcp --sport 80 -j DROP")) == CLOSED
     assert fate(town().inside("api", "-A INPUT -j DROP")) == OPEN
+
+
+def test_rules_inside_containers_about_an_address_of_the_hosts_loopback() -> None:
+    """Addresses that somebody gave to `lo` are ones that packets are sent to, and that rules are about."""
+
+    def more(own: Namespace) -> Namespace:
+        loopback = own.interfaces[1]
+        added = replace(loopback, addresses=(*loopback.addresses, ip_interface("10.78.7.1/32")))
+        local = Route(255, RouteKind.LOCAL, ip_network("10.78.7.1/32"), (Hop(1),))
+        return replace(own, interfaces={**own.interfaces, 1: added}, routes=(*own.routes, local))
+
+    closed_inside = town().inside("web", "-A OUTPUT -d 10.78.7.1/32 -j DROP")
+    assert changed(town(), more).probe("web", "monitor", "10.78.7.1", "80/tcp") == OPEN
+    assert changed(closed_inside, more).probe("web", "monitor", "10.78.7.1", "80/tcp") == CLOSED
 
 
 def test_forwarding_is_of_no_matter_to_bridges() -> None:

@@ -444,19 +444,22 @@ class World:
         networks = self.snapshot.networks.values()
         pools = [pool for network in networks for pool in network.pools if pool.subnet.version == self.family]
         yield from (int(pool.gateway) for pool in pools if pool.gateway is not None)
-        addresses = (own for each in everyone for interface in each.interfaces.values() for own in interface.addresses)
-        held = frozenset(int(own.ip) for own in addresses if own.version == self.family)
         subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
-        yield from strangers((each.firewall for each in everyone), self.family, Held(held, subnets))
+        held = Held(frozenset(self._addresses(everyone)), subnets)
+        yield from strangers((each.firewall for each in everyone), self.family, held)
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
-        interfaces = (interface for namespace in everyone for interface in namespace.interfaces.values())
-        own = (address for interface in interfaces if interface.name != "lo" for address in interface.addresses)
-        addresses = {int(address.ip) for address in own if address.version == self.family}
-        found = possible({*addresses, *self.asked_about()}, (namespace.firewall for namespace in everyone))
+        addresses = {*self._addresses(everyone), *self.asked_about()}
+        found = possible(addresses, (namespace.firewall for namespace in everyone))
         for name, namespace in namespaces.items():
             yield name, replace(namespace, firewall=met(namespace.firewall, found))
+
+    def _addresses(self, everyone: Iterable[Namespace]) -> Iterator[int]:
+        """Yield the addresses that namespaces have, on loopback as well."""
+        interfaces = (interface for namespace in everyone for interface in namespace.interfaces.values())
+        own = (address for interface in interfaces for address in interface.addresses)
+        yield from (int(address.ip) for address in own if address.version == self.family)
 
     def segment(self, stack: Stack, interface: int) -> Segment | None:
         """Return the segment that an interface is on; None where nobody else is, or it is a port of a bridge."""
