@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import (
-    DIRECT_ACCESS_DROP,
-    FACTS_KEPT,
-    IP6TABLES_BY_DEFAULT,
-    LINKS_BY_LABEL,
-)
+from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
-from exporter.model.snapshot import GatewayMode, Network, Product
+from exporter.model.snapshot import FACTS_KEPT, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,6 +27,10 @@ class EngineVersion(NamedTuple):
     patch: int = 0
 
 
+FACTS_KEPT = EngineVersion(22, 6)
+"""Engines keep what they read of the kernel at their start, and do not look again (moby#43130; 22.06 became 23.0)."""
+
+
 class Product(StrEnum):
     """Whose implementation of the Engine API answers."""
 

@@ -152,6 +152,10 @@ def _routed(ports: Sequence[Mapping[str, Any]]) -> Iterator[RoutedPort]:
 
 def _exposed(ports: Sequence[Mapping[str, Any]]) -> Iterator[ExposedPort]:
     for port in ports:
-        number, protocol = integer(port, "PrivatePort"), text(port, "Type")
-        if 0 < number <= 65535 and protocol in (Protocol.TCP, Protocol.UDP):
-            yield ExposedPort(number, Protocol(protocol))
+        yield from exposed_port(integer(port, "PrivatePort"), text(port, "Type"))
+
+
+def exposed_port(number: int, protocol: str) -> Iterator[ExposedPort]:
+    """Yield the port, if it is one that verdicts are about."""
+    if 0 < number <= 65535 and protocol in (Protocol.TCP, Protocol.UDP):
+        yield ExposedPort(number, Protocol(protocol))

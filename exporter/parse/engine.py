@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from exporter.model.snapshot import Engine, EngineVersion, Product
+from exporter.model.snapshot import FACTS_KEPT, Engine, EngineVersion, Product
 from exporter.parse.fields import flag, mapping, objects, strings, text
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ _DEVELOPMENT_MINOR = 999
 
 NEWEST_KNOWN = EngineVersion(29, 7, 2)
 
-# BridgeNfIptables is read from the kernel at each call by engines before 23.0 (22.06 was never released). Later ones
-# keep what they read at their start, before they switched br_netfilter on themselves (moby#43130), and from 28.0 on it
-# is a constant false.
-_BRIDGE_NETFILTER_UNTOLD = EngineVersion(22, 6)
 # FirewallBackend.Info carries EnableUserlandProxy since 29.5, and only when the proxy is enabled.
 _USERLAND_PROXY_TOLD = EngineVersion(29, 5)
 
@@ -28,7 +24,8 @@ _USERLAND_PROXY_TOLD = EngineVersion(29, 5)
 def parse_engine(version: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
     """Return the engine; fields that its API does not tell, or tells without meaning it, are None."""
     number = parse_version(text(version, "Version"))
-    known_netfilter = number < _BRIDGE_NETFILTER_UNTOLD
+    # what is kept is from before the engine switched br_netfilter on itself, and from 28.0 on it is a constant false
+    known_netfilter = number < FACTS_KEPT
     return Engine(
         id=text(info, "ID"),
         name=text(info, "Name"),

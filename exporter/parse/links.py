@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.model.report import Protocol
-from exporter.model.snapshot import ExposedPort, Link
+from exporter.model.snapshot import Link
+from exporter.parse.containers import exposed_port
 from exporter.parse.fields import address
 from exporter.parse.lifetimes import started, surely_before
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Set
 
     from exporter.model.observation import FormerLink, Sighting
-    from exporter.model.snapshot import Address, Network
+    from exporter.model.snapshot import Address, ExposedPort, Network
     from exporter.parse.containers import ListedContainer
 
 _RESTARTED = (
@@ -32,7 +32,7 @@ _UNLISTED = (
     "the linked container lists no port: it may expose none, or the engine forgot them when it left a network and came "
     "back"
 )
-_HIGHEST_PORT = 65535
+_DIGITS = len("65535")
 _TAKEN_OVER = "the address belonged to a linked container, and the engine may have kept the link's rule (moby#24043)"
 
 
@@ -75,8 +75,8 @@ def _exposed(ports: Iterable[str]) -> Iterator[ExposedPort]:
     """Yield ports as they are written down: `80/tcp`."""
     for text in ports:
         number, _, protocol = text.partition("/")
-        if number.isdecimal() and 0 < int(number) <= _HIGHEST_PORT and protocol in tuple(Protocol):
-            yield ExposedPort(int(number), Protocol(protocol))
+        # int() refuses what is endless
+        yield from exposed_port(int(number) if number.isdecimal() and len(number) <= _DIGITS else 0, protocol)
 
 
 def _given_up(child: Sighting | None, parent: Sighting | None) -> frozenset[Address]:

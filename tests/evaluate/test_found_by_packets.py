@@ -164,7 +164,10 @@ def test_a_linked_container_that_has_ended(version: str) -> None:
     built = host(version, icc=False).container("web", up="3 hours").container("heir").container("db", expose=["80"])
     built.seen("web", "3 hours")
     sighting = built.sightings[identity("container", "web")]
-    left = (FormerLink("172.17.0.3", ("5432/tcp", "53/udp", "nonsense", "99999/tcp")), FormerLink("172.17.0.99"))
+    left = (
+        FormerLink("172.17.0.3", ("5432/tcp", "53/udp", "nonsense", "99999/tcp", "9" * 5000 + "/tcp")),
+        FormerLink("172.17.0.99"),
+    )
     built.sightings[identity("container", "web")] = replace(sighting, left=left)
     seen = built.look()
     assert seen.ip("heir") == "172.17.0.3"

@@ -23,9 +23,6 @@ INTERNAL_IPV6_WORKS = EngineVersion(25, 0)
 LOOPBACK_KEEPS_IPV6 = EngineVersion(26, 0)
 """moby#47062: IPv6 is switched off on the interfaces of IPv4-only networks, no longer in the whole namespace."""
 
-FACTS_KEPT = EngineVersion(22, 6)
-"""Engines tell of the kernel what it was like at their start (moby#43130; 22.06 came out as 23.0)."""
-
 IP6TABLES_BY_DEFAULT = EngineVersion(27, 0)
 """Before, ip6tables rules were written only with `--experimental --ip6tables`."""
 

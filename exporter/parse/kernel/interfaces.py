@@ -93,10 +93,14 @@ def _interface(
 def _of_peer(link: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
     """Yield the addresses of the other end. Raises ObservationError."""
     for told in strings(link, "peer_addresses"):
-        try:
-            yield ip_interface(told)
-        except ValueError as error:
-            raise ObservationError(f"an address of the peer of {_name(link)}: {error}") from error
+        yield _address(told, f"the peer of {_name(link)}")
+
+
+def _address(told: str, of: str) -> IPv4Interface | IPv6Interface:
+    try:
+        return ip_interface(told)
+    except ValueError as error:
+        raise ObservationError(f"an address of {of}: {error}") from error
 
 
 def _bridge(data: Mapping[str, Any]) -> Bridge:
@@ -150,7 +154,4 @@ def _answering(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Inte
         waits = address.get("tentative") and not address.get("optimistic")
         if waits or address.get("dadfailed"):
             continue
-        try:
-            yield ip_interface(f"{text(address, 'local')}/{integer(address, 'prefixlen')}")
-        except ValueError as error:
-            raise ObservationError(f"an address of {_name(document)}: {error}") from error
+        yield _address(f"{text(address, 'local')}/{integer(address, 'prefixlen')}", _name(document))
