@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.observe.kernel.messages import ifaddrmsg, ifinfmsg
-from exporter.observe.kernel.netlink import attribute, attribute_list, attributes
+from exporter.observe.kernel.netlink import HEADER, aligned, attribute, attribute_list, attribute_places, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,6 @@ _VF, _VLANS, _SKIP_STATS = 1, 2, 8
 _AF_BRIDGE, _AF_INET, _AF_INET6 = 7, 2, 10
 _COUNTERS = frozenset({7, 23})
 """IFLA_STATS, IFLA_STATS64: every packet changes them."""
-_ATTRIBUTE = struct.Struct("=HH")
 _AF_SPEC, _INET_CONF, _INET6_CONF = 26, 1, 2
 
 _UP, _RUNNING = 0x1, 0x40
@@ -126,16 +125,11 @@ def decode_link(message: bytes) -> Link:
 
 def without_counters(message: bytes) -> bytes:
     """Return what a message about a link says of anything but its traffic: its bytes but for header and statistics."""
-    kept, begin, position = [], 16, 16 + _LINK.size
-    while position + 4 <= len(message):
-        length, kind = _ATTRIBUTE.unpack_from(message, position)
-        if length < 4:
-            break
-        after = position + ((length + 3) & ~3)
+    kept, begin = [], HEADER.size
+    for kind, place, length in attribute_places(message, HEADER.size + _LINK.size):
         if kind in _COUNTERS:
-            kept.append(message[begin:position])
-            begin = after
-        position = after
+            kept.append(message[begin:place])
+            begin = place + aligned(length)
     return b"".join((*kept, message[begin:]))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 from exporter.observe.kernel.trouble import Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from exporter.observe.kernel.budget import Budget
@@ -26,6 +27,10 @@ NETFILTER: Final = 12
 
 HEADER: Final = struct.Struct("=IHHII")
 """Length, type, flags, sequence number, port."""
+
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_KIND: Final = 0x3FFF
+"""An attribute's number, without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
 _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP, _INTERRUPTED = 0x01, 0x300, 0x10
@@ -105,7 +110,7 @@ class Netlink:
                 if length < HEADER.size:
                     raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
                 message = data[position : position + length]
-                position += (length + 3) & ~3
+                position += aligned(length)
                 if sequence != self._sequence:
                     # left over from a question whose answer nobody read to its end
                     continue
@@ -127,28 +132,29 @@ def _check(message: bytes) -> None:
 
 def attribute(kind: int, value: bytes) -> bytes:
     """Return a netlink attribute."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def attributes(data: bytes, start: int) -> dict[int, bytes]:
     """Return the attributes from a position of a message on, by their number."""
-    found = {}
-    while start + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, start)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[start + 4 : start + length]
-        start += (length + 3) & ~3
-    return found
+    return {kind & _KIND: data[place + 4 : place + length] for kind, place, length in attribute_places(data, start)}
 
 
 def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
     """Return attributes of which several have one number, in order."""
-    found, position = [], 0
-    while position + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, position)
+    return [(kind & _KIND, data[place + 4 : place + length]) for kind, place, length in attribute_places(data, 0)]
+
+
+def attribute_places(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Yield number and flags, position and length of each attribute from a position of a message on."""
+    while start + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
         if length < 4:
             break
-        found.append((kind & 0x3FFF, data[position + 4 : position + length]))
-        position += (length + 3) & ~3
-    return found
+        yield kind, start, length
+        start += aligned(length)
+
+
+def aligned(length: int) -> int:
+    """Return how far the next attribute or message is (NLA_ALIGN)."""
+    return (length + 3) & ~3
