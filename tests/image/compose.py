@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.deploy.rules import DEPLOY
+from tests.image import stand_ins
 from tests.lab.packages import unpacked
 from tests.lab.system import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.lab import Engine
+
 COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
 PROFILES: Final = ("api", "kernel", "sandboxes")
+ASK: Final = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+"""A program that prints what is at an address, for the engine's host."""
 
 
 def compose(*arguments: str, profile: str, environ: Mapping[str, str] | None = None, timeout: float = 120) -> str:
@@ -31,6 +36,14 @@ def services(profile: str) -> dict[str, dict[str, Any]]:
     document = json.loads(compose("config", "--format=json", profile=profile))
     found: dict[str, dict[str, Any]] = document["services"]
     return found
+
+
+def furnish(made: Engine, saved: Path) -> None:
+    """Give an engine the images, its socket where a host has it, and a container."""
+    made.docker("load", f"--input={saved}")
+    stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
+    made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+    made.run("web")
 
 
 def folder_of(volume: Mapping[str, Any]) -> Path | None:

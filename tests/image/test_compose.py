@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.image import stand_ins
-from tests.image.compose import PROFILES, compose, folder_of, services
+from tests.image.compose import ASK, PROFILES, compose, folder_of, furnish, services
 from tests.lab import Engine, LabError, engine
 from tests.lab.system import wait_until
 
@@ -32,7 +31,6 @@ EVIDENCE = {
     "kernel": {"api", "firewall", "bridge", "routes"},
     "sandboxes": {"api", "firewall", "bridge", "routes", "sandboxes"},
 }
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -77,10 +75,7 @@ def test_the_group_of_the_socket_must_be_given() -> None:
 def host(saved: Path) -> Iterator[Engine]:
     """Return an engine that has the images, and its socket where a host has it."""
     with engine("28.5") as made:
-        made.docker("load", f"--input={saved}")
-        stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
-        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
-        made.run("web")
+        furnish(made, saved)
         yield made
 
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.deploy.rules import DEPLOY
-from tests.image import stand_ins
-from tests.image.compose import services
-from tests.image.test_compose import ASK
+from tests.image.compose import ASK, furnish
 from tests.lab import Engine, LabError, engine
 from tests.lab.packages import unpacked
 from tests.lab.system import SYSTEM_PATH, run, wait_until
@@ -33,10 +31,7 @@ STARTED = 120.0
 def swarm(saved: Path) -> Iterator[Engine]:
     """Return a manager that has the images, its socket where a host has it, and the stack."""
     with engine("28.5") as made:
-        made.docker("load", f"--input={saved}")
-        stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
-        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
-        made.run("web")
+        furnish(made, saved)
         made.docker("swarm", "init", "--advertise-addr=127.0.0.1")
         node = made.docker("node", "ls", "--quiet").strip()
         made.docker("node", "update", "--label-add=prometheus=true", node)
