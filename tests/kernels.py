@@ -9,12 +9,12 @@ read as the exporter reads them; `table` takes any other table in the words of t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Self
 
 from exporter.evaluate import evaluate
 from exporter.model.firewall import Backend, Firewall, TableFamily
-from exporter.model.namespace import Bridge, Hop, Interface, Listener, Namespace, Port, Route, RouteKind
+from exporter.model.namespace import Bridge, Hop, Interface, Listener, Namespace, OwnAddress, Port, Route, RouteKind
 from exporter.model.report import HOST, Protocol
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.ipsets import parse_ipsets
@@ -23,14 +23,21 @@ from tests.looks import Look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Interface, IPv6Interface
 
     from exporter.model.firewall import Table
     from exporter.model.snapshot import Endpoint, Network, Sandbox, Snapshot
     from tests.hosts import Host
 
 _LOCAL, _MAIN = 255, 254
-_LOOPBACK = (ip_interface("127.0.0.1/8"), ip_interface("::1/128"))
+
+
+def own_address(told: str) -> OwnAddress:
+    """Return an address of an interface: `172.17.0.1/16`."""
+    address, _, length = told.partition("/")
+    return OwnAddress(ip_address(address), int(length))
+
+
+_LOOPBACK = (own_address("127.0.0.1/8"), own_address("::1/128"))
 _BUILTIN = {
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
     "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
@@ -258,9 +265,7 @@ class KernelOf:
     def _wire(self) -> None:
         for network in self._bridged():
             index = self._bridges[network.id] = len(self._host) + 1
-            addresses = tuple(
-                ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}") for pool in network.pools if pool.gateway
-            )
+            addresses = tuple(OwnAddress(pool.gateway, pool.subnet.prefixlen) for pool in network.pools if pool.gateway)
             self._host[index] = Interface(
                 index,
                 network.interface,
@@ -310,14 +315,14 @@ def _parsed(chains: _Chains, table: str, version: int) -> Table:
     return found
 
 
-def _addresses(endpoint: Endpoint, network: Network) -> Iterator[IPv4Interface | IPv6Interface]:
+def _addresses(endpoint: Endpoint, network: Network) -> Iterator[OwnAddress]:
     for address in (endpoint.ipv4, endpoint.ipv6):
         if address is not None:
             pool = next(pool for pool in network.pools if address in pool.subnet)
-            yield ip_interface(f"{address}/{pool.subnet.prefixlen}")
+            yield OwnAddress(address, pool.subnet.prefixlen)
 
 
-def _connected(index: int, addresses: tuple[IPv4Interface | IPv6Interface, ...]) -> Iterator[Route]:
+def _connected(index: int, addresses: tuple[OwnAddress, ...]) -> Iterator[Route]:
     for address in addresses:
         yield Route(_LOCAL, RouteKind.LOCAL, ip_network(address.ip), (Hop(index),))
         yield Route(_LOCAL if index == 1 else _MAIN, _kind(index), address.network, (Hop(index),))

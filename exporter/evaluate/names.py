@@ -69,7 +69,7 @@ class Names:
             owner, name = owners.get((interface.index, interface.peer or 0), ("", ""))
             if owner:
                 yield interface.name, f"{name} of {self.place(owner)}"
-            yield from ((str(address.ip), HOST) for address in interface.addresses if not address.is_loopback)
+            yield from ((str(address.ip), HOST) for address in interface.addresses if not address.ip.is_loopback)
 
     def _of_containers(self, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         for sandbox in snapshot.sandboxes.values():

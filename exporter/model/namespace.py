@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import Firewall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from ipaddress import IPv4Interface, IPv6Interface
 
     from exporter.model.report import Protocol
     from exporter.model.snapshot import Address, Subnet
@@ -57,6 +57,33 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address of an interface, and the length of the prefix of those that are taken to be on its link.
+
+    As small as can be, for large hosts have tens of thousands: ipaddress has such a class with the network made for
+    each, at eight times the memory.
+    """
+
+    ip: Address
+    prefixlen: int
+
+    @property
+    def version(self) -> int:
+        """Return 4 or 6."""
+        return self.ip.version
+
+    @property
+    def is_link_local(self) -> bool:
+        """Return whether the address means nothing beyond its link (169.254.0.0/16, fe80::/10)."""
+        return self.ip.is_link_local
+
+    @property
+    def network(self) -> Subnet:
+        """Return the addresses that are taken to be on the link."""
+        return ip_network((self.ip, self.prefixlen), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Interface:
     """A network interface. Indexes are the kernel's.
 
@@ -75,13 +102,13 @@ class Interface:
     master: int | None = None
     peer: int | None = None
     mode: str = ""
-    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    addresses: tuple[OwnAddress, ...] = ()
     bridge: Bridge | None = None
     port: Port | None = None
     programs: tuple[str, ...] = ()
     arp: bool = True
     peer_mac: str = ""
-    peer_addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    peer_addresses: tuple[OwnAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
+from exporter.parse.addresses import parse_address, parse_network
 
 if TYPE_CHECKING:
     from exporter.model.snapshot import Address, Subnet
@@ -65,7 +65,7 @@ def identity(document: Mapping[str, Any], kind: str) -> str:
 def address(value: str) -> Address | None:
     """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped."""
     try:
-        return ip_address(value.partition("/")[0])
+        return parse_address(value.partition("/")[0])
     except ValueError:
         return None
 
@@ -74,7 +74,7 @@ def address(value: str) -> Address | None:
 def subnet(value: str) -> Subnet | None:
     """Return a subnet, or None for what is none."""
     try:
-        return ip_network(value, strict=False)
+        return parse_network(value)
     except ValueError:
         return None
 

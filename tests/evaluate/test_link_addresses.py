@@ -6,7 +6,7 @@ What is expected here is what packets did on an engine 28.5 with Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.model.namespace import ForwardingEntry, Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
 from exporter.model.report import Protocol, Via
 from tests.hosts import host
-from tests.kernels import kernel
+from tests.kernels import kernel, own_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -333,7 +333,7 @@ def test_arp_ignore_for_another_subnet() -> None:
     scene = Scene()
     card = scene.card("a")
     scene.set("b", ipv4__conf__all__arp_ignore=2)
-    strange = type(card.addresses[0])("10.99.0.1/24")
+    strange = own_address("10.99.0.1/24")
     scene.interface("a", card, addresses=(strange, *card.addresses[1:]))
     assert {way: doubt for way, doubt in scene.ways("a", "b").items() if way.endswith("4")} == {
         "icmp4": LEARNED, "udp4": LEARNED
@@ -343,7 +343,7 @@ def test_arp_ignore_for_another_subnet() -> None:
 def test_the_address_that_somebody_asks_from_tells_destinations_apart() -> None:
     """The host asks from the address that it answers from: one of the subnet is told, one of a card is not."""
     scene = Scene()
-    card = ip_interface("198.51.100.10/32")
+    card = own_address("198.51.100.10/32")
     loopback = scene.host.interfaces[1]
     scene.interface("host", loopback, addresses=(*loopback.addresses, card))
     local = Route(255, RouteKind.LOCAL, card.network, (Hop(1),))

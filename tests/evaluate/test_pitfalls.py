@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +27,7 @@ from exporter.model.ranges import Ranges
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import parse_iptables
 from tests.hosts import host
-from tests.kernels import KernelOf, kernel
+from tests.kernels import KernelOf, kernel, own_address
 from tests.looks import CLOSED, OPEN, UNKNOWN, Look
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def test_rules_inside_containers_about_an_address_of_the_hosts_loopback() -> Non
 
     def more(own: Namespace) -> Namespace:
         loopback = own.interfaces[1]
-        added = replace(loopback, addresses=(*loopback.addresses, ip_interface("10.78.7.1/32")))
+        added = replace(loopback, addresses=(*loopback.addresses, own_address("10.78.7.1/32")))
         local = Route(255, RouteKind.LOCAL, ip_network("10.78.7.1/32"), (Hop(1),))
         return replace(own, interfaces={**own.interfaces, 1: added}, routes=(*own.routes, local))
 

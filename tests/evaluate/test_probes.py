@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +17,7 @@ from exporter.model.probe import Probe, ProbeResult, Sight
 from exporter.model.report import HOST, Evidence, Protocol, Verdict
 from tests.builders import container, report
 from tests.hosts import host
-from tests.kernels import kernel
+from tests.kernels import kernel, own_address
 
 if TYPE_CHECKING:
     from exporter.model.report import Report
@@ -120,8 +120,8 @@ def test_a_relay_leads_to_the_destination_or_is_refused() -> None:
 def test_what_might_leave_the_host_is_withheld() -> None:
     """A packet that the host would send on by a card is not sent, though its address is a container's."""
     seen = town()
-    found, far, address = kernel_of(seen), seen.containers["far"].sandbox, ip_interface("203.0.113.5/32")
-    card = Interface(99, "eth0", "", "", up=True, addresses=(ip_interface("198.51.100.10/24"),))
+    found, far, address = kernel_of(seen), seen.containers["far"].sandbox, own_address("203.0.113.5/32")
+    card = Interface(99, "eth0", "", "", up=True, addresses=(own_address("198.51.100.10/24"),))
     default = Route(254, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(99, ip_address("198.51.100.1")),))
     outside = replace(found.host, interfaces={**found.host.interfaces, 99: card}, routes=(*found.host.routes, default))
     extra = Interface(98, "extra", "", "", up=True, addresses=(address,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.model.explanation import Explanation, Leg, Trip
-    from exporter.model.namespace import Namespace
+    from exporter.model.namespace import Namespace, OwnAddress
     from tests.hosts import Host
     from tests.kernels import KernelOf
     from tests.looks import Look
@@ -150,9 +150,9 @@ def test_a_packet_that_is_followed_fares_as_all_of_its_kind(mend: str) -> None:
                         assert found == seen.probe(source, destination, address, what), (source, destination, packet)
 
 
-def _addresses(namespace: Namespace) -> list[IPv4Interface]:
+def _addresses(namespace: Namespace) -> list[OwnAddress]:
     addresses = (address for each in namespace.interfaces.values() for address in each.addresses)
-    return [address for address in addresses if isinstance(address, IPv4Interface)]
+    return [address for address in addresses if address.version == 4]
 
 
 @pytest.mark.parametrize("mend", MENDS)

@@ -6,16 +6,15 @@ Which port of a bridge one has is known where the kernel tells the addresses at 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology
 from exporter.evaluate.enforced.routing import LOCAL_TABLE, MAIN_TABLE
-from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from ipaddress import IPv4Interface, IPv6Interface
 
     from exporter.model.snapshot import Address, Endpoint, Network, Sandbox, Snapshot
 
@@ -24,7 +23,9 @@ _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 _MADE = 1 << 20
 """The index of a made interface of which nobody knows the real one, and which no real one has."""
 
-_LOOPBACK = Interface(1, "lo", "", "", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("::1/128")))
+_LOOPBACK = Interface(
+    1, "lo", "", "", up=True, addresses=(OwnAddress(IPv4Address("127.0.0.1"), 8), OwnAddress(IPv6Address("::1"), 128))
+)
 
 
 class StandIns:
@@ -83,6 +84,6 @@ def _cables(host: Namespace) -> Mapping[tuple[str, int], Interface]:
     return found
 
 
-def _with_prefix(network: Network, address: Address) -> IPv4Interface | IPv6Interface:
+def _with_prefix(network: Network, address: Address) -> OwnAddress:
     prefix = next((pool.subnet.prefixlen for pool in network.pools if address in pool.subnet), address.max_prefixlen)
-    return ip_interface(f"{address}/{prefix}")
+    return OwnAddress(address, prefix)

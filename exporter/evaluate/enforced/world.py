@@ -210,7 +210,7 @@ class Stack:
         if self.family == 6:
             best = max(own, key=lambda item: _common(int(item.ip), towards), default=None)
         else:
-            near = (item for item in own if int(item.network.network_address) == towards & int(item.netmask))
+            near = (item for item in own if (int(item.ip) ^ towards) >> (item.ip.max_prefixlen - item.prefixlen) == 0)
             best = next(near, own[0] if own else None)
         return int(best.ip) if best is not None else None
 

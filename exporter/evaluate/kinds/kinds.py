@@ -222,9 +222,7 @@ class Kinds:
 
     def _bridge(self, network: Network, interface: Interface) -> Hashable:
         own = tuple(
-            ("link-local",)
-            if address.is_link_local
-            else self._word(network, int(address.ip), address.network.prefixlen)
+            ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.prefixlen)
             for address in interface.addresses
         )
         routes = Counter(self._route(network, interface, route) for route in self._routes[network.id])

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
-from exporter.model.namespace import Bridge, Interface, Port
+from exporter.model.namespace import Bridge, Interface, OwnAddress, Port
+from exporter.parse.addresses import parse_address
 from exporter.parse.fields import integer, mapping, objects, strings, text
 from exporter.parse.memory import NamespaceMemory
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
-Usable = tuple[str, tuple[IPv4Interface | IPv6Interface, ...]]
+Usable = tuple[str, tuple[OwnAddress, ...]]
 """Addresses that answer, and the name of the interface that has them."""
 
 
@@ -30,7 +30,7 @@ def parse_interfaces(
     known = memory or NamespaceMemory()
     indexes = {_name(link): _index(link) for link in links}
     moved = known.links.moved(indexes)
-    told: dict[str, tuple[IPv4Interface | IPv6Interface, ...]] = {}
+    told: dict[str, tuple[OwnAddress, ...]] = {}
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
@@ -63,9 +63,7 @@ def _name(link: Mapping[str, Any]) -> str:
     return found
 
 
-def _interface(
-    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[IPv4Interface | IPv6Interface, ...]
-) -> Interface:
+def _interface(link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...]) -> Interface:
     info = mapping(link, "linkinfo")
     data = mapping(info, "info_data")
     kind = text(info, "info_kind")
@@ -90,17 +88,21 @@ def _interface(
     )
 
 
-def _of_peer(link: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
+def _of_peer(link: Mapping[str, Any]) -> Iterator[OwnAddress]:
     """Yield the addresses of the other end. Raises ObservationError."""
     for told in strings(link, "peer_addresses"):
-        yield _address(told, f"the peer of {_name(link)}")
+        address, _, length = told.partition("/")
+        yield _address(address, int(length) if length.isdecimal() else -1, f"the peer of {_name(link)}")
 
 
-def _address(told: str, of: str) -> IPv4Interface | IPv6Interface:
+def _address(told: str, length: int, of: str) -> OwnAddress:
     try:
-        return ip_interface(told)
+        address = parse_address(told)
     except ValueError as error:
         raise ObservationError(f"an address of {of}: {error}") from error
+    if not 0 <= length <= address.max_prefixlen:
+        raise ObservationError(f"an address of {of}: {told} has no prefix, or none of IPv{address.version}")
+    return OwnAddress(address, length)
 
 
 def _bridge(data: Mapping[str, Any]) -> Bridge:
@@ -144,7 +146,7 @@ def _usable(document: Mapping[str, Any]) -> Usable:
     return _name(document), tuple(_answering(document))
 
 
-def _answering(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Interface]:
+def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
     """Yield the addresses that answer, of a list with an entry for each address or, as `ip` has it, for each link.
 
     While an IPv6 address is tentative, the kernel answers nobody who looks for it, and once another host turned out
@@ -154,4 +156,4 @@ def _answering(document: Mapping[str, Any]) -> Iterator[IPv4Interface | IPv6Inte
         waits = address.get("tentative") and not address.get("optimistic")
         if waits or address.get("dadfailed"):
             continue
-        yield _address(f"{text(address, 'local')}/{integer(address, 'prefixlen')}", _name(document))
+        yield _address(text(address, "local"), integer(address, "prefixlen"), _name(document))

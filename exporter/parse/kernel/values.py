@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_network
 
 from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match
 from exporter.model.ranges import Ranges
+from exporter.parse.addresses import parse_address, parse_network
 from exporter.parse.kernel.names import PROTOCOLS
 
 HIGHEST_PORT = 0xFFFF
@@ -61,12 +61,10 @@ def mac(text: str) -> int:
 
 def address(text: str, version: int) -> int:
     """Return an address of IP version 4 or 6 as a number."""
-    if version == 6:
-        return int(IPv6Address(text))
-    parts = text.split(".")
-    if len(parts) != 4 or not (text.isascii() and all(map(str.isdecimal, parts))):
-        raise ValueError(f"{text} is no IPv4 address")
-    return int.from_bytes(bytes(map(int, parts)), "big")  # 5 times as fast as IPv4Address: large hosts have many
+    found = parse_address(text)
+    if found.version != version:
+        raise ValueError(f"{text} is no IPv{version} address")
+    return int(found)
 
 
 def addresses(text: str, version: int) -> tuple[int, int]:
@@ -74,7 +72,7 @@ def addresses(text: str, version: int) -> tuple[int, int]:
     low, found, high = text.partition("-")
     if found:
         return address(low, version), address(high, version)
-    network = ip_network(text, strict=False)
+    network = parse_network(text)
     if network.version != version:
         raise ValueError(f"{text} is not of IPv{version}")
     return int(network.network_address), int(network.broadcast_address)

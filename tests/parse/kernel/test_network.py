@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +27,7 @@ from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import parse_routes, parse_rules
+from tests.kernels import own_address
 
 if TYPE_CHECKING:
     from exporter.model.snapshot import Subnet
@@ -172,11 +173,11 @@ def test_addresses() -> None:
     ]
     nested = {"ifname": "docker0", "addr_info": [{"local": "172.17.0.1", "prefixlen": 16}]}
     found = parse_interfaces(LINKS, [*addresses, nested])
-    assert found[1].addresses == (ip_interface("127.0.0.1/8"),)
+    assert found[1].addresses == (own_address("127.0.0.1/8"),)
     assert found[4].addresses == (
-        ip_interface("fd00::1/64"),
-        ip_interface("fd00::3/64"),
-        ip_interface("172.17.0.1/16"),
+        own_address("fd00::1/64"),
+        own_address("fd00::3/64"),
+        own_address("172.17.0.1/16"),
     )
 
 
