@@ -249,8 +249,7 @@ def _lets_through(note: Filtered, step: Step) -> bool:
 
 
 def _decision(step: Step, text: str) -> Decision:
-    packets = step.rule.packets if step.rule is not None else None
-    return Decision(step.table, step.chain, step.number, text, step.does, packets)
+    return Decision(step.table, step.chain, step.number, text, step.does, step.packets)
 
 
 def _text(family: int, address: int) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from exporter.model.ranges import Ranges
 
@@ -354,12 +355,11 @@ Step = Match | Statement
 class Rule:
     """A rule: steps from left to right. A rule without a statement only counts.
 
-    `text` is the rule as its own tool writes it, `packets` its counter where it has one.
+    `text` is the rule as its own tool writes it.
     """
 
     steps: tuple[Step, ...]
     text: str = ""
-    packets: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,13 +376,36 @@ class Base:
     devices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
-    """A chain with its rules in order."""
+    """A chain with its rules in order.
+
+    Looks share the chains that stayed the same, so what was found out about one is found out once.
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
     base: Base | None = None
+
+    @cached_property
+    def does(self) -> frozenset[type]:
+        """The types of the rules' steps, without those within other steps."""
+        return frozenset(type(step) for rule in self.rules for step in rule.steps)
+
+    @cached_property
+    def calls(self) -> tuple[tuple[tuple[Step, ...], str], ...]:
+        """The chains that rules call, with all steps of each such rule."""
+        if self.does.isdisjoint((Call, Dispatch)):
+            return ()
+        return tuple((rule.steps, called) for rule in self.rules for step in rule.steps for called in _called(step))
+
+
+def _called(step: Step) -> Iterator[str]:
+    if isinstance(step, Call):
+        yield step.chain
+    elif isinstance(step, Dispatch):
+        for _, statement in step.cases:
+            yield from _called(statement)
 
 
 class Backend(StrEnum):
@@ -395,12 +418,18 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table."""
+    """A table. `packets` are the counters of rules by chain: None for one that has none, empty where no rule has."""
 
     family: TableFamily
     name: str
     backend: Backend
     chains: Mapping[str, Chain] = field(default_factory=dict)
+    packets: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+    def counter(self, chain: str, number: int) -> int | None:
+        """Return how often a rule held, where it counts."""
+        told = self.packets.get(chain, ())
+        return told[number] if number < len(told) else None
 
 
 @dataclass(frozen=True, slots=True)

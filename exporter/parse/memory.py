@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Rule, TableFamily
+    from exporter.model.firewall import Backend, Chain, Table, TableFamily
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.observation import NamespaceDocuments
     from exporter.model.snapshot import Network, Product, Sandbox
@@ -65,37 +66,30 @@ class Aligned(Generic[Meaning]):
         return found
 
 
-class Sayings:
-    """Rules by their text, of one table: `before` those of the look before, `now` those of this one."""
-
-    def __init__(self, before: Mapping[str, Rule]) -> None:
-        self.before = before
-        self.now: dict[str, Rule] = {}
-
-
 class RuleMemory:
-    """Rules of iptables. What a text says depends on the table, on its chains, and on sets of addresses."""
+    """Chains of iptables. What a rule says depends on its table's chains, by name, and on sets of addresses."""
 
     def __init__(self) -> None:
         self._ipsets: IpSets | None = None
-        self._tables: dict[tuple[TableFamily, str, frozenset[str]], Sayings] = {}
-        self._before: Mapping[tuple[TableFamily, str, frozenset[str]], Sayings] = {}
+        self._tables: dict[_Place, Mapping[str, Chain]] = {}
+        self._before: Mapping[_Place, Mapping[str, Chain]] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
         self._before = self._tables if ipsets == self._ipsets else {}
         self._tables, self._ipsets = {}, ipsets
 
-    def table(self, family: TableFamily, table: str, chains: frozenset[str]) -> Sayings:
-        """Return what is known of the rules of a table that has these chains."""
-        key = family, table, chains
-        found = self._tables.get(key)
-        if found is None:
-            before = self._before.get(key)
-            found = self._tables[key] = Sayings(before.now if before is not None else {})
-            if before is not None:
-                before.before = {}
-        return found
+    def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
+        """Return the chains that a table with these names had before, where its rules say the same as then."""
+        before = self._before.get((table.family, table.name, table.backend), {})
+        return before if before.keys() == names else {}
+
+    def keep(self, table: Table) -> None:
+        """Note a table for the next look."""
+        self._tables[table.family, table.name, table.backend] = table.chains
+
+
+_Place = tuple["TableFamily", str, "Backend"]
 
 
 @dataclass(slots=True)

@@ -329,7 +329,7 @@ class TestWhatBlocks:
     def test_a_frame_that_the_bridge_family_drops(self) -> None:
         """Rules of nftables' bridge family decide about frames, before any of iptables."""
         ports, ipv4 = NameIs(Field.INPUT_INTERFACE, ("veth*",)), InRanges(Field.ETHER_TYPE, Ranges.of(0x0800))
-        drop = Rule((ports, ipv4, Terminate(Netfilter.DROP)), "iifname veth* ether type ip drop", 3)
+        drop = Rule((ports, ipv4, Terminate(Netfilter.DROP)), "iifname veth* ether type ip drop")
         chain = Chain("frames", (drop,), Base(Hook.FORWARD, 0))
         table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
         found = ask(kernel(town()).engine_rules().table(table), "one", "two").trips[0]

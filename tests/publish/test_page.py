@@ -498,10 +498,10 @@ def test_no_rule_becomes_markup(name: str, comment: str) -> None:
     """Whatever a rule says and a network is called, the explanation has the elements that it always has."""
 
     def page_of(network_name: str, text: str) -> Reader:
-        drop = Rule((Terminate(Verdict.DROP),), f"-i docker0 {text} -j DROP", 1)
+        drop = Rule((Terminate(Verdict.DROP),), f"-i docker0 {text} -j DROP")
         chain = Chain(text, (drop,), Base(Hook.FORWARD, -1))
         of = kernel(host("28.5").container("db").container("web"))
-        of.table(Table(TableFamily.IP, text, Backend.NFTABLES, {text: chain}))
+        of.table(Table(TableFamily.IP, text, Backend.NFTABLES, {text: chain}, {text: (1,)}))
         seen = of.look()
         networks = {key: replace(each, name=network_name) for key, each in seen.snapshot.networks.items()}
         state, answer = followed(replace(seen, snapshot=replace(seen.snapshot, networks=networks)))

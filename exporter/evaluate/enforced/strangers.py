@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from exporter.model.firewall import (
     AddressType,
     AddressTypeIs,
-    Call,
     Dispatch,
     Field,
     InRanges,
@@ -87,8 +86,16 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
     for table in firewall.tables:
         local = for_local_addresses(table)
         chains = (chain for chain in table.chains.values() if chain.name not in local)
-        if any(_redirects(rule.steps) for chain in chains for rule in chain.rules):
+        if any(
+            _redirects(rule.steps)
+            for chain in chains
+            if not chain.does.isdisjoint(_REDIRECTING)
+            for rule in chain.rules
+        ):
             yield table
+
+
+_REDIRECTING = (Translate, ProxyLocally, Dispatch)
 
 
 def _spans(table: Table) -> Iterator[tuple[int, int]]:
@@ -139,16 +146,6 @@ def for_local_addresses(table: Table) -> frozenset[str]:
     for chain in table.chains.values():
         if chain.base is not None:
             guarded[chain.name].append(False)
-        for rule in chain.rules:
-            for called in _called(rule.steps):
-                guarded[called].append(asks_for_local(rule.steps))
+        for steps, called in chain.calls:
+            guarded[called].append(asks_for_local(steps))
     return frozenset(chain for chain, guards in guarded.items() if all(guards))
-
-
-def _called(steps: Iterable[Step]) -> Iterator[str]:
-    for step in steps:
-        if isinstance(step, Call):
-            yield step.chain
-        elif isinstance(step, Dispatch):
-            for _, statement in step.cases:
-                yield from _called((statement,))

@@ -86,6 +86,7 @@ class Step:
     number: int
     rule: Rule | None
     does: str
+    packets: int | None = None
 
 
 class Walker:
@@ -254,7 +255,9 @@ class Walker:
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:
         if self._trace is not None:
             legacy = " (legacy)" if table.table.backend is Backend.IPTABLES_LEGACY else ""
-            self._trace.append(Step(f"{table.table.family} {table.table.name}{legacy}", chain, number + 1, rule, does))
+            name = f"{table.table.family} {table.table.name}{legacy}"
+            packets = table.table.counter(chain, number) if rule is not None else None
+            self._trace.append(Step(name, chain, number + 1, rule, does, packets))
 
 
 @dataclass(slots=True)

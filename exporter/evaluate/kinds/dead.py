@@ -62,7 +62,7 @@ class Known:
     def _translations(self, namespace: Namespace) -> None:
         for table in namespace.firewall.tables:
             for chain in table.chains.values():
-                for rule in chain.rules:
+                for rule in chain.rules if not chain.does.isdisjoint(_LEADING) else ():
                     if not _LEADING.isdisjoint(map(type, rule.steps)):
                         self._spans.extend(_spans(rule.steps))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Owner, addresses, version_of
 from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
-from exporter.model.firewall import Rule
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -242,10 +241,8 @@ def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
         for name, chain in table.chains.items():
             out = left_out.get((number, name))
             if out:
-                chain = replace(  # noqa: PLW2901
-                    chain, rules=tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
-                )
-            # counters say nothing about verdicts, and differ from look to look
-            chains[name] = replace(chain, rules=tuple(Rule(rule.steps, rule.text) for rule in chain.rules))
-        tables.append(replace(table, chains=chains))
+                rules = tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
+                chains[name] = replace(chain, rules=rules)
+        # counters say nothing about verdicts, and differ from look to look
+        tables.append(replace(table, chains=chains, packets={}))
     return replace(firewall, tables=tuple(tables))

@@ -13,6 +13,9 @@ COMMIT
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from itertools import groupby, takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import ObservationError
@@ -42,11 +45,10 @@ from exporter.parse.kernel.targets import statement
 from exporter.parse.memory import RuleMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Sequence
 
     from exporter.model.firewall import Backend, Match, Statement, TableFamily
     from exporter.parse.kernel.ipsets import IpSets
-    from exporter.parse.memory import Sayings
 
 _HOOKS = {
     "PREROUTING": Hook.PREROUTING,
@@ -84,17 +86,26 @@ def parse_iptables(
     context = Context(family, ipsets)
     known = memory or RuleMemory()
     parts = ({} if general is None else general).setdefault(family, {})
-    tables: list[Table] = []
-    lines = enumerate(text.split("\n"), 1)
-    for number, line in lines:
+    tables: dict[str, Table] = {}
+    lines = text.split("\n")
+    place = 0
+    while place < len(lines):
+        line = lines[place]
+        place += 1
         if line.startswith("*"):
             name = line[1:].strip()
-            if name not in _PRIORITIES or any(table.name == name for table in tables):
-                raise _error(number, f"{name!r} is no table of iptables, or came before")
-            tables.append(Table(family, name, backend, _Reader(name, context, parts, known).read(lines)))
+            if name not in _PRIORITIES or name in tables:
+                raise _error(place, f"{name!r} is no table of iptables, or came before")
+            end = lines.index("COMMIT", place) if "COMMIT" in lines[place:] else len(lines)
+            reader = _Reader(Table(family, name, backend), context, parts, known)
+            tables[name] = reader.read(lines[place:end], place + 1)
+            if end == len(lines):
+                raise ObservationError(f"iptables-save breaks off within table {name}: no COMMIT")
+            known.keep(tables[name])
+            place = end + 1
         elif line.strip() and not line.startswith("#"):
-            raise _error(number, "this belongs to no table")
-    return tuple(tables)
+            raise _error(place, "this belongs to no table")
+    return tuple(tables.values())
 
 
 def incompatible_tables(text: str) -> tuple[str, ...]:
@@ -102,7 +113,7 @@ def incompatible_tables(text: str) -> tuple[str, ...]:
 
     It says `is incompatible` where it shows nothing, and `contains incompatible base-chains` where it shows the others.
     """
-    return tuple(_INCOMPATIBLE.findall(text))
+    return tuple(_INCOMPATIBLE.findall(text)) if " incompatible" in text else ()
 
 
 def _error(number: int, problem: str) -> ObservationError:
@@ -124,37 +135,64 @@ General = dict["TableFamily", dict[str, Part]]
 """Sections of rules that mean the same in all namespaces and tables of a family."""
 
 
+_RULE = re.compile(r"^(?:\[([0-9]+):[0-9]+\] )?(-A ([^ \n]+)(?: .*)?)$", re.MULTILINE)
+"""`[packets:bytes] -A CHAIN …`; without `-c` there are no counters."""
+
+Said = tuple[str, str, str]
+"""The packets that a rule counted (empty without a counter), the rule, and its chain."""
+
+
 class _Reader:
     """Reads one table. Rules repeat the same sections over and over: each is understood once.
 
     `general` are those whose meaning is the same elsewhere.
     """
 
-    def __init__(self, table: str, context: Context, general: dict[str, Part], memory: RuleMemory) -> None:
+    def __init__(self, table: Table, context: Context, general: dict[str, Part], memory: RuleMemory) -> None:
         self._table = table
         self._context = context
         self._general = general
         self._memory = memory
-        self._sayings: Sayings | None = None
-        self._rules: dict[str, list[Rule]] = {}
         self._bases: dict[str, Base | None] = {}
         self._parts: dict[str, Part] = {}
 
-    def read(self, lines: Iterator[tuple[int, str]]) -> Mapping[str, Chain]:
-        """Take lines up to the table's COMMIT and return its chains."""
-        for number, line in lines:
+    def read(self, lines: Sequence[str], first: int) -> Table:
+        """Return the table of some lines, given the number of the first: all chains by name, then all their rules."""
+        declared = list(takewhile(lambda line: line.startswith(":"), lines))
+        for number, line in enumerate(declared, first):
             try:
-                if line.startswith(("[", "-A ")):
-                    self._rule(line)
-                elif line.startswith(":"):
-                    self._chain(line)
-                elif line.strip() == "COMMIT":
-                    return {name: Chain(name, tuple(rules), self._bases[name]) for name, rules in self._rules.items()}
-                elif line.strip() and not line.startswith("#"):
-                    raise ValueError("neither a chain nor a rule")  # noqa: TRY301
+                self._chain(line)
             except ValueError as error:
                 raise _error(number, str(error)) from error
-        raise ObservationError(f"iptables-save breaks off within table {self._table}: no COMMIT")
+        rules = _rules(lines[len(declared) :], first + len(declared))
+        said: dict[str, list[Said]] = {name: [] for name in self._bases}
+        for chain, run in groupby(rules, key=itemgetter(2)):
+            if chain not in said:
+                numbered = ((number, _RULE.fullmatch(line)) for number, line in enumerate(lines, first))
+                number = next(number for number, rule in numbered if rule and rule[3] == chain)
+                raise _error(number, f"chain {chain} was not declared")
+            said[chain].extend(run)
+        before = self._memory.chains(self._table, self._bases.keys())
+        return replace(
+            self._table,
+            chains={
+                name: self._told(name, [text for _, text, _ in told], before.get(name)) for name, told in said.items()
+            },
+            packets={
+                name: tuple(int(count) if count else None for count, _, _ in told)
+                for name, told in said.items()
+                if any(count for count, _, _ in told)
+            },
+        )
+
+    def _told(self, name: str, texts: list[str], before: Chain | None) -> Chain:
+        """Return a chain; what is as `before`, be it all of it or a rule, is the same object."""
+        base = self._bases[name]
+        known = before.rules if before is not None else ()
+        if before is not None and before.base == base and [rule.text for rule in known] == texts:
+            return before
+        rules = {rule.text: rule for rule in known}
+        return Chain(name, tuple(rules.get(text) or self._rule(text, name) for text in texts), base)
 
     def _chain(self, line: str) -> None:
         """`:FORWARD DROP [0:0]`; of chains that users made, the policy is `-`."""
@@ -162,49 +200,26 @@ class _Reader:
         policy, _, _ = rest.partition(" ")
         if not policy:
             raise ValueError("a chain without a policy")
-        if name in self._rules:
+        if name in self._bases:
             raise ValueError(f"chain {name} came before")
         self._bases[name] = None if policy == "-" else self._base(name, policy)
-        self._rules[name] = []
-        self._sayings = None
 
     def _base(self, chain: str, policy: str) -> Base:
         if chain not in _HOOKS or policy not in _POLICIES:
             raise ValueError(f"{policy!r} is no policy of a builtin chain")
-        hook = _HOOKS[chain]
-        priority = _PRIORITIES[self._table]
+        hook, table = _HOOKS[chain], self._table.name
+        priority = _PRIORITIES[table]
         kind = "filter"
-        if self._table == "nat":
+        if table == "nat":
             kind = "nat"
             priority = _NAT_SOURCE if hook in (Hook.INPUT, Hook.POSTROUTING) else priority
-        elif self._table == "mangle" and hook is Hook.OUTPUT:
+        elif table == "mangle" and hook is Hook.OUTPUT:
             kind = "route"
         return Base(hook, priority, _POLICIES[policy], kind)
 
-    def _rule(self, line: str) -> None:
-        """`[packets:bytes] -A CHAIN …`; without `-c` there are no counters."""
-        counter, found, text = line.partition("] ") if line.startswith("[") else ("", "", line)
-        add, _, rest = text.partition(" ")
-        chain, _, said = rest.partition(" ")
-        if add != "-A":
-            raise ValueError("neither a chain nor a rule")
-        if chain not in self._rules:
-            raise ValueError(f"chain {chain} was not declared")
-        packets = counter[1:].partition(":")[0]
-        if found and not packets.isdecimal():
-            raise ValueError("a counter that is none")
-        count = int(packets) if found else None
-        sayings = self._sayings
-        if sayings is None:
-            chains = frozenset(self._rules)
-            sayings = self._sayings = self._memory.table(self._context.family, self._table, chains)
-        rule = sayings.before.get(text)
-        if rule is None:
-            rule = Rule(self._steps(said, chain) if said else (), text, count)
-        elif rule.packets != count:
-            rule = Rule(rule.steps, rule.text, count)
-        sayings.now[rule.text] = rule
-        self._rules[chain].append(rule)
+    def _rule(self, text: str, chain: str) -> Rule:
+        said = text.removeprefix(f"-A {chain}").lstrip(" ")
+        return Rule(self._steps(said, chain) if said else (), text)
 
     def _steps(self, said: str, chain: str) -> tuple[Match | Statement, ...]:
         """Return a rule's steps; matches that are not understood come last, and count only where all others hold."""
@@ -237,7 +252,7 @@ class _Reader:
         if others and any(len(option.name) == len("-j") for option in others):
             return _garbage(section)
         if first.name in ("-j", "-g"):
-            does = statement(first, others, chain, self._rules.keys(), self._context)
+            does = statement(first, others, chain, self._bases.keys(), self._context)
             return Part(() if does is None else (does,))
         if first.name == "-m" and len(first.arguments) == 1 and not first.negated:
             return self._module(first.only, others)
@@ -253,6 +268,19 @@ class _Reader:
         number = PROTOCOLS.get(name)
         needed = None if number is None or not others else InRanges(Field.PROTOCOL, Ranges.of(number))
         return Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
+
+
+def _rules(lines: Sequence[str], first: int) -> list[Said]:
+    """Return the rules of some lines. Raises ObservationError for the first that is none."""
+    found: list[Said] = _RULE.findall("\n".join(lines))
+    if len(found) == len(lines):
+        return found
+    for number, line in enumerate(lines, first):
+        if line.strip() and not line.startswith("#") and not _RULE.fullmatch(line):
+            counter, counted, rule = line.partition("] ")
+            broken = counter.startswith("[") and counted and rule.startswith("-A ")
+            raise _error(number, "a counter that is none" if broken else "neither a chain nor a rule")
+    return found
 
 
 _DEPENDENT = ("-j", "-g", "-m set", "! ")

@@ -126,11 +126,13 @@ class _Reader:
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
         context = Context(self._family, self._sets)
-        chains = {}
+        chains, packets = {}, {}
         for name, base in self._chains.items():
-            rules = tuple(_rule(said, context) for said in self._rules.get(name, ()))
-            chains[name] = self._switched(Chain(name, rules, base))
-        return Table(self._family, self._name, Backend.NFTABLES, chains)
+            listed = self._rules.get(name, ())
+            chains[name] = self._switched(Chain(name, tuple(_rule(said, context) for said in listed), base))
+            packets[name] = tuple(_packets(said) for said in listed)
+        told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
+        return Table(self._family, self._name, Backend.NFTABLES, chains, told)
 
     def _switched(self, chain: Chain) -> Chain:
         """Return a chain as its table's flags have it: the kernel calls none of a table that is dormant.
@@ -179,11 +181,11 @@ def _rule(said: Mapping[str, object], context: Context) -> Rule:
     statements = _array(said, "expr")
     comment = said.get("comment")
     text = rule_text(statements, comment if isinstance(comment, str) else "")
-    return Rule(rule_steps(statements, context), text, _packets(statements))
+    return Rule(rule_steps(statements, context), text)
 
 
-def _packets(statements: Sequence[object]) -> int | None:
-    for said in statements:
+def _packets(rule: Mapping[str, object]) -> int | None:
+    for said in _array(rule, "expr"):
         counter = said.get("counter") if isinstance(said, Mapping) else None
         packets = counter.get("packets") if isinstance(counter, Mapping) else None
         if isinstance(packets, int):

@@ -35,9 +35,9 @@ def test_a_dump() -> None:
     forward, docker = table.chains.values()
     assert forward.base == Base(Hook.FORWARD, 0, Verdict.DROP)
     assert docker.base is None
-    assert (forward.rules[0].text, forward.rules[0].packets) == ("-A FORWARD -o docker0 -j DOCKER", 12)
+    assert (forward.rules[0].text, table.counter("FORWARD", 0)) == ("-A FORWARD -o docker0 -j DOCKER", 12)
     assert forward.rules[0].steps[-1] == Call("DOCKER")
-    assert (docker.rules[0].steps, docker.rules[0].packets) == ((Terminate(Verdict.RETURN),), None)
+    assert (docker.rules[0].steps, table.counter("DOCKER", 0)) == ((Terminate(Verdict.RETURN),), None)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ def test_a_rule_counts_the_packets_that_its_steps_hold_for() -> None:
     wrong = []
     for address, port, document in counted(said):
         seen = packet(address, port)
-        for text, rule in zip(said, only(document).chains["c"].rules, strict=True):
-            if hold(rule.steps, seen) != bool(rule.packets):
+        table = only(document)
+        for text, rule, count in zip(said, table.chains["c"].rules, table.packets["c"], strict=True):
+            if hold(rule.steps, seen) != bool(count):
                 wrong.append((address, port, text, rule.steps))
     assert not wrong

@@ -22,7 +22,7 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.model.ranges import Ranges
-from tests.parse.kernel.nft import TCP, V4, V6, are, between, doubts, number, parsed, rule, steps
+from tests.parse.kernel.nft import TCP, V4, V6, are, between, doubts, number, only, parsed, recorded, steps
 
 ACCEPT, DROP, REJECT = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.REJECT)
 RETURN, OTHER = Terminate(Verdict.RETURN), Call("other")
@@ -232,8 +232,8 @@ def test_changes_of_sets_ask_for_what_stands_with_them(said: str) -> None:
 )
 def test_a_rule_shows_as_nft_writes_it(said: str, text: str, packets: int | None) -> None:
     """People know the rule by its text, and its counter says how often it was met."""
-    found = rule(said)
-    assert (found.text, found.packets) == (text, packets)
+    table = only(recorded("inet", "forward", said))
+    assert (table.chains["c"].rules[0].text, table.counter("c", 0)) == (text, packets)
 
 
 @pytest.mark.parametrize(
