@@ -5,7 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from itertools import compress
+from operator import is_
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.directory import addresses
 from exporter.model.firewall import (
@@ -25,9 +27,10 @@ from exporter.model.firewall import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Firewall, Match, Rule, Statement
+    from exporter.model.firewall import Backend, Chain, Firewall, Match, Rule, Statement
     from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Kernel, Snapshot
 
@@ -54,9 +57,9 @@ class Known:
             )
             self._translations(namespace)
         found.update(low for low, high in self._spans if low == high)
-        spans = _merged(span for span in self._spans if span[0] != span[1])
-        self._lows, self._highs = [low for low, _ in spans], [high for _, high in spans]
-        self._single = found
+        self.ranges = _merged(span for span in self._spans if span[0] != span[1])
+        self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
+        self.singles: AbstractSet[int] = found
         self._sorted = sorted(found)
 
     def _translations(self, namespace: Namespace) -> None:
@@ -68,7 +71,7 @@ class Known:
 
     def meets(self, low: int, high: int) -> bool:
         """Return whether an address of a range is known."""
-        if low == high and low in self._single:
+        if low == high and low in self.singles:
             return True
         if low != high:
             place = bisect_left(self._sorted, low)
@@ -114,15 +117,86 @@ def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
                 pass
 
 
-def without_dead_rules(firewall: Firewall, known: Known) -> Firewall:
+class Living(NamedTuple):
+    """What is left of a chain, by whether these single addresses are known, and these ranges hold one that is."""
+
+    chain: Chain
+    left: Chain
+    singles: frozenset[int]
+    ranges: Mapping[tuple[int, int], bool]
+
+
+class DeadMemory:
+    """What was left of chains at the look before, and the addresses that were known or are now, and not both."""
+
+    def __init__(self) -> None:
+        self._known: AbstractSet[int] = frozenset()
+        self._ranges: list[tuple[int, int]] = []
+        self._old: Mapping[_Place, Living] = {}
+        self._new: dict[_Place, Living] = {}
+        self._changed: AbstractSet[int] = frozenset()
+
+    def turn(self, known: Known) -> None:
+        """Begin another look; what the one before did not ask for is forgotten."""
+        self._old = self._new if known.ranges == self._ranges else {}
+        self._changed, self._known = self._known ^ known.singles, known.singles
+        self._ranges, self._new = known.ranges, {}
+
+    def left(self, place: _Place, chain: Chain, known: Known) -> Chain:
+        """Return what is left of a chain: the same object, where that is equal to what was left before."""
+        before = self._old.get(place)
+        if before is None or before.chain is not chain or not self._holds(before, known):
+            asked = _Asked(known)
+            lives = [_lives(rule, asked) for rule in chain.rules]
+            rules = chain.rules if all(lives) else tuple(compress(chain.rules, lives))
+            left = chain if rules is chain.rules else replace(chain, rules=rules)
+            if before is not None and _same_rules(before.left, left):
+                left = before.left
+            before = Living(chain, left, frozenset(asked.singles), asked.ranges)
+        self._new[place] = before
+        return before.left
+
+    def _holds(self, before: Living, known: Known) -> bool:
+        return before.singles.isdisjoint(self._changed) and all(
+            known.meets(*span) == met for span, met in before.ranges.items()
+        )
+
+
+_Place = tuple["TableFamily", str, "Backend", str]
+
+
+class _Asked:
+    """Answers whether addresses are known, and notes what was asked."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self.singles: set[int] = set()
+        self.ranges: dict[tuple[int, int], bool] = {}
+
+    def meets(self, low: int, high: int) -> bool:
+        if low == high:
+            self.singles.add(low)
+            return self._known.meets(low, high)
+        found = self.ranges.get((low, high))
+        if found is None:
+            found = self.ranges[low, high] = self._known.meets(low, high)
+        return found
+
+
+def _same_rules(one: Chain, other: Chain) -> bool:
+    """Return whether chains have the same objects as rules."""
+    return one.base == other.base and len(one.rules) == len(other.rules) and all(map(is_, one.rules, other.rules))
+
+
+def without_dead_rules(firewall: Firewall, known: Known, memory: DeadMemory | None = None) -> Firewall:
     """Return the firewall without rules that ask for an address that no packet has."""
+    remembered = memory or DeadMemory()
+    remembered.turn(known)
     tables = []
     for table in firewall.tables:
         if table.family in _FAMILIES:
             chains = {
-                name: chain
-                if all(lives := [_lives(rule, known) for rule in chain.rules])
-                else replace(chain, rules=tuple(rule for rule, alive in zip(chain.rules, lives, strict=True) if alive))
+                name: remembered.left((table.family, table.name, table.backend, name), chain, known)
                 for name, chain in table.chains.items()
             }
             tables.append(replace(table, chains=chains))
@@ -131,13 +205,13 @@ def without_dead_rules(firewall: Firewall, known: Known) -> Firewall:
     return replace(firewall, tables=tuple(tables))
 
 
-def _lives(rule: Rule, known: Known) -> bool:
+def _lives(rule: Rule, asked: _Asked) -> bool:
     """Return whether packets can come to a rule's end: a match before any statement that no packet meets ends it."""
     for step in rule.steps:
         if type(step) is InRanges:
             if step.field in _ENDS and not step.negated:
                 for low, high in step.ranges.intervals:
-                    if known.meets(low, high):
+                    if asked.meets(low, high):
                         break
                 else:
                     return False

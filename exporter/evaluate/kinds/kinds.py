@@ -15,9 +15,10 @@ from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
+from exporter.evaluate.kinds.dead import DeadMemory
 from exporter.evaluate.kinds.directory import Directory, Owner, addresses
 from exporter.evaluate.kinds.kept import Kept
-from exporter.evaluate.kinds.rules import Survey, SurveyMemory, Surveyor, positions
+from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
@@ -37,6 +38,7 @@ _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
 class KindsMemory:
     """What was found out at the look before, and need not be again where it follows from the same."""
 
+    living: DeadMemory = field(default_factory=DeadMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)
     routes: Kept[bool] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)
@@ -69,7 +71,7 @@ class Kinds:
         self._leads = list(self.directory.leads(self._host.routes if self._host is not None else ()))
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
-            not survey.unusual
+            not survey.noted.unusual
             and not self.directory.overlapping
             and self._usual_host()
             and not _at_single_interfaces(self._host)
@@ -77,12 +79,11 @@ class Kinds:
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
-        self._rules: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
-        for number, table in enumerate(firewall.tables if firewall is not None else ()):
-            for chain in table.chains.values():
-                for rule, place in positions(chain, number, survey):
-                    self._rules[rule.owner][number, chain.name, place, rule.says] += 1
-        self.peculiar |= survey.peculiar
+        self._rules: dict[Owner, list[Hashable]] = defaultdict(list)
+        for place, said in survey.chains.items():
+            for owner, rules in said.places.items():
+                self._rules[owner].append((place, rules))
+        self.peculiar |= survey.noted.peculiar
         self._mark_neighbours(kernel)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
@@ -90,7 +91,7 @@ class Kinds:
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._follow_routes()
         self._mark_sockets()
-        self._bounds = sorted({*survey.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
+        self._bounds = sorted({*survey.noted.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
         # numbers in the place of kinds: those of sandboxes are made of those of networks
         numbers: dict[Hashable, int] = {}
         self.networks = {
@@ -182,7 +183,7 @@ class Kinds:
         for sandbox in self._snapshot.sandboxes.values():
             for endpoint in sandbox.endpoints:
                 on[endpoint.network_id].append(sandbox.id)
-        for low, high in self.survey.ranges:
+        for low, high in self.survey.noted.ranges:
             for subnet in self.directory.touching(low, high):
                 network = Owner("network", subnet.network)
                 if low <= subnet.low and subnet.high <= high:
@@ -211,7 +212,7 @@ class Kinds:
             tuple(map(_pool, network.pools)),
             self._bridge(network, interface) if interface is not None else None,
             tuple(sorted(map(repr, self._marks[owner]))),
-            frozenset(self._rules[owner].items()),
+            tuple(self._rules[owner]),
         )  # fmt: skip
 
     def _interface(self, network: Network) -> Interface | None:
@@ -285,7 +286,7 @@ class Kinds:
         return (
             tuple([self.networks[endpoint.network_id] for endpoint in sandbox.endpoints]), places, published,
             tuple(sorted(map(repr, self._marks[owner]))) if owner in self._marks else (),
-            frozenset(self._rules[owner].items()) if owner in self._rules else (),
+            tuple(self._rules[owner]) if owner in self._rules else (),
         )  # fmt: skip
 
     def _ordinary(self, sandbox: Sandbox) -> bool:

@@ -6,13 +6,10 @@ its address, its bridge or its subnet, or to its published port. All other rules
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakValueDictionary
 
-from exporter.evaluate.enforced.routing import usual_policy
-from exporter.evaluate.enforced.strangers import asks_for_local, for_local_addresses, single
+from exporter.evaluate.enforced.strangers import asks_for_local, single
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.firewall import (
     AddressTypeIs,
@@ -34,12 +31,11 @@ from exporter.model.firewall import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from weakref import WeakValueDictionary
 
-    from exporter.evaluate.kinds.directory import Directory, Lead
-    from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, Step, Table
-    from exporter.model.namespace import Namespace
-    from exporter.model.snapshot import Sandbox
+    from exporter.evaluate.kinds.directory import Directory
+    from exporter.model.firewall import Match, Rule, Statement, Step, Table
 
 ADDRESSES = frozenset(
     {
@@ -66,7 +62,7 @@ _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
 _UNIQUE = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT})
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
 
-_GUARDS = (
+GUARDS = (
     Field.DESTINATION,
     Field.OUTPUT_INTERFACE,
     Field.INPUT_INTERFACE,
@@ -87,14 +83,6 @@ class Mention(NamedTuple):
     proves: bool
 
 
-class Place(NamedTuple):
-    """Where a rule stands."""
-
-    table: int
-    chain: str
-    number: int
-
-
 class Saying:
     """Stands for all that a rule says once names are left out: one object for all rules that say the same."""
 
@@ -112,169 +100,80 @@ class Owned:
 
 
 @dataclass(slots=True)
-class Survey:
-    """What the rules say of owners.
+class Noted:
+    """What rules or routes tell apart.
 
-    `owned` are their rules by place; `peculiar` are those that a rule tells apart in a way that is not understood here,
-    `ranges` and `ports` what general rules compare addresses and ports with. `unusual` is whether nobody can be taken
-    for another.
+    `peculiar` are those that are told apart in a way that is not understood here, `ranges` and `ports` what addresses
+    and ports are compared with. `unusual` is whether nobody can be taken for another.
     """
 
-    owned: dict[Place, Owned] = field(default_factory=dict)
     peculiar: set[Owner] = field(default_factory=set)
     ranges: set[tuple[int, int]] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
     unusual: bool = False
 
+    def __bool__(self) -> bool:
+        return bool(self.peculiar or self.ranges or self.ports or self.unusual)
 
-@dataclass(slots=True)
-class _Noted:
-    """What one rule, or all routes, tell apart, and what was asked to find that: addresses, and ports of the host."""
-
-    peculiar: set[Owner] = field(default_factory=set)
-    ranges: set[tuple[int, int]] = field(default_factory=set)
-    ports: set[int] = field(default_factory=set)
-    unusual: bool = False
-    addresses: dict[int, Owner | None] = field(default_factory=dict)
-    published: dict[int, tuple[Owner, int] | None] = field(default_factory=dict)
+    def add(self, other: Noted) -> None:
+        """Include what others tell apart."""
+        self.peculiar |= other.peculiar
+        self.ranges |= other.ranges
+        self.ports |= other.ports
+        self.unusual |= other.unusual
 
 
-class _Said(NamedTuple):
-    """What a rule said at a look; `noted` is None where it told nobody apart. `steps` are the key, and kept for it."""
+class Said(NamedTuple):
+    """What a rule says; `noted` is None where it tells nobody apart.
+
+    `addresses` and `published` are what was asked to find that: whose they are, addresses and ports of the host.
+    `called` is the chain that an owned rule ends in, if it does: whether it only accepts depends on that one.
+    """
 
     steps: Sequence[Step]
     owned: Owned | None
-    addresses: tuple[tuple[int, Owner | None], ...]
-    published: tuple[tuple[int, tuple[Owner, int] | None], ...]
-    noted: _Noted | None
+    noted: Noted | None
+    addresses: tuple[int, ...]
+    published: tuple[int, ...]
+    called: str
 
 
-class SurveyMemory:
-    """What rules said at the look before: the same as long as all that was asked to find it is answered the same.
+class RuleReader:
+    """Reads rules one by one.
 
-    Those are the networks, whose the addresses are that a rule names, and who those are.
+    `published` are ports of the host that lead to one sandbox each, with their number among its own; `sayings` hold
+    what is said as long as a rule says it.
     """
 
-    def __init__(self) -> None:
-        self._ground: tuple[object, ...] = ()
-        self._boxes: Mapping[str, Sandbox] = {}
-        self._changed: frozenset[str] = frozenset()
-        self._old: Mapping[tuple[int, bool], _Said] = {}
-        self._new: dict[tuple[int, bool], _Said] = {}
-        self.sayings: WeakValueDictionary[Hashable, Saying] = WeakValueDictionary()
-        """Sayings by what is said; each is there as long as a rule says it."""
-
-    def turn(self, directory: Directory) -> None:
-        """Begin another look; what the one before did not ask for is forgotten."""
-        ground = directory.networks, directory.gateways
-        self._old = self._new if ground == self._ground else {}
-        before, self._boxes = self._boxes, directory.snapshot.sandboxes
-        self._changed = frozenset(name for name, box in self._boxes.items() if before.get(name) != box)
-        self._ground, self._new = ground, {}
-
-    def recall(
+    def __init__(
         self,
-        key: tuple[int, bool],
-        owners: Mapping[int, Owner],
+        directory: Directory,
         published: Mapping[int, tuple[Owner, int]],
-    ) -> _Said | None:
-        """Return what a rule says, if that is known."""
-        found = self._old.get(key)
-        if found is None:
-            return None
-        for address, owner in found.addresses:
-            if owners.get(address) != owner or (owner is not None and owner.id in self._changed):
-                return None
-        for port, holder in found.published:
-            if published.get(port) != holder:
-                return None
-        self._new[key] = found
-        return found
-
-    def keep(self, key: tuple[int, bool], said: _Said) -> None:
-        """Note what a rule says."""
-        self._new[key] = said
-
-
-class Surveyor:
-    """Reads rules. `published` are ports of the host that lead to one sandbox each, with their number among its own."""
-
-    def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]], memory: SurveyMemory) -> None:
+        sayings: WeakValueDictionary[Hashable, Saying],
+    ) -> None:
         self._directory = directory
         self._published = published
-        self._memory = memory
+        self._sayings = sayings
+        self._noted = Noted()
+        self._addresses: list[int] = []
+        self._ports: list[int] = []
         self._accepting: dict[tuple[int, str], bool] = {}
-        self._noted = _Noted()
-        self.survey = Survey()
-        memory.turn(directory)
 
-    def read(self, firewall: Firewall) -> Survey:
-        """Return what a firewall's rules say."""
-        for number, table in enumerate(firewall.tables):
-            local = for_local_addresses(table)
-            for chain in table.chains.values():
-                for position, rule in enumerate(chain.rules):
-                    said = self._said(table, rule, local=chain.name in local)
-                    if said.owned is not None:
-                        self.survey.owned[Place(number, chain.name, position)] = said.owned
-                    if said.noted is not None:
-                        self._add(said.noted)
-        return self.survey
+    def read(self, table: Table, rule: Rule, *, local: bool) -> Said:
+        """Return what a rule says; `local` is whether only packets to the host's own addresses come to it."""
+        noted, self._addresses, self._ports = Noted(), [], []
+        self._noted = noted
+        owned = self._rule(table, rule, local=local)
+        last = rule.steps[-1] if rule.steps else None
+        called = last.chain if owned is not None and isinstance(last, Call) else ""
+        return Said(rule.steps, owned, noted or None, tuple(self._addresses), tuple(self._ports), called)
 
-    def _said(self, table: Table, rule: Rule, *, local: bool) -> _Said:
-        """Return what a rule says, as it is known or as it is found now."""
-        key = id(rule.steps), local
-        found = self._memory.recall(key, self._directory.owners, self._published)
-        if found is None:
-            noted = self._noted = _Noted()
-            owned = self._rule(table, rule, local=local)
-            asked = tuple(noted.addresses.items()), tuple(noted.published.items())
-            told = noted.peculiar or noted.ranges or noted.ports or noted.unusual
-            found = _Said(rule.steps, owned, *asked, noted if told else None)
-            # whether all that a chain does is accept is not known for long
-            if not (rule.steps and isinstance(rule.steps[-1], Call)):
-                self._memory.keep(key, found)
-        return found
-
-    def _add(self, noted: _Noted) -> None:
-        self.survey.peculiar |= noted.peculiar
-        self.survey.ranges |= noted.ranges
-        self.survey.ports |= noted.ports
-        self.survey.unusual |= noted.unusual
-
-    def _whose(self, address: int) -> Owner | None:
-        """Return whose an address is, and note that this was asked."""
-        found = self._noted.addresses[address] = self._directory.owners.get(address)
-        return found
-
-    def note(self, namespace: Namespace) -> None:
-        """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
-        self._noted = _Noted()
-        for table in namespace.firewall.tables:
-            for chain in table.chains.values():
-                for rule in chain.rules:
-                    self._all_nested(rule.steps)
-        self._add(self._noted)
-        self.note_routes(self._directory.leads(namespace.routes), {})
-        self.survey.unusual |= not usual_policy(namespace)
-
-    def note_routes(self, leads: Iterable[Lead], bridges: Mapping[int, str]) -> None:
-        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
-
-        `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
-        nobody apart.
-        """
-        owners = self._directory.owners
-        for route, low, high, into in leads:
-            if low != high:
-                over = {bridges.get(hop.interface) for hop in route.hops}
-                if into is None or over != {into} or self._directory.whole(low, high) is None:
-                    self.survey.ranges.add((low, high))
-            named = [low] if low in owners else []
-            named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
-            self.survey.peculiar |= {
-                owner for own in named if (owner := owners.get(own)) is not None and owner.kind == "sandbox"
-            }
+    def all_apart(self, rules: Iterable[Rule]) -> Noted:
+        """Return what rules tell apart that are nobody's but the namespace's that has them."""
+        noted = self._noted = Noted()
+        for rule in rules:
+            self._all_nested(rule.steps)
+        return noted
 
     def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
         """Return the rule where it has an owner; else note what it tells apart."""
@@ -299,25 +198,33 @@ class Surveyor:
             words[mention.place] = (mention.word, self._relation(owner, mention.owner))
         self._note_rest(steps, mentions)
         # one object in the place of all that a rule says: it is compared over and over
-        says = self._memory.sayings.setdefault(tuple(words), Saying())
-        return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1], 2))
+        says = self._sayings.setdefault(tuple(words), Saying())
+        return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1]))
 
-    def _only_accepts(self, table: Table, step: Step, deepest: int) -> bool:
-        """Return whether all that a rule may do is accept: the order of such rules means nothing."""
-        if isinstance(step, Terminate):
-            return step.verdict is Verdict.ACCEPT
-        if not isinstance(step, Call) or step.goto or not deepest:
-            return False
-        key = id(table), step.chain
+    def accepts(self, table: Table, name: str) -> bool:
+        """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
+        key = id(table), name
         if key not in self._accepting:
-            chain = table.chains.get(step.chain)
+            self._accepting[key] = False
+            chain = table.chains.get(name)
             self._accepting[key] = chain is not None and all(
                 bool(rule.steps)
-                and all(type(part) in _PLAIN for part in rule.steps)
-                and self._only_accepts(table, rule.steps[-1], deepest - 1)
+                and all(type(step) in _PLAIN for step in rule.steps)
+                and self._only_accepts(table, rule.steps[-1])
                 for rule in chain.rules
             )
         return self._accepting[key]
+
+    def _only_accepts(self, table: Table, last: Step) -> bool:
+        """Return whether all that a rule may do is accept: the order of such rules means nothing."""
+        if isinstance(last, Terminate):
+            return last.verdict is Verdict.ACCEPT
+        return isinstance(last, Call) and not last.goto and self.accepts(table, last.chain)
+
+    def _whose(self, address: int) -> Owner | None:
+        """Return whose an address is, and note that this was asked."""
+        self._addresses.append(address)
+        return self._directory.owners.get(address)
 
     def _guards(self, steps: Iterable[Step]) -> Mapping[str, int | str]:
         """Return single values that a rule asks for."""
@@ -325,7 +232,7 @@ class Surveyor:
         for step in steps:
             if isinstance(step, InRanges) and not step.negated and len(step.ranges.intervals) == 1:
                 low, high = step.ranges.intervals[0]
-                if low == high and step.field in _GUARDS:
+                if low == high and step.field in GUARDS:
                     found[step.field] = low
                 if step.field in _ENDS and (network := self._directory.inside(low, high)) is not None:
                     found[f"subnet of {step.field}"] = network
@@ -430,8 +337,8 @@ class Surveyor:
 
     def _holder(self, port: int) -> tuple[Owner, int] | None:
         """Return for whom a port of the host is published, and note that this was asked."""
-        found = self._noted.published[port] = self._published.get(port)
-        return found
+        self._ports.append(port)
+        return self._published.get(port)
 
     def _targets(self, step: Translate) -> None:
         for target in step.targets:
@@ -517,80 +424,3 @@ class Surveyor:
 
 _PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
 """Steps of rules that may have an owner."""
-
-
-def positions(chain: Chain, table: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:
-    """Yield the owned rules of a chain with where they stand in it, as far as their order means anything.
-
-    Between two general rules, consecutive owned ones are a stretch while no packet meets two of them that are of
-    different owners, or while all they do is accept: those may change places.
-    """
-    waiting: list[Owned] = []
-    generals = 0
-    for number in range(len(chain.rules)):
-        rule = survey.owned.get(Place(table, chain.name, number))
-        if rule is not None:
-            waiting.append(rule)
-            continue
-        yield from _placed(waiting, generals, survey)
-        generals, waiting = generals + 1, []
-    yield from _placed(waiting, generals, survey)
-
-
-def _placed(rules: Sequence[Owned], generals: int, survey: Survey) -> Iterator[tuple[Owned, Hashable]]:
-    begin, number = 0, 0
-    while begin < len(rules):
-        end, shared = _longest(rules, begin)
-        if shared is None:
-            yield from ((rule, (generals, number)) for rule in rules[begin:end])
-        else:
-            groups: dict[int | str, list[Owned]] = defaultdict(list)
-            for rule in rules[begin:end]:
-                groups[rule.guards[shared]].append(rule)
-            for group in groups.values():
-                survey.peculiar |= _entangled(group, shared)
-                yield from ((rule, (generals, number, *place)) for rule, place in _within(group))
-        begin, number = end, number + 1
-
-
-def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, str | None]:
-    """Return the end of the longest stretch that begins here, and the field that its rules exclude each other by."""
-    best, shared = begin, None
-    while best < len(rules) and rules[best].accepts:
-        best += 1
-    for guard in _GUARDS:
-        end = begin
-        while end < len(rules) and guard in rules[end].guards:
-            end += 1
-        if end > best:
-            best, shared = end, guard
-    return max(best, begin + 1), shared
-
-
-def _within(group: Sequence[Owned]) -> Iterator[tuple[Owned, tuple[int, int]]]:
-    """Yield rules that packets meet one after the other with their order among the network's and their owner's."""
-    networks = 0
-    own: dict[Owner, int] = defaultdict(int)
-    for rule in group:
-        yield rule, (networks, own[rule.owner])
-        own[rule.owner] += 1
-        networks += rule.owner.kind == "network"
-
-
-def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
-    """Return the owners of rules that may hold for the same packets: their order tells them apart."""
-    networks = {rule.owner for rule in group if rule.owner.kind == "network"}
-    found = networks if len(networks) > 1 else set()
-    inside = [rule for rule in group if rule.owner.kind == "sandbox"]
-    owners = {rule.owner for rule in inside}
-    if len(owners) < 2 or all(rule.accepts for rule in inside):
-        return found
-    for guard in _GUARDS:
-        values = {(rule.owner, rule.guards.get(guard)) for rule in inside}
-        if (
-            guard is not shared
-            and len({value for _, value in values}) == len(values)
-            and not any(value is None for _, value in values)
-        ):
-            return found
-    return found | owners

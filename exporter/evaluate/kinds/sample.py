@@ -15,7 +15,8 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from exporter.evaluate.kinds.rules import Survey
+    from exporter.evaluate.kinds.rules import Said
+    from exporter.evaluate.kinds.survey import Survey
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Snapshot
@@ -64,10 +65,11 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     is what was found out then, and holds what is now.
     """
     kernel = snapshot.kernel
+    remembered = memory or KindsMemory()
     firewall = None
     if kernel is not None:
-        firewall = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel))
-    kinds = Kinds(snapshot, kernel, firewall, memory or KindsMemory())
+        firewall = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel), remembered.living)
+    kinds = Kinds(snapshot, kernel, firewall, remembered)
     if not kinds.usual:
         return None
     homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
@@ -231,17 +233,18 @@ def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
 
 
 def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
-    left_out: dict[tuple[int, str], set[int]] = defaultdict(set)
-    for place, rule in survey.owned.items():
-        if rule.owner in gone:
-            left_out[place.table, place.chain].add(place.number)
+    """Return the firewall without the rules of those who are gone."""
+
+    def stays(said: Said) -> bool:
+        return said.owned is None or said.owned.owner not in gone
+
     tables = []
     for number, table in enumerate(firewall.tables):
         chains = dict(table.chains)
         for name, chain in table.chains.items():
-            out = left_out.get((number, name))
-            if out:
-                rules = tuple(rule for position, rule in enumerate(chain.rules) if position not in out)
+            said = survey.chains[number, name]
+            if not gone.isdisjoint(said.places):
+                rules = tuple(rule for rule, told in zip(chain.rules, said.rules, strict=True) if stays(told))
                 chains[name] = replace(chain, rules=rules)
         # counters say nothing about verdicts, and differ from look to look
         tables.append(replace(table, chains=chains, packets={}))

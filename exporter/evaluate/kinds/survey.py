@@ -1,0 +1,183 @@
+"""What the host's rules say of its networks and sandboxes, chain by chain.
+
+Looks share the chains that stayed the same, and what such a chain says is known from the look before, unless it asks
+for an address or a port of somebody who came, went or changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain as joined
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
+
+from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.strangers import for_local_addresses
+from exporter.evaluate.kinds.directory import addresses
+from exporter.evaluate.kinds.places import placed
+from exporter.evaluate.kinds.rules import Noted, RuleReader
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from exporter.evaluate.kinds.directory import Directory, Lead, Owner
+    from exporter.evaluate.kinds.rules import Said, Saying
+    from exporter.model.firewall import Backend, Chain, Firewall, Table, TableFamily
+    from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Sandbox
+
+
+class ChainSaid(NamedTuple):
+    """What a chain says; `local` is whether only packets to the host's own addresses come to it.
+
+    `places` are what the rules of each owner say, and where. `addresses`, `published` and `called` are what was asked
+    to find all this, with what `called` chains were found to do.
+    """
+
+    chain: Chain
+    local: bool
+    rules: tuple[Said, ...]
+    places: Mapping[Owner, Hashable]
+    noted: Noted
+    addresses: frozenset[int]
+    published: frozenset[int]
+    called: Mapping[str, bool]
+
+
+@dataclass(slots=True)
+class Survey:
+    """What all chains say, by the number of their table and their name, and what that tells apart."""
+
+    chains: dict[tuple[int, str], ChainSaid] = field(default_factory=dict)
+    noted: Noted = field(default_factory=Noted)
+
+
+_Place = tuple["TableFamily", str, "Backend", str]
+
+
+class SurveyMemory:
+    """What chains said at the look before, and of whom that need not be true any more."""
+
+    def __init__(self) -> None:
+        self._ground: tuple[object, ...] = ()
+        self._boxes: Mapping[str, Sandbox] = {}
+        self._old: Mapping[_Place, ChainSaid] = {}
+        self._new: dict[_Place, ChainSaid] = {}
+        self.addresses: frozenset[int] = frozenset()
+        self.ports: frozenset[int] = frozenset()
+        self.sayings: WeakValueDictionary[Hashable, Saying] = WeakValueDictionary()
+
+    def turn(self, directory: Directory) -> None:
+        """Begin another look; what the one before did not ask for is forgotten, and all of it with other networks."""
+        ground = directory.networks, directory.gateways
+        self._old = self._new if ground == self._ground else {}
+        before, self._boxes = self._boxes, directory.snapshot.sandboxes
+        changed = [
+            box
+            for name in before.keys() | self._boxes.keys()
+            if (old := before.get(name)) is not (new := self._boxes.get(name)) and old != new
+            for box in (old, new)
+            if box is not None
+        ]
+        self.addresses = frozenset(joined.from_iterable(map(addresses, changed)))
+        self.ports = frozenset(port.host_port for box in changed for port in box.published)
+        self._ground, self._new = ground, {}
+
+    def before(self, place: _Place) -> ChainSaid | None:
+        """Return what a chain said."""
+        return self._old.get(place)
+
+    def keep(self, place: _Place, said: ChainSaid) -> None:
+        """Note what a chain says."""
+        self._new[place] = said
+
+
+class Surveyor:
+    """Surveys a host. `published` are ports of it that lead to one sandbox each, with their number among its own."""
+
+    def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]], memory: SurveyMemory) -> None:
+        self._directory = directory
+        self._memory = memory
+        self._reader = RuleReader(directory, published, memory.sayings)
+        self.survey = Survey()
+        memory.turn(directory)
+
+    def read(self, firewall: Firewall) -> None:
+        """Note what a firewall's rules say."""
+        for number, table in enumerate(firewall.tables):
+            local = for_local_addresses(table)
+            for chain in table.chains.values():
+                place = table.family, table.name, table.backend, chain.name
+                before = self._memory.before(place)
+                if before is not None and self._holds(before, table, chain, local=chain.name in local):
+                    said = before
+                else:
+                    said = self._said(table, chain, before, local=chain.name in local)
+                self._memory.keep(place, said)
+                self.survey.chains[number, chain.name] = said
+                self.survey.noted.add(said.noted)
+
+    def _holds(self, before: ChainSaid, table: Table, chain: Chain, *, local: bool) -> bool:
+        """Return whether a chain says what it said before."""
+        return (
+            before.chain is chain
+            and before.local == local
+            and before.addresses.isdisjoint(self._memory.addresses)
+            and before.published.isdisjoint(self._memory.ports)
+            and all(self._reader.accepts(table, called) == found for called, found in before.called.items())
+        )
+
+    def _said(self, table: Table, chain: Chain, before: ChainSaid | None, *, local: bool) -> ChainSaid:
+        """Read a chain. Of its rules, those that were in it `before` and ask for nobody who changed are known."""
+        known = {id(said.steps): said for said in before.rules} if before is not None and before.local == local else {}
+        changed, ports = self._memory.addresses, self._memory.ports
+        rules: list[Said] = []
+        for rule in chain.rules:
+            said = known.get(id(rule.steps))
+            if (
+                said is None
+                or said.called
+                or not (changed.isdisjoint(said.addresses) and ports.isdisjoint(said.published))
+            ):
+                said = self._reader.read(table, rule, local=local)
+            rules.append(said)
+        places, entangled = placed(said.owned for said in rules)
+        noted = Noted(peculiar=entangled)
+        for said in rules:
+            if said.noted is not None:
+                noted.add(said.noted)
+        return ChainSaid(
+            chain,
+            local,
+            tuple(rules),
+            places,
+            noted,
+            frozenset(joined.from_iterable(said.addresses for said in rules)),
+            frozenset(joined.from_iterable(said.published for said in rules)),
+            {said.called: self._reader.accepts(table, said.called) for said in rules if said.called},
+        )
+
+    def note(self, namespace: Namespace) -> None:
+        """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
+        chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
+        self.survey.noted.add(self._reader.all_apart(rule for chain in chains for rule in chain.rules))
+        self.note_routes(self._directory.leads(namespace.routes), {})
+        self.survey.noted.unusual |= not usual_policy(namespace)
+
+    def note_routes(self, leads: Iterable[Lead], bridges: Mapping[int, str]) -> None:
+        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
+
+        `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
+        nobody apart.
+        """
+        owners = self._directory.owners
+        for route, low, high, into in leads:
+            if low != high:
+                over = {bridges.get(hop.interface) for hop in route.hops}
+                if into is None or over != {into} or self._directory.whole(low, high) is None:
+                    self.survey.noted.ranges.add((low, high))
+            named = [low] if low in owners else []
+            named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
+            self.survey.noted.peculiar |= {
+                owner for own in named if (owner := owners.get(own)) is not None and owner.kind == "sandbox"
+            }
