@@ -42,6 +42,16 @@ class Lead(NamedTuple):
     into: str | None
 
 
+class Leads(NamedTuple):
+    """Routes that lead to somebody, over a bridge or by a gateway, and the ranges that lie in nobody's subnet.
+
+    Most routes of a host are neither: each container's cable has three for link-local addresses.
+    """
+
+    routes: list[Lead]
+    ranges: set[tuple[int, int]]
+
+
 def version_of(address: int) -> int:
     """Return the version of IP that an address as a number is taken to be of."""
     return 4 if address >> 32 == 0 else 6
@@ -114,16 +124,31 @@ class Directory:
         whole = any(subnet.low == low and subnet.high == high for subnet in self.touching(low, high))
         return self.inside(low, high) if whole else None
 
-    def leads(self, routes: Iterable[Route]) -> Iterator[Lead]:
-        """Yield routes with the addresses that they are for. Most share a few destinations, as one object each."""
-        known: dict[int, tuple[int, int, str | None]] = {}
+    def leads(self, routes: Iterable[Route], bridges: Mapping[int, str]) -> Leads:
+        """Return where routes lead; `bridges` are networks by the index of their bridge.
+
+        Most routes share a few destinations, as one object each.
+        """
+        known: dict[int, tuple[int, int, str | None, bool]] = {}
+        leads = Leads([], set())
         for route in routes:
             destination = route.destination
             found = known.get(id(destination))
             if found is None:
                 low, high = int(destination.network_address), int(destination.broadcast_address)
-                found = known[id(destination)] = low, high, self.inside(low, high)
-            yield Lead(route, *found)
+                into = self.inside(low, high)
+                found = known[id(destination)] = low, high, into, into is not None or low in self.owners
+                if into is None and low != high:
+                    leads.ranges.add((low, high))
+            low, high, into, matters = found
+            if not matters:
+                for hop in route.hops:
+                    if hop.gateway is not None or hop.interface in bridges:
+                        break
+                else:
+                    continue
+            leads.routes.append(Lead(route, low, high, into))
+        return leads
 
     def touching(self, low: int, high: int) -> Iterator[Subnet]:
         """Yield the subnets that have addresses in a range."""

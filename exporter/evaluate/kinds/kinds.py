@@ -68,7 +68,7 @@ class Kinds:
             for network in self.directory.networks.values()
             if (interface := self._interface(network)) is not None
         }
-        self._leads = list(self.directory.leads(self._host.routes if self._host is not None else ()))
+        self._leads = self.directory.leads(self._host.routes if self._host is not None else (), self._bridges)
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
             not survey.noted.unusual
@@ -252,7 +252,7 @@ class Kinds:
 
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
-        for route, _, _, into in self._leads:
+        for route, _, _, into in self._leads.routes:
             if len(route.hops) == 1:
                 only = self._bridges.get(route.hops[0].interface)
                 if only is None and into is None:

@@ -18,9 +18,9 @@ from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Mapping
 
-    from exporter.evaluate.kinds.directory import Directory, Lead, Owner
+    from exporter.evaluate.kinds.directory import Directory, Leads, Owner
     from exporter.evaluate.kinds.rules import Said, Saying
     from exporter.model.firewall import Backend, Chain, Firewall, Table, TableFamily
     from exporter.model.namespace import Namespace
@@ -161,20 +161,21 @@ class Surveyor:
         """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
         chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
         self.survey.noted.add(self._reader.all_apart(rule for chain in chains for rule in chain.rules))
-        self.note_routes(self._directory.leads(namespace.routes), {})
+        self.note_routes(self._directory.leads(namespace.routes, {}), {})
         self.survey.noted.unusual |= not usual_policy(namespace)
 
-    def note_routes(self, leads: Iterable[Lead], bridges: Mapping[int, str]) -> None:
+    def note_routes(self, leads: Leads, bridges: Mapping[int, str]) -> None:
         """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
 
         `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
         nobody apart.
         """
         owners = self._directory.owners
-        for route, low, high, into in leads:
-            if low != high:
+        self.survey.noted.ranges |= leads.ranges
+        for route, low, high, into in leads.routes:
+            if into is not None and low != high:
                 over = {bridges.get(hop.interface) for hop in route.hops}
-                if into is None or over != {into} or self._directory.whole(low, high) is None:
+                if over != {into} or self._directory.whole(low, high) is None:
                     self.survey.noted.ranges.add((low, high))
             named = [low] if low in owners else []
             named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
