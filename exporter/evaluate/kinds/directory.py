@@ -74,6 +74,7 @@ class Directory:
         self.interfaces = {network.interface: network.id for network in self.networks.values()}
         self.gateways: dict[str, list[int]] = {}
         self._subnets: dict[int, list[Subnet]] = {4: [], 6: []}
+        self._lows: dict[int, list[int]] = {4: [], 6: []}
         self._place_networks()
         self.owners: dict[int, Owner] = {}
         self._place_addresses()
@@ -87,8 +88,9 @@ class Directory:
             for pool in network.pools:
                 low, high = int(pool.subnet.network_address), int(pool.subnet.broadcast_address)
                 self._subnets[pool.subnet.version].append(Subnet(low, high, network.id))
-        for subnets in self._subnets.values():
+        for version, subnets in self._subnets.items():
             subnets.sort()
+            self._lows[version] = [subnet.low for subnet in subnets]
             for one, other in pairwise(subnets):
                 self.overlapping = self.overlapping or other.low <= one.high
         for network in self.networks.values():
@@ -115,8 +117,8 @@ class Directory:
 
     def inside(self, low: int, high: int) -> str | None:
         """Return the network in one of whose subnets a range of addresses lies whole."""
-        subnets = self._subnets[version_of(high)]
-        place = bisect_right(subnets, low, key=lambda subnet: subnet.low) - 1
+        version = version_of(high)
+        subnets, place = self._subnets[version], bisect_right(self._lows[version], low) - 1
         return subnets[place].network if place >= 0 and subnets[place].high >= high else None
 
     def whole(self, low: int, high: int) -> str | None:
@@ -152,9 +154,10 @@ class Directory:
 
     def touching(self, low: int, high: int) -> Iterator[Subnet]:
         """Yield the subnets that have addresses in a range."""
-        subnets = self._subnets[version_of(high)]
-        first = max(0, bisect_right(subnets, low, key=lambda subnet: subnet.low) - 1)
-        last = bisect_left(subnets, high + 1, key=lambda subnet: subnet.low)
+        version = version_of(high)
+        subnets, lows = self._subnets[version], self._lows[version]
+        first = max(0, bisect_right(lows, low) - 1)
+        last = bisect_left(lows, high + 1)
         yield from (subnet for subnet in subnets[first:last] if subnet.high >= low)
 
     @property

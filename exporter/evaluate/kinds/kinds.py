@@ -24,7 +24,7 @@ from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, Route
@@ -42,6 +42,7 @@ class KindsMemory:
     survey: SurveyMemory = field(default_factory=SurveyMemory)
     routes: Kept[bool] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)
+    bridges: Kept[Hashable] = field(default_factory=Kept)
 
 
 class Kinds:
@@ -93,6 +94,7 @@ class Kinds:
         self._mark_sockets()
         self._bounds = sorted({*survey.noted.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
         # numbers in the place of kinds: those of sandboxes are made of those of networks
+        memory.bridges.turn(snapshot)
         numbers: dict[Hashable, int] = {}
         self.networks = {
             network.id: numbers.setdefault(self._network(network), len(numbers))
@@ -222,15 +224,19 @@ class Kinds:
         return found if found is not None and found.kind == "bridge" and found.master is None else None
 
     def _bridge(self, network: Network, interface: Interface) -> Hashable:
+        routes = self._routes[network.id]
+        same = self._memory.bridges(
+            network.id, (interface, *routes), lambda: self._addressed(network, interface, routes)
+        )
+        return same, self._settings.get(interface.name, ())
+
+    def _addressed(self, network: Network, interface: Interface, routes: Sequence[Route]) -> Hashable:
         own = tuple(
             ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.prefixlen)
             for address in interface.addresses
         )
-        routes = Counter(self._route(network, interface, route) for route in self._routes[network.id])
-        return (
-            interface.up, interface.arp, interface.bridge, own, frozenset(routes.items()),
-            self._settings.get(interface.name, ()),
-        )  # fmt: skip
+        led = Counter(self._route(network, interface, route) for route in routes)
+        return interface.up, interface.arp, interface.bridge, own, frozenset(led.items())
 
     def _word(self, network: Network, number: int, length: int) -> Hashable:
         """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""

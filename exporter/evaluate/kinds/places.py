@@ -53,6 +53,9 @@ def _placed(rules: Sequence[Owned], generals: int, peculiar: set[Owner]) -> Iter
             for rule in rules[begin:end]:
                 groups[rule.guards[shared]].append(rule)
             for group in groups.values():
+                if len(group) == 1:
+                    yield group[0], (generals, number, 0, 0)
+                    continue
                 peculiar |= _entangled(group, shared)
                 yield from ((rule, (generals, number, *place)) for rule, place in _within(group))
         begin, number = end, number + 1
