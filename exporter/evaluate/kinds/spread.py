@@ -11,7 +11,7 @@ from exporter.model.ports import PortSet
 from exporter.model.report import PairVerdict, Path, Reach, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.evaluate.kinds.sample import Home, Sample
     from exporter.model.snapshot import Network, Sandbox, Snapshot
@@ -44,14 +44,19 @@ class Renamings:
         self._told: dict[int, tuple[PairVerdict, PairVerdict]] = {}
         self._old: Mapping[_Key, Mapping[str, PairVerdict]] = {}
         self._new: dict[_Key, dict[str, PairVerdict]] = {}
+        self._gateways: _Gateways | None = None
 
-    def turn(self, snapshot: Snapshot, part: Sample) -> None:
-        """Begin another look; what the one before did not ask for is forgotten."""
-        ground = snapshot.networks, part.network_kinds, part.gateways
-        self._old = self._new if ground == self._ground else {}
+    def turn(self, snapshot: Snapshot, part: Sample) -> _Gateways:
+        """Begin another look; what the one before did not ask for is forgotten. Return the gateways of all networks."""
+        ground = snapshot.networks, part.network_kinds, part.gateways, part.snapshot.networks
+        if self._gateways is None or ground != self._ground:
+            self._old, self._gateways = {}, _Gateways(snapshot.networks, part)
+        else:
+            self._old = self._new
         before, self._boxes = self._boxes, snapshot.sandboxes
         self._changed = frozenset(name for name, box in self._boxes.items() if before.get(name) != box)
         self._ground, self._new = ground, {}
+        return self._gateways
 
     def __call__(self, verdict: PairVerdict, ends: _Ends, real: _Ends, rename: Rename) -> PairVerdict:
         """Return what a verdict about two stand-ins says about two others."""
@@ -83,7 +88,7 @@ class Spread:
 
     def __init__(self, snapshot: Snapshot, part: Sample, renamings: Renamings | None = None) -> None:
         self.renamings = renamings or Renamings()
-        self.renamings.turn(snapshot, part)
+        gateways = self.renamings.turn(snapshot, part)
         self._snapshot = snapshot
         self._part = part
         self._by_network: dict[str, list[Home]] = defaultdict(list)
@@ -92,7 +97,7 @@ class Spread:
             self._by_kind[home.kind].append(home)
             for network in home.networks:
                 self._by_network[network].append(home)
-        self._names = _Names(snapshot, part)
+        self._names = _Names(snapshot, gateways)
 
     def over(self, reach: Reach) -> Reach:
         """Return the verdicts of all pairs, from those of the part."""
@@ -139,6 +144,13 @@ class Spread:
         return self._snapshot
 
 
+class _Apart(NamedTuple):
+    """What sources of a kind share: verdicts that do not name them, and by kind of destination those that do."""
+
+    sheets: tuple[Mapping[str, PairVerdict], ...]
+    own: list[tuple[PairVerdict, _Ends, int]]
+
+
 class _Spreading:
     """One spreading. Verdicts are told apart by identity, and `Renamings` keeps them alive."""
 
@@ -147,6 +159,7 @@ class _Spreading:
         self._reach = reach
         self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
         self._near: dict[tuple[str, ...], frozenset[str]] = {}
+        self._apart: dict[int, _Apart] = {}
 
     def whole(self) -> Reach:
         """Return the verdicts of all pairs."""
@@ -171,18 +184,13 @@ class _Spreading:
 
     def _row(self, home: Home) -> Row:
         row: dict[str, PairVerdict] = {}
-        sheets: list[Mapping[str, PairVerdict]] = []
         near = self._spread.near(home)
-        for kind, homes in self._spread.kinds.items():
-            pair = self._spread.pair_apart(home, kind)
-            verdict = self._one(self._reach.row(pair[0]).get(pair[1])) if pair is not None else None
-            if pair is None or verdict is None:
-                continue
-            if self._names.uniform(verdict, pair[1]):
-                sheets.append(self._sheet(verdict, _Ends(*pair), kind))
-            else:
-                for other in homes:
-                    self._fill(row, verdict, _Ends(*pair), home, other)
+        apart = self._apart.get(home.kind)
+        if apart is None:
+            apart = self._apart[home.kind] = self._told_apart(home)
+        for verdict, ends, kind in apart.own:
+            for other in self._spread.kinds[kind]:
+                self._fill(row, verdict, ends, home, other)
         for other in (home, *near):
             for member in other.members:
                 row.pop(member, None)
@@ -196,7 +204,22 @@ class _Spreading:
         if members is None:
             everyone = (member for other in (home, *near) for member in other.members)
             members = self._near[home.networks] = frozenset(everyone)
-        return Row(tuple(sheets), row, members)
+        return Row(apart.sheets, row, members)
+
+    def _told_apart(self, home: Home) -> _Apart:
+        """Return what holds for those of a home's kind and whoever shares no network with them."""
+        sheets: list[Mapping[str, PairVerdict]] = []
+        own: list[tuple[PairVerdict, _Ends, int]] = []
+        for kind in self._spread.kinds:
+            pair = self._spread.pair_apart(home, kind)
+            verdict = self._one(self._reach.row(pair[0]).get(pair[1])) if pair is not None else None
+            if pair is None or verdict is None:
+                continue
+            if self._names.uniform(verdict, pair[1]):
+                sheets.append(self._sheet(verdict, _Ends(*pair), kind))
+            else:
+                own.append((verdict, _Ends(*pair), kind))
+        return _Apart(tuple(sheets), own)
 
     def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Mapping[str, PairVerdict]:
         """Return what a verdict that does not name its source means for all destinations of a kind."""
@@ -222,9 +245,9 @@ class _Spreading:
 class _Names:
     """The names and addresses of whom the part stands for."""
 
-    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+    def __init__(self, snapshot: Snapshot, gateways: _Gateways) -> None:
         self._snapshot = snapshot
-        self._gateways = _Gateways(snapshot, part)
+        self._gateways = gateways
         self._ports = {name: ports_of(sandbox) for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
         self._texts: dict[str, tuple[str, ...]] = {}
         self._uniform: dict[tuple[int, str], tuple[PairVerdict, bool]] = {}
@@ -307,11 +330,10 @@ def _swapped(ports: PortSet, names: Mapping[int, int]) -> PortSet:
 class _Gateways:
     """The host's addresses on the bridges of the part, and those of the networks that they stand for."""
 
-    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
-        self._snapshot = snapshot
+    def __init__(self, networks: Iterable[str], part: Sample) -> None:
         self._kept: dict[int, list[str]] = defaultdict(list)
         self._all: dict[int, list[str]] = defaultdict(list)
-        for name in snapshot.networks:
+        for name in networks:
             kind = part.network_kinds[name]
             self._all[kind].append(name)
             if name in part.snapshot.networks:
