@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.report import HOST, BlastRadius, Protocol, Reach, Row, Verdict, Via
+from exporter.model.report import BLOCKED, HOST, BlastRadius, Protocol, Reach, Row, Verdict, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
-    from exporter.model.report import PairVerdict
+    from exporter.model.report import PairVerdict, Verdicts
     from exporter.model.snapshot import Sandbox, Snapshot
 
 
@@ -63,23 +62,33 @@ def _together(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerd
 
 
 def _weighted(reach: Reach, sizes: Mapping[str, int]) -> Iterator[tuple[PairVerdict, int]]:
-    """Yield verdicts with the number of ordered pairs of distinct containers that they hold for."""
+    """Yield verdicts with the number of ordered pairs of distinct containers that they hold for.
+
+    Of destinations that differ in names and addresses alone, one verdict is told for all.
+    """
     sources: Counter[int] = Counter()
     for sandbox, index in reach.class_of.items():
         sources[index] += sizes[sandbox]
-    sheets: dict[int, tuple[Mapping[str, PairVerdict], int]] = {}
+    sheets: dict[int, tuple[Verdicts, int]] = {}
+    near: dict[tuple[int, int], tuple[frozenset[str], Verdicts, int]] = {}
     for index, whole in enumerate(reach.rows):
         row, alike = Row.of(whole), sources[index]
-        for destination, verdict in row.own.items():
-            own = sizes[destination] if reach.class_of[destination] == index else 0
-            yield verdict, (alike - own) * sizes[destination]
+        for group in row.own.groups:
+            # a source does not meet itself
+            itself = sum(sizes[name] * sizes[name] for name in group.members if reach.class_of[name] == index)
+            yield group.verdict, alike * sum(sizes[name] for name in group.members) - itself
         for sheet in row.sheets:
             before = sheets[id(sheet)][1] if id(sheet) in sheets else 0
             sheets[id(sheet)] = sheet, before + alike
-            # of these, the row itself tells
-            yield from ((sheet[name], -alike * sizes[name]) for name in row.near if name in sheet)
+            known = near.get((id(row.near), id(sheet)))
+            near[id(row.near), id(sheet)] = row.near, sheet, alike + (known[2] if known is not None else 0)
+    # of those near, the row itself tells
+    for names, sheet, alike in near.values():
+        for name in names & sheet.names:
+            yield sheet.alike(name) or BLOCKED, -alike * sizes[name]
     for sheet, sources_of_all in sheets.values():
-        yield from ((verdict, sources_of_all * sizes[name]) for name, verdict in sheet.items())
+        for group in sheet.groups:
+            yield group.verdict, sources_of_all * sum(sizes[name] for name in group.members)
     for sandbox, verdict in reach.within.items():
         yield verdict, sizes[sandbox] * (sizes[sandbox] - 1)
 
@@ -112,7 +121,7 @@ class _Reached(NamedTuple):
 
     own: frozenset[str]
     sheets: tuple[frozenset[str], ...]
-    near: AbstractSet[str]
+    near: frozenset[str]
 
     def all(self) -> Iterator[str]:
         """Yield everyone whom the class reaches."""
@@ -127,24 +136,25 @@ def _reached(reach: Reach) -> list[_Reached]:
     for row in map(Row.of, reach.rows):
         for sheet in row.sheets:
             if id(sheet) not in sheets:
-                sheets[id(sheet)] = _open(sheet)
-        found.append(_Reached(_open(row.own), tuple(sheets[id(sheet)] for sheet in row.sheets), row.near))
+                sheets[id(sheet)] = sheet.names - sheet.those(Verdict.BLOCKED)
+        own = row.own.names - row.own.those(Verdict.BLOCKED)
+        found.append(_Reached(own, tuple(sheets[id(sheet)] for sheet in row.sheets), row.near))
     return found
-
-
-def _open(row: Mapping[str, PairVerdict]) -> frozenset[str]:
-    return frozenset(destination for destination, verdict in row.items() if verdict.verdict is not Verdict.BLOCKED)
 
 
 def _totals(rows: Sequence[_Reached], sizes: Mapping[str, int]) -> Iterator[int]:
     """Yield how many containers each class reaches."""
     sheets: dict[int, int] = {}
+    nearby: dict[tuple[int, int], int] = {}
     for row in rows:
         total = sum(sizes[name] for name in row.own)
         for sheet in row.sheets:
+            key = id(row.near), id(sheet)
             if id(sheet) not in sheets:
                 sheets[id(sheet)] = sum(sizes[name] for name in sheet)
-            total += sheets[id(sheet)] - sum(sizes[name] for name in row.near if name in sheet)
+            if key not in nearby:
+                nearby[key] = sum(sizes[name] for name in row.near & sheet)
+            total += sheets[id(sheet)] - nearby[key]
         yield total
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.report import BLOCKED, Row, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from exporter.model.report import PairVerdict, Reach
+    from exporter.model.report import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,41 +24,104 @@ class Drift:
 
 def drift(declared: Reach, enforced: Reach, sizes: Mapping[str, int]) -> Drift:
     """Count the pairs on which the two disagree; `sizes` are the containers of each sandbox. Unknown is no verdict."""
-    count: dict[Verdict, int] = defaultdict(int)
-    for one, other, pairs in _weighted(declared, enforced, sizes):
-        if one is not other and {one.verdict, other.verdict} == {Verdict.BLOCKED, Verdict.REACHABLE}:
-            count[other.verdict] += pairs
-    return Drift(open=count[Verdict.REACHABLE], closed=count[Verdict.BLOCKED])
-
-
-def _weighted(
-    declared: Reach, enforced: Reach, sizes: Mapping[str, int]
-) -> Iterator[tuple[PairVerdict, PairVerdict, int]]:
-    """Yield both verdicts with the number of ordered pairs of distinct containers that they hold for."""
+    count = _Count(sizes)
     sources: dict[tuple[int, int], list[str]] = defaultdict(list)
-    shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Row, Row, int]] = {}
     for sandbox, index in enforced.class_of.items():
         sources[declared.class_of[sandbox], index].append(sandbox)
     for (first, second), members in sources.items():
-        alike = sum(sizes[sandbox] for sandbox in members)
-        own = frozenset(members)
-        promised, kept = Row.of(declared.rows[first]), Row.of(enforced.rows[second])
-        key = tuple(map(id, promised.sheets)), tuple(map(id, kept.sheets))
-        before = shared[key][2] if key in shared else 0
-        shared[key] = promised, kept, before + alike
-        for destination in promised.own.keys() | kept.own.keys() | promised.near | kept.near:
-            others = alike - sizes[destination] if destination in own else alike
-            found = promised.told(destination) or BLOCKED, kept.told(destination) or BLOCKED
-            yield (*found, others * sizes[destination])
-            # counted with the sheets, which do not tell of it
-            yield (*_on_sheets(promised, kept, destination), -alike * sizes[destination])
-    for promised, kept, alike in shared.values():
-        for destination in {name for sheet in (*promised.sheets, *kept.sheets) for name in sheet}:
-            yield (*_on_sheets(promised, kept, destination), alike * sizes[destination])
+        count.rows(Row.of(declared.rows[first]), Row.of(enforced.rows[second]), members)
     for sandbox in declared.within.keys() | enforced.within.keys():
-        found = declared.within.get(sandbox, BLOCKED), enforced.within.get(sandbox, BLOCKED)
-        yield (*found, sizes[sandbox] * (sizes[sandbox] - 1))
+        promised, kept = (reach.within.get(sandbox, BLOCKED).verdict for reach in (declared, enforced))
+        pairs = sizes[sandbox] * (sizes[sandbox] - 1)
+        count.open += pairs if (promised, kept) == (Verdict.BLOCKED, Verdict.REACHABLE) else 0
+        count.closed += pairs if (promised, kept) == (Verdict.REACHABLE, Verdict.BLOCKED) else 0
+    return Drift(count.open, count.closed)
 
 
-def _on_sheets(promised: Row, kept: Row, destination: str) -> tuple[PairVerdict, PairVerdict]:
-    return promised.on_sheets(destination) or BLOCKED, kept.on_sheets(destination) or BLOCKED
+class _Told(NamedTuple):
+    """Destinations that are certainly reached, and those of which nobody knows."""
+
+    reached: frozenset[str]
+    unknown: frozenset[str]
+
+
+class _Apart(NamedTuple):
+    """Destinations that are open though promised closed, and those that are closed though promised open."""
+
+    open: frozenset[str]
+    closed: frozenset[str]
+
+
+class _Sheets(NamedTuple):
+    """What the sheets of two rows tell, where they disagree, and how many containers that are."""
+
+    promised: _Told
+    kept: _Told
+    apart: _Apart
+    open: int
+    closed: int
+
+
+class _Count:
+    """Adds up pairs, row by row; what rows share is looked at once."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
+        self._sheets: dict[tuple[tuple[int, ...], tuple[int, ...]], _Sheets] = {}
+        self.open = self.closed = 0
+
+    def rows(self, promised: Row, kept: Row, sources: list[str]) -> None:
+        """Add the pairs of some sources, of which two rows tell."""
+        key = tuple(map(id, promised.sheets)), tuple(map(id, kept.sheets))
+        sheets = self._sheets.get(key)
+        if sheets is None:
+            sheets = self._sheets[key] = self._shared(promised, kept)
+        names = promised.own.names | kept.own.names | promised.near | kept.near
+        own = _apart(_of_row(promised, names, sheets.promised), _of_row(kept, names, sheets.kept))
+        alike = self._containers(sources)
+        self.open += self._pairs(sources, own.open)
+        self.closed += self._pairs(sources, own.closed)
+        if sheets.open or sheets.closed:
+            # a source is among its own row's names: it does not meet itself by a sheet
+            self.open += alike * (sheets.open - self._containers(names & sheets.apart.open))
+            self.closed += alike * (sheets.closed - self._containers(names & sheets.apart.closed))
+
+    def _shared(self, promised: Row, kept: Row) -> _Sheets:
+        one, other = _on_sheets(promised), _on_sheets(kept)
+        apart = _apart(one, other)
+        return _Sheets(one, other, apart, self._containers(apart.open), self._containers(apart.closed))
+
+    def _containers(self, sandboxes: Iterable[str]) -> int:
+        return sum(self._sizes[name] for name in sandboxes)
+
+    def _pairs(self, sources: list[str], destinations: frozenset[str]) -> int:
+        """Return the number of ordered pairs of distinct containers."""
+        if not destinations:
+            return 0
+        itself = sum(self._sizes[name] ** 2 for name in sources if name in destinations)
+        return self._containers(sources) * self._containers(destinations) - itself
+
+
+def _apart(promised: _Told, kept: _Told) -> _Apart:
+    return _Apart(
+        kept.reached - promised.reached - promised.unknown,
+        promised.reached - kept.reached - kept.unknown,
+    )
+
+
+def _of_row(row: Row, names: frozenset[str], sheets: _Told) -> _Told:
+    """Return what a row tells of some destinations, all of its own among them."""
+    reached, unknown = row.own.those(Verdict.REACHABLE), row.own.those(Verdict.UNKNOWN)
+    others = names - row.near - row.own.names
+    return (
+        _Told(reached | sheets.reached & others, unknown | sheets.unknown & others)
+        if others
+        else _Told(reached, unknown)
+    )
+
+
+def _on_sheets(row: Row) -> _Told:
+    return _Told(
+        frozenset[str]().union(*(sheet.those(Verdict.REACHABLE) for sheet in row.sheets)),
+        frozenset[str]().union(*(sheet.those(Verdict.UNKNOWN) for sheet in row.sheets)),
+    )

@@ -33,7 +33,7 @@ def _open(network: str, members: set[str], reach: Reach) -> bool:
         classes[reach.class_of[source]].add(source)
     for index, sources in classes.items():
         row = Row.of(reach.rows[index])
-        told = map(row.told, members - sources if len(sources) == 1 else members)
+        told = map(row.alike, members - sources if len(sources) == 1 else members)
         if any(verdict is not None and _carries(verdict, network) for verdict in told):
             return True
     return False

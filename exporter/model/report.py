@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.ports import NO_PORTS, PortSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from exporter.model.policy import PolicyResult, Tenancy
@@ -225,6 +224,64 @@ class Pair:
         return self.verdict.reason or self.declared.reason
 
 
+class Alike(NamedTuple):
+    """Destinations for which the same holds, but for their own names, addresses and ports.
+
+    `verdict` is that of one of them, and `write` gives each one's.
+    """
+
+    verdict: PairVerdict
+    members: Sequence[str]
+    write: Callable[[str], PairVerdict]
+
+
+class Verdicts(Mapping[str, PairVerdict]):
+    """Verdicts by destination, each written when it is asked for: whoever only counts need not ask."""
+
+    def __init__(self, groups: Iterable[Alike]) -> None:
+        """Take groups of destinations that have none in common."""
+        self.groups = tuple(groups)
+        self._written: dict[str, PairVerdict] = {}
+
+    @classmethod
+    def of(cls, verdicts: Mapping[str, PairVerdict]) -> Verdicts:
+        """Return any verdicts as one of these: pairs for which the same holds share one."""
+        groups: dict[int, list[str]] = {}
+        for destination, verdict in verdicts.items():
+            groups.setdefault(id(verdict), []).append(destination)
+        return cls(Alike(verdicts[members[0]], members, verdicts.__getitem__) for members in groups.values())
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All destinations."""
+        return frozenset(self._groups)
+
+    @cached_property
+    def _groups(self) -> Mapping[str, Alike]:
+        return {member: group for group in self.groups for member in group.members}
+
+    def __getitem__(self, destination: str) -> PairVerdict:
+        found = self._written.get(destination)
+        if found is None:
+            found = self._written[destination] = self._groups[destination].write(destination)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def alike(self, destination: str) -> PairVerdict | None:
+        """Return the verdict of one of those for which the same holds."""
+        group = self._groups.get(destination)
+        return group.verdict if group is not None else None
+
+    def those(self, verdict: Verdict) -> frozenset[str]:
+        """Return the destinations of which this is the verdict."""
+        return frozenset(name for group in self.groups if group.verdict.verdict is verdict for name in group.members)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Row(Mapping[str, PairVerdict]):
     """Verdicts by destination of a class of sources, most of which are those of many other classes, too.
@@ -233,17 +290,19 @@ class Row(Mapping[str, PairVerdict]):
     and of nobody else on the sheets.
     """
 
-    sheets: tuple[Mapping[str, PairVerdict], ...]
-    own: Mapping[str, PairVerdict]
-    near: AbstractSet[str] = frozenset()
+    sheets: tuple[Verdicts, ...]
+    own: Verdicts
+    near: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, row: Mapping[str, PairVerdict]) -> Row:
         """Return any row as one of these."""
-        return row if isinstance(row, cls) else cls((), row)
+        return row if isinstance(row, cls) else cls((), Verdicts.of(row))
 
     def __getitem__(self, destination: str) -> PairVerdict:
-        found = self.told(destination)
+        found = self.own.get(destination)
+        if found is None and destination not in self.near:
+            found = next((sheet[destination] for sheet in self.sheets if destination in sheet.names), None)
         if found is None:
             raise KeyError(destination)
         return found
@@ -256,14 +315,12 @@ class Row(Mapping[str, PairVerdict]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def told(self, destination: str) -> PairVerdict | None:
-        """Return what there is of a destination."""
-        found = self.own.get(destination)
-        return found if found is not None or destination in self.near else self.on_sheets(destination)
-
-    def on_sheets(self, destination: str) -> PairVerdict | None:
-        """Return what the sheets tell of a destination, whether they may or not."""
-        return next((sheet[destination] for sheet in self.sheets if destination in sheet), None)
+    def alike(self, destination: str) -> PairVerdict | None:
+        """Return the verdict of a destination, or of another for which the same holds but for names and addresses."""
+        found = self.own.alike(destination)
+        if found is not None or destination in self.near:
+            return found
+        return next((sheet.alike(destination) for sheet in self.sheets if destination in sheet.names), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +353,7 @@ class Report:
     `reach` is what the kernel enforces where the evidence allows it; `declared` is then what the configuration
     promises, and None where that is all there is. `missing` tells why evidence could not be read; `unsupported` counts
     the firewall's rules that nobody can foresee, by the name of what is not understood in them. `tenancy` and `policy`
-    are None where nobody asked whose containers they are, and wrote no policy.
-    the firewall's rules that nobody can foresee, by the name of what is not understood in them. `bridge_netfilter` has
+    are None where nobody asked whose containers they are, and wrote no policy. `bridge_netfilter` has
     br_netfilter's switches by family (`ipv4`, `ipv6`), those that are known. `pending_restart` is None where the
     daemon's configuration is not known, `configuration_missing` then says why, if anybody looked.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kinds import ports_of
 from exporter.model.ports import PortSet
-from exporter.model.report import PairVerdict, Path, Reach, Row
+from exporter.model.report import Alike, PairVerdict, Path, Reach, Row, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -147,7 +147,7 @@ class Spread:
 class _Apart(NamedTuple):
     """What sources of a kind share: verdicts that do not name them, and by kind of destination those that do."""
 
-    sheets: tuple[Mapping[str, PairVerdict], ...]
+    sheets: tuple[Verdicts, ...]
     own: list[tuple[PairVerdict, _Ends, int]]
 
 
@@ -157,9 +157,10 @@ class _Spreading:
     def __init__(self, spread: Spread, reach: Reach) -> None:
         self._spread = spread
         self._reach = reach
-        self._sheets: dict[tuple[int, int], Mapping[str, PairVerdict]] = {}
+        self._sheets: dict[tuple[int, int], Verdicts] = {}
         self._near: dict[tuple[str, ...], frozenset[str]] = {}
         self._apart: dict[int, _Apart] = {}
+        self._groups: dict[tuple[int, int], Alike] = {}
 
     def whole(self) -> Reach:
         """Return the verdicts of all pairs."""
@@ -183,32 +184,31 @@ class _Spreading:
         return self._spread.names
 
     def _row(self, home: Home) -> Row:
-        row: dict[str, PairVerdict] = {}
-        near = self._spread.near(home)
+        near = (home, *self._spread.near(home))
         apart = self._apart.get(home.kind)
         if apart is None:
             apart = self._apart[home.kind] = self._told_apart(home)
-        for verdict, ends, kind in apart.own:
-            for other in self._spread.kinds[kind]:
-                self._fill(row, verdict, ends, home, other)
-        for other in (home, *near):
-            for member in other.members:
-                row.pop(member, None)
+        groups = [
+            self._group(verdict, ends, home, other)
+            for verdict, ends, kind in apart.own
+            for other in self._spread.kinds[kind]
+            if not any(other is each for each in near)
+        ]
+        for other in near:
             if other is home and len(home.members) == 1:
                 continue
             pair = self._spread.pair(home, other)
             verdict = self._one(self._reach.row(pair[0]).get(pair[1]))
             if verdict is not None:
-                self._fill(row, verdict, _Ends(*pair), home, other)
+                groups.append(self._group(verdict, _Ends(*pair), home, other))
         members = self._near.get(home.networks)
         if members is None:
-            everyone = (member for other in (home, *near) for member in other.members)
-            members = self._near[home.networks] = frozenset(everyone)
-        return Row(apart.sheets, row, members)
+            members = self._near[home.networks] = frozenset(member for other in near for member in other.members)
+        return Row(apart.sheets, Verdicts(groups), members)
 
     def _told_apart(self, home: Home) -> _Apart:
         """Return what holds for those of a home's kind and whoever shares no network with them."""
-        sheets: list[Mapping[str, PairVerdict]] = []
+        sheets: list[Verdicts] = []
         own: list[tuple[PairVerdict, _Ends, int]] = []
         for kind in self._spread.kinds:
             pair = self._spread.pair_apart(home, kind)
@@ -221,25 +221,34 @@ class _Spreading:
                 own.append((verdict, _Ends(*pair), kind))
         return _Apart(tuple(sheets), own)
 
-    def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Mapping[str, PairVerdict]:
+    def _sheet(self, verdict: PairVerdict, ends: _Ends, kind: int) -> Verdicts:
         """Return what a verdict that does not name its source means for all destinations of a kind."""
         key = id(verdict), kind
         if key not in self._sheets:
-            members = (member for home in self._spread.kinds[kind] for member in home.members)
-            self._sheets[key] = {member: self._renamed(verdict, ends, _Ends(ends.source, member)) for member in members}
+            members = [member for home in self._spread.kinds[kind] for member in home.members]
+            self._sheets[key] = Verdicts([self._alike(verdict, ends, ends.source, members)])
         return self._sheets[key]
+
+    def _group(self, verdict: PairVerdict, ends: _Ends, home: Home, other: Home) -> Alike:
+        """Return what a verdict means for all of another home; one that does not name its source, for all sources."""
+        if not self._names.uniform(verdict, ends.destination):
+            return self._alike(verdict, ends, home.members[0], other.members)
+        key = id(verdict), id(other)
+        if key not in self._groups:
+            self._groups[key] = self._alike(verdict, ends, ends.source, other.members)
+        return self._groups[key]
+
+    def _alike(self, verdict: PairVerdict, ends: _Ends, source: str, members: Sequence[str]) -> Alike:
+        def write(destination: str) -> PairVerdict:
+            return self._renamed(verdict, ends, _Ends(source, destination))
+
+        return Alike(write(members[0]), members, write)
 
     def _one(self, verdict: PairVerdict | None) -> PairVerdict | None:
         return self._spread.renamings.one(verdict)
 
     def _renamed(self, verdict: PairVerdict, ends: _Ends, real: _Ends) -> PairVerdict:
         return self._spread.renamings(verdict, ends, real, self._names.renamed)
-
-    def _fill(self, row: dict[str, PairVerdict], verdict: PairVerdict, ends: _Ends, home: Home, other: Home) -> None:
-        # what is the same for all sources is one object for all of them
-        source = ends.source if self._names.uniform(verdict, ends.destination) else home.members[0]
-        for destination in other.members:
-            row[destination] = self._renamed(verdict, ends, _Ends(source, destination))
 
 
 class _Names:
