@@ -22,13 +22,17 @@ def parse_address(text: str) -> Address:
 
 
 def parse_network(text: str) -> Subnet:
-    """Return the network of an address with the length of a prefix; bits behind that are dropped. Raises ValueError."""
+    """Return the network of an address with the length of a prefix; bits behind that are dropped. Raises ValueError.
+
+    Without a length it is the address alone.
+    """
     base, found, length = text.partition("/")
-    if not (found and length.isascii() and length.isdecimal()):
+    if found and not (length.isascii() and length.isdecimal()):
         return ip_network(text, strict=False)
     address = parse_address(base)
+    bits = int(length) if found else address.max_prefixlen
     if isinstance(address, IPv4Address):
-        return IPv4Network((int(address), int(length)), strict=False)
+        return IPv4Network((int(address), bits), strict=False)
     if address.scope_id is not None:
         return ip_network(text, strict=False)
-    return IPv6Network((int(address), int(length)), strict=False)
+    return IPv6Network((int(address), bits), strict=False)

@@ -45,6 +45,9 @@ class Aligned(Generic[Meaning]):
     ) -> list[Meaning]:
         """Return what each document means. `holds` is whether what an equal one meant before is still so."""
         before, known = self._documents, self._meanings
+        if not before:
+            self._documents, self._meanings = documents, [understand(document) for document in documents]
+            return self._meanings
         place, end = 0, len(before)
         # of a list that has nothing to do with the one before, not every document is looked for at length
         spare = 4 * len(documents) + 16 * _AHEAD

@@ -67,12 +67,13 @@ def _interface(link: Mapping[str, Any], indexes: Mapping[str, int], addresses: t
     info = mapping(link, "linkinfo")
     data = mapping(info, "info_data")
     kind = text(info, "info_kind")
+    flags = strings(link, "flags")
     return Interface(
         index=_index(link),
         name=_name(link),
         kind=kind,
         mac=text(link, "address"),
-        up="UP" in strings(link, "flags"),
+        up="UP" in flags,
         master=indexes.get(text(link, "master")),
         # the other end has a name only where it is in this namespace
         peer=integer(link, "link_index") or indexes.get(text(link, "link")),
@@ -82,7 +83,7 @@ def _interface(link: Mapping[str, Any], indexes: Mapping[str, int], addresses: t
         port=_port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None,
         programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
-        arp=kind == "ipvlan" or "NOARP" not in strings(link, "flags"),
+        arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=text(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
     )
@@ -92,16 +93,17 @@ def _of_peer(link: Mapping[str, Any]) -> Iterator[OwnAddress]:
     """Yield the addresses of the other end. Raises ObservationError."""
     for told in strings(link, "peer_addresses"):
         address, _, length = told.partition("/")
-        yield _address(address, int(length) if length.isdecimal() else -1, f"the peer of {_name(link)}")
+        try:
+            yield _address(address, int(length))
+        except ValueError as error:
+            raise ObservationError(f"an address of the peer of {_name(link)}: {error}") from error
 
 
-def _address(told: str, length: int, of: str) -> OwnAddress:
-    try:
-        address = parse_address(told)
-    except ValueError as error:
-        raise ObservationError(f"an address of {of}: {error}") from error
+def _address(told: str, length: int) -> OwnAddress:
+    """Return an address with the length of its prefix. Raises ValueError."""
+    address = parse_address(told)
     if not 0 <= length <= address.max_prefixlen:
-        raise ObservationError(f"an address of {of}: {told} has no prefix, or none of IPv{address.version}")
+        raise ValueError(f"{told} with a prefix of {length} bits")
     return OwnAddress(address, length)
 
 
@@ -156,4 +158,7 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
         waits = address.get("tentative") and not address.get("optimistic")
         if waits or address.get("dadfailed"):
             continue
-        yield _address(text(address, "local"), integer(address, "prefixlen"), _name(document))
+        try:
+            yield _address(text(address, "local"), integer(address, "prefixlen"))
+        except ValueError as error:
+            raise ObservationError(f"an address of {_name(document)}: {error}") from error

@@ -20,7 +20,7 @@ from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protoco
 from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from exporter.model.snapshot import Subnet
 
@@ -64,9 +64,10 @@ def parse_routes(
     """
     known = (memory or NamespaceMemory()).routes
     moved = known.moved(indexes)
+    links = {name: (Hop(index),) for name, index in indexes.items()}
 
     def understand(document: Mapping[str, Any]) -> tuple[Route, ...]:
-        return tuple(_route(document, indexes))
+        return _route(document, links)
 
     def holds(document: Mapping[str, Any], _: tuple[Route, ...]) -> bool:
         return not moved or ("nexthops" not in document and text(document, "dev") not in moved)
@@ -76,14 +77,15 @@ def parse_routes(
     return tuple(chain.from_iterable(found))
 
 
-def _route(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[Route]:
+def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> tuple[Route, ...]:
+    """Return a route, given what leads to those on the link of each interface: one object for all of its routes."""
     if document.get("tos"):
-        return
+        return ()
     kind = _kind(document)
-    hops = tuple(_hops(document, indexes))
+    hops = tuple(chain.from_iterable(_hops(hop, links) for hop in objects(document, "nexthops") or (document,)))
     if kind is RouteKind.UNICAST and not hops:
-        return  # its interfaces are down, or went away while they were listed
-    yield Route(
+        return ()  # its interfaces are down, or went away while they were listed
+    found = Route(
         table=table_number(document, "main"),
         kind=kind,
         destination=_destination(document),
@@ -91,6 +93,7 @@ def _route(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[
         source=address(text(document, "prefsrc")),
         metric=integer(document, "metric"),
     )
+    return (found,)
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
@@ -114,13 +117,13 @@ def _destination(document: Mapping[str, Any]) -> Subnet:
     return found
 
 
-def _hops(document: Mapping[str, Any], indexes: Mapping[str, int]) -> Iterator[Hop]:
-    """Yield the next hops that work: the kernel passes over dead ones, and uses those without carrier."""
-    for hop in objects(document, "nexthops") or [document]:
-        interface = indexes.get(text(hop, "dev"))
-        if interface is not None and "dead" not in strings(hop, "flags"):
-            gateway = text(hop, "gateway") or text(mapping(hop, "via"), "host")
-            yield Hop(interface, address(gateway))
+def _hops(hop: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> tuple[Hop, ...]:
+    """Return a next hop, if it works: the kernel passes over dead ones, and uses those without carrier."""
+    link = links.get(text(hop, "dev"), ())
+    if hop.get("flags") and "dead" in strings(hop, "flags"):
+        return ()
+    gateway = text(hop, "gateway") or ("via" in hop and text(mapping(hop, "via"), "host"))
+    return tuple(Hop(each.interface, address(gateway)) for each in link) if gateway else link
 
 
 # --- Policy rules ---
