@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from exporter.model.namespace import Namespace, Route
     from exporter.model.snapshot import Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Subnet as Addresses
 
 BITS = {4: 32, 6: 128}
 
@@ -52,6 +53,12 @@ class Leads(NamedTuple):
     ranges: set[tuple[int, int]]
 
 
+def bounds(subnet: Addresses) -> tuple[int, int]:
+    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the subnet."""
+    low = int(subnet.network_address)
+    return low, low | (1 << subnet.max_prefixlen - subnet.prefixlen) - 1
+
+
 def version_of(address: int) -> int:
     """Return the version of IP that an address as a number is taken to be of."""
     return 4 if address >> 32 == 0 else 6
@@ -86,7 +93,7 @@ class Directory:
             if names[network.name] > 1 or interfaces[network.interface] > 1:
                 self.peculiar.add(Owner("network", network.id))
             for pool in network.pools:
-                low, high = int(pool.subnet.network_address), int(pool.subnet.broadcast_address)
+                low, high = bounds(pool.subnet)
                 self._subnets[pool.subnet.version].append(Subnet(low, high, network.id))
         for version, subnets in self._subnets.items():
             subnets.sort()
@@ -137,7 +144,7 @@ class Directory:
             destination = route.destination
             found = known.get(id(destination))
             if found is None:
-                low, high = int(destination.network_address), int(destination.broadcast_address)
+                low, high = bounds(destination)
                 into = self.inside(low, high)
                 found = known[id(destination)] = low, high, into, into is not None or low in self.owners
                 if into is None and low != high:

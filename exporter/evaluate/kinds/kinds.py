@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.dead import DeadMemory
-from exporter.evaluate.kinds.directory import Directory, Owner, addresses
+from exporter.evaluate.kinds.directory import Directory, Owner, addresses, bounds
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -54,6 +54,10 @@ class Kinds:
         self._snapshot = snapshot
         self._memory = memory
         self._host = kernel.host if kernel is not None else None
+        self._pools = {
+            network.id: [(pool.subnet.version, *bounds(pool.subnet)) for pool in network.pools]
+            for network in snapshot.networks.values()
+        }
         self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
         self.peculiar = self.directory.peculiar
@@ -240,8 +244,7 @@ class Kinds:
 
     def _word(self, network: Network, number: int, length: int) -> Hashable:
         """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""
-        for position, pool in enumerate(network.pools):
-            low, high = int(pool.subnet.network_address), int(pool.subnet.broadcast_address)
+        for position, (_, low, high) in enumerate(self._pools[network.id]):
             if low <= number <= high:
                 return position, number - low, length
         return number, length
@@ -326,7 +329,9 @@ class Kinds:
             if address is None:
                 own.append((None, gateway is None))
                 continue
-            pool = next((number for number, pool in enumerate(network.pools) if address in pool.subnet), None)
+            version, number = address.version, int(address)
+            pools = enumerate(self._pools[network.id])
+            pool = next((place for place, (of, low, high) in pools if of == version and low <= number <= high), None)
             if pool is None:
                 return None
             hop = self._word(network, int(gateway), 0) if gateway is not None else None
