@@ -56,6 +56,9 @@ class Port:
     untagged: frozenset[int] = frozenset()
 
 
+_LINK_LOCAL_V4, _LINK_LOCAL_V6 = 0xA9FE, 0xFE80 >> 6
+
+
 @dataclass(frozen=True, slots=True)
 class OwnAddress:
     """An address of an interface, and the length of the prefix of those that are taken to be on its link.
@@ -75,7 +78,8 @@ class OwnAddress:
     @property
     def is_link_local(self) -> bool:
         """Return whether the address means nothing beyond its link (169.254.0.0/16, fe80::/10)."""
-        return self.ip.is_link_local
+        number = int(self.ip)
+        return number >> 16 == _LINK_LOCAL_V4 if self.version == 4 else number >> 118 == _LINK_LOCAL_V6
 
     @property
     def network(self) -> Subnet:

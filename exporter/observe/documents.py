@@ -144,8 +144,7 @@ NAMESPACE: Final = _shape(
     ipsets=_TEXT,
     links=Each(
         _shape(
-            "ifindex ifname flags mtu operstate link_type address group master link link_index link_netnsid vlans "
-            "peer_mac peer_addresses xdp tc",
+            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(
@@ -161,13 +160,11 @@ NAMESPACE: Final = _shape(
     ),
     addresses=Each(
         _shape(
-            "ifindex ifname family local address prefixlen scope broadcast secondary temporary nodad optimistic "
-            "dadfailed deprecated tentative noprefixroute"
+            "ifindex ifname family local address prefixlen broadcast secondary temporary nodad optimistic dadfailed "
+            "deprecated tentative noprefixroute"
         )
     ),
-    routes=Each(
-        _shape("family type dst from tos table scope dev gateway via prefsrc metric nexthops nhid encap flags")
-    ),
+    routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags")),
     rules=Each(
         _shape(
             "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "

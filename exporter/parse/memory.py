@@ -113,7 +113,7 @@ class NamespaceMemory:
 
     links: Indexed[Interface] = field(default_factory=Indexed)
     addresses: Aligned[Usable] = field(default_factory=Aligned)
-    routes: Indexed[tuple[Route, ...]] = field(default_factory=Indexed)
+    routes: Indexed[Route | None] = field(default_factory=Indexed)
     rules: RuleMemory = field(default_factory=RuleMemory)
 
 

@@ -316,18 +316,18 @@ class Layout:
     # --- Interfaces, addresses and routes ---
 
     def _links(self) -> Iterator[Document]:
-        yield _link(1, "lo", "loopback", 0, flags=["LOOPBACK", "UP", "LOWER_UP"])
-        yield _link(2, "eth0", "ether", 2) | {"linkinfo": {"info_kind": "veth"}, "link_index": 2, "link_netnsid": 0}
+        yield _link(1, "lo", 0, flags=["LOOPBACK", "UP", "LOWER_UP"])
+        yield _link(2, "eth0", 2) | {"linkinfo": {"info_kind": "veth"}, "link_index": 2, "link_netnsid": 0}
         for index, bridge in enumerate(self.bridges, 5):
             data = {"vlan_filtering": 0, "stp_state": 0}
             calls = dict.fromkeys(("nf_call_iptables", "nf_call_ip6tables", "nf_call_arptables"), 0)
             kind = {"info_kind": "bridge", "info_data": data | calls}
-            yield _link(index, bridge.interface, "ether", index) | {"linkinfo": kind}
+            yield _link(index, bridge.interface, index) | {"linkinfo": kind}
         for number, member in enumerate(self.members, 1):
             length = 16 if member.bridge.interface == _DEFAULT else 24
             own = [f"{member.address(4)}/{length}"]
             own += [f"{member.address(6)}/64"] if 6 in member.bridge.prefixes else []
-            yield _link(member.index, _veth(member), "ether", member.index) | {
+            yield _link(member.index, _veth(member), member.index) | {
                 "linkinfo": {"info_kind": "veth", "info_slave_kind": "bridge", "info_slave_data": dict(_SLAVE)},
                 "master": member.bridge.interface,
                 "link_index": 2,
@@ -342,33 +342,32 @@ class Layout:
         yield from ((member.index, _veth(member)) for member in self.members)
 
     def _addresses(self) -> Iterator[Document]:
-        yield _address(1, "lo", "127.0.0.1", 8, "host")
+        yield _address(1, "lo", "127.0.0.1", 8)
         yield _address(2, "eth0", "198.51.100.10", 24)
         for index, bridge in enumerate(self.bridges, 5):
             length = 16 if bridge.interface == _DEFAULT else 24
             yield _address(index, bridge.interface, bridge.address(4, 1), length)
-        yield _address(1, "lo", "::1", 128, "host")
+        yield _address(1, "lo", "::1", 128)
         yield _address(2, "eth0", "2001:db8:100::10", 64) | {"nodad": True}
         for index, bridge in enumerate(self.bridges, 5):
             if 6 in bridge.prefixes:
                 yield _address(index, bridge.interface, bridge.address(6, 1), 64) | {"nodad": True}
         for index, name in self._interfaces():
-            yield _address(index, name, _link_local(index), 64, "link")
+            yield _address(index, name, _link_local(index), 64)
 
     def _routes(self) -> Iterator[Document]:
         own = [("eth0", "198.51.100.0/24", "198.51.100.10", "198.51.100.255")]
         for bridge in self.bridges:
             net = ip_network(bridge.subnet(4))
             own.append((bridge.interface, str(net), bridge.address(4, 1), str(net.broadcast_address)))
-        yield _route("inet", "unicast", "default", "main", "global", "eth0", gateway="198.51.100.1")
+        yield _route("inet", "unicast", "default", "main", "eth0", gateway="198.51.100.1")
         for name, subnet, address, _ in own:
-            yield _route("inet", "unicast", subnet, "main", "link", name, prefsrc=address)
+            yield _route("inet", "unicast", subnet, "main", name, prefsrc=address)
         for name, _, address, broadcast in own:
-            yield _route("inet", "local", address, "local", "host", name, prefsrc=address)
-            yield _route("inet", "broadcast", broadcast, "local", "link", name, prefsrc=address)
+            yield _route("inet", "local", address, "local", name, prefsrc=address)
+            yield _route("inet", "broadcast", broadcast, "local", name, prefsrc=address)
         for kind, dst in (("local", "127.0.0.0/8"), ("local", "127.0.0.1"), ("broadcast", "127.255.255.255")):
-            scope = "link" if kind == "broadcast" else "host"
-            yield _route("inet", kind, dst, "local", scope, "lo", prefsrc="127.0.0.1")
+            yield _route("inet", kind, dst, "local", "lo", prefsrc="127.0.0.1")
         six = [("eth0", "2001:db8:100::/64", "2001:db8:100::10")]
         six += [
             (bridge.interface, bridge.subnet(6), bridge.address(6, 1))
@@ -376,19 +375,19 @@ class Layout:
             if 6 in bridge.prefixes
         ]
         for name, subnet, _ in six:
-            yield _route("inet6", "unicast", subnet, "main", "global", name, metric=256)
+            yield _route("inet6", "unicast", subnet, "main", name, metric=256)
         for _, name in self._interfaces():
-            yield _route("inet6", "unicast", "fe80::/64", "main", "global", name, metric=256)
+            yield _route("inet6", "unicast", "fe80::/64", "main", name, metric=256)
         gateway = "2001:db8:100::1"
-        yield _route("inet6", "unicast", "default", "main", "global", "eth0", metric=1024, gateway=gateway)
-        yield _route("inet6", "local", "::1", "local", "global", "lo", metric=0)
+        yield _route("inet6", "unicast", "default", "main", "eth0", metric=1024, gateway=gateway)
+        yield _route("inet6", "local", "::1", "local", "lo", metric=0)
         for name, subnet, address in six:
-            yield _route("inet6", "anycast", subnet.partition("/")[0], "local", "global", name, metric=0)
-            yield _route("inet6", "local", address, "local", "global", name, metric=0)
+            yield _route("inet6", "anycast", subnet.partition("/")[0], "local", name, metric=0)
+            yield _route("inet6", "local", address, "local", name, metric=0)
         for index, name in self._interfaces():
-            yield _route("inet6", "anycast", "fe80::", "local", "global", name, metric=0)
-            yield _route("inet6", "local", _link_local(index), "local", "global", name, metric=0)
-            yield _route("inet6", "multicast", "ff00::/8", "local", "global", name, metric=256)
+            yield _route("inet6", "anycast", "fe80::", "local", name, metric=0)
+            yield _route("inet6", "local", _link_local(index), "local", name, metric=0)
+            yield _route("inet6", "multicast", "ff00::/8", "local", name, metric=256)
 
     def _listeners(self) -> Iterator[Document]:
         for member in self.members:
@@ -436,18 +435,18 @@ def _inside(member: Member) -> NamespaceDocuments:
     ports = {"tcp": 32_768 + member.index * 7 % 28_000, "udp": 32_768 + member.index * 11 % 28_000}
     length = ip_network(bridge.subnet(4)).prefixlen
     own = _link_local(member.index, "02")
-    addresses = [_address(1, "lo", "127.0.0.1", 8, "host"), _address(2, "eth0", member.address(4), length)]
-    addresses.append(_address(1, "lo", "::1", 128, "host"))
+    addresses = [_address(1, "lo", "127.0.0.1", 8), _address(2, "eth0", member.address(4), length)]
+    addresses.append(_address(1, "lo", "::1", 128))
     if 6 in bridge.prefixes:
         addresses.append(_address(2, "eth0", member.address(6), 64) | {"nodad": True})
-    addresses.append(_address(2, "eth0", own, 64, "link"))
+    addresses.append(_address(2, "eth0", own, 64))
     return NamespaceDocuments(
         inode=1 + member.index,
         iptables={"iptables-nft": _resolver(ports)} if resolves else {},
         tables=("ip nat",) if resolves else (),
         links=[
-            _link(1, "lo", "loopback", 0, flags=["LOOPBACK", "UP", "LOWER_UP"]),
-            _link(2, "eth0", "ether", member.index)
+            _link(1, "lo", 0, flags=["LOOPBACK", "UP", "LOWER_UP"]),
+            _link(2, "eth0", member.index)
             | {"linkinfo": {"info_kind": "veth"}, "link_index": member.index, "link_netnsid": 0},
         ],
         addresses=addresses,
@@ -467,22 +466,22 @@ def _routes_inside(member: Member, own: str) -> Iterator[Document]:
     bridge = member.bridge
     net = ip_network(bridge.subnet(4))
     address = member.address(4)
-    yield _route("inet", "unicast", "default", "main", "global", "eth0", gateway=bridge.address(4, 1))
-    yield _route("inet", "unicast", str(net), "main", "link", "eth0", prefsrc=address)
-    yield _route("inet", "local", address, "local", "host", "eth0", prefsrc=address)
-    yield _route("inet", "broadcast", str(net.broadcast_address), "local", "link", "eth0", prefsrc=address)
-    yield _route("inet", "local", "127.0.0.0/8", "local", "host", "lo", prefsrc="127.0.0.1")
-    yield _route("inet", "local", "127.0.0.1", "local", "host", "lo", prefsrc="127.0.0.1")
-    yield _route("inet", "broadcast", "127.255.255.255", "local", "link", "lo", prefsrc="127.0.0.1")
+    yield _route("inet", "unicast", "default", "main", "eth0", gateway=bridge.address(4, 1))
+    yield _route("inet", "unicast", str(net), "main", "eth0", prefsrc=address)
+    yield _route("inet", "local", address, "local", "eth0", prefsrc=address)
+    yield _route("inet", "broadcast", str(net.broadcast_address), "local", "eth0", prefsrc=address)
+    yield _route("inet", "local", "127.0.0.0/8", "local", "lo", prefsrc="127.0.0.1")
+    yield _route("inet", "local", "127.0.0.1", "local", "lo", prefsrc="127.0.0.1")
+    yield _route("inet", "broadcast", "127.255.255.255", "local", "lo", prefsrc="127.0.0.1")
     six = [member.address(6)] if 6 in bridge.prefixes else []
     for subnet in [bridge.subnet(6)] if six else []:
-        yield _route("inet6", "unicast", subnet, "main", "global", "eth0", metric=256)
-        yield _route("inet6", "unicast", "default", "main", "global", "eth0", metric=1024, gateway=bridge.address(6, 1))
-    yield _route("inet6", "unicast", "fe80::/64", "main", "global", "eth0", metric=256)
-    yield _route("inet6", "local", "::1", "local", "global", "lo", metric=0)
+        yield _route("inet6", "unicast", subnet, "main", "eth0", metric=256)
+        yield _route("inet6", "unicast", "default", "main", "eth0", metric=1024, gateway=bridge.address(6, 1))
+    yield _route("inet6", "unicast", "fe80::/64", "main", "eth0", metric=256)
+    yield _route("inet6", "local", "::1", "local", "lo", metric=0)
     for local in (*six, own):
-        yield _route("inet6", "local", local, "local", "global", "eth0", metric=0)
-    yield _route("inet6", "multicast", "ff00::/8", "local", "global", "eth0", metric=256)
+        yield _route("inet6", "local", local, "local", "eth0", metric=0)
+    yield _route("inet6", "multicast", "ff00::/8", "local", "eth0", metric=256)
 
 
 def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]:
@@ -568,30 +567,25 @@ def _link_local(index: int, first: str = "0a") -> str:
     return str(IPv6Address(f"fe80::{upper:x}00:ff:fe{index >> 16 & 255:02x}:{index & 65535:x}"))
 
 
-def _link(index: int, name: str, kind: str, number: int, flags: Sequence[str] = ()) -> Document:
+def _link(index: int, name: str, number: int, flags: Sequence[str] = ()) -> Document:
     return {
         "ifindex": index,
         "ifname": name,
         "flags": list(flags or ("BROADCAST", "MULTICAST", "UP", "LOWER_UP")),
-        "mtu": 65536 if name == "lo" else 1500,
-        "operstate": "UP",
-        "link_type": kind,
         "address": _mac(number) if number else "00:00:00:00:00:00",
-        "group": "default",
     }
 
 
-def _address(index: int, name: str, local: str, length: int, scope: str = "global") -> Document:
+def _address(index: int, name: str, local: str, length: int) -> Document:
     family = "inet6" if ":" in local else "inet"
     return {
         "ifindex": index,
         "family": family,
         "local": local,
         "prefixlen": length,
-        "scope": scope,
         "ifname": name,
     }
 
 
-def _route(family: str, kind: str, dst: str, table: str, scope: str, dev: str, **more: object) -> Document:
-    return {"family": family, "type": kind, "dst": dst, "table": table, "scope": scope, "flags": [], **more, "dev": dev}
+def _route(family: str, kind: str, dst: str, table: str, dev: str, **more: object) -> Document:
+    return {"family": family, "type": kind, "dst": dst, "table": table, **more, "dev": dev}

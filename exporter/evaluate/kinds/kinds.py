@@ -106,6 +106,8 @@ class Kinds:
         }
         numbers = {}
         memory.places.turn(snapshot)
+        # one object in the place of all that are equal
+        self._same: dict[Hashable, Hashable] = {}
         self.sandboxes = {
             sandbox.id: numbers.setdefault(self._sandbox(sandbox), len(numbers))
             for sandbox in snapshot.sandboxes.values()
@@ -320,7 +322,8 @@ class Kinds:
             return None
         names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
         order = tuple(sorted(range(len(names)), key=names.__getitem__))
-        return len(sandbox.members) > 1, endpoints, order, frozenset(sandbox.routed), frozenset(sandbox.exposed)
+        found = len(sandbox.members) > 1, endpoints, order, frozenset(sandbox.routed), frozenset(sandbox.exposed)
+        return self._same.setdefault(found, found)
 
     def _endpoint(self, endpoint: Endpoint) -> Hashable:
         network = self._snapshot.networks[endpoint.network_id]

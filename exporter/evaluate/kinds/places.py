@@ -25,7 +25,10 @@ def placed(rules: Iterable[Owned | None]) -> tuple[Mapping[Owner, Hashable], set
     found: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
     for rule, place in _positions(rules, peculiar):
         found[rule.owner][place, rule.says] += 1
-    return {owner: frozenset(said.items()) for owner, said in found.items()}, peculiar
+    # one object in the place of all that are equal: there are few such, and they are compared over and over
+    same: dict[Hashable, Hashable] = {}
+    sets = ((owner, frozenset(said.items())) for owner, said in found.items())
+    return {owner: same.setdefault(each, each) for owner, each in sets}, peculiar
 
 
 def _positions(rules: Iterable[Owned | None], peculiar: set[Owner]) -> Iterator[tuple[Owned, Hashable]]:

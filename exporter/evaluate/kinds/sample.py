@@ -8,17 +8,18 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.kinds.dead import Known, without_dead_rules
-from exporter.evaluate.kinds.directory import Owner, addresses, version_of
+from exporter.evaluate.kinds.directory import Owner, version_of
 from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from exporter.evaluate.kinds.rules import Said
     from exporter.evaluate.kinds.survey import Survey
     from exporter.model.firewall import Firewall
-    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.namespace import Hop, Interface, Namespace
     from exporter.model.snapshot import Snapshot
 
 Relation = tuple[tuple[int, int], ...]
@@ -198,23 +199,25 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
     bridges &= {network.interface for network in snapshot.networks.values() if network.driver == "bridge"}
     plain = {index for index, interface in host.interfaces.items() if _is_plain_port(interface, host, kinds)}
     dropped = plain | {index for index, interface in host.interfaces.items() if interface.name in bridges}
-    addressed = {
-        address for owner in gone if owner.kind == "sandbox" for address in addresses(snapshot.sandboxes[owner.id])
-    }
+    owners = kinds.directory.owners
     ports = {port for port, (owner, _) in kinds.ports.items() if owner in gone}
     return replace(
         host,
         interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
-        routes=tuple(
-            route for route in host.routes if not route.hops or not all(hop.interface in dropped for hop in route.hops)
-        ),
+        routes=tuple([route for route in host.routes if not _leads_only_to(route.hops, dropped)]),
         firewall=_rules_of(firewall, kinds.survey, gone),
         listeners=tuple(
             listener
             for listener in host.listeners
-            if listener.port not in ports and not (listener.relay and int(listener.relay[0]) in addressed)
+            if listener.port not in ports and not (listener.relay and owners.get(int(listener.relay[0])) in gone)
         ),
     )
+
+
+def _leads_only_to(hops: Sequence[Hop], interfaces: AbstractSet[int]) -> bool:
+    if len(hops) == 1:
+        return hops[0].interface in interfaces
+    return bool(hops) and all(hop.interface in interfaces for hop in hops)
 
 
 def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:

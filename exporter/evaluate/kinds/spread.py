@@ -98,6 +98,7 @@ class Spread:
             for network in home.networks:
                 self._by_network[network].append(home)
         self._names = _Names(snapshot, gateways)
+        self._near: dict[tuple[str, ...], frozenset[str]] = {}
 
     def over(self, reach: Reach) -> Reach:
         """Return the verdicts of all pairs, from those of the part."""
@@ -119,6 +120,14 @@ class Spread:
         found = {id(other): other for network in home.networks for other in self._by_network[network]}
         found.pop(id(home), None)
         return list(found.values())
+
+    def members_near(self, home: Home) -> frozenset[str]:
+        """Return all sandboxes that share a network with one of a home, its own among them."""
+        found = self._near.get(home.networks)
+        if found is None:
+            homes = (home, *self.near(home))
+            found = self._near[home.networks] = frozenset(member for each in homes for member in each.members)
+        return found
 
     @property
     def kinds(self) -> Mapping[int, list[Home]]:
@@ -158,7 +167,6 @@ class _Spreading:
         self._spread = spread
         self._reach = reach
         self._sheets: dict[tuple[int, int], Verdicts] = {}
-        self._near: dict[tuple[str, ...], frozenset[str]] = {}
         self._apart: dict[int, _Apart] = {}
         self._groups: dict[tuple[int, int], Alike] = {}
 
@@ -201,10 +209,7 @@ class _Spreading:
             verdict = self._one(self._reach.row(pair[0]).get(pair[1]))
             if verdict is not None:
                 groups.append(self._group(verdict, _Ends(*pair), home, other))
-        members = self._near.get(home.networks)
-        if members is None:
-            members = self._near[home.networks] = frozenset(member for other in near for member in other.members)
-        return Row(apart.sheets, Verdicts(groups), members)
+        return Row(apart.sheets, Verdicts(groups), self._spread.members_near(home))
 
     def _told_apart(self, home: Home) -> _Apart:
         """Return what holds for those of a home's kind and whoever shares no network with them."""

@@ -31,8 +31,6 @@ _FLAGS: Final = (
     (0x200, "ALLMULTI"), (0x100, "PROMISC"), (0x400, "MASTER"), (0x800, "SLAVE"), (_UP, "UP"), (0x10000, "LOWER_UP"),
     (0x20000, "DORMANT"),
 )  # fmt: skip
-_ARP_TYPES: Final = {1: "ether", 772: "loopback", 65534: "none", 768: "ipip", 769: "tunnel6", 776: "sit", 778: "gre"}
-_SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _MACVLAN_MODES: Final = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 _IPVLAN_MODES: Final = {0: "l2", 1: "l3", 2: "l3s"}
 _PORT_STATES: Final = ("disabled", "listening", "learning", "forwarding", "blocking")
@@ -98,11 +96,7 @@ def decode_link(message: bytes) -> Link:
         "ifindex": index,
         "ifname": name,
         "flags": _flags(int(decoded["flags"])),
-        "mtu": decoded.get_attr("IFLA_MTU"),
-        "operstate": decoded.get_attr("IFLA_OPERSTATE"),
-        "link_type": _ARP_TYPES.get(decoded["ifi_type"], f"[{decoded['ifi_type']}]"),
         "address": decoded.get_attr("IFLA_ADDRESS"),
-        "group": str(decoded.get_attr("IFLA_GROUP") or "default"),
     }
     kind = ""
     if info is not None:
@@ -210,7 +204,6 @@ def decode_address(message: bytes) -> dict[str, Any]:
         "family": "inet6" if inet6 else "inet",
         "local": local,
         "prefixlen": decoded["prefixlen"],
-        "scope": _SCOPES.get(decoded["scope"], str(decoded["scope"])),
     }
     if address not in (None, local):
         document["address"] = address

@@ -28,7 +28,6 @@ _TYPES: Final = (
     "nat", "xresolve",
 )  # fmt: skip
 _TABLES: Final = {253: "default", 254: "main", 255: "local"}
-_SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _HOP_FLAGS: Final = ((1, "dead"), (4, "onlink"), (2, "pervasive"), (8, "offload"), (16, "linkdown"), (32, "unresolved"))
 _CLONED = 0x200
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
@@ -67,9 +66,9 @@ def decode_route(message: bytes) -> Route | None:
         "type": _TYPES[decoded["type"]] if decoded["type"] < len(_TYPES) else str(decoded["type"]),
         "dst": _prefix(decoded.get_attr("RTA_DST"), decoded["dst_len"], family),
         "table": table_name(decoded.get_attr("RTA_TABLE") or decoded["table"]),
-        "scope": _SCOPES.get(decoded["scope"], str(decoded["scope"])),
-        "flags": _hop_flags(flags),
     }
+    if told := _hop_flags(flags):
+        document["flags"] = told
     if decoded["src_len"]:
         document["from"] = _prefix(decoded.get_attr("RTA_SRC"), decoded["src_len"], family)
     if decoded["tos"]:

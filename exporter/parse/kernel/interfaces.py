@@ -31,11 +31,12 @@ def parse_interfaces(
     indexes = {_name(link): _index(link) for link in links}
     moved = known.links.moved(indexes)
     told: dict[str, tuple[OwnAddress, ...]] = {}
+    ports: dict[Port, Port] = {}
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
     def understand(link: Mapping[str, Any]) -> Interface:
-        return _interface(link, indexes, told.get(_name(link), ()))
+        return _interface(link, indexes, told.get(_name(link), ()), ports)
 
     def holds(link: Mapping[str, Any], found: Interface) -> bool:
         return (
@@ -63,11 +64,15 @@ def _name(link: Mapping[str, Any]) -> str:
     return found
 
 
-def _interface(link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...]) -> Interface:
+def _interface(
+    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], ports: dict[Port, Port]
+) -> Interface:
+    """Return an interface; `ports` holds one object for all ports that are alike, as most are."""
     info = mapping(link, "linkinfo")
     data = mapping(info, "info_data")
     kind = text(info, "info_kind")
     flags = strings(link, "flags")
+    port = _port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None
     return Interface(
         index=_index(link),
         name=_name(link),
@@ -80,7 +85,7 @@ def _interface(link: Mapping[str, Any], indexes: Mapping[str, int], addresses: t
         mode=text(data, "mode"),
         addresses=addresses,
         bridge=_bridge(data) if kind == "bridge" else None,
-        port=_port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None,
+        port=ports.setdefault(port, port) if port is not None else None,
         programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,

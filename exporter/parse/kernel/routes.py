@@ -66,26 +66,26 @@ def parse_routes(
     moved = known.moved(indexes)
     links = {name: (Hop(index),) for name, index in indexes.items()}
 
-    def understand(document: Mapping[str, Any]) -> tuple[Route, ...]:
+    def understand(document: Mapping[str, Any]) -> Route | None:
         return _route(document, links)
 
-    def holds(document: Mapping[str, Any], _: tuple[Route, ...]) -> bool:
+    def holds(document: Mapping[str, Any], _: Route | None) -> bool:
         return not moved or ("nexthops" not in document and text(document, "dev") not in moved)
 
     found = known.aligned(documents, understand, holds)
     known.indexes = indexes
-    return tuple(chain.from_iterable(found))
+    return tuple([route for route in found if route is not None])
 
 
-def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> tuple[Route, ...]:
+def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> Route | None:
     """Return a route, given what leads to those on the link of each interface: one object for all of its routes."""
     if document.get("tos"):
-        return ()
+        return None
     kind = _kind(document)
     hops = tuple(chain.from_iterable(_hops(hop, links) for hop in objects(document, "nexthops") or (document,)))
     if kind is RouteKind.UNICAST and not hops:
-        return ()  # its interfaces are down, or went away while they were listed
-    found = Route(
+        return None  # its interfaces are down, or went away while they were listed
+    return Route(
         table=table_number(document, "main"),
         kind=kind,
         destination=_destination(document),
@@ -93,7 +93,6 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
         source=address(text(document, "prefsrc")),
         metric=integer(document, "metric"),
     )
-    return (found,)
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
