@@ -328,7 +328,7 @@ class Layout:
             own = [f"{member.address(4)}/{length}"]
             own += [f"{member.address(6)}/64"] if 6 in member.bridge.prefixes else []
             yield _link(member.index, _veth(member), member.index) | {
-                "linkinfo": {"info_kind": "veth", "info_slave_kind": "bridge", "info_slave_data": dict(_SLAVE)},
+                "linkinfo": _PORT,
                 "master": member.bridge.interface,
                 "link_index": 2,
                 "link_netnsid": number,
@@ -421,6 +421,8 @@ _FILTER = ("INPUT", "FORWARD", "OUTPUT")
 _ISOLATION = ("DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2")
 _BITS = {4: 32, 6: 128}
 _SLAVE = {"state": "forwarding", "hairpin": False, "isolated": False, "learning": True, "flood": True}
+_PORT = {"info_kind": "veth", "info_slave_kind": "bridge", "info_slave_data": _SLAVE}
+_FLAGS = ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"]
 _POLICY = tuple(
     {"family": family, "priority": priority, "src": "all", "table": table}
     for family, tables in (("inet", ("local", "main", "default")), ("inet6", ("local", "main")))
@@ -571,7 +573,7 @@ def _link(index: int, name: str, number: int, flags: Sequence[str] = ()) -> Docu
     return {
         "ifindex": index,
         "ifname": name,
-        "flags": list(flags or ("BROADCAST", "MULTICAST", "UP", "LOWER_UP")),
+        "flags": flags or _FLAGS,
         "address": _mac(number) if number else "00:00:00:00:00:00",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.observe.kernel.messages import ifaddrmsg, ifinfmsg
@@ -243,24 +244,43 @@ def _named(link: Link, names: Mapping[int, str]) -> dict[str, Any]:
     return document
 
 
+@lru_cache(maxsize=1 << 8)
 def _flags(flags: int) -> list[str]:
+    """Return what flags are called: one object for all links that have the same, as most have."""
     carrier = ["NO-CARRIER"] if flags & _UP and not flags & _RUNNING else []
     return carrier + [name for bit, name in _FLAGS if flags & bit]
 
 
 def _link_info(info: Any, kind: str) -> dict[str, Any]:  # noqa: ANN401 - pyroute2 has no types
-    document: dict[str, Any] = {"info_kind": kind}
     data = info.get_attr("IFLA_INFO_DATA")
+    told: dict[str, Any] | None = None
     # a kind that pyroute2 does not know comes as text
     if hasattr(data, "get_attr"):
         own = {name: data.get_attr(attr) for attr, name in _INFO.get(kind, {}).items()} | _mode(data, kind)
-        document["info_data"] = {name: value for name, value in own.items() if value is not None}
+        told = {name: value for name, value in own.items() if value is not None}
     slave = info.get_attr("IFLA_INFO_SLAVE_KIND")
+    port = info.get_attr("IFLA_INFO_SLAVE_DATA")
+    switches = _port(port) if slave == "bridge" and hasattr(port, "get_attr") else None
+    return _shared(kind, _items(told), slave or "", _items(switches))
+
+
+def _items(told: Mapping[str, Any] | None) -> Items | None:
+    return None if told is None else tuple(told.items())
+
+
+Items = tuple[tuple[str, Any], ...]
+
+
+@lru_cache(maxsize=1 << 10)
+def _shared(kind: str, told: Items | None, slave: str, switches: Items | None) -> dict[str, Any]:
+    """Return one object for all links that say the same: the cables of ten thousand containers do."""
+    document: dict[str, Any] = {"info_kind": kind}
+    if told is not None:
+        document["info_data"] = dict(told)
     if slave:
         document["info_slave_kind"] = slave
-    port = info.get_attr("IFLA_INFO_SLAVE_DATA")
-    if slave == "bridge" and hasattr(port, "get_attr"):
-        document["info_slave_data"] = _port(port)
+    if switches is not None:
+        document["info_slave_data"] = dict(switches)
     return document
 
 
