@@ -136,8 +136,8 @@ def _reached(reach: Reach) -> list[_Reached]:
     for row in map(Row.of, reach.rows):
         for sheet in row.sheets:
             if id(sheet) not in sheets:
-                sheets[id(sheet)] = sheet.names - sheet.those(Verdict.BLOCKED)
-        own = row.own.names - row.own.those(Verdict.BLOCKED)
+                sheets[id(sheet)] = sheet.those(Verdict.REACHABLE, Verdict.UNKNOWN)
+        own = row.own.those(Verdict.REACHABLE, Verdict.UNKNOWN)
         found.append(_Reached(own, tuple(sheets[id(sheet)] for sheet in row.sheets), row.near))
     return found
 

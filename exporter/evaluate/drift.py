@@ -76,8 +76,9 @@ class _Count:
         sheets = self._sheets.get(key)
         if sheets is None:
             sheets = self._sheets[key] = self._shared(promised, kept)
-        names = promised.own.names | kept.own.names | promised.near | kept.near
-        own = _apart(_of_row(promised, names, sheets.promised), _of_row(kept, names, sheets.kept))
+        one, other = promised.near | promised.own.those(*Verdict), kept.near | kept.own.those(*Verdict)
+        own = _apart(_of_row(promised, other - one, sheets.promised), _of_row(kept, one - other, sheets.kept))
+        names = one | other
         alike = self._containers(sources)
         self.open += self._pairs(sources, own.open)
         self.closed += self._pairs(sources, own.closed)
@@ -109,15 +110,12 @@ def _apart(promised: _Told, kept: _Told) -> _Apart:
     )
 
 
-def _of_row(row: Row, names: frozenset[str], sheets: _Told) -> _Told:
-    """Return what a row tells of some destinations, all of its own among them."""
+def _of_row(row: Row, others: frozenset[str], sheets: _Told) -> _Told:
+    """Return what a row tells of its own destinations, and its sheets of some others."""
     reached, unknown = row.own.those(Verdict.REACHABLE), row.own.those(Verdict.UNKNOWN)
-    others = names - row.near - row.own.names
-    return (
-        _Told(reached | sheets.reached & others, unknown | sheets.unknown & others)
-        if others
-        else _Told(reached, unknown)
-    )
+    if others:
+        reached, unknown = reached | sheets.reached & others, unknown | sheets.unknown & others
+    return _Told(reached, unknown)
 
 
 def _on_sheets(row: Row) -> _Told:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.ports import NO_PORTS, PortSet
@@ -253,8 +254,8 @@ class Verdicts(Mapping[str, PairVerdict]):
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """All destinations."""
-        return frozenset(self._groups)
+        """All destinations, kept for whoever asks again: of sheets, which many rows share."""
+        return self.those(*Verdict)
 
     @cached_property
     def _groups(self) -> Mapping[str, Alike]:
@@ -277,9 +278,10 @@ class Verdicts(Mapping[str, PairVerdict]):
         group = self._groups.get(destination)
         return group.verdict if group is not None else None
 
-    def those(self, verdict: Verdict) -> frozenset[str]:
-        """Return the destinations of which this is the verdict."""
-        return frozenset(name for group in self.groups if group.verdict.verdict is verdict for name in group.members)
+    def those(self, *verdicts: Verdict) -> frozenset[str]:
+        """Return the destinations that have one of these verdicts."""
+        found = [group.members for group in self.groups if group.verdict.verdict in verdicts]
+        return frozenset(found[0]) if len(found) == 1 else frozenset(chain.from_iterable(found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

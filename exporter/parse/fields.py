@@ -61,7 +61,7 @@ def identity(document: Mapping[str, Any], kind: str) -> str:
     return value
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def address(value: str) -> Address | None:
     """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped."""
     try:
@@ -70,7 +70,7 @@ def address(value: str) -> Address | None:
         return None
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def subnet(value: str) -> Subnet | None:
     """Return a subnet, or None for what is none."""
     try:
