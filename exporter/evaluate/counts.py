@@ -130,14 +130,15 @@ class _Reached(NamedTuple):
             yield from (name for name in sheet if name not in self.near)
 
 
-def _reached(reach: Reach) -> list[_Reached]:
+def _reached(reach: Reach, sizes: Mapping[str, int]) -> list[_Reached]:
+    empty = frozenset(name for name, size in sizes.items() if not size)
     sheets: dict[int, frozenset[str]] = {}
     found = []
     for row in map(Row.of, reach.rows):
         for sheet in row.sheets:
             if id(sheet) not in sheets:
-                sheets[id(sheet)] = sheet.those(Verdict.REACHABLE, Verdict.UNKNOWN)
-        own = row.own.those(Verdict.REACHABLE, Verdict.UNKNOWN)
+                sheets[id(sheet)] = sheet.those(Verdict.REACHABLE, Verdict.UNKNOWN) - empty
+        own = row.own.those(Verdict.REACHABLE, Verdict.UNKNOWN) - empty
         found.append(_Reached(own, tuple(sheets[id(sheet)] for sheet in row.sheets), row.near))
     return found
 
@@ -159,7 +160,7 @@ def _totals(rows: Sequence[_Reached], sizes: Mapping[str, int]) -> Iterator[int]
 
 
 def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
-    rows = _reached(reach)
+    rows = _reached(reach, sizes)
     totals = list(_totals(rows, sizes))
     out_degrees = (
         totals[index] - (size if sandbox in rows[index].own else 0) + (size - 1 if sandbox in reach.within else 0)
