@@ -15,9 +15,9 @@ from tests.conformance.runner import observe
 from tests.lab import VERSIONS, Engine, LabError, engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from exporter.model.report import Report
+    from exporter.model.report import PendingRestart, Report
 
 pytestmark = pytest.mark.lab
 
@@ -80,23 +80,46 @@ def restarted(made: Engine, *args: str) -> bool | None:
     return found[0]["com.docker.network.bridge.enable_icc"] == "true" if found else None
 
 
-def test_files_are_taken_and_refused_as_foretold(host: Engine) -> None:
-    """For each file: whether the daemon would start with it, and with which ICC, is what comes of starting it."""
-    wrong = {}
-    for name, content in FILES.items():
-        write(host, "{}")
-        restarted(host, NAMED)
-        write(host, content)
-        told = look(host).pending_restart
+class Fates:
+    """Tries one configuration after the other on an engine, and remembers of which something else was foretold.
+
+    What comes of one is what the next is compared with; after one that keeps the daemon from starting, or from having a
+    default bridge, it is started by `again`, which opens the default bridge.
+    """
+
+    def __init__(self, made: Engine, again: Callable[[], bool | None]) -> None:
+        self._made = made
+        self._again = again
+        self._icc = again()
+        self.wrong: dict[str, PendingRestart] = {}
+
+    def settle(self, name: str, *args: str) -> None:
+        """Compare what is foretold of the configuration that is there with what a restart brings."""
+        told = look(self._made).pending_restart
         assert told is not None
         try:
-            changed, starts = restarted(host, NAMED) is not True, True
+            icc, starts = restarted(self._made, *args), True
         except LabError:
-            changed, starts = True, False
+            icc, starts = None, False
         refused = any(reason.startswith("the daemon would not start") for reason in told.reasons)
-        if (told.icc, refused) != (changed, not starts):
-            wrong[name] = told
-    assert wrong == {}
+        if (told.icc, refused) != (not starts or icc is not self._icc, not starts):
+            self.wrong[name] = told
+        self._icc = icc if icc is not None else self._again()
+        assert self._icc is not None
+
+
+def test_files_are_taken_and_refused_as_foretold(host: Engine) -> None:
+    """For each file: whether the daemon would start with it, and with which ICC, is what comes of starting it."""
+
+    def again() -> bool | None:
+        write(host, "{}")
+        return restarted(host, NAMED)
+
+    fates = Fates(host, again)
+    for name, content in FILES.items():
+        write(host, content)
+        fates.settle(name, NAMED)
+    assert fates.wrong == {}
 
 
 @pytest.mark.parametrize("flag", ["--icc=false", "--icc=true"])
@@ -158,21 +181,12 @@ def test_docker_opts_are_pending_until_the_daemon_has_them(init_script: Engine) 
 
 def test_flags_are_taken_and_refused_as_foretold(init_script: Engine) -> None:
     """For each command line: whether the daemon would start with it, and with which ICC, is what comes of it."""
-    wrong = {}
+    fates = Fates(init_script, lambda: restarted(init_script))
     for flags in COMMAND_LINES:
-        restarted(init_script)
         write(init_script, f'DOCKER_OPTS="{flags}"\n', "/etc/default/docker")
-        told = look(init_script).pending_restart
-        assert told is not None
-        try:
-            changed, starts = restarted(init_script, *flags.split()) is not True, True
-        except LabError:
-            changed, starts = True, False
-        refused = any(reason.startswith("the daemon would not start") for reason in told.reasons)
-        if (told.icc, refused) != (changed, not starts):
-            wrong[flags] = told
+        fates.settle(flags, *flags.split())
     restarted(init_script)
-    assert wrong == {}
+    assert fates.wrong == {}
 
 
 def test_the_gauges_and_the_page(host: Engine) -> None:
