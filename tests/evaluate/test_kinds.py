@@ -16,6 +16,7 @@ from exporter.evaluate.drift import drift
 from exporter.evaluate.effective import effective
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import Spread, sample
+from exporter.observe.files import dumps, loads
 from exporter.parse import Memory, parse
 from tests.bench.layouts import Layout
 from tests.evaluate.strategies import hosts
@@ -220,14 +221,12 @@ def events(draw: st.DrawFn) -> list[Observation]:
 def test_what_is_known_from_before_changes_no_verdict(looks: list[Observation]) -> None:
     """After any sequence of events, a report made with the one before is that of a first look at the whole host."""
     before, memory = None, Memory()
+    reports = []
     for seen in looks:
         snapshot = parse(seen, memory)
         assert snapshot == parse(seen)
-        assert snapshot.kernel is not None
         report, before = evaluate_after(snapshot, before)
-        assert report.declared is not None
-        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
-        same(report.declared, declared_reach(snapshot), snapshot)
+        reports.append((report, snapshot))
         fresh = evaluate(snapshot)
         assert (report.totals, report.pairs_by_via, report.blast_radius, report.networks) == (
             fresh.totals,
@@ -235,6 +234,30 @@ def test_what_is_known_from_before_changes_no_verdict(looks: list[Observation]) 
             fresh.blast_radius,
             fresh.networks,
         )
+    # whoever reads a report may do so long after
+    for report, snapshot in reversed(reports):
+        assert report.declared is not None
+        assert snapshot.kernel is not None
+        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
+        same(report.declared, declared_reach(snapshot), snapshot)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_report_is_read_after_later_looks(order: tuple[int, ...]) -> None:
+    """A container has another address at the second look: each report tells its own, whichever is read first."""
+    first = Layout("28.5", networks=4, containers=24, published=4).observation()
+    moved = loads(dumps(first).replace("10.64.2.6", "10.64.2.106"), "moved")
+    known, parts, reports = None, [], []
+    for seen in (first, moved, moved):
+        snapshot = parse(seen)
+        report, known = evaluate_after(snapshot, known)
+        parts.append(known)
+        reports.append((report, snapshot))
+    assert parts[0] is parts[1] is parts[2]
+    for look in order:
+        report, snapshot = reports[look]
+        assert snapshot.kernel is not None
+        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
 
 
 def test_the_same_part_is_not_evaluated_again() -> None:

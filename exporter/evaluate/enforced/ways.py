@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Port, Value
     from exporter.evaluate.enforced.hooks import Passing
     from exporter.evaluate.enforced.world import Stack
+    from exporter.model.namespace import Hop
 
 SEVERAL_HOPS = "which of several next hops the packets take"
+OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
 PICKED_PORT = (32768, 60999)
 """The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
 
@@ -94,11 +96,24 @@ def way(stack: Stack, question: Question) -> Way:
         return Way(local=True, doubt=doubt)
     if route.kind is not RouteKind.UNICAST:
         return Way(local=False, doubt=doubt)
-    exits = tuple(
-        Exit(hop.interface, question.destination if hop.gateway is None else int(hop.gateway)) for hop in route.hops
-    )
+    exits = tuple(dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop)))
     source = int(route.source) if route.source is not None else None
-    return Way(local=False, exits=exits, source=source, doubt=doubt or (SEVERAL_HOPS if len(exits) > 1 else ""))
+    if not doubt and len(exits) > 1:
+        doubt = SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
+    return Way(local=False, exits=exits, source=source, doubt=doubt)
+
+
+def _exits(stack: Stack, destination: int, hop: Hop) -> Iterator[Exit]:
+    """Yield the way out by a hop: to its gateway, or to the destination itself where it has none.
+
+    A gateway that was an address of the namespace's own when the route was made leads to the destination, too, for IPv4
+    (fib_check_nh takes the scope of a local address, and rt_set_nexthop no gateway of that scope). One that became its
+    own later is asked for like any other. The kernel does not tell which it was.
+    """
+    gateway = int(hop.gateway) if hop.gateway is not None else destination
+    yield Exit(hop.interface, gateway)
+    if stack.family == 4 and hop.gateway is not None and gateway in stack.addresses:
+        yield Exit(hop.interface, destination)
 
 
 def ways(passing: Passing) -> Ways:

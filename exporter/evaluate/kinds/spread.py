@@ -26,7 +26,7 @@ class _Ends(NamedTuple):
     destination: str
 
 
-_Key = tuple[int, _Ends, str]
+_Key = tuple[int, _Ends, _Ends]
 
 
 class Renamings:
@@ -42,8 +42,8 @@ class Renamings:
         self._changed: frozenset[str] = frozenset()
         self._verdicts: dict[tuple[PairVerdict, tuple[str, ...]], PairVerdict] = {}
         self._told: dict[int, tuple[PairVerdict, PairVerdict]] = {}
-        self._old: Mapping[_Key, Mapping[str, PairVerdict]] = {}
-        self._new: dict[_Key, dict[str, PairVerdict]] = {}
+        self._old: Mapping[_Key, PairVerdict] = {}
+        self._new: dict[_Key, PairVerdict] = {}
         self._gateways: _Gateways | None = None
 
     def turn(self, snapshot: Snapshot, part: Sample) -> _Gateways:
@@ -60,15 +60,14 @@ class Renamings:
 
     def __call__(self, verdict: PairVerdict, ends: _Ends, real: _Ends, rename: Rename) -> PairVerdict:
         """Return what a verdict about two stand-ins says about two others."""
-        key = id(verdict), ends, real.source
-        row = self._new.setdefault(key, {})
-        found = row.get(real.destination)
+        key = id(verdict), ends, real
+        found = self._new.get(key)
         if found is None:
-            if real.source not in self._changed and real.destination not in self._changed:
-                found = self._old.get(key, {}).get(real.destination)
+            if self._changed.isdisjoint(real):
+                found = self._old.get(key)
             if found is None:
                 found = rename(verdict, ends, real)
-            row[real.destination] = found
+            self._new[key] = found
         return found
 
     def one(self, verdict: PairVerdict | None) -> PairVerdict | None:
@@ -244,10 +243,13 @@ class _Spreading:
         return self._groups[key]
 
     def _alike(self, verdict: PairVerdict, ends: _Ends, source: str, members: Sequence[str]) -> Alike:
-        def write(destination: str) -> PairVerdict:
-            return self._renamed(verdict, ends, _Ends(source, destination))
+        names = self._names
 
-        return Alike(write(members[0]), members, write)
+        def write(destination: str) -> PairVerdict:
+            # whenever somebody asks, and by no memory that a later look may have taken over
+            return names.renamed(verdict, ends, _Ends(source, destination))
+
+        return Alike(self._renamed(verdict, ends, _Ends(source, members[0])), members, write)
 
     def _one(self, verdict: PairVerdict | None) -> PairVerdict | None:
         return self._spread.renamings.one(verdict)
