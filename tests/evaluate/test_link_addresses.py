@@ -13,6 +13,7 @@ import pytest
 
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.ways import OWN_GATEWAY
 from exporter.model.namespace import ForwardingEntry, Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
 from exporter.model.report import Protocol, Via
 from tests.hosts import host
@@ -142,6 +143,23 @@ def check(scene: Scene, **cut: str) -> None:
 def test_everything_arrives_as_long_as_nothing_is_changed() -> None:
     """The scene has no rules."""
     check(Scene())
+
+
+# --- Routes ---
+
+
+def test_a_route_by_an_address_of_ones_own_leads_one_of_two_ways() -> None:
+    """To the destination at once if the address was there before the route, else to whoever answers for it: nobody."""
+    scene = Scene()
+    card = scene.card("a")
+    own = next(item.ip for item in card.addresses if item.version == 4)
+    other = next(address for address in scene.addresses("b") if address.version == 4)
+    routes = scene.inside[scene.ids["a"]].routes
+    scene.change("a", routes=(*routes, Route(254, RouteKind.UNICAST, ip_network(other), (Hop(card.index, own),))))
+    assert certain(scene.ways("a", "c")) == ALL_WAYS
+    assert certain(scene.ways("a", "b")) == "icmp6 tcp6 udp6"
+    assert doubts(scene.ways("a", "b")) == {OWN_GATEWAY}
+    assert doubts(scene.ways("b", "a")) == {OWN_GATEWAY}
 
 
 # --- Ports of bridges ---
