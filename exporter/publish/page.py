@@ -17,6 +17,7 @@ from markupsafe import Markup
 from exporter import __version__
 from exporter.model.probe import ProbeResult
 from exporter.model.report import Verdict, Via
+from exporter.model.whatif import Fate
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.probes import outcome
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Explanation
     from exporter.model.policy import PolicyResult, Tenancy, TenantSummary, Violation
     from exporter.model.report import ContainerSummary, NetworkSummary, Pair, PairVerdict, Report
+    from exporter.model.whatif import Foretelling
     from exporter.publish.state import ProbeStats, Published
 
 MATRIX_LIMIT = 60
 """Containers that the matrix shows at most: what a wide screen holds, and 3,600 cells."""
 
 NETWORK_LIMIT = 200
+FORETOLD_LIMIT = 200
 CHOICE_LIMIT = 500
 DRIFT_LIMIT = 100
 VIOLATION_LIMIT = 100
@@ -114,6 +117,28 @@ class Share:
     width: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was asked for, beside the state itself: why a pair is as it is, and what a change would bring.
+
+    `complaint` and `objection` are why the one and the other is not there.
+    """
+
+    explanation: Explanation | None = None
+    complaint: str = ""
+    foretelling: Foretelling | None = None
+    objection: str = ""
+
+
+FATES: Mapping[Fate, tuple[str, str]] = {
+    Fate.CLOSES: ("blocked", "closes"),
+    Fate.OPENS: ("reachable", "opens"),
+    Fate.STAYS_OPEN: ("reachable", "stays open"),
+    Fate.UNDECIDED: ("unknown", "is undecided"),
+}
+"""CSS class and word of what becomes of a pair."""
+
+
 class Page:
     """The template, ready to render."""
 
@@ -135,6 +160,8 @@ class Page:
             "version": __version__,
             "telemetry_path": telemetry_path,
             "mechanisms": MECHANISMS,
+            "fates": FATES,
+            "foretold_limit": FORETOLD_LIMIT,
         }
         digest = b64encode(sha256(style.encode()).digest()).decode()
         self.content_security_policy = (
@@ -142,15 +169,8 @@ class Page:
             "base-uri 'none'; frame-ancestors 'none'"
         )
 
-    def render(
-        self,
-        published: Published,
-        now: float,
-        asked: Mapping[str, str],
-        answer: Explanation | None,
-        complaint: str,
-    ) -> str:
-        """Return the page. `asked` is a question about a pair, `answer` its explanation, `complaint` why there is none.
+    def render(self, published: Published, now: float, asked: Mapping[str, str], answers: Answers) -> str:
+        """Return the page. `asked` are the questions that `answers` belong to.
 
         All times are shown beside `now`, in seconds since the epoch.
         """
@@ -159,8 +179,7 @@ class Page:
             published=published,
             now=datetime.fromtimestamp(now, UTC),
             asked=asked,
-            answer=answer,
-            complaint=complaint,
+            answers=answers,
             **_of_probes(published.stats.probes),
             **(_of_report(published.report) if published.report else {}),
         )

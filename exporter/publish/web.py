@@ -22,7 +22,7 @@ from exporter.model.report import Protocol
 from exporter.model.whatif import Proposal
 from exporter.publish.exposition import accepts_gzip, negotiate
 from exporter.publish.formats import json as json_report
-from exporter.publish.page import Page
+from exporter.publish.page import Answers, Page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -160,15 +160,22 @@ class _Site:
         return _respond(json_report.foretelling(answer), _JSON)
 
     def page(self, request: Request) -> Response:
-        """Show everything to people, and the explanation of a pair if they ask for one."""
+        """Show everything to people, and the explanation of a pair or what a change would bring if they ask for it."""
         published, asked = self.board.current, request.query_params
-        answer, complaint = None, ""
+        explanation, complaint = None, ""
         if asked.get("source") or asked.get("destination"):
             try:
-                answer = _explanation(published, asked)
+                explanation = _explanation(published, asked)
             except (UnknownContainer, ValueError) as error:
                 complaint = str(error)
-        html = self.template.render(published, self.clock(), asked, answer, complaint)
+        foretelling, objection = None, ""
+        if any(asked.get(name) for name in ("icc", "network", "userland_proxy")):
+            try:
+                foretelling = _foretelling(published, asked)
+            except (UnknownNetwork, Unforeseeable, ValueError) as error:
+                objection = str(error)
+        answers = Answers(explanation, complaint, foretelling, objection)
+        html = self.template.render(published, self.clock(), asked, answers)
         policy = {"Content-Security-Policy": self.template.content_security_policy}
         return _respond(html, "text/html; charset=utf-8", headers=policy)
 

@@ -18,9 +18,10 @@ from exporter import evaluate
 from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
 from exporter.model.policy import PolicyResult
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, PendingRestart, Reach
+from exporter.model.report import Evidence, PairVerdict, PendingRestart, Reach
+from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair, Proposal
 from exporter.publish.formats.hops import hop_text
-from exporter.publish.page import MATRIX_LIMIT, NETWORK_LIMIT, Page, duration, matrix, shares
+from exporter.publish.page import FORETOLD_LIMIT, MATRIX_LIMIT, NETWORK_LIMIT, Answers, Page, duration, matrix, shares
 from exporter.publish.state import ProbeStats, Published
 from exporter.publish.text import visible
 from tests.builders import (
@@ -62,9 +63,11 @@ def shown(
     asked: Mapping[str, str] | None = None,
     answer: Explanation | None = None,
     complaint: str = "",
+    foretelling: Foretelling | None = None,
+    objection: str = "",
 ) -> Reader:
     """Return the page, read."""
-    html = PAGE.render(state, NOW, asked or {}, answer, complaint)
+    html = PAGE.render(state, NOW, asked or {}, Answers(answer, complaint, foretelling, objection))
     # what goes over the wire
     html.encode("utf-8")
     reader = Reader()
@@ -360,6 +363,38 @@ def test_a_wrong_question_is_told_so() -> None:
     assert "no running container is called '<b>'" in reader.text
 
 
+def test_what_a_change_would_bring_is_shown_where_it_was_asked_for() -> None:
+    """The pairs that it concerns stand under the form, which keeps the question, with their fates and reasons."""
+    state = demo()
+    assert state.snapshot
+    assert state.report
+    told = evaluate.whatif(state.snapshot, state.report, Proposal(icc=False))
+    reader = shown(state, {"icc": "false"}, foretelling=told)
+    before, after = told.before.reachable_pairs, told.after.reachable_pairs
+    assert f"With {told.action} : {after} reachable pairs instead of {before}" in reader.text
+    closing = next(pair for pair in told.pairs if pair.fate is Fate.CLOSES)
+    assert f"{closing.source} {closing.destination} closes {closing.reason}" in reader.text
+    assert f"Assumed: {' '.join(told.assumptions)}" in reader.text
+    assert ("option", {"value": "false", "selected": ""}) in reader.elements
+
+
+def test_a_change_that_nobody_can_foretell_is_told_so() -> None:
+    """An objection stands in the page, escaped, and under its own form."""
+    reader = shown(published(), {"network": "<b>", "icc": "true"}, objection="no network is called '<b>'")
+    assert "Foretell no network is called '<b>'" in reader.text
+
+
+def test_a_change_that_concerns_many_is_cut_and_says_so() -> None:
+    """A change of one network may concern thousands of pairs."""
+    state = demo()
+    assert state.snapshot
+    assert state.report
+    told = evaluate.whatif(state.snapshot, state.report, Proposal(icc=False))
+    many = replace(told, pairs=told.pairs[:1] * (FORETOLD_LIMIT + 1))
+    text = shown(state, {"icc": "false"}, foretelling=many).text
+    assert f"The first {FORETOLD_LIMIT} of {FORETOLD_LIMIT + 1} pairs by name" in text
+
+
 def test_cells_lead_to_their_explanation() -> None:
     """The address behind a cell asks about its pair, whatever the names."""
     names_of = ["a&b", "c d"]
@@ -377,7 +412,7 @@ def test_links_are_relative() -> None:
 
 def test_nothing_comes_from_elsewhere() -> None:
     """There is no script, and nothing is loaded: neither style nor picture nor font."""
-    html = PAGE.render(published(small_town()), NOW, {}, None, "")
+    html = PAGE.render(published(small_town()), NOW, {}, Answers())
     reader = shown(published(small_town()))
     assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in reader.elements}
     assert not reader.attributes("div", "style")
@@ -387,7 +422,7 @@ def test_nothing_comes_from_elsewhere() -> None:
 
 def test_the_policy_allows_the_style_of_the_page_only() -> None:
     """The digest in the policy is that of the style element as it is sent."""
-    html = PAGE.render(published(), NOW, {}, None, "")
+    html = PAGE.render(published(), NOW, {}, Answers())
     (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     digest = b64encode(sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in PAGE.content_security_policy
@@ -436,6 +471,25 @@ def test_no_name_becomes_markup_where_something_drifts(source: str, destination:
             replace(each, name=name) for each, name in zip(draft.containers, (first, second), strict=True)
         )
         return shown(published(replace(draft, containers=containers)))
+
+    hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(each) for _, each in tame.elements]
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, names, names)
+def test_no_name_becomes_markup_where_a_change_is_foretold(source: str, destination: str, other: str) -> None:
+    """Names of containers, reasons, warnings and what was asked leave the page's elements as they are."""
+    blocked, verdict = PairVerdict(), open_verdict()
+
+    def page_of(first: str, second: str, third: str) -> Reader:
+        pair = ForetoldPair(
+            first, second, Fate.OPENS, blocked.verdict, verdict.verdict, third, blocked.paths, verdict.paths
+        )
+        told = Foretelling(third, 2, Count(0, 0), Count(1, 0), (pair,), (third,), (third,))
+        asked = {"icc": "false", "network": third}
+        return shown(published(), asked, foretelling=told, objection=f"no {third}")
 
     hostile, tame = page_of(source, destination, other), page_of("a", "b", "c")
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]

@@ -288,6 +288,21 @@ class TestApi:
         assert site.get("/api/v1/whatif?icc=false&network=shop").document["totals"]["closes"] == 2
         assert site.get("/api/v1/whatif?userland_proxy=false").document["totals"]["closes"] == 17
 
+    def test_the_page_foretells(self, site: Site) -> None:
+        """The form of the page asks the same; what cannot be foretold is told on the page."""
+        page = site.get("/?icc=false&network=&userland_proxy=").text
+        assert "the daemon restarted with --icc=false" in page
+        assert page.count(">closes</span>") == 2
+        for query in (
+            "icc=no",
+            "network=shop",
+            "icc=false&network=nobody",
+            "icc=false&network=shop&userland_proxy=true",
+        ):
+            answer = site.get(f"/?{query}")
+            assert answer.status == 200
+            assert 'role="alert"' in answer.text
+
     @pytest.mark.parametrize(
         ("query", "status", "error"),
         [
