@@ -164,6 +164,18 @@ def test_28_members_of_overlays_meet_on_the_hidden_bridge(version: str) -> None:
     assert built.container("t", "ingress").look().verdict("a", "b") == UNKNOWN
 
 
+@modern
+def test_28_a_member_of_an_overlay_with_a_gateway_of_ipv6_does_without_the_hidden_bridge(version: str) -> None:
+    """From 28.0 on any gateway is enough, so over IPv4 nothing leads to the host (needDefaultGW)."""
+    built = host(version, swarm=True).network("docker_gwbridge", enable_icc="false").network("over", "overlay")
+    built.network("six", ipv4=False, ipv6=True).network("four").container("h", "host")
+    seen = built.container("lone", "over").container("both", "over", "six").container("old", "over", "four").look()
+    assert seen.verdict("lone", "h") == OPEN
+    assert seen.verdict("old", "h") == OPEN
+    versions = {":" in address for path in seen.pair("both", "h").paths for address in path.addresses}
+    assert versions == {True}
+
+
 @engines
 @pytest.mark.parametrize(("mode", "expected"), [("bridge", OPEN), ("private", CLOSED), ("vepa", UNKNOWN), ("", OPEN)])
 def test_29_macvlan(version: str, mode: str, expected: str) -> None:

@@ -154,8 +154,20 @@ class Topology:
         if chosen is None or (not per_family and not self._offers_route(chosen, family)):
             return None
         if chosen.network.driver == "overlay":
-            return self._gateway_bridge()
+            return self._gateway_bridge() if self._joins_gateway_bridge(sandbox, chosen) else None
         return chosen.network
+
+    def _joins_gateway_bridge(self, sandbox: Sandbox, overlay: Attachment) -> bool:
+        """Return whether the engine gives a member of an overlay a default route by a hidden endpoint.
+
+        From 28.0 on, a gateway of IPv6 on a network that comes first is enough to do without: IPv4 has none then
+        (libnetwork's `needDefaultGW`).
+        """
+        return self.behaviour.version < GATEWAY_PER_FAMILY or not any(
+            _has_ipv6_gateway(item) and _gateway_order(item) < _gateway_order(overlay)
+            for item in self.attachments(sandbox)
+            if not item.network.internal
+        )
 
     def _gateway_bridge(self) -> Network | None:
         named = (network for network in self.snapshot.networks.values() if network.name == GATEWAY_BRIDGE)
@@ -222,6 +234,11 @@ def _gateway_order(item: Attachment) -> tuple[int, bool, bool, int, str]:
     families = sum(item.endpoint.address(family) is not None for family in FAMILIES)
     network = item.network
     return (-item.endpoint.gw_priority, network.driver == "overlay", network.internal, -families, network.name)
+
+
+def _has_ipv6_gateway(item: Attachment) -> bool:
+    """Return whether an endpoint has a gateway of IPv6, or a default route without one as ipvlan has."""
+    return item.endpoint.gateway_v6 is not None or (item.network.driver == "ipvlan" and item.endpoint.ipv6 is not None)
 
 
 def _loopbacks(snapshot: Snapshot, family: int) -> list[Address]:
