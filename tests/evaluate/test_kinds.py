@@ -122,10 +122,12 @@ def tampering(draw: st.DrawFn, seen: Observation, most: int) -> Observation:
         lines.insert(at, f"[0:0] -A {rule}")
     for _ in range(draw(st.integers(0, 2))):
         places = [number for number, line in enumerate(lines) if line.startswith("[")]
-        moved = lines.pop(draw(st.sampled_from(places)))
+        place = draw(st.sampled_from(places))
+        moved = lines.pop(place)
         if draw(st.booleans()):
             alike = [number for number, line in enumerate(lines) if line.split(" ")[1:3] == moved.split(" ")[1:3]]
-            lines.insert(draw(st.sampled_from(alike or [lines.index("COMMIT")])), moved)
+            # no other table has its chain
+            lines.insert(draw(st.sampled_from(alike or [place])), moved)
     saved["iptables-nft"] = "\n".join((*lines, ""))
     return replace(seen, kernel=replace(seen.kernel, host=replace(seen.kernel.host, iptables=saved)))
 
