@@ -141,16 +141,16 @@ _FATES: Final = {
     Fate.UNDECIDED: "become undecided",
 }
 _FATE_SIGNS: Final = {
-    Fate.CLOSES: ("-", "closes", GOOD),
-    Fate.OPENS: ("+", "opens", BAD),
-    Fate.STAYS_OPEN: ("=", "stays open", None),
-    Fate.UNDECIDED: ("?", "is undecided", DOUBTFUL),
+    Fate.CLOSES: ("-", GOOD),
+    Fate.OPENS: ("+", BAD),
+    Fate.STAYS_OPEN: ("=", None),
+    Fate.UNDECIDED: ("?", DOUBTFUL),
 }
 
 
 def _foretold(pair: ForetoldPair) -> Iterator[Line]:
-    sign, word, colour = _FATE_SIGNS[pair.fate]
-    yield Line(f"{sign} {pair.source} -> {pair.destination} {word}: {pair.reason}", colour)
+    sign, colour = _FATE_SIGNS[pair.fate]
+    yield Line(f"{sign} {pair.source} -> {pair.destination} {pair.fate.word}: {pair.reason}", colour)
     yield from _changed_ways(pair.paths_before, pair.paths_after)
     for text in ways(path for path in pair.paths_after if path in pair.paths_before):
         yield Line(f"    = {text}")

@@ -416,6 +416,9 @@ class Backend(StrEnum):
     NFTABLES = "nftables"
 
 
+TableKey = tuple[TableFamily, str, Backend]
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table. `packets` are the counters of rules by chain: None for one that has none, empty where no rule has."""
@@ -425,6 +428,11 @@ class Table:
     backend: Backend
     chains: Mapping[str, Chain] = field(default_factory=dict)
     packets: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> TableKey:
+        """Return what tells the table from all others of its namespace."""
+        return self.family, self.name, self.backend
 
     def counter(self, chain: str, number: int) -> int | None:
         """Return how often a rule held, where it counts."""

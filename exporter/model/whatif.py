@@ -32,6 +32,11 @@ class Fate(StrEnum):
     """By other ways than before, or by fewer."""
     UNDECIDED = "undecided"
 
+    @property
+    def word(self) -> str:
+        """Say what the pair does: `closes`, `stays open`, `is undecided`."""
+        return "is undecided" if self is Fate.UNDECIDED else self.value.replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class ForetoldPair:

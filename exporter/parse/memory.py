@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Backend, Chain, Table, TableFamily
+    from exporter.model.firewall import Chain, Table, TableKey
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.observation import NamespaceDocuments
     from exporter.model.snapshot import Network, Product, Sandbox
@@ -74,8 +74,8 @@ class RuleMemory:
 
     def __init__(self) -> None:
         self._ipsets: IpSets | None = None
-        self._tables: dict[_Place, Mapping[str, Chain]] = {}
-        self._before: Mapping[_Place, Mapping[str, Chain]] = {}
+        self._tables: dict[TableKey, Mapping[str, Chain]] = {}
+        self._before: Mapping[TableKey, Mapping[str, Chain]] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
@@ -84,15 +84,12 @@ class RuleMemory:
 
     def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
         """Return the chains that a table with these names had before, where its rules say the same as then."""
-        before = self._before.get((table.family, table.name, table.backend), {})
+        before = self._before.get(table.key, {})
         return before if before.keys() == names else {}
 
     def keep(self, table: Table) -> None:
         """Note a table for the next look."""
-        self._tables[table.family, table.name, table.backend] = table.chains
-
-
-_Place = tuple["TableFamily", str, "Backend"]
+        self._tables[table.key] = table.chains
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from exporter import __version__
 from exporter.model.probe import ProbeResult
 from exporter.model.report import Verdict, Via
-from exporter.model.whatif import Fate
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.probes import outcome
@@ -130,15 +129,6 @@ class Answers:
     objection: str = ""
 
 
-FATES: Mapping[Fate, tuple[str, str]] = {
-    Fate.CLOSES: ("blocked", "closes"),
-    Fate.OPENS: ("reachable", "opens"),
-    Fate.STAYS_OPEN: ("reachable", "stays open"),
-    Fate.UNDECIDED: ("unknown", "is undecided"),
-}
-"""CSS class and word of what becomes of a pair."""
-
-
 class Page:
     """The template, ready to render."""
 
@@ -160,7 +150,6 @@ class Page:
             "version": __version__,
             "telemetry_path": telemetry_path,
             "mechanisms": MECHANISMS,
-            "fates": FATES,
             "foretold_limit": FORETOLD_LIMIT,
         }
         digest = b64encode(sha256(style.encode()).digest()).decode()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Backend, Chain, Firewall, Match, Rule, Statement
+    from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, TableKey
     from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Kernel, Snapshot
 
@@ -162,7 +162,7 @@ class DeadMemory:
         )
 
 
-_Place = tuple["TableFamily", str, "Backend", str]
+_Place = tuple["TableKey", str]
 
 
 class _Asked:
@@ -195,10 +195,7 @@ def without_dead_rules(firewall: Firewall, known: Known, memory: DeadMemory | No
     tables = []
     for table in firewall.tables:
         if table.family in _FAMILIES:
-            chains = {
-                name: remembered.left((table.family, table.name, table.backend, name), chain, known)
-                for name, chain in table.chains.items()
-            }
+            chains = {name: remembered.left((table.key, name), chain, known) for name, chain in table.chains.items()}
             tables.append(replace(table, chains=chains))
         else:
             tables.append(table)

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.model.snapshot import Snapshot
+    from exporter.model.snapshot import Sandbox, Snapshot
 
 Finding = TypeVar("Finding")
+
+
+def changed(before: Mapping[str, Sandbox], now: Mapping[str, Sandbox]) -> frozenset[str]:
+    """Return the sandboxes that came, went or are not what they were; most are the same object."""
+    return frozenset(
+        name
+        for name in before.keys() | now.keys()
+        if (old := before.get(name)) is not (new := now.get(name)) and old != new
+    )
 
 
 class Kept(Generic[Finding]):

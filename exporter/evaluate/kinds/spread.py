@@ -6,6 +6,7 @@ from collections import defaultdict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.kinds import ports_of
 from exporter.model.ports import PortSet
 from exporter.model.report import Alike, PairVerdict, Path, Reach, Row, Verdicts
@@ -54,7 +55,7 @@ class Renamings:
         else:
             self._old = self._new
         before, self._boxes = self._boxes, snapshot.sandboxes
-        self._changed = frozenset(name for name, box in self._boxes.items() if before.get(name) != box)
+        self._changed = changed(before, self._boxes)
         self._ground, self._new = ground, {}
         return self._gateways
 

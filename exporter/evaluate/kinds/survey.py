@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
 from exporter.evaluate.kinds.directory import addresses
+from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.kinds.directory import Directory, Leads, Owner
     from exporter.evaluate.kinds.rules import Said, Saying
-    from exporter.model.firewall import Backend, Chain, Firewall, Table, TableFamily
+    from exporter.model.firewall import Chain, Firewall, Table, TableKey
     from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Sandbox
 
@@ -52,7 +53,7 @@ class Survey:
     noted: Noted = field(default_factory=Noted)
 
 
-_Place = tuple["TableFamily", str, "Backend", str]
+_Place = tuple["TableKey", str]
 
 
 class SurveyMemory:
@@ -72,15 +73,10 @@ class SurveyMemory:
         ground = directory.networks, directory.gateways
         self._old = self._new if ground == self._ground else {}
         before, self._boxes = self._boxes, directory.snapshot.sandboxes
-        changed = [
-            box
-            for name in before.keys() | self._boxes.keys()
-            if (old := before.get(name)) is not (new := self._boxes.get(name)) and old != new
-            for box in (old, new)
-            if box is not None
-        ]
-        self.addresses = frozenset(joined.from_iterable(map(addresses, changed)))
-        self.ports = frozenset(port.host_port for box in changed for port in box.published)
+        names = changed(before, self._boxes)
+        boxes = [box for each in (before, self._boxes) for name in names if (box := each.get(name)) is not None]
+        self.addresses = frozenset(joined.from_iterable(map(addresses, boxes)))
+        self.ports = frozenset(port.host_port for box in boxes for port in box.published)
         self._ground, self._new = ground, {}
 
     def before(self, place: _Place) -> ChainSaid | None:
@@ -107,7 +103,7 @@ class Surveyor:
         for number, table in enumerate(firewall.tables):
             local = for_local_addresses(table)
             for chain in table.chains.values():
-                place = table.family, table.name, table.backend, chain.name
+                place = table.key, chain.name
                 before = self._memory.before(place)
                 if before is not None and self._holds(before, table, chain, local=chain.name in local):
                     said = before
