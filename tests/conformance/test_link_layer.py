@@ -108,15 +108,6 @@ def fixed(place: str, *entries: str, **verdicts: str) -> Odd:
     return Odd({place: "; ".join(added)}, {place: "; ".join(gone)}, verdicts)
 
 
-def met(odd: Odd) -> Odd:
-    """Return a case in which the host has met a before.
-
-    While it has not, it asks from the source of the packet that came last, if that is its own (ndisc_solicit): what
-    others send to a at the very moment in which the host does is lost with that answer.
-    """
-    return Odd({"": "ip neigh replace {a6} lladdr {ma} dev brsix nud stale", **odd.does}, odd.undoes, odd.verdicts)
-
-
 FORGET = "; bridge fdb del {mb} dev {pb} master || true"
 STATIC = FORGET + "; bridge fdb replace {mb} dev {pb} master static"
 ISOLATE, JOIN = (
@@ -166,7 +157,7 @@ CASES = {
     "fixed, another's": fixed("ca", "{b4} {mc}", "{b6} {mc}", ab="blocked", ba="reachable", ac="reachable"),
     "fixed, right": fixed("ca", "{b4} {mb}", "{b6} {mb}", ab="reachable", ba="reachable"),
     "fixed, everybody's": fixed("ca", "{b4} ff:ff:ff:ff:ff:ff", "{b6} 33:33:00:00:00:01", ab="unknown"),
-    "fixed, the router": met(fixed("ca", "10.100.1.1 {nobody}", "fd00:a::1 {nobody}", ab="reachable")),
+    "fixed, the router": fixed("ca", "10.100.1.1 {nobody}", "fd00:a::1 {nobody}", ab="reachable", da="reachable"),
     "fixed in the host": fixed("", "{b4} {nobody}", "{b6} {nobody}", ab="reachable", db="blocked"),
     "fixed at loopback": Odd(
         {"ca": "ip neigh replace {a4} lladdr {nobody} dev lo nud permanent"},

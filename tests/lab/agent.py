@@ -471,13 +471,19 @@ def start_child(plan: Plan, index: int) -> socket.socket:
 
 
 def measure(plan: Plan) -> list[Any]:
-    """Lead all children through the phases; every one waits for the slowest."""
+    """Lead all children through the phases; every one waits for the slowest.
+
+    The host, which is the first, meets its neighbours after the packets that it forwards did. A neighbour is asked for
+    from the source of the packet that came last, if that is an address of the host, else from the link-local one
+    (ndisc_solicit): where answers reach only the latter, others' packets are lost while the host itself asks.
+    """
     lines = [start_child(plan, index) for index in range(len(plan.sandboxes))]
     _await_all(lines)
-    for command in (b"W", b"P"):
-        for line in lines:
+    host, others = lines[:1], lines[1:]
+    for command, told in ((b"W", others), (b"W", host), (b"P", lines)):
+        for line in told:
             line.sendall(command)
-        _await_all(lines)
+        _await_all(told)
     for line in lines:
         line.sendall(b"E")
     results = [json.loads(line.makefile("rb").read()) for line in lines]
