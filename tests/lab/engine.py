@@ -18,7 +18,7 @@ from .errors import LabError
 from .hostns import World, make_world
 from .packages import missing_packages, unpacked
 from .registry import Plot, claim, clear, engine_cgroup, reap
-from .system import SYSTEM_PATH, ProcessIdentity, children_of, run, wait_until
+from .system import SYSTEM_PATH, ProcessIdentity, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IMAGE = "busybox-like"
 START_TIMEOUT = 40.0
+CONTAINERD = "/run/lab/containerd"
 _LIVE: dict[str, Plot] = {}
 
 
@@ -38,6 +39,7 @@ class Engine:
         self.world = world
         self.args: tuple[str, ...] = ()
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._containerd: subprocess.Popen[bytes] | None = None
         self._programs = (unpacked(version), unpacked("common"))
 
     @property
@@ -76,21 +78,16 @@ class Engine:
             str(self._programs[0] / "usr/sbin/dockerd"),
             "--data-root=/run/lab/data",
             "--exec-root=/run/lab/exec",
+            f"--containerd={CONTAINERD}/address",
             f"--host={self.host}",
             f"--pidfile={self.plot.folder / 'docker.pid'}",
             f"--cgroup-parent=/{self.plot.name}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             *args,
         ]
-        with self.log.open("ab") as output:
-            self._daemon = subprocess.Popen(
-                ["sh", "-c", 'echo $$ > "$0" && exec "$@"', self._cgroup_file(), *self.world.enter(command)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._environment(),
-                start_new_session=True,
-            )
+        if self._containerd is None:
+            self._containerd = self._spawn(self._containerd_command(), self.plot.folder / "containerd.log")
+        self._daemon = self._spawn(command, self.log)
         if not wait_until(lambda: self.answers() or self._ended(), START_TIMEOUT) or self._ended():
             raise LabError(
                 f"{self.plot.name}: dockerd {self.version} {' '.join(args)} did not start:\n{self.log_tail()}"
@@ -114,12 +111,9 @@ class Engine:
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send dockerd a signal; after SIGKILL wait until it is gone."""
-        children = children_of(self.pid)
         os.kill(self.pid, number)
         if number == signal.SIGKILL and self._daemon is not None:
             self._daemon.wait(10)
-            # containerd dies with dockerd; a new dockerd takes its corpse for a living one, if init is slow to bury it
-            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), timeout=10)
 
     def answers(self) -> bool:
         """Tell whether the API answers now."""
@@ -169,7 +163,7 @@ class Engine:
     def close(self) -> None:
         """Remove the engine with everything it has; nothing is asked, everything is killed."""
         _forget(self.plot)
-        for process in (self.world.anchor, self._daemon):
+        for process in (self.world.anchor, self._containerd, self._daemon):
             if process is not None:
                 process.wait()
 
@@ -178,8 +172,28 @@ class Engine:
         busybox = self._programs[1] / "bin/busybox"
         self.docker("import", "--change", 'CMD ["sleep", "1000000"]', "-", IMAGE, stdin=_image(busybox))
 
+    def _containerd_command(self) -> list[str]:
+        """Say how containerd is started: beside dockerd and outliving it, as the packages' service units do.
+
+        A dockerd that starts its own waits a second for it, and another for its end.
+        """
+        paths = (f"--{name}={CONTAINERD}/{name}" for name in ("root", "state", "address"))
+        return [str(self._programs[0] / "usr/bin/containerd"), "--config=/dev/null", *paths]
+
     def _cgroup_file(self) -> str:
         return str(engine_cgroup(self.plot) / "cgroup.procs")
+
+    def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a program of the engine on its host."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                ["sh", "-c", 'echo $$ > "$0" && exec "$@"', self._cgroup_file(), *self.world.enter(command)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment(),
+                start_new_session=True,
+            )
 
     def _ended(self) -> bool:
         return self._daemon is None or self._daemon.poll() is not None
