@@ -158,7 +158,16 @@ class _Server(uvicorn.Server):
             return
         greeting = asyncio.create_task(self._greet(connection, accepted, peer, tls))
         connection.abort = greeting.cancel
+        # not in the task itself, which may be cancelled before it begins
+        greeting.add_done_callback(lambda _: self._greeted(connection, accepted))
         self._keep(greeting)
+
+    def _greeted(self, connection: Connection, accepted: socket.socket) -> None:
+        """Part with a client that did not become a connection, or already was one."""
+        if connection not in self.server_state.connections:
+            self._crowd.leave(connection)
+            connection.let_go()
+            accepted.close()
 
     async def _greet(self, connection: Connection, accepted: socket.socket, peer: object, tls: Tls | None) -> None:
         loop = asyncio.get_running_loop()
@@ -177,10 +186,6 @@ class _Server(uvicorn.Server):
             logger.debug("a TLS handshake failed: %s", error, extra={"client": peer})
             # its frames hold what holds the error: all of it would wait for a garbage collection
             error.__traceback__ = None
-        finally:
-            if connection not in self.server_state.connections:
-                self._crowd.leave(connection)
-                connection.let_go()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import threading
@@ -13,12 +14,13 @@ from starlette.responses import Response
 
 from exporter.errors import ExporterError
 from exporter.runtime import connection as connection_module
-from exporter.runtime.connection import Connection
-from exporter.runtime.http import HttpServer
+from exporter.runtime.connection import Connection, Crowd
+from exporter.runtime.door import Door
+from exporter.runtime.front import Front
+from exporter.runtime.http import HttpServer, _Server
 from exporter.runtime.listen import bind, shown
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp
@@ -253,6 +255,24 @@ def test_stopping_is_quick_with_clients_around(port: int) -> None:
     for client in clients:
         client.close()
     assert fetch(port) == BIG
+
+
+def test_who_has_to_go_before_he_was_greeted_leaves_no_socket() -> None:
+    """A task that is cancelled before it begins cleans up nothing."""
+
+    async def met() -> tuple[int, bool]:
+        crowd = Crowd()
+        door = Door(app(b"hello"), crowd, Front(), 0)
+        server = _Server([], crowd, door)
+        near, far = socket.socketpair()
+        server._receive(near, "somebody")
+        assert crowd.make_room()
+        await asyncio.sleep(0.01)
+        with far:
+            door.close()
+            return near.fileno(), crowd.make_room()
+
+    assert asyncio.run(met()) == (-1, False)
 
 
 def test_the_application_can_be_exchanged() -> None:
