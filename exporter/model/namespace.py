@@ -94,8 +94,8 @@ class Interface:
     `peer` is the index of the other end of a veth, or of the parent of a macvlan, in another namespace or this one;
     `master` the bridge that the interface is a port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty
     for physical cards and loopback. `mode` is macvlan's. `programs` are what else may drop packets there, and cannot be
-    foreseen: `XDP`, `tc`. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`). `peer_mac` and
-    `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
+    foreseen: `XDP`, `tc`, `tcx`, a queue. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
+    `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
     """
 
     index: int
@@ -240,7 +240,7 @@ class Namespace:
     `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
     namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
     depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let
-    pass as usual.
+    pass as usual. `programs` are what else may drop packets that the namespace sends or receives itself (`cgroup`).
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
@@ -252,3 +252,4 @@ class Namespace:
     neighbours: tuple[Neighbour, ...] = ()
     proxied: tuple[ProxiedNeighbour, ...] = ()
     forwarding: tuple[ForwardingEntry, ...] = ()
+    programs: tuple[str, ...] = ()

@@ -56,14 +56,15 @@ class NamespaceDocuments:
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
     true, and routes and rules have their `family` (`inet`, `inet6`). Addresses are one list, with the `ifindex` and
     `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
-    then), `vlans` as `bridge -json vlan` shows them, `xdp` and `tc` where such programs or filters see their
-    packets, and where sandboxes are not entered `peer_mac` and `peer_addresses` ("address/prefix") of a veth's
-    other end. `listeners` are sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it
-    is not known), and for docker-proxy `program` and `relay`, the address and port that its command line tells.
-    `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours` are the permanent, noarp
-    and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the kernel makes itself are left
-    out. `fdb` is what bridges know of link addresses, with the keys of `bridge -json fdb`; it is there only where a
-    port's switches make it matter.
+    then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such programs or filters see their
+    packets, `qdisc` where their queue is of a kind that may drop them without load, and where sandboxes are not entered
+    `peer_mac` and `peer_addresses` ("address/prefix") of a veth's other end. `listeners` are sockets that take packets:
+    `protocol`, `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`,
+    the address and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of
+    bridges have none. `neighbours` are the permanent, noarp and proxied ones with the keys of `ip -json neigh`
+    (`proxy` is true); those that the kernel makes itself are left out. `fdb` is what bridges know of link addresses,
+    with the keys of `bridge -json fdb`; it is there only where a port's switches make it matter. `programs` holds
+    `cgroup` where programs of BPF see what a container in the namespace sends and receives.
     """
 
     inode: int
@@ -79,6 +80,7 @@ class NamespaceDocuments:
     settings: Mapping[str, str] = field(default_factory=dict)
     neighbours: Sequence[Mapping[str, Any]] = ()
     fdb: Sequence[Mapping[str, Any]] = ()
+    programs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ class KernelDocuments:
 
     Containers that share a namespace have the same documents; those in the host's have `host`. A source of evidence
     (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the reason. Further keys
-    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, and `sandboxes/` with the id of a container whose
-    namespace could not be read whole, and is then not in `sandboxes`. `host` is None where nothing could be read.
+    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), and
+    `sandboxes/` with the id of a container whose namespace could not be read whole, and is then not in `sandboxes`.
+    `host` is None where nothing could be read.
     """
 
     host: NamespaceDocuments | None = None

@@ -144,7 +144,8 @@ NAMESPACE: Final = _shape(
     ipsets=_TEXT,
     links=Each(
         _shape(
-            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc",
+            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
+            "tcx qdisc",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(
@@ -176,6 +177,7 @@ NAMESPACE: Final = _shape(
     settings=Values(_TEXT),
     neighbours=Each(_shape("dst dev lladdr state proxy")),
     fdb=Each(_shape("mac ifname vlan flags master state")),
+    programs=Each(_TEXT),
 )
 LABELS: Final = Each(_TEXT)
 DAEMON_OPTIONS: Final = (

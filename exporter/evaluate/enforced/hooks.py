@@ -34,6 +34,9 @@ SEVERAL_PORTS = "which of several ports the translation takes"
 NO_ADDRESS = "the address that the translation takes"
 TRANSPARENT = "whether a transparent socket takes what TPROXY leads to it"
 
+_PROGRAMS = "what BPF programs at the {place} of a container let through"
+_OF_PROCESSES = (Hook.OUTPUT, Hook.INPUT)
+
 _SYN, _ACK = 2, 16
 _FLAGS = {Stage.FIRST: _SYN, Stage.ANSWER: _SYN | _ACK, Stage.CONFIRMATION: _ACK, Stage.SAYING: _ACK}
 _BACK = (Stage.ANSWER, Stage.SAYING)
@@ -82,6 +85,7 @@ class Hooks:
 
     def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
         """Yield what comes out of a hook, apart where it was rewritten apart."""
+        passing = _past_programs(hook, passing)
         if passing.stack.ruleset.idle:
             yield passing
             return
@@ -286,6 +290,15 @@ class Hooks:
         if before.source != after.source:
             status |= CtStatus.SNAT
         return int(status)
+
+
+def _past_programs(hook: Hook, passing: Passing) -> Passing:
+    """Lead packets that a namespace itself sends or receives past the programs at the cgroups of its processes."""
+    programs = passing.stack.namespace.programs
+    if not programs or hook not in _OF_PROCESSES:
+        return passing
+    doubt = _PROGRAMS.format(place=" and ".join(programs))
+    return replace(passing, flight=passing.flight.doubted({doubt: passing.cells}))
 
 
 _CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))

@@ -126,7 +126,7 @@ class Stack:
     def plain(self) -> bool:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
         filters = (self.ruleset, self.resolving, self.bridging, self.gates)
-        return all(filter_.idle for filter_ in filters) and self.routing.plain
+        return all(filter_.idle for filter_ in filters) and self.routing.plain and not self.namespace.programs
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""

@@ -67,6 +67,7 @@ class _Seen:
         namespace = self._kernel.sandboxes[sandbox.id]
         return (
             len(sandbox.members) == 1
+            and not namespace.programs
             and self._plugged(sandbox, namespace)
             and self._routed(sandbox, namespace)
             and self._found_by_asking(sandbox, namespace)

@@ -161,25 +161,6 @@ def read_vlans(netlink: Netlink) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def read_classified(netlink: Netlink) -> frozenset[int]:
-    """Return the interfaces whose packets filters of tc may drop or lead elsewhere, by ifindex. Raises as `dump`.
-
-    Filters that act on every packet are at the qdiscs clsact and ingress; those of other qdiscs choose a queue.
-    """
-    places = {
-        (_TC.unpack_from(message, 16)[1], parent)
-        for message in netlink.dump(_GET_QDISC, _TC.pack(0, 0, 0, 0, 0))
-        if attributes(message, 36).get(_TC_KIND, b"").rstrip(b"\0") in (b"clsact", b"ingress")
-        for parent in (_TC_INGRESS, _TC_EGRESS)
-    }
-    return frozenset(index for index, parent in places if netlink.dump(_GET_FILTER, _TC.pack(0, index, 0, parent, 0)))
-
-
-_GET_QDISC, _GET_FILTER = 38, 46
-_TC = struct.Struct("=B3xiIII")
-_TC_KIND = 1
-_TC_INGRESS, _TC_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
-
 _BRIDGE_VLAN_INFO = 2
 _VLAN = struct.Struct("=HH")
 _PVID, _UNTAGGED = 2, 4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.observation import NamespaceDocuments
-from exporter.observe.kernel import links, neighbours, netns, routes
+from exporter.observe.kernel import bpf, links, neighbours, netns, queues, routes
 from exporter.observe.kernel.firewall import NOTHING, FirewallReader
 from exporter.observe.kernel.memo import Memo
 from exporter.observe.kernel.netlink import ROUTE, Netlink
@@ -15,7 +15,7 @@ from exporter.observe.kernel.sockets import Socket, read_sockets
 from exporter.observe.kernel.trouble import Unreadable, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.observe.kernel.budget import Budget
 
@@ -49,9 +49,10 @@ class NamespaceReader:
     def read(self, inode: int, budget: Budget) -> Reading:
         """Return what the calling thread's namespace has; `inode` is its number. Raises Spent."""
         missing: dict[str, str] = {}
-        parts: dict[str, Any] = {"inode": inode}
+        parts: dict[str, Any] = {"inode": inode, "programs": []}
         self._try(("bridge", "routes"), missing, lambda: parts.update(self._network(budget)))
         self._try(("bridge", "routes"), missing, lambda: parts.update(_merged(parts, read_settings())))
+        self._try(("programs",), missing, lambda: parts.update(links=_with_programs(parts.get("links", ()))))
         self._try(("listeners",), missing, lambda: parts.update(listeners=_listeners(read_sockets(budget))))
         firewall = NOTHING
 
@@ -81,8 +82,8 @@ class NamespaceReader:
             with Netlink(ROUTE, budget) as netlink:
                 found = links.read_links(netlink, self._link)
                 documents = links.link_documents(found)
-                classified = links.read_classified(netlink)
-                documents = [{**each, "tc": True} if each["ifindex"] in classified else each for each in documents]
+                traffic = queues.read_traffic(netlink)
+                documents = [_with_traffic(document, traffic) for document in documents]
                 if any(_filters_vlans(document) for document in documents):
                     vlans = links.read_vlans(netlink)
                     documents = [_with_vlans(document, vlans) for document in documents]
@@ -105,6 +106,18 @@ def _merged(parts: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, 
 
 def _filters_vlans(document: Mapping[str, Any]) -> bool:
     return bool(document.get("linkinfo", {}).get("info_data", {}).get("vlan_filtering"))
+
+
+def _with_traffic(document: dict[str, Any], traffic: Mapping[int, queues.Traffic]) -> dict[str, Any]:
+    own = traffic.get(document["ifindex"])
+    if own is None:
+        return document
+    return {**document, **({"tc": True} if own.filters else {}), **({"qdisc": own.queue} if own.queue else {})}
+
+
+def _with_programs(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return links with what BPF sees of their packets by tcx. Raises Unreadable."""
+    return [{**each, "tcx": True} if bpf.at_interface(each["ifindex"]) else each for each in documents]
 
 
 def _with_vlans(document: dict[str, Any], vlans: Mapping[int, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -95,15 +95,23 @@ class ProcessReader:
         """Return the words of a process's command line, its program first; none where it has ended."""
         return self._arguments(process.pid)
 
+    def cgroup(self, process: Process) -> str:
+        """Return the path of a process's cgroup in the unified hierarchy; empty where it has ended or has none."""
+        return self._cgroups(process).get("", "")
+
     def service_cgroup(self, process: Process) -> str:
         """Return the cgroup that systemd put a process in, empty where systemd did not."""
-        lines = self._bytes(process.pid, "cgroup").decode(errors="replace").splitlines()
-        hierarchies = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines if line.count(":") > 1}
+        hierarchies = self._cgroups(process)
         return hierarchies.get("name=systemd") or hierarchies.get("", "")
 
     def lives(self, process: Process) -> bool:
         """Return whether a process is still there, and not another one of its number."""
         return self._start(process.pid) == process.start != _ENDED
+
+    def _cgroups(self, process: Process) -> dict[str, str]:
+        """Return the cgroups of a process by the controllers of their hierarchies: the unified one has none."""
+        lines = self._bytes(process.pid, "cgroup").decode(errors="replace").splitlines()
+        return {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines if line.count(":") > 1}
 
     def _container(self, pid: int, wanted: Collection[str]) -> str | None:
         """Return the container whose cgroup a process is in; of nested ones the outermost that is asked for."""

@@ -11,6 +11,7 @@ from exporter import threads
 from exporter.errors import EngineUnreachable, SystemShort
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.cgroups import Cgroups
 from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 SOURCES: Final = ("firewall", "bridge", "routes", "sandboxes")
 """Sources of evidence that the kernel gives."""
+
+_BESIDE: Final = ("ipsets", "programs")
+"""What a sandbox can be judged without: rules that ask for a set are undecided then, programs taken for not there."""
 
 _NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
 
@@ -65,6 +69,7 @@ class KernelReader:
         self._thread: threads.Started | None = None
         self._namespaces = NamespaceReader()
         self._processes = ProcessReader()
+        self._cgroups = Cgroups()
         self._told: Mapping[str, str] = {}
 
     def read(
@@ -91,7 +96,7 @@ class KernelReader:
         if self._thread is not None and self._thread.alive:
             return _unread("the look before has not ended")
         budget = self._budget = Budget(seconds)
-        look = _Look(self._tier, self._netns, self._namespaces, self._processes, budget)
+        look = _Look(self._tier, self._netns, self._namespaces, self._processes, self._cgroups, budget)
         looks: list[KernelLook] = []
         try:
             # a thread of its own: see the package
@@ -118,12 +123,19 @@ class _Look:
     """A look by a thread that ends with it."""
 
     def __init__(
-        self, tier: Tier, netns: str, namespaces: NamespaceReader, processes: ProcessReader, budget: Budget
+        self,
+        tier: Tier,
+        netns: str,
+        namespaces: NamespaceReader,
+        processes: ProcessReader,
+        cgroups: Cgroups,
+        budget: Budget,
     ) -> None:
         self._tier = tier
         self._netns = netns
         self._namespaces = namespaces
         self._processes = processes
+        self._cgroups = cgroups
         self._budget = budget
 
     def look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
@@ -158,7 +170,8 @@ class _Look:
             if self._tier is Tier.KERNEL:
                 missing = {**reading.missing, "sandboxes": "--evidence.max=kernel"}
                 return KernelLook(KernelDocuments(reading.documents, {}, missing), daemon=daemon)
-            return replace(self._with_sandboxes(reading, found, containers), daemon=daemon)
+            look = self._with_sandboxes(reading, found, containers)
+            return replace(look, documents=self._with_programs(look.documents, found), daemon=daemon)
 
     def _daemon(self, found: Processes, inode: int) -> DaemonDocuments:
         """Return the documents of the engine's dockerd: the one in the namespace that the engine's bridges are in.
@@ -246,6 +259,29 @@ class _Look:
         missing |= {f"sandboxes/{identity}": "its processes have ended" for identity in gone}
         return KernelLook(KernelDocuments(host.documents, sandboxes, missing), frozenset(gone))
 
+    def _with_programs(self, documents: KernelDocuments, found: Processes) -> KernelDocuments:
+        """Add which namespaces have containers whose packets programs of BPF see at their cgroups."""
+        try:
+            watched = {
+                read.inode
+                for identity, read in documents.sandboxes.items()
+                if self._cgroups.watched(self._processes.cgroup(found.containers[identity]))
+            }
+        except Unreadable as error:
+            return replace(documents, missing={"programs": str(error), **documents.missing})
+        if not watched or documents.host is None:
+            return documents
+        told = {
+            read.inode: replace(read, programs=["cgroup"])
+            for read in (documents.host, *documents.sandboxes.values())
+            if read.inode in watched
+        }
+        return replace(
+            documents,
+            host=told.get(documents.host.inode, documents.host),
+            sandboxes={name: told.get(read.inode, read) for name, read in documents.sandboxes.items()},
+        )
+
     def _sandbox(self, process: Process, read: dict[int, NamespaceDocuments]) -> NamespaceDocuments | None:
         """Return the documents of a process's namespace, None if the process has ended. Raises Unreadable."""
         try:
@@ -260,7 +296,7 @@ class _Look:
             if namespace.inode not in read:
                 namespace.enter()
                 reading = self._namespaces.read(namespace.inode, self._budget)
-                lacking = {source: why for source, why in reading.missing.items() if source != "ipsets"}
+                lacking = {source: why for source, why in reading.missing.items() if source not in _BESIDE}
                 if lacking:
                     raise Unreadable("; ".join(f"{source}: {why}" for source, why in lacking.items()))
                 read[namespace.inode] = reading.documents

@@ -95,5 +95,6 @@ def _namespace(
         neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),
         proxied=told("bridge", lambda: parse_proxied(documents.neighbours, indexes), ()),
         forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),
+        programs=tuple(documents.programs),
     )
     return namespace, troubles

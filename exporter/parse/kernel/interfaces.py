@@ -86,12 +86,19 @@ def _interface(
         addresses=addresses,
         bridge=_bridge(data) if kind == "bridge" else None,
         port=ports.setdefault(port, port) if port is not None else None,
-        programs=tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc")) if link.get(key)),
+        programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=text(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
     )
+
+
+def _programs(link: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what else may drop packets, by its name in verdicts."""
+    named = tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc"), ("tcx", "tcx")) if link.get(key))
+    queue = text(link, "qdisc")
+    return (*named, f"a queue of kind {queue}") if queue else named
 
 
 def _of_peer(link: Mapping[str, Any]) -> Iterator[OwnAddress]:

@@ -1,0 +1,135 @@
+"""Who sees packets beside netfilter: what tc and bpf(2) say, and what cannot be asked."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.observe.kernel import bpf, queues
+from exporter.observe.kernel.cgroups import Cgroups
+from exporter.observe.kernel.netlink import attribute
+from exporter.observe.kernel.queues import Traffic
+from exporter.observe.kernel.trouble import Unreadable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNIFIED = "38 28 0:38 / {place} rw,relatime shared:9 - cgroup2 cgroup2 rw\n"
+OTHERS = (
+    "24 1 0:22 / /proc rw,nosuid - proc proc rw\n"
+    "29 28 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
+    "37 28 0:38 /system.slice/a.service /mnt/part rw - cgroup2 cgroup2 rw\n"
+)
+
+
+class Told:
+    """A kernel with these queues, classes and filters of interface 7."""
+
+    strict = True
+
+    def __init__(self, qdiscs: dict[int, str], filters: dict[int, bytes] | None = None) -> None:
+        self._qdiscs = qdiscs
+        self._filters = filters or {}
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """Answer as rtnetlink does."""
+        parent = int.from_bytes(body[12:16], "little")
+        if kind == queues._GET_QDISC:
+            return [message(handle, attribute(1, name.encode() + b"\0")) for handle, name in self._qdiscs.items()]
+        if kind == queues._GET_FILTER and parent in self._filters:
+            return [message(0, self._filters[parent])]
+        return []
+
+
+def message(handle: int, attributes: bytes) -> bytes:
+    """Return a message about interface 7."""
+    return bytes(16) + queues._TC.pack(0, 7, handle, 0, 0) + attributes
+
+
+def traffic(*told: Any) -> Traffic | None:  # noqa: ANN401
+    """Return what is read of interface 7."""
+    return queues.read_traffic(Told(*told)).get(7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["noqueue", "fq_codel", "pfifo_fast", "mq", "htb", "clsact", "tbf", "cake"])
+def test_queues_for_load_are_not_told(kind: str) -> None:
+    """What drops packets for load alone is as usual."""
+    assert traffic({1 << 16: kind}) is None
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "netem", "plug", "hfsc", "one-of-tomorrow"])
+def test_other_queues_are(kind: str) -> None:
+    """Of any other kind nobody can tell what it drops."""
+    assert traffic({1 << 16: "mq", 2 << 16: kind}) == Traffic(queue=kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "acts"),
+    [("u32", 1, False), ("u32", 6, True), ("u32", 7, True), ("fw", 4, True), ("fw", 1, False), ("flower", 3, True),
+     ("bpf", 3, True), ("one-of-tomorrow", 1, True)],
+)  # fmt: skip
+def test_filters_of_classes_act_where_they_have_actions(kind: str, option: int, acts: bool) -> None:
+    """Those that only choose a class drop nothing; BPF may return a verdict itself."""
+    told = attribute(1, kind.encode() + b"\0") + attribute(2, attribute(option, bytes(4)))
+    assert traffic({1 << 16: "prio"}, {1 << 16: told}) == (Traffic(filters=True) if acts else None)
+
+
+def test_the_whole_hierarchy_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount of a part of it has not the paths that /proc tells; a place may hold a space."""
+    place = tmp_path / "a place"
+    (place / "docker" / "web").mkdir(parents=True)
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(OTHERS + UNIFIED.format(place=str(place).replace(" ", "\\040")))
+    monkeypatch.setattr(bpf, "of_cgroup", lambda descriptor: descriptor > 0)
+    assert Cgroups(mounts).watched("/docker/web")
+    assert not Cgroups(mounts).watched("/docker/gone")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "path", "why"),
+    [
+        (OTHERS, "/docker/web", "is not mounted"),
+        (OTHERS + UNIFIED.format(place="/"), "/../docker-1.scope", "from inside of one"),
+        (OTHERS + UNIFIED.format(place="/"), "/proc/self/exe", "the cgroup of a container: "),
+    ],
+)
+def test_what_cannot_be_seen_is_said(mounts: str, path: str, why: str, tmp_path: Path) -> None:
+    """The reason is one for the page."""
+    file = tmp_path / "mountinfo"
+    file.write_text(mounts)
+    with pytest.raises(Unreadable, match=why):
+        Cgroups(file).watched(path)
+
+
+def test_no_cgroup_is_no_cgroup(tmp_path: Path) -> None:
+    """The kernel itself says that a folder is none."""
+    file = tmp_path / "mountinfo"
+    file.write_text(UNIFIED.format(place="/"))
+    with pytest.raises(Unreadable, match=r"bpf: (Bad file descriptor|Operation not permitted)"):
+        Cgroups(file).watched("/proc")
+
+
+def test_a_right_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers forbid bpf(2) by default."""
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EPERM)
+    monkeypatch.setattr(bpf, "_NUMBER", -1)
+    with pytest.raises(Unreadable, match="bpf: Operation not permitted: CAP_NET_ADMIN, and in containers"):
+        bpf.at_interface(1)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENODEV])
+def test_kernels_that_know_of_none_have_none(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of tcx came with Linux 6.6."""
+    monkeypatch.setattr(ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr(bpf, "_NUMBER", -1)
+    assert not bpf.at_interface(1)
+
+
+def test_machines_that_nobody_knows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another system call than the one meant is not made."""
+    monkeypatch.setattr(bpf, "_NUMBER", None)
+    with pytest.raises(Unreadable, match=r"its number on .* is not known"):
+        bpf.at_interface(1)
