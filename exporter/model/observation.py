@@ -57,7 +57,7 @@ class NamespaceDocuments:
     true, and routes and rules have their `family` (`inet`, `inet6`). Addresses are one list, with the `ifindex` and
     `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
     then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such programs or filters see their
-    packets, `qdisc` where their queue is of a kind that may drop them without load, and where sandboxes are not entered
+    packets, `queue` where that is of a kind that may drop them without load, and where sandboxes are not entered
     `peer_mac` and `peer_addresses` ("address/prefix") of a veth's other end. `listeners` are sockets that take packets:
     `protocol`, `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`,
     the address and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of

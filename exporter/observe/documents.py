@@ -145,7 +145,7 @@ NAMESPACE: Final = _shape(
     links=Each(
         _shape(
             "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
-            "tcx qdisc",
+            "tcx queue",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(

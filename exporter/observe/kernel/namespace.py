@@ -112,7 +112,7 @@ def _with_traffic(document: dict[str, Any], traffic: Mapping[int, queues.Traffic
     own = traffic.get(document["ifindex"])
     if own is None:
         return document
-    return {**document, **({"tc": True} if own.filters else {}), **({"qdisc": own.queue} if own.queue else {})}
+    return {**document, **({"tc": True} if own.filters else {}), **({"queue": own.queue} if own.queue else {})}
 
 
 def _with_programs(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

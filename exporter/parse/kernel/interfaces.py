@@ -97,7 +97,7 @@ def _interface(
 def _programs(link: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what else may drop packets, by its name in verdicts."""
     named = tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc"), ("tcx", "tcx")) if link.get(key))
-    queue = text(link, "qdisc")
+    queue = text(link, "queue")
     return (*named, f"a queue of kind {queue}") if queue else named
 
 
