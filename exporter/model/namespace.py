@@ -217,6 +217,28 @@ class PolicyRule:
     opaque: str = ""
 
 
+class Direction(StrEnum):
+    """Which packets a policy of IPsec is for (`XFRM_POLICY_…`)."""
+
+    IN = "in"
+    OUT = "out"
+    FORWARD = "fwd"
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecPolicy:
+    """A policy of IPsec: packets it selects are let through as they are, if it `passes` them; else nobody can tell.
+
+    A `narrow` one selects by more than addresses.
+    """
+
+    direction: Direction
+    source: Subnet
+    destination: Subnet
+    passes: bool
+    narrow: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A socket that takes packets for an address (`0.0.0.0`, `::`: any) and port.
@@ -241,6 +263,7 @@ class Namespace:
     namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
     depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let
     pass as usual. `programs` are what else may drop packets that the namespace sends or receives itself (`cgroup`).
+    `policies` are those of IPsec, in the order in which the kernel asks them.
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
@@ -253,3 +276,4 @@ class Namespace:
     proxied: tuple[ProxiedNeighbour, ...] = ()
     forwarding: tuple[ForwardingEntry, ...] = ()
     programs: tuple[str, ...] = ()
+    policies: tuple[IpsecPolicy, ...] = ()

@@ -64,7 +64,9 @@ class NamespaceDocuments:
     bridges have none. `neighbours` are the permanent, noarp and proxied ones with the keys of `ip -json neigh`
     (`proxy` is true); those that the kernel makes itself are left out. `fdb` is what bridges know of link addresses,
     with the keys of `bridge -json fdb`; it is there only where a port's switches make it matter. `programs` holds
-    `cgroup` where programs of BPF see what a container in the namespace sends and receives.
+    `cgroup` where programs of BPF see what a container in the namespace sends and receives. `policies` are those of
+    IPsec in the order in which they are asked: `dir`, `src` and `dst` with their prefixes, `priority`, `index`,
+    `action`; `templates` where they want packets transformed, `narrow` where they select by more than addresses.
     """
 
     inode: int
@@ -81,6 +83,7 @@ class NamespaceDocuments:
     neighbours: Sequence[Mapping[str, Any]] = ()
     fdb: Sequence[Mapping[str, Any]] = ()
     programs: Sequence[str] = ()
+    policies: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class KernelDocuments:
 
     Containers that share a namespace have the same documents; those in the host's have `host`. A source of evidence
     (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the reason. Further keys
-    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), and
+    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), `ipsec`, and
     `sandboxes/` with the id of a container whose namespace could not be read whole, and is then not in `sandboxes`.
     `host` is None where nothing could be read.
     """

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ways import ways
 from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears
 from exporter.model.firewall import Hook
+from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,7 @@ class Journey:
         for cells, output in outputs:
             if cells:
                 here = replace(passing, cells=cells, output=output)
+                here = here if output == "lo" else past_policies(here, Direction.OUT)
                 for out in self._hooks.through(Hook.OUTPUT, here):
                     yield from self._send(out)
 
@@ -119,9 +122,11 @@ class Journey:
         if not here.cells:
             return
         for out in self._hooks.through(Hook.POSTROUTING, here):
+            # who was given another source is looked at again (nf_xfrm_me_harder)
+            sent = past_policies(out, Direction.OUT)
             for way, cells in leaving.items():
-                if out.cells & cells:
-                    yield from self._launch(replace(out, cells=out.cells & cells), way)
+                if sent.cells & cells:
+                    yield from self._launch(replace(sent, cells=sent.cells & cells), way)
 
     def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
         """Find who answers for the next hop's address, and send the packets there."""
@@ -254,11 +259,13 @@ class Journey:
         if cells:
             output = found.output(passing.stack)
             here = replace(passing, cells=cells, flight=replace(flight, routed=True), output=output)
+            here = past_policies(here, Direction.FORWARD, Direction.OUT)
             for out in self._hooks.through(Hook.FORWARD, here):
                 yield from self._leave(out, found.leaving)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
-        for inside in self._hooks.through(Hook.INPUT, replace(passing, output="")):
+        for arrived in self._hooks.through(Hook.INPUT, replace(passing, output="")):
+            inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             yield Delivery(inside.stack, inside.cells, flight)
 

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.world import hears, is_group
 from exporter.model.firewall import CtState, Field, Hook
+from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.evaluate.enforced.flight import Value
-    from exporter.evaluate.enforced.world import Segment, Station, World
+    from exporter.evaluate.enforced.world import Segment, Stack, Station, World
     from exporter.model.namespace import Interface
 
 LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
@@ -88,12 +90,19 @@ def _hindered(world: World, asking: Asking) -> bool:
     met = ends if bridge is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
+    if any(_policies(stack) for stack in ends):
+        return True
     crossed = bridge is not None and world.host not in ends and world.host.calls_resolving(bridge)
     if any(not stack.resolving.idle for stack in (met if crossed else ends)):
         return True
     filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
     ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
     return filtering or not all(map(usual, ports)) or asking.receiver.stack.reluctant(asking.receiver.interface)
+
+
+def _policies(stack: Stack) -> bool:
+    """Return whether a namespace has policies of IPsec that its messages meet: ARP is no IP (icmp6_dst_alloc)."""
+    return stack.family == 6 and bool(stack.policies)
 
 
 def _answered(asking: Asking, asks: Value, asked: int) -> int:
@@ -238,6 +247,7 @@ class _Way:
             return 0, message
         message = message.doubted({doubt: cells} if doubt else {})
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
+        passing = past_policies(passing, Direction.OUT) if _policies(passing.stack) else passing
         passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         if self.bridge is not None:
@@ -248,6 +258,7 @@ class _Way:
             port = _port(self.one)
             passing = _bridged(passing, (Hook.PREROUTING, Hook.INPUT), port, "", None)
         passing = _through(passing, Hook.PREROUTING, Hook.INPUT)
+        passing = past_policies(passing, Direction.IN) if _policies(passing.stack) else passing
         return passing.cells, passing.flight
 
     def _by_bridge(self, bridge: Interface, passing: Passing) -> Passing:

@@ -206,6 +206,9 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
 
 
 def usual_policy(namespace: Namespace) -> bool:
-    """Return whether a namespace's policy rules are the kernel's own, for both families; its routes do not matter."""
+    """Return whether a namespace's policy rules are the kernel's own, for both families, and it has none of IPsec.
+
+    Its routes do not matter.
+    """
     rules = Namespace(rules=namespace.rules)
-    return all(Routing(rules, family).plain for family in (4, 6))
+    return not namespace.policies and all(Routing(rules, family).plain for family in (4, 6))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.ways import Way
-    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.namespace import Interface, IpsecPolicy, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
 PASSING = (Port(), Port(hairpin=True))
@@ -69,6 +69,11 @@ class Stack:
                 if address.version == self.family:
                     found[int(address.ip)].add(interface.index)
         return {address: frozenset(indexes) for address, indexes in found.items()}
+
+    @cached_property
+    def policies(self) -> tuple[IpsecPolicy, ...]:
+        """The policies of IPsec for the family."""
+        return tuple(policy for policy in self.namespace.policies if policy.source.version == self.family)
 
     @cached_property
     def _fixed(self) -> Mapping[tuple[int, int], str]:
@@ -126,7 +131,8 @@ class Stack:
     def plain(self) -> bool:
         """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
         filters = (self.ruleset, self.resolving, self.bridging, self.gates)
-        return all(filter_.idle for filter_ in filters) and self.routing.plain and not self.namespace.programs
+        beside = self.namespace.programs or self.policies
+        return all(filter_.idle for filter_ in filters) and self.routing.plain and not beside
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""

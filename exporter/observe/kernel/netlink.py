@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROUTE: Final = 0
 SOCK_DIAG: Final = 4
+XFRM: Final = 6
 NETFILTER: Final = 12
 
 HEADER: Final = struct.Struct("=IHHII")

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 SOURCES: Final = ("firewall", "bridge", "routes", "sandboxes")
 """Sources of evidence that the kernel gives."""
 
-_BESIDE: Final = ("ipsets", "programs")
-"""What a sandbox can be judged without: rules that ask for a set are undecided then, programs taken for not there."""
+_BESIDE: Final = ("ipsets", "programs", "ipsec")
+"""What a sandbox can be judged without: rules that ask for a set are undecided then, the others taken for not there."""
 
 _NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
 

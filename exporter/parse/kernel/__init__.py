@@ -10,6 +10,7 @@ from exporter.model.namespace import Namespace
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.firewall import parse_firewall
 from exporter.parse.kernel.interfaces import parse_interfaces
+from exporter.parse.kernel.ipsec import parse_policies
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import parse_routes, parse_rules
@@ -96,5 +97,6 @@ def _namespace(
         proxied=told("bridge", lambda: parse_proxied(documents.neighbours, indexes), ()),
         forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),
         programs=tuple(documents.programs),
+        policies=told("ipsec", lambda: parse_policies(documents.policies), ()),
     )
     return namespace, troubles

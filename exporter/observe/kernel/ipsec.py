@@ -1,0 +1,68 @@
+"""Policies of IPsec (`ip xfrm policy`) of the calling thread's namespace."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.observe.kernel.modules import present
+from exporter.observe.kernel.netlink import XFRM, Netlink, attributes
+from exporter.observe.kernel.trouble import Unreadable, reason
+
+if TYPE_CHECKING:
+    from exporter.observe.kernel.budget import Budget
+
+_GET_POLICY = 0x15
+_SELECTOR = struct.Struct(">16s16sHHHH")
+"""Destination, source, their ports and the masks of those; big-endian, what follows is not."""
+_KIND = struct.Struct("=HBBB3xiI")
+"""Family, lengths of the prefixes of destination and source, protocol, interface, user."""
+_POLICY = struct.Struct("=96xIIBB6x")
+"""Lifetimes, priority, number, direction, action."""
+_HEADER = 16
+_DIRECTIONS: Final = {0: "in", 1: "out", 2: "fwd"}
+"""Others are those of single sockets."""
+_BLOCK = 1
+_TEMPLATES, _MARK, _IF_ID = 5, 21, 31
+_INET = 2
+
+
+def read_policies(budget: Budget) -> list[dict[str, Any]]:
+    """Return the policies in the order in which the kernel asks them, with `ip`'s words for their parts.
+
+    `narrow` are those that select by more than addresses, `templates` those that want packets transformed. Raises
+    Unreadable.
+    """
+    if not present("xfrm_user", "xfrm_netlink_rcv"):
+        return []
+    try:
+        with Netlink(XFRM, budget) as netlink:
+            messages = netlink.dump(_GET_POLICY, b"")
+    except OSError as error:
+        raise Unreadable(reason(error, "policies of IPsec", "CAP_NET_ADMIN")) from error
+    found = [policy for policy in map(_decoded, messages) if policy["dir"] in _DIRECTIONS.values()]
+    return sorted(found, key=lambda policy: (policy["priority"], policy["index"]))
+
+
+def _decoded(message: bytes) -> dict[str, Any]:
+    destination, source, *ports = _SELECTOR.unpack_from(message, _HEADER)
+    place = _HEADER + _SELECTOR.size
+    family, to, of, protocol, interface, _ = _KIND.unpack_from(message, place)
+    place += _KIND.size
+    priority, index, direction, action = _POLICY.unpack_from(message, place)
+    told = attributes(message, place + _POLICY.size)
+    document: dict[str, Any] = {
+        "dir": _DIRECTIONS.get(direction, str(direction)),
+        "src": f"{_address(family, source)}/{of}",
+        "dst": f"{_address(family, destination)}/{to}",
+        "priority": priority,
+        "index": index,
+        "action": "block" if action == _BLOCK else "allow",
+    }
+    narrow = protocol or interface or any(ports[1::2]) or _MARK in told or _IF_ID in told
+    return document | {key: True for key, holds in (("narrow", narrow), ("templates", _TEMPLATES in told)) if holds}
+
+
+def _address(family: int, value: bytes) -> str:
+    return str(ip_address(value[:4] if family == _INET else value))

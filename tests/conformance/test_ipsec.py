@@ -1,0 +1,142 @@
+"""Policies of IPsec, on a real engine: who meets one that does not let packets pass as they are is not judged."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from exporter.evaluate.enforced.ipsec import DOUBT
+from exporter.model.report import Verdict
+from exporter.observe.tier import Tier
+from tests.conformance.generator import Case
+from tests.conformance.runner import Outcome, apply, judge, measured, observing
+from tests.conformance.tampering import Change
+from tests.lab import Container, Network, Topology, build, engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.model.report import PairVerdict
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY: Final = Topology(
+    networks=(
+        Network("one", "bridge", {}, ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")),
+        Network("two", "bridge", {}, ("--subnet=10.100.2.0/24",)),
+    ),
+    containers=(
+        Container("plain", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("silent", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
+        Container("deaf", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
+        Container("open", "one", flags=("--ip=10.100.1.14", "--ip6=fd00:a::14")),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--publish=8001:80")),
+        Container("hosted", "host"),
+    ),
+)
+TEMPLATE: Final = "tmpl proto esp mode transport"
+ANYBODY: Final = "src 0.0.0.0/0 dst 0.0.0.0/0"
+CHANGES: Final = (
+    # bridges ask nobody: members of one network meet no policy of the host
+    Change("fwd", (f"ip xfrm policy add src 10.100.1.0/24 dst 10.100.1.0/24 dir fwd priority 9 {TEMPLATE}",)),
+    Change("routed", ("ip xfrm policy add src 10.100.1.0/24 dst 10.100.2.0/24 dir fwd action block priority 9",)),
+    Change("host", ("ip xfrm policy add src 0.0.0.0/0 dst 10.100.1.14/32 dir out action block priority 9",)),
+    Change(
+        "silent",
+        (
+            "ip xfrm policy add src 0.0.0.0/0 dst 10.0.0.0/8 dir out action block priority 9",
+            f"ip xfrm policy add src ::/0 dst ::/0 dir out {TEMPLATE}",
+        ),
+        "silent",
+    ),
+    Change("deaf", (f"ip xfrm policy add {ANYBODY} proto udp dir in action block",), "deaf"),
+    Change(
+        "open",
+        (
+            f"ip xfrm policy add {ANYBODY} dir out priority 5",
+            "ip xfrm policy add src 0.0.0.0/0 dst 10.0.0.0/8 dir out action block priority 9",
+            f"ip xfrm policy add {ANYBODY} dir fwd action block priority 9",
+        ),
+        "open",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def outcome() -> Iterator[Outcome]:
+    """Do it all, and compare."""
+    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
+        build(made, TOPOLOGY)
+        for change in CHANGES:
+            apply(made, change)
+        yield judge(measured(made, observer, Case("28.5", TOPOLOGY), CHANGES))
+
+
+def pair(outcome: Outcome, source: str, destination: str) -> PairVerdict:
+    """Return the verdict on two containers by name."""
+    by_name = {container.name: container for container in outcome.report.containers}
+    return outcome.report.pair(by_name[source], by_name[destination])
+
+
+def doubts(found: PairVerdict) -> set[str]:
+    """Return why paths are undecided."""
+    return {path.undecided for path in found.paths if path.undecided}
+
+
+def test_packets_agree(outcome: Outcome) -> None:
+    """No verdict that is certain is wrong."""
+    assert outcome.report.missing == {}
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+
+
+def test_policies_are_those_that_ip_shows(outcome: Outcome) -> None:
+    """In the order of their priorities, which is the kernel's."""
+    kernel = outcome.truth.observation.kernel
+    assert kernel is not None
+    everyone = [namespace.policies for namespace in kernel.sandboxes.values() if namespace is not kernel.host]
+    ((first, *others),) = [policies for policies in everyone if len(policies) == 3]
+    assert first == {
+        "dir": "out", "src": "0.0.0.0/0", "dst": "0.0.0.0/0", "priority": 5, "index": first["index"], "action": "allow",
+    }  # fmt: skip
+    assert [(each["dir"], each["dst"], each["action"]) for each in others] == [
+        ("fwd", "0.0.0.0/0", "block"), ("out", "10.0.0.0/8", "block"),
+    ]  # fmt: skip
+    assert kernel.host is not None
+    assert [(each["dst"], each.get("templates", False)) for each in kernel.host.policies] == [
+        ("10.100.1.0/24", True), ("10.100.2.0/24", False), ("10.100.1.14/32", False),
+    ]  # fmt: skip
+
+
+def test_who_may_not_send_is_not_judged(outcome: Outcome) -> None:
+    """Neither as a sender, nor where an answer is wanted."""
+    found = pair(outcome, "silent", "plain")
+    assert found.verdict is Verdict.UNKNOWN
+    assert doubts(found) == {
+        DOUBT.format(source="0.0.0.0/0", destination="10.0.0.0/8"),
+        DOUBT.format(source="::/0", destination="::/0"),
+    }
+    assert not {item.source for item in outcome.truth.packets.arrived if item.destination == "plain"} & {"silent"}
+
+
+def test_a_policy_may_be_for_one_protocol(outcome: Outcome) -> None:
+    """What else there is stays reachable; IPv6 has policies of its own."""
+    found = pair(outcome, "plain", "deaf")
+    assert found.verdict is Verdict.REACHABLE
+    assert doubts(found) == {DOUBT.format(source="0.0.0.0/0", destination="0.0.0.0/0")}
+    assert {path.undecided for path in found.paths if ":" in path.addresses[0]} == {""}
+
+
+def test_bridges_ask_no_policy_and_the_first_one_counts(outcome: Outcome) -> None:
+    """The host's policies for forwarded packets, and one that another stands before, change nothing."""
+    for ends in (("plain", "open"), ("open", "plain")):
+        found = pair(outcome, *ends)
+        assert (found.verdict, doubts(found)) == (Verdict.REACHABLE, set())
+
+
+def test_the_host_asks_its_policies(outcome: Outcome) -> None:
+    """Who is in its namespace is not judged towards the address that a policy names."""
+    assert {DOUBT.format(source="0.0.0.0/0", destination="10.100.1.14/32")} <= doubts(pair(outcome, "hosted", "open"))
+    assert doubts(pair(outcome, "hosted", "plain")) == set()
