@@ -101,13 +101,13 @@ def test_policies_are_those_that_ip_shows(outcome: Outcome) -> None:
     assert first == {
         "dir": "out", "src": "0.0.0.0/0", "dst": "0.0.0.0/0", "priority": 5, "index": first["index"], "action": "allow",
     }  # fmt: skip
-    assert [(each["dir"], each["dst"], each["action"]) for each in others] == [
+    assert {(each["dir"], each["dst"], each["action"]) for each in others} == {
         ("fwd", "0.0.0.0/0", "block"), ("out", "10.0.0.0/8", "block"),
-    ]  # fmt: skip
+    }  # fmt: skip
     assert kernel.host is not None
-    assert [(each["dst"], each.get("templates", False)) for each in kernel.host.policies] == [
+    assert {(each["dst"], each.get("templates", False)) for each in kernel.host.policies} == {
         ("10.100.1.0/24", True), ("10.100.2.0/24", False), ("10.100.1.14/32", False),
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def test_who_may_not_send_is_not_judged(outcome: Outcome) -> None:
