@@ -65,7 +65,7 @@ class NamespaceDocuments:
     (`proxy` is true); those that the kernel makes itself are left out. `fdb` is what bridges know of link addresses,
     with the keys of `bridge -json fdb`; it is there only where a port's switches make it matter. `programs` holds
     `cgroup` where programs of BPF see what a container in the namespace sends and receives. `policies` are those of
-    IPsec in the order in which they are asked: `dir`, `src` and `dst` with their prefixes, `priority`, `index`,
+    IPsec: `dir`, `src` and `dst` with their prefixes, `priority`,
     `action`; `templates` where they want packets transformed, `narrow` where they select by more than addresses.
     """
 

@@ -178,7 +178,7 @@ NAMESPACE: Final = _shape(
     neighbours=Each(_shape("dst dev lladdr state proxy")),
     fdb=Each(_shape("mac ifname vlan flags master state")),
     programs=Each(_TEXT),
-    policies=Each(_shape("dir src dst priority index action narrow templates")),
+    policies=Each(_shape("dir src dst priority action narrow templates")),
 )
 LABELS: Final = Each(_TEXT)
 DAEMON_OPTIONS: Final = (

@@ -14,10 +14,12 @@ from typing import Final
 from exporter.observe.kernel.trouble import Unreadable, reason
 
 _NUMBERS: Final = {
-    "x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351, "armv7l": 386,
+    "x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351,
 }  # fmt: skip
 """The number of bpf(2) by machine: the C library has no function for it."""
-_NUMBER: Final = _NUMBERS.get(os.uname().machine)
+_NUMBERS_32: Final = {"x86_64": 357, "i686": 357, "aarch64": 386, "armv8l": 386, "armv7l": 386}
+"""The same of programs of 32 bits, whatever kernel they run on."""
+_NUMBER: Final = (_NUMBERS if struct.calcsize("P") == 8 else _NUMBERS_32).get(os.uname().machine)
 _LIBRARY: Final = ctypes.CDLL(None, use_errno=True)
 
 _PROG_QUERY = 16
@@ -32,8 +34,8 @@ _OF_CGROUPS: Final = (0, 1, 2, 10, 11, 14, 15, 19, 20)
 """Packets in and out, sockets made, connections, datagrams sent and received; for IPv4 and IPv6."""
 
 _NEEDS: Final = "CAP_NET_ADMIN, and in containers CAP_SYS_ADMIN or CAP_BPF,"
-_ABSENT: Final = (errno.EINVAL, errno.ENOSYS, errno.ENODEV)
-"""What kernels say that do not know the kind of attachment, or have no BPF; or of an interface that is gone."""
+_ABSENT: Final = (errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.ENOENT)
+"""What kernels say that do not know the kind of attachment, or have no BPF; or of what is gone."""
 
 
 def at_interface(index: int) -> bool:

@@ -28,8 +28,11 @@ class Cgroups:
     def watched(self, path: str) -> bool:
         """Return whether programs see the packets of a cgroup's processes; `path` is as /proc shows it.
 
-        A cgroup that is gone has no processes. Raises Unreadable.
+        A cgroup that is gone has no processes, and without a unified hierarchy, where paths are empty, there are no
+        programs. Raises Unreadable.
         """
+        if not path:
+            return False
         if self._root is None:
             self._root = self._found()
         # relative to the cgroup that is this process's root (cgroup_namespaces(7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -29,10 +30,10 @@ _INET = 2
 
 
 def read_policies(budget: Budget) -> list[dict[str, Any]]:
-    """Return the policies in the order in which the kernel asks them, with `ip`'s words for their parts.
+    """Return the policies, with `ip`'s words for their parts.
 
-    `narrow` are those that select by more than addresses, `templates` those that want packets transformed. Raises
-    Unreadable.
+    `narrow` are those that select by more than addresses, `templates` those that want packets transformed. Left out are
+    those of interfaces of IPsec (`if_id`), by which no container is reached. Raises Unreadable.
     """
     if not present("xfrm_user", "xfrm_netlink_rcv"):
         return []
@@ -40,27 +41,29 @@ def read_policies(budget: Budget) -> list[dict[str, Any]]:
         with Netlink(XFRM, budget) as netlink:
             messages = netlink.dump(_GET_POLICY, b"")
     except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:
+            return []
         raise Unreadable(reason(error, "policies of IPsec", "CAP_NET_ADMIN")) from error
-    found = [policy for policy in map(_decoded, messages) if policy["dir"] in _DIRECTIONS.values()]
-    return sorted(found, key=lambda policy: (policy["priority"], policy["index"]))
+    return [policy for message in messages if (policy := _decoded(message)) is not None]
 
 
-def _decoded(message: bytes) -> dict[str, Any]:
+def _decoded(message: bytes) -> dict[str, Any] | None:
     destination, source, *ports = _SELECTOR.unpack_from(message, _HEADER)
     place = _HEADER + _SELECTOR.size
     family, to, of, protocol, interface, _ = _KIND.unpack_from(message, place)
     place += _KIND.size
-    priority, index, direction, action = _POLICY.unpack_from(message, place)
+    priority, _, direction, action = _POLICY.unpack_from(message, place)
     told = attributes(message, place + _POLICY.size)
+    if direction not in _DIRECTIONS or _IF_ID in told:
+        return None
     document: dict[str, Any] = {
-        "dir": _DIRECTIONS.get(direction, str(direction)),
+        "dir": _DIRECTIONS[direction],
         "src": f"{_address(family, source)}/{of}",
         "dst": f"{_address(family, destination)}/{to}",
         "priority": priority,
-        "index": index,
         "action": "block" if action == _BLOCK else "allow",
     }
-    narrow = protocol or interface or any(ports[1::2]) or _MARK in told or _IF_ID in told
+    narrow = protocol or interface or any(ports[1::2]) or _MARK in told
     return document | {key: True for key, holds in (("narrow", narrow), ("templates", _TEMPLATES in told)) if holds}
 
 

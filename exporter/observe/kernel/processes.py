@@ -102,7 +102,8 @@ class ProcessReader:
     def service_cgroup(self, process: Process) -> str:
         """Return the cgroup that systemd put a process in, empty where systemd did not."""
         hierarchies = self._cgroups(process)
-        return hierarchies.get("name=systemd") or hierarchies.get("", "")
+        found = hierarchies.get("name=systemd") or hierarchies.get("", "")
+        return os.fsencode(found).decode(errors="replace")
 
     def lives(self, process: Process) -> bool:
         """Return whether a process is still there, and not another one of its number."""
@@ -110,7 +111,8 @@ class ProcessReader:
 
     def _cgroups(self, process: Process) -> dict[str, str]:
         """Return the cgroups of a process by the controllers of their hierarchies: the unified one has none."""
-        lines = self._bytes(process.pid, "cgroup").decode(errors="replace").splitlines()
+        # a name may hold all that other ways to split lines split at
+        lines = os.fsdecode(self._bytes(process.pid, "cgroup")).split("\n")
         return {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines if line.count(":") > 1}
 
     def _container(self, pid: int, wanted: Collection[str]) -> str | None:

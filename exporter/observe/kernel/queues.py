@@ -23,9 +23,11 @@ _INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 
 _OF_ALL_PACKETS: Final = ("clsact", "ingress")
 _CLASSFUL: Final = ("cbq", "ets", "htb", "multiq", "prio")
+_FLOWS: Final = ("cake", "fq_codel", "fq_pie", "sfb", "sfq")
+"""Queues that tell flows apart, by filters if there are any: some drop what none of them selects."""
 _CLASSLESS: Final = (
-    "bfifo", "cake", "choke", "codel", "fq", "fq_codel", "fq_pie", "gred", "hhf", "mq", "mqprio", "noop", "noqueue",
-    "pfifo", "pfifo_fast", "pfifo_head_drop", "pie", "red", "sfb", "sfq", "skbprio", "tbf",
+    "bfifo", "choke", "codel", "fq", "gred", "hhf", "mq", "mqprio", "noop", "noqueue", "pfifo", "pfifo_fast",
+    "pfifo_head_drop", "pie", "red", "skbprio", "tbf",
 )  # fmt: skip
 """Queues that drop packets for load alone; `noop` is that of interfaces that are down."""
 
@@ -65,7 +67,7 @@ def read_traffic(netlink: Netlink) -> dict[int, Traffic]:
         if queue.kind in _CLASSLESS:
             continue
         before = found.get(queue.interface, Traffic())
-        known = queue.kind in (*_OF_ALL_PACKETS, *_CLASSFUL)
+        known = queue.kind in (*_OF_ALL_PACKETS, *_CLASSFUL, *_FLOWS)
         filters = before.filters or _acts(netlink, queue)
         found[queue.interface] = Traffic(filters, before.queue if known else queue.kind)
     return {index: traffic for index, traffic in found.items() if traffic != Traffic()}
@@ -74,6 +76,8 @@ def read_traffic(netlink: Netlink) -> dict[int, Traffic]:
 def _acts(netlink: Netlink, queue: Queue) -> bool:
     if queue.kind in _OF_ALL_PACKETS:
         return any(_filters(netlink, queue.interface, parent) for parent in (_INGRESS, _EGRESS))
+    if queue.kind in _FLOWS:
+        return bool(_filters(netlink, queue.interface, queue.handle))
     if queue.kind not in _CLASSFUL:
         return False
     classes = _queues(netlink.dump(_GET_CLASS, _TC.pack(0, queue.interface, 0, queue.handle, 0)))

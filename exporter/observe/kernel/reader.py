@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 SOURCES: Final = ("firewall", "bridge", "routes", "sandboxes")
 """Sources of evidence that the kernel gives."""
 
-_BESIDE: Final = ("ipsets", "programs", "ipsec")
-"""What a sandbox can be judged without: rules that ask for a set are undecided then, the others taken for not there."""
+_BESIDE: Final = ("ipsets", "programs")
+"""What a sandbox can be judged without: rules that ask for a set are undecided then, programs taken for not there."""
 
 _NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
 
@@ -261,14 +261,14 @@ class _Look:
 
     def _with_programs(self, documents: KernelDocuments, found: Processes) -> KernelDocuments:
         """Add which namespaces have containers whose packets programs of BPF see at their cgroups."""
-        try:
-            watched = {
-                read.inode
-                for identity, read in documents.sandboxes.items()
-                if self._cgroups.watched(self._processes.cgroup(found.containers[identity]))
-            }
-        except Unreadable as error:
-            return replace(documents, missing={"programs": str(error), **documents.missing})
+        watched, missing = set(), dict(documents.missing)
+        for identity, read in documents.sandboxes.items():
+            try:
+                if self._cgroups.watched(self._processes.cgroup(found.containers[identity])):
+                    watched.add(read.inode)
+            except Unreadable as error:
+                missing.setdefault("programs", str(error))
+        documents = replace(documents, missing=missing)
         if not watched or documents.host is None:
             return documents
         told = {

@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Direction, IpsecPolicy
-from exporter.parse.fields import subnet, text
+from exporter.parse.fields import integer, subnet, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 def parse_policies(documents: Sequence[Mapping[str, Any]]) -> tuple[IpsecPolicy, ...]:
-    """Return policies in the order in which the kernel asks them. Raises ObservationError for what is none."""
-    return tuple(map(_policy, documents))
+    """Return policies in the order in which the kernel asks them. Raises ObservationError for what is none.
+
+    Which of one priority it asks first is not told, neither by their order nor by their numbers: one that was changed
+    keeps its number and, if its priority stayed, its place (xfrm_policy_insert_list). So those that do not let packets
+    pass as they are come first: they leave them undecided.
+    """
+    found = sorted(((integer(document, "priority"), _policy(document)) for document in documents), key=_rank)
+    return tuple(policy for _, policy in found)
+
+
+def _rank(ranked: tuple[int, IpsecPolicy]) -> tuple[int, bool]:
+    priority, policy = ranked
+    return priority, policy.passes
 
 
 def _policy(document: Mapping[str, Any]) -> IpsecPolicy:

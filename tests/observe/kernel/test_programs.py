@@ -77,6 +77,13 @@ def test_filters_of_classes_act_where_they_have_actions(kind: str, option: int, 
     assert traffic({1 << 16: "prio"}, {1 << 16: told}) == (Traffic(filters=True) if acts else None)
 
 
+@pytest.mark.parametrize("kind", ["fq_codel", "cake", "sfq"])
+def test_any_filter_of_a_queue_of_flows_is_told(kind: str) -> None:
+    """Such queues drop what no filter selects, once there is one."""
+    told = attribute(1, b"u32\0") + attribute(2, attribute(1, bytes(4)))
+    assert traffic({0: kind}, {0: told}) == Traffic(filters=True)
+
+
 def test_the_whole_hierarchy_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount of a part of it has not the paths that /proc tells; a place may hold a space."""
     place = tmp_path / "a place"
@@ -86,6 +93,7 @@ def test_the_whole_hierarchy_is_looked_for(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(bpf, "of_cgroup", lambda descriptor: descriptor > 0)
     assert Cgroups(mounts).watched("/docker/web")
     assert not Cgroups(mounts).watched("/docker/gone")
+    assert not Cgroups(mounts).watched("")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,7 @@ def test_a_right_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         bpf.at_interface(1)
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENODEV])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.ENOENT])
 def test_kernels_that_know_of_none_have_none(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of tcx came with Linux 6.6."""
     monkeypatch.setattr(ctypes, "get_errno", lambda: number)
