@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.model.observation import Observation
-    from exporter.model.report import Report
+    from exporter.model.report import PairVerdict, Report
     from exporter.model.snapshot import Snapshot
     from tests.lab import Packets
 
@@ -61,6 +61,11 @@ class Outcome:
     enforced: Comparison
     declared: Comparison
     unlike: tuple[str, ...]
+
+    def pair(self, source: str, destination: str) -> PairVerdict:
+        """Return the verdict on two containers by name."""
+        by_name = {container.name: container for container in self.report.containers}
+        return self.report.pair(by_name[source], by_name[destination])
 
 
 def run_case(case: Case, *, tampered: bool = False) -> Outcome:

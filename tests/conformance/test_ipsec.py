@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from exporter.evaluate.enforced.ipsec import DOUBT
-from exporter.model.report import Verdict
+from exporter.model.report import Protocol, Verdict
 from exporter.observe.tier import Tier
 from tests.conformance.generator import Case
 from tests.conformance.runner import Outcome, apply, judge, measured, observing
@@ -35,6 +35,8 @@ TOPOLOGY: Final = Topology(
         Container("far", "two", flags=("--ip=10.100.2.11", "--publish=8001:80")),
         Container("hosted", "host"),
     ),
+    # networks are not kept apart, or nothing between them would be routed
+    host=("iptables -w -I FORWARD -j ACCEPT", "iptables -w -t raw -F"),
 )
 TEMPLATE: Final = "tmpl proto esp mode transport"
 ANYBODY: Final = "src 0.0.0.0/0 dst 0.0.0.0/0"
@@ -76,12 +78,6 @@ def outcome() -> Iterator[Outcome]:
         yield judge(measured(made, observer, Case("28.5", TOPOLOGY), CHANGES))
 
 
-def pair(outcome: Outcome, source: str, destination: str) -> PairVerdict:
-    """Return the verdict on two containers by name."""
-    by_name = {container.name: container for container in outcome.report.containers}
-    return outcome.report.pair(by_name[source], by_name[destination])
-
-
 def doubts(found: PairVerdict) -> set[str]:
     """Return why paths are undecided."""
     return {path.undecided for path in found.paths if path.undecided}
@@ -111,7 +107,7 @@ def test_policies_are_those_that_ip_shows(outcome: Outcome) -> None:
 
 def test_who_may_not_send_is_not_judged(outcome: Outcome) -> None:
     """Neither as a sender, nor where an answer is wanted."""
-    found = pair(outcome, "silent", "plain")
+    found = outcome.pair("silent", "plain")
     assert found.verdict is Verdict.UNKNOWN
     assert doubts(found) == {
         DOUBT.format(source="0.0.0.0/0", destination="10.0.0.0/8"),
@@ -122,7 +118,7 @@ def test_who_may_not_send_is_not_judged(outcome: Outcome) -> None:
 
 def test_a_policy_may_be_for_one_protocol(outcome: Outcome) -> None:
     """What else there is stays reachable; IPv6 has policies of its own."""
-    found = pair(outcome, "plain", "deaf")
+    found = outcome.pair("plain", "deaf")
     assert found.verdict is Verdict.REACHABLE
     assert doubts(found) == {DOUBT.format(source="0.0.0.0/0", destination="0.0.0.0/0")}
     assert {path.undecided for path in found.paths if ":" in path.addresses[0]} == {""}
@@ -131,11 +127,21 @@ def test_a_policy_may_be_for_one_protocol(outcome: Outcome) -> None:
 def test_bridges_ask_no_policy_and_the_first_one_counts(outcome: Outcome) -> None:
     """The host's policies for forwarded packets, and one that another stands before, change nothing."""
     for ends in (("plain", "open"), ("open", "plain")):
-        found = pair(outcome, *ends)
+        found = outcome.pair(*ends)
         assert (found.verdict, doubts(found)) == (Verdict.REACHABLE, set())
+
+
+def test_what_is_routed_meets_policies_of_forwarding(outcome: Outcome) -> None:
+    """Way and answer: of packets the other way round, that is, only what wants none is certain."""
+    routed = DOUBT.format(source="10.100.1.0/24", destination="10.100.2.0/24")
+    there, back = outcome.pair("plain", "far"), outcome.pair("far", "plain")
+    assert doubts(there) == doubts(back) == {routed}
+    assert {path.protocol for path in there.paths if path.undecided} == {*Protocol}
+    assert {path.protocol for path in back.paths if path.undecided} == {Protocol.TCP}
+    assert doubts(outcome.pair("hosted", "far")) == set()
 
 
 def test_the_host_asks_its_policies(outcome: Outcome) -> None:
     """Who is in its namespace is not judged towards the address that a policy names."""
-    assert {DOUBT.format(source="0.0.0.0/0", destination="10.100.1.14/32")} <= doubts(pair(outcome, "hosted", "open"))
-    assert doubts(pair(outcome, "hosted", "plain")) == set()
+    assert {DOUBT.format(source="0.0.0.0/0", destination="10.100.1.14/32")} <= doubts(outcome.pair("hosted", "open"))
+    assert doubts(outcome.pair("hosted", "plain")) == set()

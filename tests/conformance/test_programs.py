@@ -21,7 +21,6 @@ from tests.lab import Container, Topology, build, engine
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.model.report import PairVerdict
     from tests.lab import Engine
 
 pytestmark = pytest.mark.lab
@@ -67,11 +66,6 @@ class Seen:
     pings: Mapping[str, bool]
     """Whether a process of the container, which is in its cgroup as those that probe are not, gets an answer."""
 
-    def pair(self, source: str, destination: str) -> PairVerdict:
-        """Return the verdict on two containers by name."""
-        by_name = {container.name: container for container in self.outcome.report.containers}
-        return self.outcome.report.pair(by_name[source], by_name[destination])
-
     def arrives(self, source: str, destination: str) -> bool:
         """Return whether anything that was sent arrived."""
         ends = {(item.source, item.destination) for item in self.outcome.truth.packets.arrived}
@@ -101,13 +95,10 @@ def _pings(made: Engine, source: str, destination: str) -> bool:
 
 
 def _words(made: Engine, name: str) -> dict[str, str]:
-    index = made.docker("exec", name, "cat", "/sys/class/net/eth0/iflink").strip()
-    links = (line.split(": ") for line in made.on_host("ip", "-oneline", "link").splitlines())
-    port = next(link[1].partition("@")[0] for link in links if link[0] == index)
     lines = Path(f"/proc/{made.pid_of(name)}/cgroup").read_text().splitlines()
     path = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
     mounts = (line.split(" ") for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return {"port": port, "cgroup": next(mount[4] for mount in mounts if "cgroup2" in mount) + path}
+    return {"port": made.port_of(name), "cgroup": next(mount[4] for mount in mounts if "cgroup2" in mount) + path}
 
 
 def test_packets_agree(seen: Seen) -> None:
@@ -123,7 +114,7 @@ def test_what_is_lost_is_not_called_reachable(seen: Seen, name: str) -> None:
     """Packets to or from the container are lost, and the verdict is unknown and says at what."""
     assert not (seen.arrives("plain", name) and seen.arrives(name, "plain") and seen.pings[name])
     for ends in (("plain", name), (name, "plain")):
-        pair = seen.pair(*ends)
+        pair = seen.outcome.pair(*ends)
         assert pair.verdict is Verdict.UNKNOWN
         assert {path.undecided for path in pair.paths} == {ODD[name][1].format(**seen.words[name])}
 
@@ -133,4 +124,4 @@ def test_queues_and_classes_for_load_are_usual(seen: Seen) -> None:
     assert seen.pings["plain"]
     for ends in permutations(USUAL, 2):
         assert seen.arrives(*ends)
-        assert seen.pair(*ends).verdict is Verdict.REACHABLE
+        assert seen.outcome.pair(*ends).verdict is Verdict.REACHABLE

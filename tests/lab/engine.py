@@ -151,6 +151,12 @@ class Engine:
             raise LabError(f"container {container} does not run")
         return pid
 
+    def port_of(self, container: str) -> str:
+        """Return the host's end of the cable of a container's first interface."""
+        index = self.docker("exec", container, "cat", "/sys/class/net/eth0/iflink").strip()
+        links = (line.split(": ") for line in self.on_host("ip", "-oneline", "link").splitlines())
+        return next(link[1].partition("@")[0] for link in links if link[0] == index)
+
     def sandbox_inode(self, container: str | None = None) -> int:
         """Return the inode of a container's network namespace, or of the host's own."""
         path = self.netns if container is None else Path(f"/proc/{self.pid_of(container)}/ns/net")

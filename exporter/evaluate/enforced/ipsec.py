@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.routing import within
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.hooks import Passing
     from exporter.model.namespace import Direction, IpsecPolicy
-    from exporter.model.snapshot import Subnet
 
 DOUBT = "what a policy of IPsec from {source} to {destination} lets through"
 
@@ -44,10 +44,6 @@ def _selected(policy: IpsecPolicy, passing: Passing, cells: int) -> int:
     found, ends = 0, passing.flight.ends
     for source, of in parts(ends.source, cells):
         for destination, both in parts(ends.destination, of):
-            if _within(int(source), policy.source) and _within(int(destination), policy.destination):
+            if within(int(source), policy.source) and within(int(destination), policy.destination):
                 found |= both
     return found
-
-
-def _within(address: int, subnet: Subnet) -> bool:
-    return int(subnet.network_address) <= address <= int(subnet.broadcast_address)

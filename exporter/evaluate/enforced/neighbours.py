@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.evaluate.enforced.flight import Value
-    from exporter.evaluate.enforced.world import Segment, Stack, Station, World
+    from exporter.evaluate.enforced.world import Segment, Station, World
     from exporter.model.namespace import Interface
 
 LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
@@ -90,7 +90,7 @@ def _hindered(world: World, asking: Asking) -> bool:
     met = ends if bridge is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
-    if any(_policies(stack) for stack in ends):
+    if any(stack.family == 6 and stack.policies for stack in ends):
         return True
     crossed = bridge is not None and world.host not in ends and world.host.calls_resolving(bridge)
     if any(not stack.resolving.idle for stack in (met if crossed else ends)):
@@ -98,11 +98,6 @@ def _hindered(world: World, asking: Asking) -> bool:
     filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
     ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
     return filtering or not all(map(usual, ports)) or asking.receiver.stack.reluctant(asking.receiver.interface)
-
-
-def _policies(stack: Stack) -> bool:
-    """Return whether a namespace has policies of IPsec that its messages meet: ARP is no IP (icmp6_dst_alloc)."""
-    return stack.family == 6 and bool(stack.policies)
 
 
 def _answered(asking: Asking, asks: Value, asked: int) -> int:
@@ -247,7 +242,7 @@ class _Way:
             return 0, message
         message = message.doubted({doubt: cells} if doubt else {})
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
-        passing = past_policies(passing, Direction.OUT) if _policies(passing.stack) else passing
+        passing = _past_policies(passing, Direction.OUT)
         passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         if self.bridge is not None:
@@ -258,7 +253,7 @@ class _Way:
             port = _port(self.one)
             passing = _bridged(passing, (Hook.PREROUTING, Hook.INPUT), port, "", None)
         passing = _through(passing, Hook.PREROUTING, Hook.INPUT)
-        passing = past_policies(passing, Direction.IN) if _policies(passing.stack) else passing
+        passing = _past_policies(passing, Direction.IN)
         return passing.cells, passing.flight
 
     def _by_bridge(self, bridge: Interface, passing: Passing) -> Passing:
@@ -293,6 +288,11 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
             outcome = stack.walker.through(chains, packets, passing.cells)
             passing = replace(passing, cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
     return passing
+
+
+def _past_policies(passing: Passing, direction: Direction) -> Passing:
+    """Lead messages past policies of IPsec, which ARP meets none of (icmp6_dst_alloc, icmpv6_rcv)."""
+    return past_policies(passing, direction) if passing.stack.family == 6 else passing
 
 
 def _gated(passing: Passing, hook: Hook, interface: str) -> Passing:

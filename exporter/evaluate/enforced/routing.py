@@ -15,6 +15,8 @@ from exporter.model.namespace import Namespace, PolicyRule, Route, RouteKind, Ru
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.model.snapshot import Subnet
+
 LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
 _USUAL = {
     4: tuple(
@@ -183,6 +185,12 @@ def _selects(rule: PolicyRule) -> bool:
     return any(asked) or rule.suppress_prefix_length is not None
 
 
+def within(address: int, prefix: Subnet) -> bool:
+    """Return whether an address of the prefix's own version begins with it."""
+    shift = _BITS[prefix.version] - prefix.prefixlen
+    return address >> shift == int(prefix.network_address) >> shift
+
+
 def _applies(rule: PolicyRule, question: Question) -> bool:
     return all(_conditions(rule, question)) != rule.inverted
 
@@ -190,8 +198,7 @@ def _applies(rule: PolicyRule, question: Question) -> bool:
 def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
     for prefix, address in ((rule.source, question.source), (rule.destination, question.destination)):
         if prefix is not None:
-            shift = _BITS[prefix.version] - prefix.prefixlen
-            yield address is not None and address >> shift == int(prefix.network_address) >> shift
+            yield address is not None and within(address, prefix)
     if rule.input_interface:
         # packets of the namespace itself come from its loopback
         yield rule.input_interface == (question.interface or "lo")

@@ -28,8 +28,6 @@ OTHERS = (
 class Told:
     """A kernel with these queues, classes and filters of interface 7."""
 
-    strict = True
-
     def __init__(self, qdiscs: dict[int, str], filters: dict[int, bytes] | None = None) -> None:
         self._qdiscs = qdiscs
         self._filters = filters or {}
