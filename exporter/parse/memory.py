@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Chain, Table, TableKey
+    from exporter.model.firewall import Chain, Rule, Table, TableKey
     from exporter.model.namespace import Interface, Namespace, Route
     from exporter.model.observation import NamespaceDocuments
     from exporter.model.snapshot import Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
     from exporter.parse.kernel.interfaces import Usable
     from exporter.parse.kernel.ipsets import IpSets
+    from exporter.parse.kernel.nft_sets import NamedSet
 
 Meaning = TypeVar("Meaning")
 
@@ -69,18 +70,30 @@ class Aligned(Generic[Meaning]):
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A table as nft listed it: its sets, what the rules of its chains mean, and these chains."""
+
+    sets: Mapping[str, NamedSet]
+    rules: Mapping[str, Aligned[Rule]] = field(default_factory=dict)
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+
+
 class RuleMemory:
-    """Chains of iptables. What a rule says depends on its table's chains, by name, and on sets of addresses."""
+    """Tables. What a rule says depends on its table's chains, by name, and on sets of addresses."""
 
     def __init__(self) -> None:
         self._ipsets: IpSets | None = None
         self._tables: dict[TableKey, Mapping[str, Chain]] = {}
         self._before: Mapping[TableKey, Mapping[str, Chain]] = {}
+        self._listed: dict[TableKey, Listed] = {}
+        self._listed_before: Mapping[TableKey, Listed] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
         self._before = self._tables if ipsets == self._ipsets else {}
         self._tables, self._ipsets = {}, ipsets
+        self._listed_before, self._listed = self._listed, {}
 
     def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
         """Return the chains that a table with these names had before, where its rules say the same as then."""
@@ -90,6 +103,15 @@ class RuleMemory:
     def keep(self, table: Table) -> None:
         """Note a table for the next look."""
         self._tables[table.key] = table.chains
+
+    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed:
+        """Return how nft listed a table before, where its rules say the same as then: with the same sets."""
+        before = self._listed_before.get(key)
+        return before if before is not None and before.sets == sets else Listed(sets)
+
+    def note(self, table: Table, listed: Listed) -> None:
+        """Note how nft listed a table for the next look."""
+        self._listed[table.key] = listed
 
 
 @dataclass(slots=True)

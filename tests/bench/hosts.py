@@ -25,7 +25,7 @@ from exporter.evaluate import evaluate_after, explain
 from exporter.model.report import Protocol
 from exporter.parse import Memory, parse
 from exporter.runtime.collector import paused
-from tests.bench.layouts import INSIDE_PORT, Layout
+from tests.bench.layouts import INSIDE_PORT, NFTABLES, Layout
 from tests.bench.timing import judged
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
 
-VERSIONS = ("28.5", "26.1", "20.10")
+VERSIONS = (NFTABLES, "28.5", "26.1", "20.10")
 UPDATE_MS = 50.0
 MEMORY_MIB = 150.0
 EVENTS = 5
@@ -123,7 +123,8 @@ def measured_in_a_child(version: str, size: Size) -> Cost:
 
 def layout(version: str, containers: int, networks: int, rules: int, *, entered: bool = False) -> Layout:
     """Return a host with at least so many rules: what the engine does not write are the user's."""
-    made = Layout(version, networks, containers, published=networks // 2, links=2, user_rules=0, entered=entered)
+    links = 0 if version == NFTABLES else 2
+    made = Layout(version, networks, containers, published=networks // 2, links=links, user_rules=0, entered=entered)
     return replace(made, user_rules=max(0, rules - made.rules))
 
 

@@ -3,9 +3,9 @@
 seen = Layout("28.5", networks=500, containers=10_000, published=250).observation()
 
 Every engine writes its rules in its own order and chains; `test_layouts.py` compares small hosts with what real engines
-wrote. Networks are dual stack, every second one is closed (`enable_icc=false`), and so is the default bridge, whose
-containers hold links. The tier is `kernel`, or `sandboxes` where the namespaces of containers are `entered`: each is as
-the engine makes it.
+wrote, and those of the nftables backend (`29 nft`) with what recorded ones did. Networks are dual stack, every second
+one is closed (`enable_icc=false`), and so is the default bridge, whose containers hold links. The tier is `kernel`, or
+`sandboxes` where the namespaces of containers are `entered`: each is as the engine makes it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.model.observation import KernelDocuments, NamespaceDocuments
 from exporter.observe.documents import NETWORKS, containers, project_list
+from tests.bench.nft import engine_table, user_table
 from tests.hosts import Host, host
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ Document = dict[str, Any]
 FIRST_PORT = 20_000
 INSIDE_PORT = 80
 EXPOSED = 8080
+NFTABLES = "29 nft"
+"""The layout of the nftables backend, without links and with no rule between two containers."""
 _DEFAULT = "docker0"
 _FORWARD_CHAINS = {
     "28.5": ("DOCKER", "DOCKER-BRIDGE", "DOCKER-CT", "DOCKER-FORWARD"),
@@ -135,12 +138,13 @@ class Layout:
     @property
     def rules(self) -> int:
         """How many rules the host has."""
-        return sum(text.count("] -A ") for text in self._saved.values())
+        native = sum("rule" in entry for document in self._native for entry in document["nftables"])
+        return native + sum(text.count("] -A ") for text in self._saved.values())
 
     @cached_property
     def _host(self) -> Host:
         # engines before 27.0 set up ip6tables only where experimental features are on
-        experimental: dict[str, Any] = {} if self.version == "28.5" else {"ExperimentalBuild": True}
+        experimental: dict[str, Any] = {"ExperimentalBuild": True} if self.version in ("20.10", "26.1") else {}
         built = host(self.version, icc=False, **experimental)
         for bridge in self.bridges[1:]:
             options: dict[str, Any] = {"enable_icc": "false"} if bridge.closed else {}
@@ -165,6 +169,7 @@ class Layout:
             inode=1,
             iptables=self._saved,
             tables=self._tables(),
+            nftables=self._native,
             links=list(self._links()),
             addresses=list(self._addresses()),
             routes=list(self._routes()),
@@ -193,7 +198,17 @@ class Layout:
     # --- Rules ---
 
     @cached_property
+    def _native(self) -> Sequence[Document]:
+        if self.version != NFTABLES:
+            return ()
+        documents = [engine_table(version, *self._with(version), INSIDE_PORT) for version in (4, 6)]
+        user = user_table(4, self._strangers(), INSIDE_PORT)
+        return [_recounted(document, self.counted) for document in (*documents, user)]
+
+    @cached_property
     def _saved(self) -> Mapping[str, str]:
+        if self.version == NFTABLES:
+            return {}
         return {"iptables-nft": self._counting(self._save(4)), "ip6tables-nft": self._counting(self._save(6))}
 
     def _counting(self, saved: str) -> str:
@@ -207,12 +222,18 @@ class Layout:
         return "\n".join(lines)
 
     def _tables(self) -> Sequence[str]:
+        if self.version == NFTABLES:
+            return ("ip docker-bridges", "ip6 docker-bridges", "ip tenants")
         raw = ("ip raw", "ip6 raw") if self.version == "28.5" else ()
         return ("ip nat", "ip filter", "ip6 nat", "ip6 filter", *raw)
 
-    def _save(self, version: int) -> str:
+    def _with(self, version: int) -> tuple[Sequence[Bridge], Sequence[Member]]:
+        """Return the bridges and members that have a version of IP."""
         bridges = [bridge for bridge in self.bridges if version in bridge.prefixes]
-        members = [member for member in self.members if version in member.bridge.prefixes]
+        return bridges, [member for member in self.members if version in member.bridge.prefixes]
+
+    def _save(self, version: int) -> str:
+        bridges, members = self._with(version)
         parts = []
         if self.version == "28.5":
             parts.append(_table("raw", ("PREROUTING", "OUTPUT"), (), _raw(version, members)))
@@ -303,15 +324,23 @@ class Layout:
     def _user(self, version: int) -> Iterator[str]:
         if version == 6:
             return
-        # users do not write their rules anew when a container stops
-        inside = [member for member in replace(self, without=frozenset()).members if 6 in member.bridge.prefixes]
-        for number in range(self.user_rules):
-            stranger = f"198.{18 + number // 57_600}.{number // 240 % 240}.{7 + number % 240}"
-            victim = inside[number % len(inside)].address(4)
+        inside = self._victims
+        for stranger, victim in self._strangers():
             yield f"-A DOCKER-USER -s {stranger}/32 -d {victim}/32 -p tcp -m tcp --dport {INSIDE_PORT} -j DROP"
         for number in range(self.pair_rules):
             one, other = (inside[(number * step) % len(inside)].address(4) for step in (1, 7))
             yield f"-A DOCKER-USER -s {one}/32 -d {other}/32 -p tcp -m tcp --dport {5432 + number % 3} -j ACCEPT"
+
+    @property
+    def _victims(self) -> Sequence[Member]:
+        """Whom users write rules about; they do not write them anew when a container stops."""
+        return [member for member in replace(self, without=frozenset()).members if 6 in member.bridge.prefixes]
+
+    def _strangers(self) -> Iterator[tuple[str, str]]:
+        victims = self._victims
+        for number in range(self.user_rules):
+            stranger = f"198.{18 + number // 57_600}.{number // 240 % 240}.{7 + number % 240}"
+            yield stranger, victims[number % len(victims)].address(4)
 
     # --- Interfaces, addresses and routes ---
 
@@ -496,6 +525,20 @@ def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]
 
 
 _DNS = "127.0.0.11"
+
+
+def _recounted(document: Document, packets: int) -> Document:
+    """Return a table whose every tenth rule has counted so many packets; few rules of an idle host have counted any."""
+    if not packets:
+        return document
+    counter = {"counter": {"packets": packets, "bytes": 60 * packets}}
+    entries = [
+        {"rule": entry["rule"] | {"expr": [counter if "counter" in said else said for said in entry["rule"]["expr"]]}}
+        if number % 10 == 0 and "rule" in entry
+        else entry
+        for number, entry in enumerate(document["nftables"])
+    ]
+    return {"nftables": entries}
 
 
 def _table(name: str, builtin: Sequence[str], chains: Sequence[str], rules: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from exporter.evaluate.kinds.directory import Directory, Owner, addresses, bound
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
+from exporter.evaluate.kinds.unrolled import UnrolledMemory
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 
@@ -39,6 +40,7 @@ class KindsMemory:
     """What was found out at the look before, and need not be again where it follows from the same."""
 
     living: DeadMemory = field(default_factory=DeadMemory)
+    unrolled: UnrolledMemory = field(default_factory=UnrolledMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)
     routes: Kept[bool] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Owner, version_of
 from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
+from exporter.evaluate.kinds.unrolled import unrolled
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     remembered = memory or KindsMemory()
     firewall = None
     if kernel is not None:
-        firewall = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel), remembered.living)
+        living = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel), remembered.living)
+        firewall = unrolled(living, remembered.unrolled)
     kinds = Kinds(snapshot, kernel, firewall, remembered)
     if not kinds.usual:
         return None

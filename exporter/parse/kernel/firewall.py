@@ -35,7 +35,7 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
     """
     ipsets = parse_ipsets(documents.ipsets)
     memory.turn(ipsets)
-    tables = {_key(table): table for table in _native(documents)}
+    tables = {_key(table): table for table in _native(documents, memory)}
     for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory, general):
         native = tables.get(_key(table))
         tables[_key(table)] = table if native is None else _merged(table, native)
@@ -47,10 +47,9 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
     return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory, general)))
 
 
-def _native(documents: NamespaceDocuments) -> Iterator[Table]:
-    if documents.nftables:
-        for document in documents.nftables:
-            yield from parse_nftables(document)
+def _native(documents: NamespaceDocuments, memory: RuleMemory) -> Iterator[Table]:
+    for document in documents.nftables or ():
+        yield from parse_nftables(document, memory)
 
 
 def _key(table: Table) -> str:

@@ -32,7 +32,10 @@ _OPERATORS = ("&", "|", "^", "<<", ">>")
 
 
 def rule_text(statements: Sequence[object], comment: str = "") -> str:
-    """Return a rule: `ip saddr 10.0.0.1 tcp dport { 80, 443 } counter packets 5 bytes 300 accept`."""
+    """Return a rule: `ip saddr 10.0.0.1 tcp dport { 80, 443 } counter accept`.
+
+    What it has counted is no part of it: it would be another one at every look.
+    """
     said = " ".join(map(statement_text, statements))
     return f"{said} comment {json.dumps(comment, ensure_ascii=False)}".lstrip() if comment else said
 
@@ -203,9 +206,7 @@ def _is_exact(operator: object, left: object, right: object) -> bool:
 
 
 def _counter(body: object) -> str:
-    if isinstance(body, Mapping):
-        return f"counter packets {body.get('packets')} bytes {body.get('bytes')}"
-    return "counter" if body is None else f'counter name "{body}"'
+    return f'counter name "{body}"' if isinstance(body, str) else "counter"
 
 
 def _reject(body: object) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
@@ -20,6 +21,7 @@ from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
 from exporter.parse.kernel.nft_text import rule_text
 from exporter.parse.kernel.nft_values import words
+from exporter.parse.memory import Aligned, Listed, RuleMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,27 +36,27 @@ _ACTIVE = frozenset({"owner", "persist"})
 """Flags of a table whose chains are called as those of others."""
 
 
-def parse_nftables(document: Mapping[str, Any]) -> tuple[Table, ...]:
+def parse_nftables(document: Mapping[str, Any], memory: RuleMemory | None = None) -> tuple[Table, ...]:
     """Return the tables of a listing, in its order; `nft -j list ruleset` lists several.
 
     What a rule's expressions or statements mean and is not understood is a step of it by its name: `Opaque` for what is
     asked, `Unforeseeable` for what is done. Raises ObservationError for a document that is not nft's, or is garbled.
     """
     try:
-        return _tables(document)
+        return _tables(document, memory or RuleMemory())
     except ValueError as error:
         raise ObservationError(f"nft -j list: {error}") from error
     except RecursionError as error:
         raise ObservationError("nft -j list: expressions within expressions without end") from error
 
 
-def _tables(document: object) -> tuple[Table, ...]:
+def _tables(document: object, memory: RuleMemory) -> tuple[Table, ...]:
     listed = document.get("nftables") if isinstance(document, Mapping) else None
     if not isinstance(listed, list | tuple):
         raise ValueError("this is not a list of nft's objects")  # noqa: TRY004 - one error for all documents
     readers: dict[tuple[str, str], _Reader] = {}
     for entry in listed:
-        if not isinstance(entry, Mapping) or len(entry) != 1:
+        if not isinstance(entry, dict) or len(entry) != 1:
             raise ValueError("something in it is not an object")
         ((kind, said),) = entry.items()
         if kind == "table":
@@ -67,11 +69,11 @@ def _tables(document: object) -> tuple[Table, ...]:
             if reader is None:
                 raise ValueError(f"a {kind} of a table that it does not list")
             _PARTS[kind](reader, said)
-    return tuple(reader.table() for reader in readers.values())
+    return tuple(reader.table(memory) for reader in readers.values())
 
 
 def _text(said: object, key: str) -> str:
-    value = said.get(key) if isinstance(said, Mapping) else None
+    value = said.get(key) if isinstance(said, dict) else None
     if not isinstance(value, str):
         raise ValueError(f"an object has no {key}")  # noqa: TRY004
     return value
@@ -120,19 +122,29 @@ class _Reader:
     def rule(self, said: Mapping[str, object]) -> None:
         self._rules.setdefault(_text(said, "chain"), []).append(said)
 
-    def table(self) -> Table:
-        """Return the table. Raises ValueError for rules of chains that are not listed."""
+    def table(self, memory: RuleMemory) -> Table:
+        """Return the table; chains and rules that are as before are the same objects.
+
+        Raises ValueError for rules of chains that are not listed.
+        """
         unknown = [name for name in self._rules if name not in self._chains]
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
+        before = memory.listed((self._family, self._name, Backend.NFTABLES), self._sets)
         context = Context(self._family, self._sets)
+        understood = {name: before.rules.get(name) or Aligned[Rule]() for name in self._chains}
         chains, packets = {}, {}
         for name, base in self._chains.items():
-            listed = self._rules.get(name, ())
-            chains[name] = self._switched(Chain(name, tuple(_rule(said, context) for said in listed), base))
-            packets[name] = tuple(_packets(said) for said in listed)
+            listed = [_counted_apart(said) for said in self._rules.get(name, ())]
+            rules = understood[name]([said for said, _ in listed], lambda said: _rule(said, context))
+            chain = self._switched(Chain(name, tuple(rules), base))
+            known = before.chains.get(name)
+            chains[name] = known if known is not None and _is_same(known, chain) else chain
+            packets[name] = tuple(count for _, count in listed)
         told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
-        return Table(self._family, self._name, Backend.NFTABLES, chains, told)
+        table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
+        memory.note(table, Listed(self._sets, understood, chains))
+        return table
 
     def _switched(self, chain: Chain) -> Chain:
         """Return a chain as its table's flags have it: the kernel calls none of a table that is dormant.
@@ -177,17 +189,30 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
+def _is_same(one: Chain, other: Chain) -> bool:
+    return one.base == other.base and len(one.rules) == len(other.rules) and all(map(is_, one.rules, other.rules))
+
+
+def _counted_apart(said: Mapping[str, object]) -> tuple[Mapping[str, object], int | None]:
+    """Return what a rule does, as the next look will say it again, and how many packets it has counted.
+
+    Its handle is left out, too: engines write whole chains anew.
+    """
+    statements, packets = [], None
+    for statement in _array(said, "expr"):
+        counter = statement.get("counter") if isinstance(statement, dict) else None
+        if isinstance(counter, dict):
+            count = counter.get("packets")
+            packets = count if packets is None and isinstance(count, int) else packets
+        statements.append(_COUNTER if isinstance(counter, dict) else statement)
+    return {"expr": statements, "comment": said.get("comment")}, packets
+
+
+_COUNTER: Mapping[str, object] = {"counter": None}
+
+
 def _rule(said: Mapping[str, object], context: Context) -> Rule:
     statements = _array(said, "expr")
     comment = said.get("comment")
     text = rule_text(statements, comment if isinstance(comment, str) else "")
     return Rule(rule_steps(statements, context), text)
-
-
-def _packets(rule: Mapping[str, object]) -> int | None:
-    for said in _array(rule, "expr"):
-        counter = said.get("counter") if isinstance(said, Mapping) else None
-        packets = counter.get("packets") if isinstance(counter, Mapping) else None
-        if isinstance(packets, int):
-            return packets
-    return None
