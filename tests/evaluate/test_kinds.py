@@ -18,7 +18,8 @@ from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import Spread, sample
 from exporter.observe.files import dumps, loads
 from exporter.parse import Memory, parse
-from tests.bench.layouts import Layout
+from tests.bench.layouts import NFTABLES, Layout
+from tests.evaluate.nft_tampering import native_tampering
 from tests.evaluate.strategies import hosts
 from tests.hosts import host, identity
 from tests.kernels import kernel
@@ -94,12 +95,13 @@ def tampered(draw: st.DrawFn) -> Observation:
     """Return a host in its engine's layout that somebody changed: rules are added, taken away and moved."""
     networks = draw(st.integers(3, 5))
     containers = draw(st.integers(networks, 5 * networks))
+    version = draw(st.sampled_from((NFTABLES, "28.5", "26.1", "20.10")))
     layout = Layout(
-        draw(st.sampled_from(("28.5", "26.1", "20.10"))),
+        version,
         networks=networks,
         containers=containers,
         published=draw(st.integers(0, networks)),
-        links=draw(st.integers(0, 1)),
+        links=draw(st.integers(0, 1)) if version != NFTABLES else 0,
         user_rules=draw(st.integers(0, 2)),
         pair_rules=draw(st.integers(0, 1)),
     )
@@ -111,6 +113,8 @@ def tampering(draw: st.DrawFn, seen: Observation, most: int) -> Observation:
     """Return a host into which somebody put so many rules at most, and of which some were taken away and moved."""
     assert seen.kernel is not None
     assert seen.kernel.host is not None
+    if seen.kernel.host.nftables:
+        return draw(native_tampering(seen, most))
     saved = dict(seen.kernel.host.iptables)
     lines = saved["iptables-nft"].splitlines()
     for _ in range(draw(st.integers(0, most))):
@@ -196,8 +200,9 @@ def events(draw: st.DrawFn) -> list[Observation]:
     """
     networks = draw(st.integers(3, 4))
     size = draw(st.integers(networks, 3 * networks))
-    version = draw(st.sampled_from(("28.5", "26.1")))
-    layout = Layout(version, networks, size, draw(st.integers(0, networks)), entered=draw(st.booleans()))
+    version = draw(st.sampled_from(("28.5", "26.1", NFTABLES)))
+    published, entered = draw(st.integers(0, networks)), version != NFTABLES and draw(st.booleans())
+    layout = Layout(version, networks, size, published, links=int(version != NFTABLES), entered=entered)
     found = [layout.observation()]
     for _ in range(draw(st.integers(1, 4))):
         container = draw(st.integers(0, size - 1))
@@ -274,12 +279,13 @@ def test_the_same_part_is_not_evaluated_again() -> None:
         assert report.totals.containers == 26 - len(gone)
 
 
-@pytest.mark.parametrize("version", ["28.5", "26.1", "20.10"])
+@pytest.mark.parametrize("version", [NFTABLES, "28.5", "26.1", "20.10"])
 def test_a_part_does_not_grow_with_its_host(version: str) -> None:
     """What an engine sets up tells no network from another: of more of them, the part holds no more."""
     sizes = []
     for times in (1, 2):
         layout = Layout(version, networks=12 * times, containers=60 * times, published=6 * times)
+        layout = replace(layout, links=int(version != NFTABLES))
         part = sample(parse(layout.observation()))
         assert part is not None
         sizes.append((len(part.snapshot.sandboxes), len(part.snapshot.networks)))

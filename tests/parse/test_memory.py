@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ObservationError
 from exporter.parse import Memory, parse
-from tests.bench.layouts import Layout
+from tests.bench.layouts import NFTABLES, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,23 @@ def saved(draw: st.DrawFn, text: str) -> str:
 
 
 @st.composite
+def native(draw: st.DrawFn, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a table of nft of which entries are gone, elsewhere or new, with other counters, and a map has changed."""
+    entries = draw(listed(document["nftables"]))
+    for place in draw(st.lists(st.integers(0, len(entries) - 1), max_size=4)) if entries else ():
+        match entries[place]:
+            case {"rule": {"expr": [*statements]} as rule}:
+                counter = {"counter": {"packets": draw(st.integers(0, 3)), "bytes": 0}}
+                counted = [counter if "counter" in each else each for each in statements]
+                entries[place] = {"rule": {**rule, "handle": draw(st.integers(1, 9)), "expr": counted}}
+            case {"map": {"elem": [_, *rest]} as table}:
+                entries[place] = {"map": {**table, "elem": rest}}
+            case _:
+                pass
+    return {"nftables": entries}
+
+
+@st.composite
 def namespaces(draw: st.DrawFn, documents: NamespaceDocuments) -> NamespaceDocuments:
     """Return a namespace with some of its documents and rules changed."""
     return replace(
@@ -83,17 +101,18 @@ def namespaces(draw: st.DrawFn, documents: NamespaceDocuments) -> NamespaceDocum
         routes=draw(listed(documents.routes)),
         ipsets=draw(st.sampled_from(SETS)),
         iptables={program: draw(saved(text)) for program, text in documents.iptables.items()},
+        nftables=[draw(native(document)) for document in documents.nftables],
     )
 
 
 @st.composite
 def looks(draw: st.DrawFn) -> list[Observation]:
     """Return looks at a host of which something changes each time: some of them are of no sense at all."""
-    version = draw(st.sampled_from(("28.5", "20.10")))
+    version = draw(st.sampled_from(("28.5", "20.10", NFTABLES)))
     found = []
     for _ in range(draw(st.integers(2, 5))):
         gone = frozenset(draw(st.lists(st.integers(0, 7), max_size=2)))
-        seen = Layout(version, containers=8, without=gone).observation()
+        seen = Layout(version, containers=8, links=int(version != NFTABLES), without=gone).observation()
         assert seen.kernel is not None
         assert seen.kernel.host is not None
         inside = {
@@ -123,11 +142,12 @@ def test_a_look_means_what_it_would_mean_by_itself(observations: list[Observatio
         assert meaning(seen, memory) == meaning(seen, None)
 
 
-def test_what_did_not_change_is_the_same_object() -> None:
+@pytest.mark.parametrize("version", ["28.5", NFTABLES])
+def test_what_did_not_change_is_the_same_object(version: str) -> None:
     """After a container has stopped, all other rules, routes, interfaces and sandboxes are those from before."""
     memory = Memory()
     before, after = (
-        parse(Layout("28.5", containers=8, links=0, without=gone).observation(), memory)
+        parse(Layout(version, containers=8, links=0, without=gone).observation(), memory)
         for gone in (frozenset[int](), frozenset({7}))
     )
     for old, new in zip(parts(before), parts(after), strict=True):
