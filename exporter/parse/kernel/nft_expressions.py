@@ -6,7 +6,6 @@ that see several. nft shows both only where a rule says more than that (payload_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ from exporter.parse.kernel.nft_values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from exporter.model.firewall import Match, Step
     from exporter.parse.kernel.nft_sets import NamedSet
@@ -108,7 +107,7 @@ def name_of(said: object) -> str:
         return "expression"
     if name in _OPERATORS and isinstance(body, list | tuple) and body:
         return name_of(body[0])
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return name
     words_of = [body.get(key) for key in ("protocol", "key", "name", "field", "result")]
     before = () if "protocol" in body else (name,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import CopyMark, Field, SetMark
@@ -68,7 +67,7 @@ def _target(key: object) -> tuple[str, str]:
 
 
 def _set_mark(name: Field, value: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
-    if isinstance(value, Mapping) and "map" in value:
+    if isinstance(value, dict) and "map" in value:
         return _by_map(name, value["map"], before, context)
     source = _source(value, context)
     if source.field is None:
@@ -95,7 +94,7 @@ def _by_map(name: Field, body: object, before: Sequence[Step], context: Context)
 
 
 def _source(value: object, context: Context) -> _Source:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return _Source(None, 0, plain(value) & ALL_BITS)
     subject = expression(value, context).subject
     if not isinstance(subject, Number) or subject.field not in _MARKS or subject.shift:

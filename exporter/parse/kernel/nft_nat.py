@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import (
@@ -22,7 +21,7 @@ from exporter.parse.kernel.nft_values import interval, ip_address, items, plain,
 from exporter.parse.kernel.targets import LARGEST_NETMAP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from exporter.model.firewall import Match, Step
     from exporter.parse.kernel.nft_expressions import Context
@@ -84,7 +83,7 @@ def _version(said: Mapping[str, object], context: Context) -> int | None:
 
 def _part(said: object, version: int | None, before: Sequence[Step], context: Context) -> _Part:
     """Return an address or a port, given as such or by a map."""
-    if not isinstance(said, Mapping) or "map" not in said:
+    if not isinstance(said, dict) or "map" not in said:
         return _Part((), (_choice((), said, version),))
     found = looked_up(said["map"], before, context)
     choices = tuple(_choice(case.matches, case.data, version) for case in found.cases)
@@ -103,7 +102,7 @@ def _any_of(choices: Sequence[_Choice]) -> _Choice:
 
 def _choice(matches: tuple[Match, ...], said: object, version: int | None) -> _Choice:
     """`10.0.0.2`, `10.0.0.2-10.0.0.9`, `10.0.0.2 . 80`; a port alone where no version is given."""
-    if isinstance(said, Mapping) and "concat" in said:
+    if isinstance(said, dict) and "concat" in said:
         address, port = items(said["concat"])
         return _Choice(matches, _addresses(address, version), _ports(port))
     if version is None:

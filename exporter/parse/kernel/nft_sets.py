@@ -6,14 +6,13 @@ gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.parse.kernel.nft_values import EVERYTHING, items, pair, tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _WITHOUT_MEANING = frozenset({"val", "timeout", "expires", "comment", "counter", "last", "handle"})
 """What an element may have that does not decide whether it matches."""
@@ -49,10 +48,10 @@ class NamedSet:
 
 def element(said: object) -> Element:
     """Return an element: `80`, or `{"elem": {"val": 80, "counter": …}}` where it has more than a value."""
-    if not isinstance(said, Mapping) or "elem" not in said:
+    if not isinstance(said, dict) or "elem" not in said:
         return Element(said)
     body = said["elem"]
-    if not isinstance(body, Mapping) or "val" not in body:
+    if not isinstance(body, dict) or "val" not in body:
         raise ValueError("an element without a value")
     return Element(body["val"], next((str(name) for name in body if name not in _WITHOUT_MEANING), ""))
 
@@ -70,7 +69,7 @@ def entries(said: object, sets: Mapping[str, NamedSet]) -> list[Entry]:
 
 def is_set(said: object) -> bool:
     """Return whether a comparison's right side is a set."""
-    return (isinstance(said, str) and said.startswith("@")) or (isinstance(said, Mapping) and "set" in said)
+    return (isinstance(said, str) and said.startswith("@")) or (isinstance(said, dict) and "set" in said)
 
 
 def defaults_last(found: Iterable[Entry]) -> list[Entry]:

@@ -6,7 +6,6 @@ depends on time or load, such as a limit, is `Opaque`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from exporter.parse.kernel.nft_text import statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.model.firewall import Step
     from exporter.parse.kernel.nft_expressions import Context
@@ -97,7 +96,7 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
 
 def _named(name: str, body: object) -> str:
     """Return what a statement is called where its effect is not known: `ct zone set`, `vmap`."""
-    if name == "mangle" and isinstance(body, Mapping):
+    if name == "mangle" and isinstance(body, dict):
         return f"{name_of(body.get('key'))} set"
     return name
 

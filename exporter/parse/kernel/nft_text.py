@@ -74,7 +74,7 @@ def _value(said: object, *, quoted: bool = False) -> str:
         return said if plain else json.dumps(said, ensure_ascii=False)
     if isinstance(said, list | tuple):
         return ",".join(_value(part, quoted=quoted) for part in said)
-    return _composed(said, quoted=quoted) if isinstance(said, Mapping) else str(said)
+    return _composed(said, quoted=quoted) if isinstance(said, dict) else str(said)
 
 
 def _composed(said: object, *, quoted: bool) -> str:
@@ -87,7 +87,7 @@ def _composed(said: object, *, quoted: bool) -> str:
         return f"{_value(prefix.get('addr'))}/{prefix.get('len')}"
     if name == "elem":
         return _value(properties(body).get("val"), quoted=quoted)
-    if name in _JOINED and not any(isinstance(part, Mapping) and len(part) > 1 for part in items(body)):
+    if name in _JOINED and not any(isinstance(part, dict) and len(part) > 1 for part in items(body)):
         return _JOINED[name].join(_value(part, quoted=quoted) for part in items(body))
     return _expression(said)
 
@@ -101,7 +101,7 @@ def _braces(shown: Sequence[str], all_of_them: int) -> str:
 
 
 def _expression(said: object) -> str:
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         return _value(said)
     name, body = tagged(said)
     if name in _OPERATORS:
@@ -143,7 +143,7 @@ def _map(body: Mapping[str, object]) -> str:
 
 def _entries(body: Mapping[str, object]) -> str:
     data = body.get("data")
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return _value(data)
     pairs = [pair(entry) for entry in items(data.get("set"))]
     quoted = _has_names(body.get("key"))
@@ -152,16 +152,16 @@ def _entries(body: Mapping[str, object]) -> str:
 
 
 def _target(value: object) -> str:
-    if isinstance(value, Mapping) and _VERDICTS.keys() & value.keys():
+    if isinstance(value, dict) and _VERDICTS.keys() & value.keys():
         return statement_text(value)
     return _value(value)
 
 
 def _has_names(said: object) -> bool:
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         return False
     meta = said.get("meta")
-    return isinstance(meta, Mapping) and str(meta.get("key")) in _QUOTED
+    return isinstance(meta, dict) and str(meta.get("key")) in _QUOTED
 
 
 _EXPRESSIONS: Mapping[str, Callable[[Mapping[str, object]], str]] = {
@@ -196,7 +196,7 @@ def _match(body: object) -> str:
 
 def _is_exact(operator: object, left: object, right: object) -> bool:
     """Return whether `==` tells a comparison from one with any of some flags, as it does after `&`, too."""
-    if operator != "==" or not isinstance(left, Mapping) or (isinstance(right, Mapping) and "set" in right):
+    if operator != "==" or not isinstance(left, dict) or (isinstance(right, dict) and "set" in right):
         return False
     flags = left in ({"ct": {"key": "state"}}, {"ct": {"key": "status"}}) or left.get("payload") == {
         "protocol": "tcp",
@@ -252,20 +252,20 @@ def _change_of_set(body: object) -> str:
 
 
 def _limit(body: object) -> str:
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return f'limit name "{body}"'
     over = "over " if body.get("inv") is True else ""
     return f"limit rate {over}{body.get('rate')}/{body.get('per')}"
 
 
 def _quota(body: object) -> str:
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return f'quota name "{body}"'
     return f"quota {'over' if body.get('inv') is True else 'until'} {body.get('val')} {body.get('val_unit')}"
 
 
 def _log(body: object) -> str:
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return "log"
     parts = [f"{key} {json.dumps(value, ensure_ascii=False, default=str)}" for key, value in body.items()]
     return " ".join(["log", *parts])

@@ -6,14 +6,13 @@ Every function raises ValueError for what is none of its kind.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.parse.kernel.values import address, mac
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     Reader = Callable[[object], int]
 
@@ -26,7 +25,7 @@ _UNNAMED = re.compile(r"0x([0-9a-f]{1,32})( \[invalid type\])?|(\d{1,39})")
 
 def tagged(value: object) -> tuple[str, object]:
     """Return the name and the body of an object that has one of each: `{"meta": {"key": "mark"}}`."""
-    if not isinstance(value, Mapping) or len(value) != 1:
+    if not isinstance(value, dict) or len(value) != 1:
         raise ValueError("not an object with one name")
     ((name, body),) = value.items()
     if not isinstance(name, str):
@@ -36,7 +35,7 @@ def tagged(value: object) -> tuple[str, object]:
 
 def properties(value: object) -> Mapping[str, object]:
     """Return an object."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004
     return value
 
@@ -99,7 +98,7 @@ plain: Reader = partial(named, {})
 
 def combined(read: Reader, value: object) -> int:
     """Return one value, or several flags as one: `["syn", "ack"]`, `{"|": ["syn", "ack"]}`."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         name, value = tagged(value)
         if name != "|":
             raise ValueError("not a combination of flags")
@@ -114,14 +113,14 @@ def combined(read: Reader, value: object) -> int:
 def interval(read: Reader, width: int, value: object) -> tuple[int, int]:
     """Return the first and the last of the values that are meant, of so many bits."""
     low = high = 0
-    if isinstance(value, Mapping) and "prefix" in value:
+    if isinstance(value, dict) and "prefix" in value:
         prefix = properties(value["prefix"])
         free = width - integer(prefix.get("len"))
         if not 0 <= free <= width:
             raise ValueError("a prefix of a length that there is not")
         low = read(prefix.get("addr")) >> free << free
         high = low | ((1 << free) - 1)
-    elif isinstance(value, Mapping) and "range" in value:
+    elif isinstance(value, dict) and "range" in value:
         first, last = pair(value["range"])
         low, high = read(first), read(last)
     else:

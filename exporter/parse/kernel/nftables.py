@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from exporter.parse.kernel.nft_values import words
 from exporter.parse.memory import Aligned, Listed, RuleMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -51,7 +50,7 @@ def parse_nftables(document: Mapping[str, Any], memory: RuleMemory | None = None
 
 
 def _tables(document: object, memory: RuleMemory) -> tuple[Table, ...]:
-    listed = document.get("nftables") if isinstance(document, Mapping) else None
+    listed = document.get("nftables") if isinstance(document, dict) else None
     if not isinstance(listed, list | tuple):
         raise ValueError("this is not a list of nft's objects")  # noqa: TRY004 - one error for all documents
     readers: dict[tuple[str, str], _Reader] = {}
