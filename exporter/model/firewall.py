@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.model.ranges import Ranges
 
@@ -398,6 +398,18 @@ class Chain:
         if self.does.isdisjoint((Call, Dispatch)):
             return ()
         return tuple((rule.steps, called) for rule in self.rules for step in rule.steps for called in _called(step))
+
+
+def reached(chains: Mapping[str, Chain], first: Iterable[str]) -> frozenset[str]:
+    """Return the names of the chains that packets may come to from the `first`, with these."""
+    found = set(first)
+    waiting = list(found)
+    while waiting:
+        chain = chains.get(waiting.pop())
+        fresh = {name for _, name in chain.calls} - found if chain is not None else set()
+        found |= fresh
+        waiting += fresh
+    return frozenset(found)
 
 
 def _called(step: Step) -> Iterator[str]:

@@ -18,10 +18,12 @@ from exporter.model.firewall import (
     TableFamily,
     Translate,
     Untrack,
+    reached,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from exporter.evaluate.enforced.emission import Emission
     from exporter.evaluate.enforced.packets import Column
@@ -122,7 +124,7 @@ def _asked(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges
     for table in firewall.tables:
         if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
             continue
-        translating = _reached_by_nat_alone(table.chains.values())
+        translating = _reached_by_nat_alone(table.chains)
         for chain in table.chains.values():
             for rule in chain.rules:
                 for match in _matches(rule.steps):
@@ -132,11 +134,10 @@ def _asked(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges
                         yield match.ranges
 
 
-def _reached_by_nat_alone(chains: Iterable[Chain]) -> frozenset[str]:
-    """Return the chains of a table that has no other base chains than those of type nat."""
-    found = list(chains)
-    only = all(chain.base is None or chain.base.kind == "nat" for chain in found)
-    return frozenset(chain.name for chain in found) if only else frozenset()
+def _reached_by_nat_alone(chains: Mapping[str, Chain]) -> AbstractSet[str]:
+    """Return the chains that packets come to from base chains of type nat, and from no others."""
+    others = (name for name, chain in chains.items() if chain.base is not None and chain.base.kind != "nat")
+    return chains.keys() - reached(chains, others)
 
 
 def _steps(firewall: Firewall) -> Iterator[Step]:

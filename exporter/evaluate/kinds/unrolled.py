@@ -11,11 +11,10 @@ from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.firewall import Call, Dispatch, Field, NameIs, Rule, Terminate, Verdict
+from exporter.model.firewall import Call, Dispatch, Field, NameIs, Rule, Terminate, Verdict, reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Firewall, Statement, Table, TableKey
 
@@ -81,20 +80,8 @@ def _without_maps(table: Table, memory: UnrolledMemory) -> Table:
     chains = dict(table.chains)
     for name, found in maps.items():
         chains[name] = memory.unrolled(table, chains[name], found)
-    called = _called(chains)
+    called = reached(chains, (name for name, chain in chains.items() if chain.base is not None))
     return replace(table, chains={name: chain for name, chain in chains.items() if name in called})
-
-
-def _called(chains: Mapping[str, Chain]) -> AbstractSet[str]:
-    """Return the chains that packets may come to."""
-    waiting = [name for name, chain in chains.items() if chain.base is not None]
-    found = set(waiting)
-    while waiting:
-        chain = chains.get(waiting.pop())
-        fresh = {name for _, name in chain.calls} - found if chain is not None else set()
-        found |= fresh
-        waiting += fresh
-    return found
 
 
 def _maps(chain: Chain) -> Iterator[tuple[int, Sequence[_Branch]]]:

@@ -6,13 +6,12 @@ What is not known here is shown as compact JSON, and long sets are cut short.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from exporter.parse.kernel.nft_values import items, pair, properties, tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _SHOWN = 12
 """Elements of a set that are shown."""
