@@ -6,6 +6,8 @@ Everything here is found by the whole of what is to be understood, and forgotten
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import compress, count
+from operator import ne
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Rule, Table, TableKey
-    from exporter.model.namespace import Interface, Namespace, Route
+    from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.observation import NamespaceDocuments
     from exporter.model.snapshot import Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
@@ -25,6 +27,9 @@ Meaning = TypeVar("Meaning")
 
 _AHEAD = 64
 """How far on a document is looked for in the list before: more than end at once in most cases."""
+
+_STRIDE = 1 << 10
+"""How many documents are compared at once, without looking at any of them by itself."""
 
 
 class Aligned(Generic[Meaning]):
@@ -42,32 +47,47 @@ class Aligned(Generic[Meaning]):
         self,
         documents: Sequence[Mapping[str, Any]],
         understand: Callable[[Mapping[str, Any]], Meaning],
-        holds: Callable[[Mapping[str, Any], Meaning], bool] = lambda _document, _meaning: True,
+        holds: Callable[[Mapping[str, Any], Meaning], bool] | None = None,
     ) -> list[Meaning]:
         """Return what each document means. `holds` is whether what an equal one meant before is still so."""
         before, known = self._documents, self._meanings
         if not before:
             self._documents, self._meanings = documents, [understand(document) for document in documents]
             return self._meanings
-        place, end = 0, len(before)
+        place = at = 0
         # of a list that has nothing to do with the one before, not every document is looked for at length
         spare = 4 * len(documents) + 16 * _AHEAD
         found: list[Meaning] = []
-        for document in documents:
-            if place < end and before[place] == document:
-                at = place
-            else:
-                ahead = range(place + 1, min(place + _AHEAD, end) if spare > 0 else place)
-                at = next((number for number in ahead if before[number] == document), -1)
-                spare -= len(ahead) if at < 0 else at - place
-            if at < 0:
-                found.append(understand(document))
+        while at < len(documents):
+            run = _run(before, place, documents, at)
+            if run:
+                same = known[place : place + run]
+                found += same if holds is None else [
+                    meaning if holds(document, meaning) else understand(document)
+                    for document, meaning in zip(documents[at : at + run], same, strict=True)
+                ]
+                place, at = place + run, at + run
                 continue
-            place = at + 1
-            meaning = known[at]
-            found.append(meaning if holds(document, meaning) else understand(document))
+            ahead = before[place + 1 : place + _AHEAD] if spare > 0 else ()
+            further = next((number for number, other in enumerate(ahead, 1) if other == documents[at]), 0)
+            spare -= further or len(ahead)
+            place += further
+            if not further:
+                found.append(understand(documents[at]))
+                at += 1
         self._documents, self._meanings = documents, found
         return found
+
+
+def _run(before: Sequence[object], place: int, now: Sequence[object], at: int) -> int:
+    """Return how many items from one place on are those of another list from another place on."""
+    run = 0
+    while True:
+        one, other = before[place + run : place + run + _STRIDE], now[at + run : at + run + _STRIDE]
+        alike = min(len(one), len(other))
+        run += (same := next(compress(count(), map(ne, one, other)), alike))
+        if same < _STRIDE:
+            return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +152,7 @@ class NamespaceMemory:
 
     links: Indexed[Interface] = field(default_factory=Indexed)
     addresses: Aligned[Usable] = field(default_factory=Aligned)
+    told: Mapping[str, tuple[OwnAddress, ...]] = field(default_factory=dict)
     routes: Indexed[Route | None] = field(default_factory=Indexed)
     rules: RuleMemory = field(default_factory=RuleMemory)
 

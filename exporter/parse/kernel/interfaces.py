@@ -29,25 +29,28 @@ def parse_interfaces(
     """Return interfaces by index. Raises ObservationError for a link without index or name."""
     known = memory or NamespaceMemory()
     indexes = {_name(link): _index(link) for link in links}
-    moved = known.links.moved(indexes)
     told: dict[str, tuple[OwnAddress, ...]] = {}
     ports: dict[Port, Port] = {}
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
+    moved = known.links.moved(indexes) | _apart(known.told, told)
+
     def understand(link: Mapping[str, Any]) -> Interface:
         return _interface(link, indexes, told.get(_name(link), ()), ports)
 
     def holds(link: Mapping[str, Any], found: Interface) -> bool:
-        return (
-            found.addresses == told.get(found.name, ())
-            and text(link, "master") not in moved
-            and text(link, "link") not in moved
-        )
+        return found.name not in moved and text(link, "master") not in moved and text(link, "link") not in moved
 
-    interfaces = known.links.aligned(links, understand, holds)
-    known.links.indexes = indexes
+    interfaces = known.links.aligned(links, understand, holds if moved else None)
+    known.links.indexes, known.told = indexes, told
     return {interface.index: interface for interface in interfaces}
+
+
+def _apart(before: Mapping[str, Sequence[OwnAddress]], now: Mapping[str, Sequence[OwnAddress]]) -> set[str]:
+    """Return the interfaces that have other addresses than before."""
+    found = {name for name, own in now.items() if (old := before.get(name)) is not own and old != own}
+    return found | (before.keys() - now.keys())
 
 
 def _index(link: Mapping[str, Any]) -> int:

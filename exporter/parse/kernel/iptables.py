@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import groupby, takewhile
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import ObservationError
@@ -138,8 +137,16 @@ General = dict["TableFamily", dict[str, Part]]
 _RULE = re.compile(r"^(?:\[([0-9]+):[0-9]+\] )?(-A ([^ \n]+)(?: .*)?)$", re.MULTILINE)
 """`[packets:bytes] -A CHAIN …`; without `-c` there are no counters."""
 
-Said = tuple[str, str, str]
-"""The packets that a rule counted (empty without a counter), the rule, and its chain."""
+_COUNTED = re.compile(r"\n\[([0-9]+):[0-9]+\] (?=-A ([^ \n]+))")
+"""What stands before each rule where all have counters, at twice the speed."""
+
+
+class _Listed(NamedTuple):
+    """Rules of a table in their order: the packets that each counted (empty without a counter), its chain, its text."""
+
+    counts: Sequence[str]
+    chains: Sequence[str]
+    texts: Sequence[str]
 
 
 class _Reader:
@@ -165,23 +172,25 @@ class _Reader:
             except ValueError as error:
                 raise _error(number, str(error)) from error
         rules = _rules(lines[len(declared) :], first + len(declared))
-        said: dict[str, list[Said]] = {name: [] for name in self._bases}
-        for chain, run in groupby(rules, key=itemgetter(2)):
-            if chain not in said:
+        texts: dict[str, list[str]] = {name: [] for name in self._bases}
+        counts: dict[str, list[str]] = {name: [] for name in self._bases}
+        end = 0
+        for chain, run in groupby(rules.chains):
+            if chain not in texts:
                 numbered = ((number, _RULE.fullmatch(line)) for number, line in enumerate(lines, first))
                 number = next(number for number, rule in numbered if rule and rule[3] == chain)
                 raise _error(number, f"chain {chain} was not declared")
-            said[chain].extend(run)
+            begin, end = end, end + len(list(run))
+            texts[chain] += rules.texts[begin:end]
+            counts[chain] += rules.counts[begin:end]
         before = self._memory.chains(self._table, self._bases.keys())
         return replace(
             self._table,
-            chains={
-                name: self._told(name, [text for _, text, _ in told], before.get(name)) for name, told in said.items()
-            },
+            chains={name: self._told(name, told, before.get(name)) for name, told in texts.items()},
             packets={
-                name: tuple(int(count) if count else None for count, _, _ in told)
-                for name, told in said.items()
-                if any(count for count, _, _ in told)
+                name: tuple([int(count) if count else None for count in told])
+                for name, told in counts.items()
+                if any(told)
             },
         )
 
@@ -270,17 +279,25 @@ class _Reader:
         return Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
 
 
-def _rules(lines: Sequence[str], first: int) -> list[Said]:
+def _rules(lines: Sequence[str], first: int) -> _Listed:
     """Return the rules of some lines. Raises ObservationError for the first that is none."""
-    found: list[Said] = _RULE.findall("\n".join(lines))
+    text = "\n".join(lines)
+    _, *parts = _COUNTED.split(f"\n{text}")
+    if len(parts) == 3 * len(lines):  # no line is left over
+        return _Listed(parts[::3], parts[1::3], parts[2::3])
+    found = _RULE.findall(text)
     if len(found) == len(lines):
-        return found
+        return _listed(found)
     for number, line in enumerate(lines, first):
         if line.strip() and not line.startswith("#") and not _RULE.fullmatch(line):
             counter, counted, rule = line.partition("] ")
             broken = counter.startswith("[") and counted and rule.startswith("-A ")
             raise _error(number, "a counter that is none" if broken else "neither a chain nor a rule")
-    return found
+    return _listed(found)
+
+
+def _listed(rules: Sequence[tuple[str, str, str]]) -> _Listed:
+    return _Listed([count for count, _, _ in rules], [chain for _, _, chain in rules], [text for _, text, _ in rules])
 
 
 _DEPENDENT = ("-j", "-g", "-m set", "! ")

@@ -70,11 +70,17 @@ def parse_routes(
         return _route(document, links)
 
     def holds(document: Mapping[str, Any], _: Route | None) -> bool:
-        return not moved or ("nexthops" not in document and text(document, "dev") not in moved)
+        return "nexthops" not in document and text(document, "dev") not in moved
 
-    found = known.aligned(documents, understand, holds)
+    found = known.aligned(documents, understand, holds if moved and _mention(documents, moved) else None)
     known.indexes = indexes
     return tuple([route for route in found if route is not None])
+
+
+def _mention(documents: Sequence[Mapping[str, Any]], interfaces: frozenset[str]) -> bool:
+    """Return whether a route may lead over one of some interfaces."""
+    named = {name for document in documents if isinstance(name := document.get("dev"), str)}
+    return not named.isdisjoint(interfaces) or any("nexthops" in document for document in documents)
 
 
 def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> Route | None:
