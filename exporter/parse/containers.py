@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.report import Protocol
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
-from exporter.parse.memory import Aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,13 +52,9 @@ def parse_containers(
     documents: Sequence[Mapping[str, Any]], product: Product, memory: Memory
 ) -> dict[str, ListedContainer]:
     """Return running containers by id, sorted by name; containers in any other state have no network."""
-    if product is not memory.product:
-        memory.product, memory.containers = product, Aligned()
     found = memory.containers(documents, lambda document: _container(document, product) if _runs(document) else None)
-    listed = (container for container in found if container is not None)
-    return {
-        container.id: container for container in sorted(listed, key=lambda container: (container.name, container.id))
-    }
+    listed = [container for container in found if container is not None]
+    return {container.id: container for container in sorted(listed, key=attrgetter("name", "id"))}
 
 
 def _runs(document: Mapping[str, Any]) -> bool:

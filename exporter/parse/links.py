@@ -42,7 +42,7 @@ def parse_links(
     """Yield the links between running containers, then those that outlived them for another container."""
     by_name = {container.name: container.id for container in listed.values()}
     inherited: list[Link] = []
-    for child in listed.values():
+    for child in (container for container in listed.values() if container.parents):
         for parent in dict.fromkeys(by_name[name] for name in child.parents if name in by_name):
             given_up = _given_up(sightings.get(child.id), sightings.get(parent))
             restarted = surely_before(started(sightings.get(parent)), started(sightings.get(child.id)))
@@ -54,7 +54,8 @@ def parse_links(
     yield from inherited
     for holder in listed.values():
         sighting = sightings.get(holder.id)
-        yield from _outliving(holder, listed, networks, sighting.left) if sighting else ()
+        if sighting is not None and sighting.left:
+            yield from _outliving(holder, listed, networks, sighting.left)
 
 
 def _outliving(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Chain, Rule, Table, TableKey
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.observation import NamespaceDocuments
-    from exporter.model.snapshot import Network, Product, Sandbox
+    from exporter.model.snapshot import Container, Engine, EngineVersion, Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
     from exporter.parse.kernel.interfaces import Usable
     from exporter.parse.kernel.ipsets import IpSets
@@ -62,10 +62,12 @@ class Aligned(Generic[Meaning]):
             run = _run(before, place, documents, at)
             if run:
                 same = known[place : place + run]
-                found += same if holds is None else [
-                    meaning if holds(document, meaning) else understand(document)
-                    for document, meaning in zip(documents[at : at + run], same, strict=True)
-                ]
+                if holds is not None:
+                    pairs = zip(documents[at : at + run], same, strict=True)
+                    same = [
+                        meaning if holds(document, meaning) else understand(document) for document, meaning in pairs
+                    ]
+                found += same
                 place, at = place + run, at + run
                 continue
             ahead = before[place + 1 : place + _AHEAD] if spare > 0 else ()
@@ -157,13 +159,30 @@ class NamespaceMemory:
     rules: RuleMemory = field(default_factory=RuleMemory)
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Containers and sandboxes, with what they follow from: the list, the networks, the labels that are asked for."""
+
+    listed: Mapping[str, ListedContainer] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    sandboxes: Mapping[str, Sandbox] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Memory:
     """What is known of one host: its own namespace part by part, and those of its sandboxes as wholes."""
 
-    product: Product | None = None
+    engine: tuple[Product, EngineVersion] | None = None
     containers: Aligned[ListedContainer | None] = field(default_factory=Aligned)
-    networks: Mapping[str, Network] = field(default_factory=dict)
-    boxes: Mapping[str, Sandbox] = field(default_factory=dict)
+    networks: Aligned[Network | None] = field(default_factory=Aligned)
+    resolved: Resolved = field(default_factory=Resolved)
     host: NamespaceMemory = field(default_factory=NamespaceMemory)
     sandboxes: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = field(default_factory=dict)
+
+    def turn(self, engine: Engine) -> None:
+        """Begin another look: documents of another engine mean something else."""
+        if self.engine != (engine.product, engine.version):
+            self.engine = engine.product, engine.version
+            self.containers, self.networks = Aligned(), Aligned()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
     from exporter.model.snapshot import Address, Subnet
+    from exporter.parse.memory import Memory
 
 _BRIDGE = "com.docker.network.bridge."
 _GATEWAY_MODES = {
@@ -27,10 +28,10 @@ _IPVLAN_FLAG = EngineVersion(23, 0)
 """Since when ipvlan_flag exists; an older engine stores the option and ignores it."""
 
 
-def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine) -> dict[str, Network]:
+def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine, memory: Memory) -> dict[str, Network]:
     """Return networks by id. Config-only networks are templates, not networks, and left out."""
-    networks = (_network(document, engine) for document in documents if not flag(document, "ConfigOnly"))
-    return {network.id: network for network in networks}
+    found = memory.networks(documents, lambda document: _network(document, engine))
+    return {network.id: network for network in found if network is not None}
 
 
 def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Address]]) -> dict[str, Network]:
@@ -42,7 +43,7 @@ def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Addres
     """
     return {
         network.id: network
-        if network.driver != "bridge"
+        if network.driver != "bridge" or all(pool.gateway is not None for pool in network.pools)
         else replace(network, pools=tuple(_with_gateway(pool, told.get(network.id, ())) for pool in network.pools))
         for network in networks.values()
     }
@@ -61,7 +62,9 @@ def _first_address(pool: IpamPool) -> Address:
     return first + 1 if whole else first
 
 
-def _network(document: Mapping[str, Any], engine: Engine) -> Network:
+def _network(document: Mapping[str, Any], engine: Engine) -> Network | None:
+    if flag(document, "ConfigOnly"):
+        return None
     options = mapping(document, "Options")
     driver = text(document, "Driver")
     network_id = identity(document, "network")

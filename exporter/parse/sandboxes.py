@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from exporter.parse.containers import ListedContainer
 
 _JOIN = "container:"
+_MAY_SHARE = (_JOIN, "host")
+"""How the modes of containers begin that live in no namespace of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +43,27 @@ def residences(
     `inodes` are the numbers of namespaces by container id, and the host's by HOST, as far as they could be read.
     """
     by_name = {container.name: container.id for container in listed.values()}
-    roots = {container.id: _root(container, listed, by_name) for container in listed.values()}
+    roots = {
+        container.id: _root(container, listed, by_name) if container.mode.startswith(_MAY_SHARE) else container.id
+        for container in listed.values()
+    }
     owners = _owners(roots, inodes)
-    sandbox_of: dict[str, str] = {}
+    sandbox_of = {
+        container: root if (inode := inodes.get(container)) is None else owners.get(inode, root)
+        for container, root in roots.items()
+    }
     left_behind: dict[str | int, list[str]] = defaultdict(list)
     assumptions: list[str] = []
-    for container in listed.values():
-        root, inode = roots[container.id], inodes.get(container.id)
-        sandbox_of[container.id] = root if inode is None else owners.get(inode, root)
-        if inode in owners or root == container.id:
+    for guest, root in roots.items():
+        inode = inodes.get(guest)
+        if root == guest or inode in owners:
             continue
-        joined, opened = started(sightings.get(container.id)), started(sightings.get(root))
+        joined, opened = started(sightings.get(guest)), started(sightings.get(root))
         elsewhere = inode is not None and root in inodes
         if elsewhere or (root != HOST and (root not in listed or surely_before(joined, opened))):
-            left_behind[root if inode is None else inode].append(container.id)
+            left_behind[root if inode is None else inode].append(guest)
         elif root != HOST and not surely_before(opened, joined):
-            assumptions.append(_assumption(container, listed[root]))
+            assumptions.append(_assumption(listed[guest], listed[root]))
     orphaned = {member: members[0] for members in left_behind.values() for member in members}
     return Residence(sandbox_of | orphaned, frozenset(orphaned.values()), tuple(assumptions))
 

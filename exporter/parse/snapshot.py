@@ -13,12 +13,12 @@ from exporter.parse.daemon import parse_configuration
 from exporter.parse.engine import parse_engine
 from exporter.parse.kernel import parse_kernel
 from exporter.parse.links import parse_links
-from exporter.parse.memory import Memory
+from exporter.parse.memory import Memory, Resolved
 from exporter.parse.networks import parse_networks, with_gateways
 from exporter.parse.sandboxes import Residence, residences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from exporter.model.observation import KernelDocuments, Observation
     from exporter.model.snapshot import Address, Kernel
@@ -39,37 +39,78 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
     """
     known = memory or Memory()
     engine = parse_engine(observation.version, observation.info)
-    networks = parse_networks(observation.networks, engine)
+    known.turn(engine)
+    told = parse_networks(observation.networks, engine, known)
     listed = parse_containers(observation.containers, engine.product, known)
     if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings, _inodes(observation.kernel))
-    networks |= _unlisted_networks(listed, networks)
-    networks = known.networks = _same(with_gateways(networks, _told_gateways(listed, networks)), known.networks)
-    sandboxes = known.boxes = _same(_sandboxes(listed, residence, networks), known.boxes)
+    endpoints = _told_apart(listed)
+    told |= _unlisted_networks(endpoints, told)
+    networks = _same(with_gateways(told, _told_gateways(endpoints, told)), known.resolved.networks)
     labels = frozenset(observation.labels)
+    resolved = known.resolved = _resolved(listed, residence, networks, labels, known.resolved)
     return Snapshot(
         taken_at=observation.taken_at,
         engine=engine,
         networks=networks,
-        containers={
-            container.id: Container(
-                container.id, container.name, residence.sandbox_of[container.id], _kept(container.labels, labels)
-            )
-            for container in listed.values()
-        },
-        sandboxes=sandboxes,
+        containers=resolved.containers,
+        sandboxes=resolved.sandboxes,
         links=tuple(parse_links(listed, networks, observation.sightings)),
         assumptions=residence.assumptions,
-        kernel=_kernel(observation.kernel, sandboxes, known),
+        kernel=_kernel(observation.kernel, resolved.sandboxes, known),
         labels=labels,
         configuration=parse_configuration(observation.daemon, engine) if observation.daemon is not None else "",
     )
 
 
-def _same(found: Mapping[str, _Thing], before: Mapping[str, _Thing]) -> dict[str, _Thing]:
-    """Return one object for what is equal to what was there before: whoever compares looks is quick then."""
-    return {name: known if (known := before.get(name)) == thing else thing for name, thing in found.items()}
+def _same(found: Mapping[str, _Thing], before: Mapping[str, _Thing]) -> Mapping[str, _Thing]:
+    """Return one object for what is equal to what was there before, and for all: whoever compares looks is quick."""
+    kept = {
+        name: known if (known := before.get(name)) is thing or known == thing else thing
+        for name, thing in found.items()
+    }
+    return before if kept == before and [*kept] == [*before] else kept
+
+
+def _resolved(
+    listed: Mapping[str, ListedContainer],
+    residence: Residence,
+    networks: Mapping[str, Network],
+    labels: frozenset[str],
+    before: Resolved,
+) -> Resolved:
+    """Return containers and sandboxes: what follows from the same as before is the same object."""
+    same_networks, same_labels = networks is before.networks, labels == before.labels
+    members: dict[str, list[str]] = defaultdict(list)
+    containers: dict[str, Container] = {}
+    for container in listed.values():
+        sandbox = residence.sandbox_of[container.id]
+        members[sandbox].append(container.id)
+        known = before.containers.get(container.id)
+        if (
+            known is None
+            or known.sandbox != sandbox
+            or not same_labels
+            or before.listed.get(container.id) is not container
+        ):
+            known = Container(container.id, container.name, sandbox, _kept(container.labels, labels))
+        containers[container.id] = known
+    members[HOST] = members.get(HOST, [])
+    sandboxes: dict[str, Sandbox] = {}
+    for sandbox, inhabitants in members.items():
+        inside = tuple(inhabitants)
+        box = before.sandboxes.get(sandbox)
+        if (
+            box is None
+            or box.members != inside
+            or box.orphaned != (sandbox in residence.orphaned)
+            or not same_networks
+            or before.listed.get(sandbox) is not listed.get(sandbox)
+        ):
+            box = _sandbox(sandbox, inside, listed, residence, networks)
+        sandboxes[sandbox] = box
+    return Resolved(listed, networks, labels, containers, _same(sandboxes, before.sandboxes))
 
 
 def _kept(labels: Mapping[str, str], asked: frozenset[str]) -> dict[str, str]:
@@ -108,19 +149,30 @@ def _resolve(name: str, endpoint: Endpoint, networks: Mapping[str, Network]) -> 
     return next((network.id for network in networks.values() if network.name == name), endpoint.network_id or name)
 
 
-def _told_gateways(listed: Mapping[str, ListedContainer], networks: Mapping[str, Network]) -> dict[str, set[Address]]:
+def _told_apart(listed: Mapping[str, ListedContainer]) -> Collection[tuple[str, Endpoint]]:
+    """Return endpoints by their network's name: one of those that tell the same network and gateways, as most do."""
+    return {
+        (name, endpoint.network_id, id(endpoint.gateway_v4), id(endpoint.gateway_v6)): (name, endpoint)
+        for container in listed.values()
+        for name, endpoint in container.endpoints
+    }.values()
+
+
+def _told_gateways(
+    endpoints: Iterable[tuple[str, Endpoint]], networks: Mapping[str, Network]
+) -> dict[str, set[Address]]:
     """Return the gateways that endpoints name, by network."""
     told: dict[str, set[Address]] = defaultdict(set)
-    for container in listed.values():
-        for name, endpoint in container.endpoints:
-            gateways = (endpoint.gateway_v4, endpoint.gateway_v6)
-            told[_resolve(name, endpoint, networks)].update(gateway for gateway in gateways if gateway)
+    for name, endpoint in endpoints:
+        gateways = (endpoint.gateway_v4, endpoint.gateway_v6)
+        told[_resolve(name, endpoint, networks)].update(gateway for gateway in gateways if gateway)
     return told
 
 
-def _unlisted_networks(listed: Mapping[str, ListedContainer], networks: Mapping[str, Network]) -> dict[str, Network]:
+def _unlisted_networks(
+    endpoints: Iterable[tuple[str, Endpoint]], networks: Mapping[str, Network]
+) -> dict[str, Network]:
     """Return stand-ins for networks that appeared after the list of networks was read: of no known driver."""
-    endpoints = (item for container in listed.values() for item in container.endpoints)
     missing = {_resolve(name, endpoint, networks): name for name, endpoint in endpoints}
     return {
         network_id: Network(
@@ -131,21 +183,6 @@ def _unlisted_networks(listed: Mapping[str, ListedContainer], networks: Mapping[
         for network_id, name in missing.items()
         if network_id not in networks
     }  # fmt: skip
-
-
-def _sandboxes(
-    listed: Mapping[str, ListedContainer],
-    residence: Residence,
-    networks: Mapping[str, Network],
-) -> dict[str, Sandbox]:
-    members: dict[str, list[str]] = defaultdict(list)
-    for container in listed.values():
-        members[residence.sandbox_of[container.id]].append(container.id)
-    members[HOST] = members.get(HOST, [])
-    return {
-        sandbox: _sandbox(sandbox, tuple(inhabitants), listed, residence, networks)
-        for sandbox, inhabitants in members.items()
-    }
 
 
 def _sandbox(
