@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -192,12 +193,14 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sandbox:
     """A network namespace: its endpoints, and what the engine publishes and exposes of it.
 
     The host's sandbox has no endpoints. A sandbox without any has a loopback interface only; an `orphaned` one lost
     its others when the container that owned it ended or started anew.
+
+    Looks share the sandboxes that stayed the same, so what follows from one alone is found out once.
     """
 
     id: str
@@ -208,6 +211,17 @@ class Sandbox:
     routed: tuple[RoutedPort, ...] = ()
     exposed: tuple[ExposedPort, ...] = ()
     orphaned: bool = False
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """All addresses as numbers."""
+        told = (address for endpoint in self.endpoints for address in (endpoint.ipv4, endpoint.ipv6))
+        return tuple([int(address) for address in told if address is not None])
+
+    @cached_property
+    def networks(self) -> tuple[str, ...]:
+        """The ids of the endpoints' networks."""
+        return tuple([endpoint.network_id for endpoint in self.endpoints])
 
 
 @dataclass(frozen=True, slots=True)

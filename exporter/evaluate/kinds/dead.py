@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from functools import cached_property
 from ipaddress import ip_network
+from itertools import chain as joined
 from itertools import compress
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.kinds.directory import addresses
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
@@ -47,10 +48,8 @@ class Known:
     """All addresses that packets between sandboxes may come from or go to."""
 
     def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
-        found: set[int] = set()
+        found = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
         self._spans: list[tuple[int, int]] = list(_SPECIAL)
-        for sandbox in snapshot.sandboxes.values():
-            found.update(addresses(sandbox))
         for namespace in (kernel.host, *kernel.sandboxes.values()):
             found.update(
                 int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses
@@ -60,7 +59,10 @@ class Known:
         self.ranges = _merged(span for span in self._spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
         self.singles: AbstractSet[int] = found
-        self._sorted = sorted(found)
+
+    @cached_property
+    def _sorted(self) -> list[int]:
+        return sorted(self.singles)
 
     def _translations(self, namespace: Namespace) -> None:
         for table in namespace.firewall.tables:

@@ -7,13 +7,11 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.report import HOST
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.model.namespace import Namespace, Route
-    from exporter.model.snapshot import Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Network, Snapshot
     from exporter.model.snapshot import Subnet as Addresses
 
 BITS = {4: 32, 6: 128}
@@ -83,8 +81,8 @@ class Directory:
         self._subnets: dict[int, list[Subnet]] = {4: [], 6: []}
         self._lows: dict[int, list[int]] = {4: [], 6: []}
         self._place_networks()
-        self.owners: dict[int, Owner] = {}
-        self._place_addresses()
+        self.boxes = {name: Owner("sandbox", name) for name in snapshot.sandboxes}
+        self.owners = self._place_addresses()
 
     def _place_networks(self) -> None:
         names = Counter(network.name for network in self.snapshot.networks.values())
@@ -107,20 +105,23 @@ class Directory:
             held = [int(address.ip) for address in own if not address.is_link_local]
             self.gateways[network.id] = list(dict.fromkeys((*told, *held)))
 
-    def _place_addresses(self) -> None:
-        for address, owner in self._told():
-            other = self.owners.setdefault(address, owner)
-            if other is not owner:
-                self.peculiar |= {owner, other}
-
-    def _told(self) -> Iterator[tuple[int, Owner]]:
-        for network, gateways in self.gateways.items():
-            owner = Owner("network", network)
-            yield from ((gateway, owner) for gateway in gateways)
-        for sandbox in self.snapshot.sandboxes.values():
-            if sandbox.id != HOST:
-                owner = Owner("sandbox", sandbox.id)
-                yield from ((address, owner) for address in addresses(sandbox))
+    def _place_addresses(self) -> dict[int, Owner]:
+        told = [
+            (gateway, owner)
+            for network, gateways in self.gateways.items()
+            for owner in (Owner("network", network),)
+            for gateway in gateways
+        ]
+        told += [
+            (address, self.boxes[name]) for name, box in self.snapshot.sandboxes.items() for address in box.addresses
+        ]
+        owners = dict(told)
+        if len(owners) < len(told):  # somebody shares an address
+            for address, owner in told:
+                if owners[address] is not owner:
+                    self.peculiar |= {owner, owners[address]}
+            owners = dict(reversed(told))
+        return owners
 
     def inside(self, low: int, high: int) -> str | None:
         """Return the network in one of whose subnets a range of addresses lies whole."""
@@ -171,11 +172,3 @@ class Directory:
     def subnets(self) -> Mapping[int, list[Subnet]]:
         """All subnets by version of IP, in order."""
         return self._subnets
-
-
-def addresses(sandbox: Sandbox) -> Iterator[int]:
-    """Yield the addresses of a sandbox as numbers."""
-    for endpoint in sandbox.endpoints:
-        for address in (endpoint.ipv4, endpoint.ipv6):
-            if address is not None:
-                yield int(address)

@@ -15,10 +15,8 @@ Finding = TypeVar("Finding")
 
 def changed(before: Mapping[str, Sandbox], now: Mapping[str, Sandbox]) -> frozenset[str]:
     """Return the sandboxes that came, went or are not what they were; most are the same object."""
-    return frozenset(
-        name
-        for name in before.keys() | now.keys()
-        if (old := before.get(name)) is not (new := now.get(name)) and old != new
+    return frozenset(name for name, box in now.items() if (old := before.get(name)) is not box and old != box).union(
+        before.keys() - now.keys()
     )
 
 

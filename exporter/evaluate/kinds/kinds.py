@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.dead import DeadMemory
-from exporter.evaluate.kinds.directory import Directory, Owner, addresses, bounds
+from exporter.evaluate.kinds.directory import Directory, Owner, bounds
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -155,8 +155,8 @@ class Kinds:
             for port in sandbox.published:
                 holders[port.host_port].add(sandbox.id)
         for sandbox in self._snapshot.sandboxes.values():
-            owner = Owner("sandbox", sandbox.id)
-            for place, number in enumerate(ports_of(sandbox)):
+            owner = self.directory.boxes[sandbox.id]
+            for place, number in enumerate(ports_of(sandbox) if sandbox.published else ()):
                 if len(holders[number]) > 1:
                     self.peculiar.add(owner)
                 else:
@@ -191,8 +191,8 @@ class Kinds:
         """Note which ranges that general rules ask for hold whose addresses."""
         on: dict[str, list[str]] = defaultdict(list)
         for sandbox in self._snapshot.sandboxes.values():
-            for endpoint in sandbox.endpoints:
-                on[endpoint.network_id].append(sandbox.id)
+            for network_id in sandbox.networks:
+                on[network_id].append(sandbox.id)
         for low, high in self.survey.noted.ranges:
             for subnet in self.directory.touching(low, high):
                 network = Owner("network", subnet.network)
@@ -205,8 +205,8 @@ class Kinds:
                 self._marks[network].append(("part", low, high, tuple(held)))
                 for name in on[subnet.network]:
                     sandbox = self._snapshot.sandboxes[name]
-                    inside = tuple(low <= address <= high for address in addresses(sandbox))
-                    self._marks[Owner("sandbox", name)].append(("part", low, high, inside))
+                    inside = tuple(low <= address <= high for address in sandbox.addresses)
+                    self._marks[self.directory.boxes[name]].append(("part", low, high, inside))
 
     # --- Networks ---
 
@@ -285,19 +285,14 @@ class Kinds:
     # --- Sandboxes ---
 
     def _sandbox(self, sandbox: Sandbox) -> Hashable:
-        owner = Owner("sandbox", sandbox.id)
+        owner = self.directory.boxes[sandbox.id]
         places = self._memory.places(sandbox.id, (sandbox,), lambda: self._places(sandbox))
         if owner in self.peculiar or not self._ordinary(sandbox) or places is None:
             self.peculiar.add(owner)
             return ("peculiar", sandbox.id)
-        published = tuple(
-            sorted(
-                (str(port.host_ip), port.container_port, port.protocol.value, *self._port(port.host_port))
-                for port in sandbox.published
-            )
-        )
         return (
-            tuple([self.networks[endpoint.network_id] for endpoint in sandbox.endpoints]), places, published,
+            tuple([self.networks[network] for network in sandbox.networks]), places,
+            self._published(sandbox) if sandbox.published else (),
             tuple(sorted(map(repr, self._marks[owner]))) if owner in self._marks else (),
             tuple(self._rules[owner]) if owner in self._rules else (),
         )  # fmt: skip
@@ -310,7 +305,15 @@ class Kinds:
             and sandbox.id not in self.read
             and sandbox.id not in self._linked
             and not (sandbox.published and self._snapshot.sandboxes[HOST].members)
-            and len({endpoint.network_id for endpoint in sandbox.endpoints}) == len(sandbox.endpoints)
+            and len({*sandbox.networks}) == len(sandbox.networks)
+        )
+
+    def _published(self, sandbox: Sandbox) -> Hashable:
+        return tuple(
+            sorted(
+                (str(port.host_ip), port.container_port, port.protocol.value, *self._port(port.host_port))
+                for port in sandbox.published
+            )
         )
 
     def _port(self, port: int) -> tuple[int, int]:
@@ -322,7 +325,7 @@ class Kinds:
         endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
         if None in endpoints:
             return None
-        names = [self._snapshot.networks[endpoint.network_id].name for endpoint in sandbox.endpoints]
+        names = [self._snapshot.networks[network].name for network in sandbox.networks]
         order = tuple(sorted(range(len(names)), key=names.__getitem__))
         found = len(sandbox.members) > 1, endpoints, order, frozenset(sandbox.routed), frozenset(sandbox.exposed)
         return self._same.setdefault(found, found)

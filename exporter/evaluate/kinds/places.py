@@ -22,13 +22,16 @@ def placed(rules: Iterable[Owned | None]) -> tuple[Mapping[Owner, Hashable], set
     places.
     """
     peculiar: set[Owner] = set()
-    found: dict[Owner, Counter[Hashable]] = defaultdict(Counter)
+    found: dict[Owner, list[Hashable]] = defaultdict(list)
     for rule, place in _positions(rules, peculiar):
-        found[rule.owner][place, rule.says] += 1
+        found[rule.owner].append((place, rule.says))
     # one object in the place of all that are equal: there are few such, and they are compared over and over
     same: dict[Hashable, Hashable] = {}
-    sets = ((owner, frozenset(said.items())) for owner, said in found.items())
-    return {owner: same.setdefault(each, each) for owner, each in sets}, peculiar
+    known: dict[tuple[Hashable, ...], Hashable] = {}
+    for each in {tuple(said) for said in found.values()}:
+        counted = frozenset(Counter(each).items())
+        known[each] = same.setdefault(counted, counted)
+    return {owner: known[tuple(said)] for owner, said in found.items()}, peculiar
 
 
 def _positions(rules: Iterable[Owned | None], peculiar: set[Owner]) -> Iterator[tuple[Owned, Hashable]]:
@@ -55,9 +58,10 @@ def _placed(rules: Sequence[Owned], generals: int, peculiar: set[Owner]) -> Iter
             groups: dict[int | str, list[Owned]] = defaultdict(list)
             for rule in rules[begin:end]:
                 groups[rule.guards[shared]].append(rule)
+            alone = generals, number, 0, 0
             for group in groups.values():
                 if len(group) == 1:
-                    yield group[0], (generals, number, 0, 0)
+                    yield group[0], alone
                     continue
                 peculiar |= _entangled(group, shared)
                 yield from ((rule, (generals, number, *place)) for rule, place in _within(group))

@@ -78,7 +78,7 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
     pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
-    kept |= {sandbox.id for sandbox in snapshot.sandboxes.values() if Owner("sandbox", sandbox.id) in kinds.peculiar}
+    kept |= {owner.id for owner in kinds.peculiar if owner.kind == "sandbox"}
     if len(kept) == len(snapshot.sandboxes):
         return None
     networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
@@ -98,13 +98,13 @@ _ADDRESS = {4: IPv4Address, 6: IPv6Address}
 
 def _homes(snapshot: Snapshot, kinds: Kinds, first: Mapping[str, object]) -> Iterator[Home]:
     found: dict[tuple[int, tuple[str, ...]], Home] = {}
-    for sandbox in sorted(snapshot.sandboxes.values(), key=lambda sandbox: (sandbox.id not in first, sandbox.id)):
-        kind = kinds.sandboxes[sandbox.id]
-        networks = tuple(endpoint.network_id for endpoint in sandbox.endpoints)
+    boxes = snapshot.sandboxes
+    for name in (*sorted(boxes.keys() & first.keys()), *sorted(boxes.keys() - first.keys())):
+        kind, networks = kinds.sandboxes[name], boxes[name].networks
         home = found.get((kind, networks))
         if home is None:
             home = found[kind, networks] = Home(kind, networks, [])
-        home.members.append(sandbox.id)
+        home.members.append(name)
     return iter(found.values())
 
 
@@ -160,7 +160,7 @@ def _kept_networks(
     snapshot: Snapshot, kinds: Kinds, homes: Iterable[Home], kept: set[str], first: Mapping[str, object]
 ) -> set[str]:
     """Return the networks of the part: those of its sandboxes, and of each kind one that no pair of them is on."""
-    networks = {endpoint.network_id for name in kept for endpoint in snapshot.sandboxes[name].endpoints}
+    networks = {network for name in kept for network in snapshot.sandboxes[name].networks}
     networks |= {network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.peculiar}
     most: Counter[int] = Counter()
     for home in homes:
@@ -181,7 +181,7 @@ def _restricted(
     members = {member for name in kept for member in snapshot.sandboxes[name].members}
     kernel = snapshot.kernel
     if kernel is not None and firewall is not None:
-        gone = {Owner("sandbox", name) for name in snapshot.sandboxes if name not in kept}
+        gone = {owner for name, owner in kinds.directory.boxes.items() if name not in kept}
         gone |= {Owner("network", name) for name in snapshot.networks if name not in networks}
         host = _host(kernel.host, snapshot, kinds, firewall, gone)
         read = {name: namespace for name, namespace in kernel.sandboxes.items() if name in kept & kinds.read}

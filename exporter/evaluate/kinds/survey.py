@@ -13,7 +13,6 @@ from weakref import WeakValueDictionary
 
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
-from exporter.evaluate.kinds.directory import addresses
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader
@@ -75,7 +74,7 @@ class SurveyMemory:
         before, self._boxes = self._boxes, directory.snapshot.sandboxes
         names = changed(before, self._boxes)
         boxes = [box for each in (before, self._boxes) for name in names if (box := each.get(name)) is not None]
-        self.addresses = frozenset(joined.from_iterable(map(addresses, boxes)))
+        self.addresses = frozenset(joined.from_iterable(box.addresses for box in boxes))
         self.ports = frozenset(port.host_port for box in boxes for port in box.published)
         self._ground, self._new = ground, {}
 
@@ -125,18 +124,13 @@ class Surveyor:
 
     def _said(self, table: Table, chain: Chain, before: ChainSaid | None, *, local: bool) -> ChainSaid:
         """Read a chain. Of its rules, those that were in it `before` and ask for nobody who changed are known."""
-        known = {id(said.steps): said for said in before.rules} if before is not None and before.local == local else {}
         changed, ports = self._memory.addresses, self._memory.ports
-        rules: list[Said] = []
-        for rule in chain.rules:
-            said = known.get(id(rule.steps))
-            if (
-                said is None
-                or said.called
-                or not (changed.isdisjoint(said.addresses) and ports.isdisjoint(said.published))
-            ):
-                said = self._reader.read(table, rule, local=local)
-            rules.append(said)
+        known = {
+            id(said.steps): said
+            for said in (before.rules if before is not None and before.local == local else ())
+            if not said.called and changed.isdisjoint(said.addresses) and ports.isdisjoint(said.published)
+        }
+        rules = [known.get(id(rule.steps)) or self._reader.read(table, rule, local=local) for rule in chain.rules]
         places, entangled = placed(said.owned for said in rules)
         noted = Noted(peculiar=entangled)
         for said in rules:

@@ -11,7 +11,6 @@ from exporter.evaluate.enforced.meeting import met, named_by_translations, possi
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.world import PASSING
-from exporter.evaluate.kinds.directory import addresses
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.namespace import RouteKind
 from exporter.model.report import HOST
@@ -145,7 +144,7 @@ def _asked_about(everyone: Iterable[Namespace]) -> Iterator[int]:
 
 def _addresses(snapshot: Snapshot, everyone: Iterable[Namespace]) -> Iterator[int]:
     for sandbox in snapshot.sandboxes.values():
-        yield from addresses(sandbox)
+        yield from sandbox.addresses
     for namespace in everyone:
         for interface in namespace.interfaces.values():
             yield from (int(address.ip) for address in interface.addresses)
