@@ -107,13 +107,13 @@ def networks_by_driver(snapshot: Snapshot) -> Mapping[str, str]:
     return {network.driver: network.id for network in snapshot.networks.values()}
 
 
-def networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> list[str]:
+def networks_of(sandbox: Sandbox, by_driver: Mapping[str, str]) -> tuple[str, ...]:
     """Return the ids of a sandbox's networks. Docker counts `host` and `none` among them, which add no interface."""
     if sandbox.id == HOST:
-        return [by_driver["host"]] if "host" in by_driver else []
+        return (by_driver["host"],) if "host" in by_driver else ()
     if not sandbox.endpoints and not sandbox.orphaned:
-        return [by_driver["null"]] if "null" in by_driver else []
-    return [endpoint.network_id for endpoint in sandbox.endpoints]
+        return (by_driver["null"],) if "null" in by_driver else ()
+    return sandbox.networks
 
 
 class _Reached(NamedTuple):
@@ -176,10 +176,11 @@ def _blast_radius(reach: Reach, sizes: Mapping[str, int]) -> BlastRadius:
 
 
 class _Groups:
-    """Sandboxes that reachability, whatever its direction, connects."""
+    """Sandboxes that reachability, whatever its direction, connects; `number` is how many groups there are."""
 
     def __init__(self, sandboxes: Iterable[str]) -> None:
         self._parent = {sandbox: sandbox for sandbox in sandboxes}
+        self.number = len(self._parent)
         self._sheets: dict[int, tuple[set[str], set[str]]] = {}
 
     def find(self, sandbox: str) -> str:
@@ -192,7 +193,10 @@ class _Groups:
 
     def join(self, one: str, other: str) -> None:
         """Make one group of two."""
-        self._parent[self.find(one)] = self.find(other)
+        first, second = self.find(one), self.find(other)
+        if first is not second:
+            self._parent[first] = second
+            self.number -= 1
 
     def join_row(self, row: _Reached, first: str) -> None:
         """Join all that a row reaches with the first of them."""
@@ -212,19 +216,22 @@ class _Groups:
 
 def _components(class_of: Mapping[str, int], rows: Sequence[_Reached], sizes: Mapping[str, int]) -> list[int]:
     """Return the numbers of containers in each group that reachability, whatever its direction, connects."""
-    groups = _Groups(sizes)
+    inhabited = [sandbox for sandbox, size in sizes.items() if size]
+    groups = _Groups(inhabited)
     firsts = [tuple(islice(row.all(), 2)) for row in rows]
-    joined: set[int] = set()
-    for source, index in class_of.items():
+    joined: dict[int, str] = {}
+    for source in inhabited:
+        index = class_of[source]
         first = next((destination for destination in firsts[index] if destination != source), None)
-        if first is None or not sizes[source]:
-            continue
-        groups.join(source, first)
-        if index not in joined:
-            # every other source of this class reaches the same, so joining the row once joins it for all
-            joined.add(index)
-            groups.join_row(rows[index], first)
+        if first is not None:
+            groups.join(source, first)
+            joined[index] = first
+    # every source of a class reaches the same, so joining the row once joins it for all
+    for index, first in joined.items():
+        if groups.number == 1:
+            break
+        groups.join_row(rows[index], first)
     members: Counter[str] = Counter()
-    for sandbox, size in sizes.items():
-        members[groups.find(sandbox)] += size
-    return [size for size in members.values() if size]
+    for sandbox in inhabited:
+        members[groups.find(sandbox)] += sizes[sandbox]
+    return list(members.values())

@@ -11,7 +11,7 @@ from exporter.model.report import BLOCKED, Row, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exporter.model.report import Reach
+    from exporter.model.report import Reach, Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,16 @@ class _Count:
         sheets = self._sheets.get(key)
         if sheets is None:
             sheets = self._sheets[key] = self._shared(promised, kept)
+        agreed = promised.near == kept.near and _agree(promised.own, kept.own)
+        if agreed and not sheets.open and not sheets.closed:
+            return
         one, other = promised.near | promised.own.those(*Verdict), kept.near | kept.own.those(*Verdict)
         own = _apart(_of_row(promised, other - one, sheets.promised), _of_row(kept, one - other, sheets.kept))
-        names = one | other
-        alike = self._containers(sources)
         self.open += self._pairs(sources, own.open)
         self.closed += self._pairs(sources, own.closed)
         if sheets.open or sheets.closed:
+            names = one | other
+            alike = self._containers(sources)
             # a source is among its own row's names: it does not meet itself by a sheet
             self.open += alike * (sheets.open - self._containers(names & sheets.apart.open))
             self.closed += alike * (sheets.closed - self._containers(names & sheets.apart.closed))
@@ -101,6 +104,14 @@ class _Count:
             return 0
         itself = sum(self._sizes[name] ** 2 for name in sources if name in destinations)
         return self._containers(sources) * self._containers(destinations) - itself
+
+
+def _agree(promised: Verdicts, kept: Verdicts) -> bool:
+    """Return whether both tell the same of the same groups, in the same order: most do."""
+    return len(promised.groups) == len(kept.groups) and all(
+        one.verdict.verdict is other.verdict.verdict and one.members == other.members
+        for one, other in zip(promised.groups, kept.groups, strict=True)
+    )
 
 
 def _apart(promised: _Told, kept: _Told) -> _Apart:

@@ -158,8 +158,11 @@ def _networks(snapshot: Snapshot, counts: Counts, enforced: Mapping[str, bool]) 
 
 def _containers(snapshot: Snapshot, tenant_label: str) -> Iterator[ContainerSummary]:
     by_driver = networks_by_driver(snapshot)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for container in snapshot.containers.values():
         networks = networks_of(snapshot.sandboxes[container.sandbox], by_driver)
-        names = tuple(sorted(snapshot.networks[network].name for network in networks))
+        names = known.get(networks)
+        if names is None:
+            names = known[networks] = tuple(sorted(snapshot.networks[network].name for network in networks))
         tenant = tenant_name(container, tenant_label)
         yield ContainerSummary(container.id, container.name, names, container.sandbox, tenant)

@@ -157,6 +157,7 @@ class NamespaceMemory:
     told: Mapping[str, tuple[OwnAddress, ...]] = field(default_factory=dict)
     routes: Indexed[Route | None] = field(default_factory=Indexed)
     rules: RuleMemory = field(default_factory=RuleMemory)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,19 @@ def listed(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> Documents
 
 
 @st.composite
+def crowds(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> Documents:
+    """Return a list of containers like that, of which some share the namespace of another one, or of nobody."""
+    found: Documents = draw(listed(documents))
+    ids = [str(document["Id"]) for document in documents]
+    modes = ("host", "none", *(f"container:{each}" for each in ids), *(f"container:{each}" for each in ids))
+    for _ in range(draw(st.integers(0, 2)) if found else 0):
+        place = draw(st.integers(0, len(found) - 1))
+        found[place]["HostConfig"] = {"NetworkMode": draw(st.sampled_from(modes))}
+        found[place]["Labels"] = {"tenant": draw(st.sampled_from(("a", "b")))}
+    return found
+
+
+@st.composite
 def saved(draw: st.DrawFn, text: str) -> str:
     """Return rules of which some are counted on, new, gone, or call a chain that came or went."""
     lines = text.splitlines()
@@ -108,9 +121,11 @@ def namespaces(draw: st.DrawFn, documents: NamespaceDocuments) -> NamespaceDocum
 @st.composite
 def looks(draw: st.DrawFn) -> list[Observation]:
     """Return looks at a host of which something changes each time: some of them are of no sense at all."""
-    version = draw(st.sampled_from(("28.5", "20.10", NFTABLES)))
+    any_of = st.sampled_from(("28.5", "20.10", NFTABLES))
+    versions = any_of if draw(st.booleans()) else st.just(draw(any_of))
     found = []
     for _ in range(draw(st.integers(2, 5))):
+        version = draw(versions)
         gone = frozenset(draw(st.lists(st.integers(0, 7), max_size=2)))
         seen = Layout(version, containers=8, links=int(version != NFTABLES), without=gone).observation()
         assert seen.kernel is not None
@@ -120,8 +135,11 @@ def looks(draw: st.DrawFn) -> list[Observation]:
             for document in draw(st.lists(st.sampled_from(seen.containers), max_size=1))
         }
         kernel = replace(seen.kernel, host=draw(namespaces(seen.kernel.host)), sandboxes=inside)
-        containers = draw(listed(seen.containers))
-        found += [replace(seen, kernel=kernel, containers=containers)] * draw(st.integers(1, 2))
+        containers = draw(crowds(seen.containers))
+        networks = draw(listed(seen.networks)) if draw(st.integers(0, 2)) == 0 else seen.networks
+        labels = draw(st.sampled_from(((), (), ("tenant",))))
+        look = replace(seen, kernel=kernel, containers=containers, networks=networks, labels=labels)
+        found += [look] * draw(st.integers(1, 2))
     return found
 
 

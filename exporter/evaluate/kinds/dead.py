@@ -141,7 +141,8 @@ class DeadMemory:
     def turn(self, known: Known) -> None:
         """Begin another look; what the one before did not ask for is forgotten."""
         self._old = self._new if known.ranges == self._ranges else {}
-        self._changed, self._known = self._known ^ known.singles, known.singles
+        # where nothing was left before, nothing can have changed
+        self._changed, self._known = self._known ^ known.singles if self._old else frozenset(), known.singles
         self._ranges, self._new = known.ranges, {}
 
     def left(self, place: _Place, chain: Chain, known: Known) -> Chain:

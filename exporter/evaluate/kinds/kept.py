@@ -28,8 +28,8 @@ class Kept(Generic[Finding]):
 
     def __init__(self) -> None:
         self._ground: tuple[object, ...] = ()
-        self._old: Mapping[str, tuple[Sequence[object], Finding]] = {}
-        self._new: dict[str, tuple[Sequence[object], Finding]] = {}
+        self._old: Mapping[str, tuple[Finding, *tuple[object, ...]]] = {}
+        self._new: dict[str, tuple[Finding, *tuple[object, ...]]] = {}
 
     def turn(self, snapshot: Snapshot) -> None:
         """Begin another look; what the one before did not ask for is forgotten."""
@@ -40,7 +40,7 @@ class Kept(Generic[Finding]):
     def __call__(self, own: str, causes: Sequence[object], find: Callable[[], Finding]) -> Finding:
         """Return what follows for a sandbox or a network."""
         known = self._old.get(own)
-        if known is None or len(known[0]) != len(causes) or not all(map(is_, known[0], causes)):
-            known = causes, find()
+        if known is None or len(known) != len(causes) + 1 or not all(map(is_, known[1:], causes)):
+            known = find(), *causes
         self._new[own] = known
-        return known[1]
+        return known[0]

@@ -45,6 +45,7 @@ class KindsMemory:
     routes: Kept[bool] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)
     bridges: Kept[Hashable] = field(default_factory=Kept)
+    settings: Kept[Mapping[str, Hashable]] = field(default_factory=Kept)
 
 
 class Kinds:
@@ -94,7 +95,7 @@ class Kinds:
         self._mark_neighbours(kernel)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
-        self._settings = _settings(self._host) if self._host is not None else {}
+        self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._follow_routes()
         self._mark_sockets()
@@ -230,6 +231,10 @@ class Kinds:
             return None
         found = self._interfaces.get(network.interface)
         return found if found is not None and found.kind == "bridge" and found.master is None else None
+
+    def _settings_of(self, host: Namespace) -> Mapping[str, Hashable]:
+        self._memory.settings.turn(self._snapshot)
+        return self._memory.settings(HOST, (host.settings,), lambda: _settings(host))
 
     def _bridge(self, network: Network, interface: Interface) -> Hashable:
         routes = self._routes[network.id]

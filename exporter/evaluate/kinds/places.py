@@ -55,7 +55,7 @@ def _placed(rules: Sequence[Owned], generals: int, peculiar: set[Owner]) -> Iter
         if shared is None:
             yield from ((rule, (generals, number)) for rule in rules[begin:end])
         else:
-            groups: dict[int | str, list[Owned]] = defaultdict(list)
+            groups: dict[int | str | None, list[Owned]] = defaultdict(list)
             for rule in rules[begin:end]:
                 groups[rule.guards[shared]].append(rule)
             alone = generals, number, 0, 0
@@ -68,14 +68,15 @@ def _placed(rules: Sequence[Owned], generals: int, peculiar: set[Owner]) -> Iter
         begin, number = end, number + 1
 
 
-def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, str | None]:
-    """Return the end of the longest stretch that begins here, and the field that its rules exclude each other by."""
-    best, shared = begin, None
+def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, int | None]:
+    """Return the end of the longest stretch that begins here, and the guard that its rules exclude each other by."""
+    best: int = begin
+    shared: int | None = None
     while best < len(rules) and rules[best].accepts:
         best += 1
-    for guard in GUARDS:
+    for guard in range(len(GUARDS)):
         end = begin
-        while end < len(rules) and guard in rules[end].guards:
+        while end < len(rules) and rules[end].guards[guard] is not None:
             end += 1
         if end > best:
             best, shared = end, guard
@@ -92,7 +93,7 @@ def _within(group: Sequence[Owned]) -> Iterator[tuple[Owned, tuple[int, int]]]:
         networks += rule.owner.kind == "network"
 
 
-def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
+def _entangled(group: Sequence[Owned], shared: int) -> set[Owner]:
     """Return the owners of rules that may hold for the same packets: their order tells them apart."""
     networks = {rule.owner for rule in group if rule.owner.kind == "network"}
     found = networks if len(networks) > 1 else set()
@@ -100,10 +101,10 @@ def _entangled(group: Sequence[Owned], shared: str) -> set[Owner]:
     owners = {rule.owner for rule in inside}
     if len(owners) < 2 or all(rule.accepts for rule in inside):
         return found
-    for guard in GUARDS:
-        values = {(rule.owner, rule.guards.get(guard)) for rule in inside}
+    for guard in range(len(GUARDS)):
+        values = {(rule.owner, rule.guards[guard]) for rule in inside}
         if (
-            guard is not shared
+            guard != shared
             and len({value for _, value in values}) == len(values)
             and not any(value is None for _, value in values)
         ):

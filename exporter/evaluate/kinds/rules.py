@@ -91,11 +91,14 @@ class Saying:
 
 @dataclass(slots=True)
 class Owned:
-    """A rule of one owner; `says` is the rule without names, `guards` are single values that it asks for."""
+    """A rule of one owner; `says` is the rule without names, `guards` are the single values that it asks for.
+
+    There is one for each of GUARDS, None where it does not ask for a single one.
+    """
 
     owner: Owner
     says: Saying
-    guards: Mapping[str, int | str]
+    guards: tuple[int | str | None, ...]
     accepts: bool
 
 
@@ -226,7 +229,7 @@ class RuleReader:
         self._addresses.append(address)
         return self._directory.owners.get(address)
 
-    def _guards(self, steps: Iterable[Step]) -> Mapping[str, int | str]:
+    def _guards(self, steps: Iterable[Step]) -> tuple[int | str | None, ...]:
         """Return single values that a rule asks for."""
         found: dict[str, int | str] = {}
         for step in steps:
@@ -238,7 +241,7 @@ class RuleReader:
                     found[f"subnet of {step.field}"] = network
             elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1:
                 found[step.field] = step.names[0]
-        return found
+        return tuple([found.get(guard) for guard in GUARDS])
 
     def _relation(self, owner: Owner, named: Owner) -> int | None:
         """Return which of a sandbox's networks a rule of its names."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from exporter.evaluate.kinds.rules import Said
     from exporter.evaluate.kinds.survey import Survey
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Hop, Interface, Namespace
@@ -206,7 +205,15 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
     return replace(
         host,
         interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
-        routes=tuple([route for route in host.routes if not _leads_only_to(route.hops, dropped)]),
+        routes=tuple(
+            [
+                route
+                for route in host.routes
+                if not (
+                    route.hops[0].interface in dropped if len(route.hops) == 1 else _leads_only_to(route.hops, dropped)
+                )
+            ]
+        ),
         firewall=_rules_of(firewall, kinds.survey, gone),
         listeners=tuple(
             listener
@@ -217,8 +224,6 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
 
 
 def _leads_only_to(hops: Sequence[Hop], interfaces: AbstractSet[int]) -> bool:
-    if len(hops) == 1:
-        return hops[0].interface in interfaces
     return bool(hops) and all(hop.interface in interfaces for hop in hops)
 
 
@@ -240,17 +245,18 @@ def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
 def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
     """Return the firewall without the rules of those who are gone."""
 
-    def stays(said: Said) -> bool:
-        return said.owned is None or said.owned.owner not in gone
-
     tables = []
     for number, table in enumerate(firewall.tables):
         chains = dict(table.chains)
         for name, chain in table.chains.items():
             said = survey.chains[number, name]
             if not gone.isdisjoint(said.places):
-                rules = tuple(rule for rule, told in zip(chain.rules, said.rules, strict=True) if stays(told))
-                chains[name] = replace(chain, rules=rules)
+                rules = [
+                    rule
+                    for rule, told in zip(chain.rules, said.rules, strict=True)
+                    if told.owned is None or told.owned.owner not in gone
+                ]
+                chains[name] = replace(chain, rules=tuple(rules))
         # counters say nothing about verdicts, and differ from look to look
         tables.append(replace(table, chains=chains, packets={}))
     return replace(firewall, tables=tuple(tables))

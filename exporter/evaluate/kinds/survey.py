@@ -72,7 +72,8 @@ class SurveyMemory:
         ground = directory.networks, directory.gateways
         self._old = self._new if ground == self._ground else {}
         before, self._boxes = self._boxes, directory.snapshot.sandboxes
-        names = changed(before, self._boxes)
+        # where nothing is known, nothing can be so no more
+        names = changed(before, self._boxes) if self._old else ()
         boxes = [box for each in (before, self._boxes) for name in names if (box := each.get(name)) is not None]
         self.addresses = frozenset(joined.from_iterable(box.addresses for box in boxes))
         self.ports = frozenset(port.host_port for box in boxes for port in box.published)

@@ -86,13 +86,15 @@ def _namespace(
     if troubles:
         troubles["routes"] = troubles["bridge"]  # they lead to interfaces
     indexes = {interface.name: interface.index for interface in interfaces.values()}
+    if documents.settings != memory.settings:
+        memory.settings = dict(documents.settings)
     namespace = Namespace(
         interfaces=interfaces,
         routes=told("routes", lambda: parse_routes(documents.routes, indexes, memory), ()),
         rules=told("routes", lambda: parse_rules(documents.rules), ()),
         firewall=told("firewall", lambda: parse_firewall(documents, memory.rules, general), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
-        settings=dict(documents.settings),
+        settings=memory.settings,
         neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),
         proxied=told("bridge", lambda: parse_proxied(documents.neighbours, indexes), ()),
         forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),

@@ -88,7 +88,8 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
     if document.get("tos"):
         return None
     kind = _kind(document)
-    hops = tuple(chain.from_iterable(_hops(hop, links) for hop in objects(document, "nexthops") or (document,)))
+    several = objects(document, "nexthops")
+    hops = tuple(chain.from_iterable(_hops(hop, links) for hop in several)) if several else _hops(document, links)
     if kind is RouteKind.UNICAST and not hops:
         return None  # its interfaces are down, or went away while they were listed
     return Route(
