@@ -223,6 +223,14 @@ class Sandbox:
         """The ids of the endpoints' networks."""
         return tuple([endpoint.network_id for endpoint in self.endpoints])
 
+    @cached_property
+    def host_ports(self) -> tuple[int, ...]:
+        """The host's ports that are published for it, in an order that does not depend on their numbers."""
+        told: dict[int, list[tuple[int, str, str]]] = {}
+        for port in self.published:
+            told.setdefault(port.host_port, []).append((port.container_port, port.protocol, str(port.host_ip)))
+        return tuple(sorted(told, key=lambda port: (sorted(told[port]), port)))
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:

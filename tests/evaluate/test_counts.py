@@ -128,7 +128,7 @@ def _pairs(sizes: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 def _snapshot(sizes: Mapping[str, int]) -> Snapshot:
     boxes = {
         name: SimpleNamespace(
-            id=name, members=tuple(f"{name}-{each}" for each in range(size)), endpoints=(), orphaned=True
+            id=name, members=tuple(f"{name}-{each}" for each in range(size)), endpoints=(), networks=(), orphaned=True
         )
         for name, size in sizes.items()
     }

@@ -157,7 +157,7 @@ class Kinds:
                 holders[port.host_port].add(sandbox.id)
         for sandbox in self._snapshot.sandboxes.values():
             owner = self.directory.boxes[sandbox.id]
-            for place, number in enumerate(ports_of(sandbox) if sandbox.published else ()):
+            for place, number in enumerate(sandbox.host_ports if sandbox.published else ()):
                 if len(holders[number]) > 1:
                     self.peculiar.add(owner)
                 else:
@@ -367,14 +367,6 @@ def _at_single_interfaces(host: Namespace | None) -> bool:
     hooks = (chain.base is not None and chain.base.hook in (Hook.INGRESS, Hook.EGRESS) for chain in chains)
     programs = (bool(interface.programs) for interface in host.interfaces.values())
     return any(tables) or any(hooks) or any(programs)
-
-
-def ports_of(sandbox: Sandbox) -> list[int]:
-    """Return the host's ports that are published for a sandbox, in an order that does not depend on their numbers."""
-    told: dict[int, list[tuple[int, str, str]]] = defaultdict(list)
-    for port in sandbox.published:
-        told[port.host_port].append((port.container_port, port.protocol, str(port.host_ip)))
-    return sorted(told, key=lambda port: (sorted(told[port]), port))
 
 
 def _pool(pool: IpamPool) -> Hashable:

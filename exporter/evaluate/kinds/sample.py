@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,13 @@ def _gateways(snapshot: Snapshot, kinds: Kinds) -> Iterator[tuple[str, tuple[str
     """Yield the host's addresses on each network, as text."""
     for network in snapshot.networks:
         numbers = kinds.directory.gateways.get(network, ())
-        yield network, tuple(str(_ADDRESS[version_of(number)](number)) for number in numbers)
+        yield network, tuple(map(_text, numbers))
+
+
+@lru_cache(maxsize=1 << 12)
+def _text(address: int) -> str:
+    """Return an address as text: gateways are the same from look to look."""
+    return str(_ADDRESS[version_of(address)](address))
 
 
 _ADDRESS = {4: IPv4Address, 6: IPv6Address}
@@ -244,7 +251,6 @@ def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
 
 def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
     """Return the firewall without the rules of those who are gone."""
-
     tables = []
     for number, table in enumerate(firewall.tables):
         chains = dict(table.chains)

@@ -7,7 +7,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kept import changed
-from exporter.evaluate.kinds.kinds import ports_of
 from exporter.model.ports import PortSet
 from exporter.model.report import Alike, PairVerdict, Path, Reach, Row, Verdicts
 
@@ -265,7 +264,7 @@ class _Names:
     def __init__(self, snapshot: Snapshot, gateways: _Gateways) -> None:
         self._snapshot = snapshot
         self._gateways = gateways
-        self._ports = {name: ports_of(sandbox) for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
+        self._ports = {name: sandbox.host_ports for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
         self._texts: dict[str, tuple[str, ...]] = {}
         self._uniform: dict[tuple[int, str], tuple[PairVerdict, bool]] = {}
 
