@@ -218,12 +218,10 @@ def _between_networks(topology: Topology, source: Sandbox, destination: Sandbox)
 
 def _closed_ports(topology: Topology, source: Sandbox, destination: Sandbox, verdict: PairVerdict) -> Iterator[Finding]:
     """Yield why published ports of the destination lead the source nowhere."""
-    open_ports = {
-        (path.protocol, port) for path in verdict.paths if path.via is Via.PUBLISHED_PORT for port in path.ports
-    }
+    led = [path for path in verdict.paths if path.via is Via.PUBLISHED_PORT]
     closed: dict[str, list[PublishedPort]] = defaultdict(list)
     for port in destination.published:
-        if (port.protocol, port.host_port) not in open_ports:
+        if not any(path.protocol == port.protocol and port.host_port in path.ports for path in led):
             closed[_why_closed(topology, source, port)].append(port)
     for reason, ports in closed.items():
         bindings = ", ".join(f"{port.host_ip}:{port.host_port}/{port.protocol}" for port in ports)
