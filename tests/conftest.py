@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The tests start the program hundreds of times: it is compiled once, also where somebody's shell forbids to keep that.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # how long an example takes says more about the machine than about the code
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
