@@ -46,14 +46,14 @@ class Tally:
 
 
 def main() -> int:
-    """Run the cases one after the other; return 1 where a verdict and a packet disagree.
+    """Run the cases one after the other; return 1 where a verdict and a packet disagree, or is unknown without a cause.
 
     Of tampered hosts, what the configuration promises is told and not judged.
     """
     options = _options()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.count)
     enforced, declared = Tally("enforced"), Tally("declared")
-    unbuilt = 0
+    unbuilt = doubtful = 0
     for seed, version in product(seeds, options.version or VERSIONS):
         began = time.monotonic()
         try:
@@ -65,11 +65,18 @@ def main() -> int:
         words = (enforced.add(outcome.enforced), declared.add(outcome.declared))
         changes = "".join(f" [{change.name}]" for change in outcome.truth.changes)
         print(f"{version} seed {seed}: {'; '.join(words)}; {time.monotonic() - began:.1f} s{changes}", flush=True)
-        if outcome.enforced.disagreements or (outcome.declared.disagreements and not options.tampered):
+        doubtful += bool(outcome.unexplained)
+        if (
+            outcome.unexplained
+            or outcome.unlike
+            or outcome.enforced.disagreements
+            or (outcome.declared.disagreements and not options.tampered)
+        ):
             _show(outcome, options.save)
     for tally in (enforced, declared):
         tally.show()
-    return 1 if unbuilt or enforced.failed or (declared.failed and not options.tampered) else 0
+    print(f"{doubtful} cases with something unknown that nothing on the host is the cause of")
+    return 1 if unbuilt or doubtful or enforced.failed or (declared.failed and not options.tampered) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -94,9 +101,14 @@ def _show(outcome: Outcome, folder: Path | None) -> None:
     for command in case.after:
         print("  then", *command)
     for change in truth.changes:
-        print("  changed", change.inside or "host", *(f"\n      {command}" for command in change.commands))
+        commands = (*change.commands, *(" ".join(("docker", *arguments)) for arguments in change.engine))
+        print("  changed", change.inside or "host", *(f"\n      {command}" for command in commands))
     for text in outcome.enforced.disagreements:
         print("  WRONG, enforced:", text)
+    for text in sorted(outcome.unexplained):
+        print("  UNKNOWN without a cause:", text)
+    for text in outcome.unlike:
+        print("  UNLIKE the whole host:", text)
     for text in () if truth.changes else outcome.declared.disagreements:
         print("  WRONG, declared:", text)
     tampered = " --tampered" if truth.changes else ""

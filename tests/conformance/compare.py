@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared, why each unknown pair is unknown, and every disagreement in words."""
+    """What was compared, why each unknown pair is unknown, and every disagreement in words.
+
+    `doubts` are the reasons of all undecided paths, also of those between pairs that another path decides.
+    """
 
     pairs: int
     probes: int
     unknown: tuple[str, ...]
+    doubts: frozenset[str]
     disagreements: tuple[str, ...]
 
 
@@ -50,6 +54,7 @@ def compare(
     heard = PortSet.of(*(listening if listening is not None else ports))
     wrong: list[str] = []
     unknown: list[str] = []
+    doubts: set[str] = set()
     pairs = 0
     for source, destination in product(names, names):
         if source == destination and source not in report.reach.within:
@@ -58,9 +63,10 @@ def compare(
         verdict = report.reach.between(source, destination)
         if verdict.verdict is Verdict.UNKNOWN:
             unknown.append(next(path.undecided for path in verdict.paths if path.undecided))
+        doubts.update(path.undecided for path in verdict.paths if path.undecided)
         label = f"{names[source]} -> {names[destination]}"
         wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
-    return Comparison(pairs, pairs * len(probed), tuple(unknown), tuple(wrong))
+    return Comparison(pairs, pairs * len(probed), tuple(unknown), frozenset(doubts), tuple(wrong))
 
 
 def _probes(addresses: Iterable[str], ports: Iterable[int]) -> Iterator[tuple[str, str, int]]:

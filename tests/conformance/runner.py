@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import product
@@ -17,9 +17,11 @@ from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer
 from exporter.observe.tier import Tier
 from exporter.parse import parse
+from tests.conformance.changes import Change, Facts
 from tests.conformance.compare import Comparison, compare
 from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
-from tests.conformance.tampering import Change, Facts, engine_args, tamper
+from tests.conformance.reasons import unexplained
+from tests.conformance.tampering import engine_args, tamper
 from tests.lab import HOST, Arrival, Engine, LabError, build, measure, ports_in_use, sandboxes, start_engine
 from tests.lab.system import run
 
@@ -62,6 +64,11 @@ class Outcome:
     declared: Comparison
     unlike: tuple[str, ...]
 
+    @property
+    def unexplained(self) -> set[str]:
+        """The reasons of undecided paths, by the kernel, that nothing on the host is the cause of."""
+        return unexplained(self.enforced.doubts, self.truth.changes)
+
     def pair(self, source: str, destination: str) -> PairVerdict:
         """Return the verdict on two containers by name."""
         by_name = {container.name: container for container in self.report.containers}
@@ -100,7 +107,7 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
 
 
 def apply(engine: Engine, change: Change) -> None:
-    """Do to a host what a change says. Raises LabError with the change's name where a command fails."""
+    """Do to a host what a change says. Raises LabError with the change's name where a command of the shell fails."""
     for command in change.commands:
         try:
             if change.inside:
@@ -109,6 +116,9 @@ def apply(engine: Engine, change: Change) -> None:
                 engine.on_host("sh", "-ec", command)
         except LabError as error:
             raise LabError(f"{change.name}: {error}") from error
+    for arguments in change.engine:
+        with suppress(LabError):  # what an engine refuses, or does by half, is how the host is then
+            engine.docker(*arguments)
 
 
 def measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Change, ...]) -> Truth:

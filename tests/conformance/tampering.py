@@ -1,90 +1,32 @@
 """What somebody may do to a host behind its engine's back: random changes to its firewall, bridges and routes.
 
-This kernel has no ipset types and no ipvlan, dummy or vlan devices: what needs them is left out.
+What drops packets beside all firewalls is in `beside`, what administrators do all day in `chores`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.conformance import beside, chores
+from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Commands, Facts, Somebody
 from tests.conformance.generator import HOST_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.lab import Engine
-
 MOST = 3
 """Changes to one host."""
-
-ANNOUNCED = 3.2
-"""Seconds for which engines from 28.0 on tell all on a network of a container that started, asked or not."""
 
 _UNMANAGED = 0.12
 """How often an engine does not manage the firewall, or that of IPv6."""
 
-Commands = tuple[str, ...]
+_INSIDE = 0.4
+"""How often somebody changes the namespace of a container, too."""
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that was changed: shell commands for the host, or for the namespace of the container `inside`.
-
-    Packets show the change only once so many seconds have gone by.
-    """
-
-    name: str
-    commands: Commands
-    inside: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What commands have to name."""
-
-    bridges: tuple[str, ...]
-    ports: tuple[str, ...]
-    ipv4: tuple[str, ...]
-    ipv6: tuple[str, ...]
-    macs: tuple[str, ...]
-    published: tuple[tuple[str, int], ...]
-    sandboxes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, engine: Engine) -> Facts:
-        """Ask an engine and its host."""
-        containers = engine.api("/containers/json")
-        endpoints = [item for each in containers for item in each["NetworkSettings"]["Networks"].values()]
-        published = {
-            (port["Type"], port["PublicPort"])
-            for each in containers
-            for port in each["Ports"]
-            if port.get("PublicPort")
-        }
-        return cls(
-            bridges=_links(engine, "bridge"),
-            ports=_links(engine, "bridge_slave"),
-            ipv4=tuple(item["IPAddress"] for item in endpoints if item["IPAddress"]),
-            ipv6=tuple(item["GlobalIPv6Address"] for item in endpoints if item["GlobalIPv6Address"]),
-            macs=tuple(item["MacAddress"] for item in endpoints if item["MacAddress"]),
-            published=tuple(sorted(published)),
-            sandboxes=tuple(
-                each["Names"][0].removeprefix("/")
-                for each in containers
-                if each["HostConfig"]["NetworkMode"] not in ("host", "none")
-                and not each["HostConfig"]["NetworkMode"].startswith("container:")
-                and each["State"] == "running"
-            ),
-        )
-
-
-def _links(engine: Engine, kind: str) -> tuple[str, ...]:
-    lines = engine.on_host("ip", "-oneline", "link", "show", "type", kind).splitlines()
-    return tuple(line.split(": ")[1].partition("@")[0] for line in lines)
+_AFTERWARDS = 0.25
+"""How often the engine is told to do something once all is changed."""
 
 
 def engine_args(version: str, seed: int, args: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,21 +41,20 @@ def engine_args(version: str, seed: int, args: tuple[str, ...]) -> tuple[str, ..
 
 
 def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
-    """Return the changes of a seed: the same ones for the same facts."""
+    """Return the changes of a seed: the same ones for the same facts. What the engine does then comes last."""
     random = Random(f"tamper/{version}/{seed}")
-    possible = [*_Host(facts, random).changes()]
-    chosen = random.sample(possible, random.randint(1, MOST))
-    if facts.sandboxes and random.random() < 0.35:
-        chosen.append(random.choice([*_inside(facts, random)]))
+    makers = (_Host(facts, random), beside.OnHost(facts, random), chores.OnHost(facts, random))
+    chosen = random.sample([change for maker in makers for change in maker.changes()], random.randint(1, MOST))
+    if facts.sandboxes and random.random() < _INSIDE:
+        inside = (*_inside(facts, random), *beside.inside(facts, random), *chores.inside(facts, random))
+        chosen.append(random.choice(inside))
+    if facts.sandboxes and random.random() < _AFTERWARDS:
+        chosen.append(random.choice([*chores.afterwards(facts, random)]))
     return tuple(chosen)
 
 
-class _Host:
+class _Host(Somebody):
     """The changes that are possible on a host, with their details chosen at random."""
-
-    def __init__(self, facts: Facts, random: Random) -> None:
-        self._facts = facts
-        self._random = random
 
     def changes(self) -> Iterator[Change]:
         makers: Sequence[Callable[[], Iterator[Change]]] = (
@@ -139,25 +80,6 @@ class _Host:
             self._ipv6,
         )
         return chain.from_iterable(maker() for maker in makers)
-
-    def _pick(self, names: Sequence[str], otherwise: str) -> str:
-        return self._random.choice(names) if names else otherwise
-
-    @property
-    def _address(self) -> str:
-        return self._pick(self._facts.ipv4, "172.17.0.2")
-
-    @property
-    def _address6(self) -> str:
-        return self._pick(self._facts.ipv6, "fd00:99::2")
-
-    @property
-    def _bridge(self) -> str:
-        return self._pick(self._facts.bridges, "eth0")
-
-    @property
-    def _published(self) -> tuple[str, int]:
-        return self._random.choice(self._facts.published) if self._facts.published else ("tcp", 20000)
 
     def _br_netfilter(self) -> Iterator[Change]:
         both = "net.bridge.bridge-nf-call-iptables={0} net.bridge.bridge-nf-call-ip6tables={0}"
@@ -384,7 +306,7 @@ class _Host:
         yield Change("ARP dropped by the host", (f"nft '{own}'",))
 
     def _ports(self) -> Iterator[Change]:
-        port, mac = self._pick(self._facts.ports, ""), self._pick(self._facts.macs, _NOBODY)
+        port, mac = self._pick(self._facts.ports, ""), self._pick(self._facts.macs, NOBODY)
         if not port:
             return
         lone = f"bridge link set dev {port}"
@@ -415,7 +337,7 @@ class _Host:
         yield Change("answers nobody", (f"sysctl -qw net.ipv4.conf.{self._bridge}.arp_ignore=8",))
         yield Change("answers for its own", ("sysctl -qw net.ipv4.conf.all.arp_ignore=1",))
         yield Change("answers by its routes", ("sysctl -qw net.ipv4.conf.all.arp_filter=1",))
-        for name, mac in (("of nobody", _NOBODY), ("of somebody", self._pick(self._facts.macs, _NOBODY))):
+        for name, mac in (("of nobody", NOBODY), ("of somebody", self._pick(self._facts.macs, NOBODY))):
             yield Change(f"a link address {name}", (_fixed(self._address, mac), _fixed(self._address6, mac)))
 
     def _proxies(self) -> Iterator[Change]:
@@ -457,10 +379,6 @@ class _Host:
         yield Change("IPv6 INPUT drops", ("ip6tables -w -P INPUT DROP",))
 
 
-_NOBODY = "02:00:5e:00:53:01"
-"""A link address that no interface has."""
-
-
 def _fixed(address: str, mac: str) -> str:
     """Return what fixes the link address of a neighbour at the interface that leads there, if one does."""
     family = "-6" if ":" in address else "-4"
@@ -485,7 +403,7 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "add rule inet tampered inside udp dport 80-6000 accept",
     )
     six = random.choice(facts.ipv6) if facts.ipv6 else "fd00:99::2"
-    mac = random.choice((_NOBODY, *facts.macs))
+    mac = random.choice((NOBODY, *facts.macs))
     changes: dict[str, Commands] = {
         "without ARP": ("ip link set eth0 arp off",),
         "without ARP, but for one": ("ip link set eth0 arp off", _fixed(neighbour, mac)),

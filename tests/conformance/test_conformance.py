@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.evaluate.enforced.neighbours import LEARNED
 from tests.conformance.generator import generate
 from tests.conformance.runner import Outcome, run_case
 from tests.lab import VERSIONS
 
 SEEDS = range(1, 13)
 TAMPERED_SEEDS = range(101, 113)
-
-FOREVER_UNKNOWN = (
-    "macvlan in mode vepa: the switch outside decides whether frames come back",
-    LEARNED,
-    "how long bridge ",
-    "whether bridge ",
-    "whether multicast snooping ",
-    "what bridge ",
-    "whose the link address is ",
-    "whether an owner or a proxy answers first",
-)
-"""How what the kernel of the host cannot tell either begins."""
-
 
 UNTOLD = (
     "whether docker-proxy runs",
@@ -69,8 +55,7 @@ def check(outcome: Outcome, again: str) -> None:
     assert not outcome.unlike, (again, outcome.unlike)
     changes = [f"changed {change.name}: {change.commands}" for change in outcome.truth.changes]
     assert not outcome.enforced.disagreements, "\n".join((again, *changes, *outcome.enforced.disagreements))
-    reasons = {reason for told in outcome.enforced.unknown for reason in told.split("; ")}
-    assert not {reason for reason in reasons if not reason.startswith(FOREVER_UNKNOWN)}, (again, changes)
+    assert not outcome.unexplained, (again, *changes, outcome.unexplained)
 
 
 def test_a_seed_is_one_host() -> None:

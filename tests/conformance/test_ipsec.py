@@ -10,9 +10,9 @@ import pytest
 from exporter.evaluate.enforced.ipsec import DOUBT
 from exporter.model.report import Protocol, Verdict
 from exporter.observe.tier import Tier
+from tests.conformance.changes import Change
 from tests.conformance.generator import Case
 from tests.conformance.runner import Outcome, apply, judge, measured, observing
-from tests.conformance.tampering import Change
 from tests.lab import Container, Network, Topology, build, engine
 
 if TYPE_CHECKING:

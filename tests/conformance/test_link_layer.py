@@ -16,9 +16,9 @@ from exporter.evaluate import evaluate
 from exporter.model.report import Verdict
 from exporter.observe.tier import Tier
 from exporter.parse import parse
+from tests.conformance.changes import ANNOUNCED, Change
 from tests.conformance.generator import Case
 from tests.conformance.runner import apply, judge, measured, observing
-from tests.conformance.tampering import ANNOUNCED, Change
 from tests.lab import Container, Network, Topology, build, engine
 
 if TYPE_CHECKING:

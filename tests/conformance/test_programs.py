@@ -13,9 +13,9 @@ import pytest
 
 from exporter.model.report import Verdict
 from exporter.observe.tier import Tier
+from tests.conformance.changes import Change, cgroup_of
 from tests.conformance.generator import Case
 from tests.conformance.runner import Outcome, apply, judge, measured, observing
-from tests.conformance.tampering import Change
 from tests.lab import Container, Topology, build, engine
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ def _pings(made: Engine, source: str, destination: str) -> bool:
 
 
 def _words(made: Engine, name: str) -> dict[str, str]:
-    lines = Path(f"/proc/{made.pid_of(name)}/cgroup").read_text().splitlines()
-    path = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
-    mounts = (line.split(" ") for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return {"port": made.port_of(name), "cgroup": next(mount[4] for mount in mounts if "cgroup2" in mount) + path}
+    return {"port": made.port_of(name), "cgroup": cgroup_of(made.pid_of(name))}
 
 
 def test_packets_agree(seen: Seen) -> None:

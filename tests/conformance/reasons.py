@@ -1,0 +1,35 @@
+"""Which reasons for undecided paths a host has a cause for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.neighbours import LEARNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.conformance.changes import Change
+
+ALWAYS_UNKNOWN = ("macvlan in mode vepa: the switch outside decides whether frames come back",)
+"""How what the kernel of no host can tell begins."""
+
+UNKNOWN_OF_CHANGED = (
+    LEARNED,
+    "how long bridge ",
+    "whether bridge ",
+    "whether multicast snooping ",
+    "what bridge ",
+    "whose the link address is ",
+    "whether an owner or a proxy answers first",
+    "whether a route by an address of one's own was there before that address",
+)
+"""How what the kernel of a changed host cannot tell either begins, by whatever change."""
+
+
+def unexplained(reasons: Iterable[str], changes: Sequence[Change]) -> set[str]:
+    """Return the reasons, each of several alone, that nothing on a host that was so changed is the cause of."""
+    known = (*ALWAYS_UNKNOWN, *(doubt for change in changes for doubt in change.doubts))
+    if changes:
+        known += UNKNOWN_OF_CHANGED
+    return {reason for told in reasons for reason in told.split("; ") if not reason.startswith(known)}
