@@ -101,18 +101,16 @@ class OnHost(Somebody):
             "addresses": ("hash:ip timeout 600", one, "src -j DROP"),
             "networks": ("hash:net", subnet, "src,dst -j REJECT"),
             "but for one": ("hash:net", f"{subnet}; ipset add tampered {one} nomatch", "dst -j DROP"),
-            "ports": ("hash:ip,port", f"{one},tcp:80-90", "dst,dst -j DROP"),
+            "ports": ("hash:ip,port", f"{one},udp:80-90", "dst,dst -j DROP"),
             "ports between networks": ("hash:ip,port,net", f"{one},udp:80,{subnet}", "dst,dst,src -j DROP"),
             "interfaces": ("hash:net,iface", f"{subnet},{bridge}", "src,src -j DROP"),
-            "port numbers": ("bitmap:port range 0-9000", "7000-8000", "dst -p udp -j DROP"),
+            "port numbers": ("bitmap:port range 0-9000", "7000-8000", "dst -j DROP"),
         }
         for name, (kind, element, rule) in made.items():
-            commands = (
-                f"ipset create tampered {kind}",
-                f"ipset add tampered {element}",
-                f"iptables -w -I DOCKER-USER {rule}",
-            )
-            yield Change(f"a set of {name}", commands)
+            asked = f"iptables -w -I DOCKER-USER -p udp -m set --match-set tampered {rule}"
+            yield Change(f"a set of {name}", (f"ipset create tampered {kind}", f"ipset add tampered {element}", asked))
+        others = "iptables -w -I DOCKER-USER -p udp -m set ! --match-set tampered dst -j DROP"
+        yield Change("not in a set", ("ipset create tampered hash:ip", f"ipset add tampered {one}", others))
         nested = (
             f"ipset create inner hash:ip; ipset add inner {one}; ipset create tampered list:set",
             "ipset add tampered inner; iptables -w -I DOCKER-USER -m set --match-set tampered src -j DROP",
@@ -387,8 +385,8 @@ class OnHost(Somebody):
         yield Change("a port down and up", (f"ip link set {port} down", f"ip link set {port} up"))
         yield Change("a port taken out", (f"ip link set {port} nomaster",))
         yield Change("a port gone", (f"ip link del {port}",))
-        yield Change("a port blocking", (f"bridge link set dev {port} state 4",))
-        yield Change("a port disabled", (f"bridge link set dev {port} state 0",))
+        yield Change("a port blocking", (f"bridge link set dev {port} state 4 || true",))
+        yield Change("a port disabled", (f"bridge link set dev {port} state 0 || true",))
         yield Change("groups one by one", (f"bridge link set dev {port} mcast_to_unicast on",))
 
     def _cards(self) -> Iterator[Change]:

@@ -105,7 +105,8 @@ class _Host(Somebody):
         yield Change("INPUT drops", ("iptables -w -P INPUT DROP",))
         yield Change("OUTPUT drops", ("iptables -w -P OUTPUT DROP",))
         yield Change("OUTPUT drops to one", (f"iptables -w -A OUTPUT -d {self._address} -j DROP",))
-        yield Change("OUTPUT drops by owner", ("iptables -w -A OUTPUT -p udp -m owner ! --uid-owner 0 -j DROP",))
+        owner = "iptables -w -A OUTPUT -p udp -m owner ! --uid-owner 0 -j DROP"
+        yield Change("OUTPUT drops by owner", (owner,), doubts=("socket_user",))
 
     def _docker_user(self) -> Iterator[Change]:
         one, other, bridge = self._address, self._address, self._bridge

@@ -14,7 +14,33 @@ import pytest
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.ways import OWN_GATEWAY
-from exporter.model.namespace import ForwardingEntry, Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
+from exporter.evaluate.enforced.world import Stack
+from exporter.model.firewall import (
+    Backend,
+    Base,
+    Chain,
+    Field,
+    Firewall,
+    Hook,
+    InRanges,
+    Rule,
+    Table,
+    TableFamily,
+    Terminate,
+)
+from exporter.model.firewall import Verdict as RuleVerdict
+from exporter.model.namespace import (
+    ForwardingEntry,
+    Hop,
+    Interface,
+    Namespace,
+    Neighbour,
+    Port,
+    ProxiedNeighbour,
+    Route,
+    RouteKind,
+)
+from exporter.model.ranges import Ranges
 from exporter.model.report import Protocol, Via
 from tests.hosts import host
 from tests.kernels import kernel, own_address
@@ -22,7 +48,6 @@ from tests.kernels import kernel, own_address
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.model.namespace import Interface, Namespace
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
 
@@ -160,6 +185,48 @@ def test_a_route_by_an_address_of_ones_own_leads_one_of_two_ways() -> None:
     assert certain(scene.ways("a", "b")) == "icmp6 tcp6 udp6"
     assert doubts(scene.ways("a", "b")) == {OWN_GATEWAY}
     assert doubts(scene.ways("b", "a")) == {OWN_GATEWAY}
+
+
+def test_an_interface_may_be_forced_to_pass_on_ipv6() -> None:
+    """From Linux 6.17 on (force_forwarding), where no interface does: what came in by it is passed on, no answer."""
+    scene = Scene()
+    scene.set("host", ipv6__conf__all__forwarding=0)
+    assert certain(scene.ways("a", "d")) == "icmp4 tcp4 udp4"
+    scene.set("host", **{f"ipv6__conf__{scene.network('six')}__force_forwarding": 1})
+    assert certain(scene.ways("a", "d")) == "icmp4 icmp6 tcp4 udp4 udp6"
+    assert certain(scene.ways("d", "a")) == "icmp4 tcp4 udp4"
+
+
+def test_interfaces_without_an_address_send_from_another_ones() -> None:
+    """Of IPv4 from the first one's that has any, never from loopback's; of IPv6 from the one that is most like it."""
+    addresses = {1: ("127.0.0.1/8", "::1/128"), 2: ("fe80::2/64",), 3: ("198.51.100.10/24", "fd00:1::1/64"), 4: ()}
+    addresses |= {5: ("172.17.0.1/16", "fd00:2::1/64")}
+    interfaces = {
+        index: Interface(index, f"if{index}", "", "", up=True, addresses=tuple(map(own_address, told)))
+        for index, told in addresses.items()
+    }
+    for index, family, towards, expected in (
+        (4, 4, "172.17.0.2", "198.51.100.10"), (5, 4, "192.0.2.1", "172.17.0.1"), (2, 6, "fd00:2::9", "fd00:2::1"),
+        (4, 6, "fd00:1::9", "fd00:1::1"),
+    ):  # fmt: skip
+        found = Stack("host", Namespace(interfaces), family).source_for(index, int(ip_address(towards)))
+        assert found == int(ip_address(expected)), (index, towards)
+    alone = {index: interfaces[index] for index in (1, 2, 4)}
+    assert Stack("host", Namespace(alone), 4).source_for(4, 0) is None
+    assert Stack("host", Namespace(alone), 6).source_for(2, 0) == int(ip_address("fe80::2"))
+
+
+def test_who_may_not_pass_by_his_link_address_is_not_found_either() -> None:
+    """Rules of bridges that drop what a link address sends drop its questions and answers, too."""
+    scene = Scene()
+    own = Ranges.of(int(scene.card("b").mac.replace(":", ""), 16))
+    rule = Rule((InRanges(Field.SOURCE_MAC, own), Terminate(RuleVerdict.DROP)))
+    chain = Chain("frames", (rule,), Base(Hook.FORWARD, 0))
+    table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
+    scene.change("host", firewall=Firewall((table,)))
+    for ends in ("ab", "ba", "bc", "cb"):
+        assert certain(scene.ways(*ends)) == "", ends
+    assert certain(scene.ways("a", "c")) == certain(scene.ways("a", "h")) == certain(scene.ways("b", "h")) == ALL_WAYS
 
 
 # --- Ports of bridges ---

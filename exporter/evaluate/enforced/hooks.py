@@ -309,16 +309,16 @@ _ARP_FRAME = 0x0806
 
 def _of_arp(passing: Passing) -> Packets:
     """Return frames as rules see them; what is in a frame of ARP is opaque to the matches of such rules."""
-    return Packets(
-        {
-            Field.ETHER_TYPE: _ARP_FRAME,
-            Field.INPUT_INTERFACE: passing.interface,
-            Field.OUTPUT_INTERFACE: passing.output,
-            Field.INPUT_PORT: passing.port,
-            Field.OUTPUT_PORT: passing.output_port,
-            Field.MARK: passing.mark,
-        }
-    )
+    fields: dict[Field, Constant | Column] = {
+        Field.ETHER_TYPE: _ARP_FRAME,
+        Field.INPUT_INTERFACE: passing.interface,
+        Field.OUTPUT_INTERFACE: passing.output,
+        Field.INPUT_PORT: passing.port,
+        Field.OUTPUT_PORT: passing.output_port,
+        Field.MARK: passing.mark,
+    }
+    _put(fields, Field.SOURCE_MAC, passing.mac)
+    return Packets(fields)
 
 
 def _put(fields: dict[Field, Constant | Column], name: Field, value: Constant | Column | None) -> None:
@@ -420,7 +420,10 @@ def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tu
 
 
 def _masqueraded(passing: Passing) -> Iterator[tuple[int | None, int, str]]:
-    """Yield the address of the output interface: without one, masquerading drops (nf_nat_masquerade_ipv4)."""
+    """Yield the address of the output interface, or one that it is lent: without any, masquerading drops.
+
+    nf_nat_masquerade_ipv4 and _ipv6.
+    """
     stack = passing.stack
     names = passing.output.values if isinstance(passing.output, Column) else {passing.output: -1}
     towards = passing.flight.ends.destination

@@ -13,7 +13,7 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears
+from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears, link_address
 from exporter.model.firewall import Hook
 from exporter.model.namespace import Direction
 
@@ -162,7 +162,7 @@ class Journey:
         let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
         if let_in and (port.port is None or port.port.forwarding):
             flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
-            yield Crossing(bridge, passing.cells, flight, port.name, _mac(sender.interface), None)
+            yield Crossing(bridge, passing.cells, flight, port.name, link_address(sender.interface), None)
 
     def _frames(
         self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
@@ -179,7 +179,7 @@ class Journey:
             cells, flight = self._gated(Hook.EGRESS, port, replace(passing, cells=cells, flight=flight))
         if not cells:
             return
-        mac = _mac(sender.interface)
+        mac = link_address(sender.interface)
         if bridge is not None and host not in (sender.stack, receiver.stack):
             port = sender.port.name if sender.port else ""
             yield Crossing(bridge, cells, flight, port, mac, receiver)
@@ -400,10 +400,6 @@ def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
         if stack.forwards_from(str(name)):
             found |= at
     return found
-
-
-def _mac(interface: Interface) -> int | None:
-    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
 
 
 def _text(address: int, family: int) -> str:

@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.world import hears, is_group
+from exporter.evaluate.enforced.world import hears, is_group, link_address
 from exporter.model.firewall import CtState, Field, Hook
 from exporter.model.namespace import Direction
 
@@ -244,6 +244,8 @@ class _Way:
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
         passing = _past_policies(passing, Direction.OUT)
         passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
+        # the header of the link is there from here on
+        passing = replace(passing, mac=link_address(self.one.interface))
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         if self.bridge is not None:
             passing = self._by_bridge(self.bridge, passing)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.ways import Way
-    from exporter.model.namespace import Interface, IpsecPolicy, Namespace
+    from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
 PASSING = (Port(), Port(hairpin=True))
@@ -148,9 +149,12 @@ class Stack:
     def forwards_from(self, interface: str) -> bool:
         """Return whether packets that came in by an interface are passed on.
 
-        IPv4 asks the interface's own switch (IN_DEV_FORWARD), IPv6 the one of all (ip6_forward).
+        IPv4 asks the interface's own switch (IN_DEV_FORWARD), IPv6 the one of all, and from Linux 6.17 on also whether
+        the interface is forced to (ip6_forward).
         """
-        return bool(self.conf(interface if self.family == 4 else "all", "forwarding"))
+        if self.family == 4:
+            return bool(self.conf(interface, "forwarding"))
+        return bool(self.conf("all", "forwarding") or self.conf(interface, "force_forwarding"))
 
     def reverse_path_filter(self, interface: str) -> int:
         """Return 0 (off), 1 (strict) or 2 (loose): the higher one of the interface's and of all's."""
@@ -208,17 +212,39 @@ class Stack:
     def source_for(self, interface: int, towards: int) -> int | None:
         """Return the address that the namespace sends from by an interface: one of the same subnet, or its first.
 
-        inet_select_addr; ipv6_dev_get_saddr takes the longest common prefix. None where the interface has none.
+        inet_select_addr; ipv6_dev_get_saddr takes the longest common prefix. One without an address lends another
+        interface's: of IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of
+        IPv6 is not used for more. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
-        own = [item for item in found.addresses if item.version == self.family] if found else []
-        own = [item for item in own if not item.is_link_local] or own
+        told = self._sources(found) if found else []
+        own = [item for item in told if not item.is_link_local] or [*self._lent] or told
         if self.family == 6:
             best = max(own, key=lambda item: _common(int(item.ip), towards), default=None)
         else:
             near = (item for item in own if (int(item.ip) ^ towards) >> (item.ip.max_prefixlen - item.prefixlen) == 0)
             best = next(near, own[0] if own else None)
         return int(best.ip) if best is not None else None
+
+    def _sources(self, interface: Interface) -> list[OwnAddress]:
+        return [item for item in interface.addresses if item.version == self.family]
+
+    @cached_property
+    def _lent(self) -> tuple[OwnAddress, ...]:
+        """What interfaces without an address of their own send from."""
+        everyone = [self._sources(each) for _, each in sorted(self.namespace.interfaces.items())]
+        usable = [
+            [item for item in each if not item.is_link_local and not self.is_loopback(int(item.ip))]
+            for each in everyone
+        ]
+        if self.family == 6:
+            return tuple(chain.from_iterable(usable))
+        return next((tuple(each[:1]) for each in usable if each), ())
+
+
+def link_address(interface: Interface) -> int | None:
+    """Return the number of an interface's link address, if that is known."""
+    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
 
 
 def _common(one: int, other: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.observe.kernel.messages import fibmsg, rtmsg
+from exporter.observe.kernel.netlink import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -119,6 +120,10 @@ def table_name(table: int) -> str:
 _INVERT, _UNRESOLVED = 0x2, 0x4
 _TO_TABLE, _GOTO, _NOP = 1, 2, 3
 _NO_SUPPRESSION = 0xFFFFFFFF
+_BODY = 28
+"""Bytes of the headers of netlink and of a rule."""
+_PORT_MASKS, _WHOLE = (28, 29), b"\xff\xff"
+"""FRA_SPORT_MASK and FRA_DPORT_MASK (Linux 6.15), told of each rule for a single port, whoever gave it."""
 
 
 def decode_rule(message: bytes) -> dict[str, Any]:
@@ -134,7 +139,10 @@ def decode_rule(message: bytes) -> dict[str, Any]:
     document |= _selector("dst", value("FRA_DST"), decoded["dst_len"], family)
     document |= _conditions(decoded)
     document |= _action(decoded)
+    told = attributes(message, _BODY)
+    usual = {number for number in _PORT_MASKS if told.get(number) == _WHOLE}
     unknown = [entry[1]["header"]["type"] for entry in decoded["attrs"] if entry[0] == "UNKNOWN"]
+    unknown = [number for number in unknown if number not in usual]
     return document | ({"unknown": unknown} if unknown else {})
 
 

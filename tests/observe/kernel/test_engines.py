@@ -48,6 +48,7 @@ TOPOLOGY = Topology(
         "ip rule add not from 10.0.0.0/8 fwmark 0x5/0xff iif docker0 lookup 77 priority 99",
         "ip -6 rule add to fd00:b::/64 ipproto tcp dport 80-90 prohibit priority 98",
         "ip rule add from 192.0.2.7 goto 32766 priority 97",
+        "ip rule add ipproto udp sport 53 dport 80 blackhole priority 96",
         "ip neigh add 172.17.0.99 lladdr 02:00:5e:00:53:01 dev docker0 nud permanent",
         "ip neigh add 2001:db8:100::99 lladdr 02:00:5e:00:53:02 dev eth0 nud noarp",
         "ip neigh add fd00:a::97 lladdr 02:00:5e:00:53:06 dev lo nud permanent",

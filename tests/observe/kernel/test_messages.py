@@ -9,6 +9,7 @@ import pytest
 
 from exporter.observe.kernel.links import without_counters
 from exporter.observe.kernel.netlink import attribute
+from exporter.observe.kernel.routes import decode_rule
 
 PROGRAM = """
 import sys
@@ -41,3 +42,12 @@ def test_a_link_is_the_same_whatever_traffic_it_has_seen() -> None:
 def test_a_message_that_ends_too_early_keeps_what_it_has(length: int) -> None:
     """No byte is lost but those of the counters."""
     assert without_counters(link(1, b"eth0", packets=5)[:length]) == link(1, b"eth0", packets=5)[16:length][:24]
+
+
+@pytest.mark.parametrize(("mask", "unknown"), [(0xFFFF, None), (0xFF00, [29])])
+def test_a_rule_for_a_port_has_a_mask_that_asks_for_all_of_it(mask: int, unknown: list[int] | None) -> None:
+    """From Linux 6.15 on all are told with one; what asks for a part of the port is not understood."""
+    body = bytes((2, 0, 0, 0, 254, 0, 0, 8)) + bytes(4)
+    body += attribute(24, (80).to_bytes(2, sys.byteorder) * 2) + attribute(29, mask.to_bytes(2, sys.byteorder))
+    rule = decode_rule((16 + len(body)).to_bytes(4, sys.byteorder) + bytes(12) + body)
+    assert (rule["dport"], rule["action"], rule.get("unknown")) == (80, "prohibit", unknown)
