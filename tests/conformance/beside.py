@@ -76,9 +76,9 @@ def inside(facts: Facts, random: Random) -> Iterator[Change]:
 
 def _traffic(place: str, address: str, away: str) -> Iterator[Change]:
     """Yield what tc does at an interface; what is led `away` is lost."""
-    add, hooked = "tc filter add dev", f"tc qdisc add dev {place} clsact"
+    add, hooked = "tc filter add dev", f"tc qdisc add dev {place} clsact || true"
     classes = (
-        f"tc qdisc add dev {place} root handle 1: htb default 1",
+        f"tc qdisc replace dev {place} root handle 1: htb default 1",
         f"tc class add dev {place} parent 1: classid 1:1 htb rate 1gbit",
     )
     everything = "protocol all u32 match u32 0 0"
@@ -89,7 +89,7 @@ def _traffic(place: str, address: str, away: str) -> Iterator[Change]:
         "leads away what leaves to one": (hooked, f"egress protocol ip u32 match ip dst {address}/32"),
         "leads away what leaves to a port": (hooked, f"egress protocol ip u32 {ports}"),
         "leads away all that comes in": (
-            f"tc qdisc add dev {place} ingress",
+            f"tc qdisc add dev {place} ingress || true",
             "parent ffff: protocol all u32 match u32 0 0",
         ),
     }
@@ -99,10 +99,10 @@ def _traffic(place: str, address: str, away: str) -> Iterator[Change]:
     yield Change(
         f"tc classes that act at {place}", (*classes, f"{chosen} {_AWAY}{away}"), doubts=(f"{_FILTERED}{place}",)
     )
-    lost = f"tc qdisc add dev {place} root blackhole"
+    lost = f"tc qdisc replace dev {place} root blackhole"
     yield Change(
         f"tc blackhole at {place}", (lost,), doubts=(f"what a queue of kind blackhole lets through at {place}",)
     )
-    yield Change(f"tc shapes {place}", (f"tc qdisc add dev {place} root tbf rate 10gbit burst 10mb latency 50ms",))
+    yield Change(f"tc shapes {place}", (f"tc qdisc replace dev {place} root tbf rate 10gbit burst 10mb latency 50ms",))
     yield Change(f"tc classes at {place}", (*classes, f"{chosen} flowid 1:1"))
     yield Change(f"tc has room for filters at {place}", (hooked,))

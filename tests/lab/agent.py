@@ -270,11 +270,15 @@ class Sandbox:
                 self.serve(0)
 
     def _open(self, kind: socket.SocketKind, address: str, number: int) -> socket.socket | None:
-        """Make a socket bound to a source port of its own, so that no old flow's state decides for it."""
+        """Make a socket bound to a source port of its own, so that no old flow's state decides for it.
+
+        Nor may that of another source, whose packets may come from the same address once they are masqueraded: where
+        the host does not follow its own conversations, its conntrack would give one of their ports away.
+        """
         sock = socket.socket(family_of(address), kind)
         ports = self.plan.source_ports
         for attempt in range(16):
-            port = ports[(number + 257 * attempt) % len(ports)]
+            port = ports[(number + 101 * self.index + 257 * attempt) % len(ports)]
             if self.plan.fixed_source_port or kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
