@@ -35,10 +35,12 @@ from exporter.model.namespace import (
     Interface,
     Namespace,
     Neighbour,
+    PolicyRule,
     Port,
     ProxiedNeighbour,
     Route,
     RouteKind,
+    RuleAction,
 )
 from exporter.model.ranges import Ranges
 from exporter.model.report import Protocol, Via
@@ -195,6 +197,23 @@ def test_an_interface_may_be_forced_to_pass_on_ipv6() -> None:
     scene.set("host", **{f"ipv6__conf__{scene.network('six')}__force_forwarding": 1})
     assert certain(scene.ways("a", "d")) == "icmp4 icmp6 tcp4 udp4 udp6"
     assert certain(scene.ways("d", "a")) == "icmp4 tcp4 udp4"
+
+
+@pytest.mark.parametrize(
+    ("level", "arrives"), [(0, "icmp4 icmp6 tcp6 udp4 udp6"), (1, "icmp6 tcp6 udp6"), (2, "icmp4 icmp6 tcp6 udp4 udp6")]
+)
+def test_a_reverse_path_filter_asks_policy_rules_for_the_way_back(level: int, arrives: str) -> None:
+    """From the packet's destination, that is: a rule for what d sends decides about what is sent to d."""
+    scene = Scene()
+    other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
+    d = next(address for address in scene.addresses("d") if address.version == 4)
+    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
+    away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
+    rule = PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(d))
+    scene.change("host", routes=(*scene.host.routes, away), rules=(*usual, rule))
+    scene.set("host", ipv4__conf__all__rp_filter=level)
+    assert certain(scene.ways("a", "d")) == arrives
+    assert certain(scene.ways("a", "b")) == ALL_WAYS
 
 
 def test_interfaces_without_an_address_send_from_another_ones() -> None:

@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
-from exporter.evaluate.enforced.ways import ways
+from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears, link_address
 from exporter.model.firewall import Hook
 from exporter.model.namespace import Direction
@@ -252,6 +252,9 @@ class Journey:
             return
         found = ways(passing)
         found.keep_loopback_out(passing)
+        found.local = led_back(passing, found.local, "")
+        for way, cells in found.leaving.items():
+            found.leaving[way] = led_back(passing, cells, passing.stack.routing.names[way.interface])
         flight = passing.flight.doubted(found.doubts)
         if found.local:
             yield from self._deliver(replace(passing, cells=found.local, flight=flight))

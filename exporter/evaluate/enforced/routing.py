@@ -113,7 +113,11 @@ class Routing:
 
     def reverse_path(self, source: int, interface: str, mark: int, *, loose: bool) -> bool:
         """Return whether a route back to a source exists, and (unless loose) leaves by the interface."""
-        route, _ = self.lookup(Question(source, mark=mark))
+        return self.leads_back(Question(source, mark=mark), interface, loose=loose)
+
+    def leads_back(self, question: Question, interface: str, *, loose: bool) -> bool:
+        """Return whether what is sent the other way round has a route, and (unless loose) leaves by the interface."""
+        route, _ = self.lookup(question)
         if route is None or route.kind is not RouteKind.UNICAST:
             return False
         return loose or self.leaves_by(route, interface)

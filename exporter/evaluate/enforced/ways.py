@@ -130,6 +130,29 @@ def ways(passing: Passing) -> Ways:
     return found
 
 
+def led_back(passing: Passing, cells: int, output: str) -> int:
+    """Return the packets whose source a reverse path filter believes where there are policy rules.
+
+    __fib_validate_source asks them for the way back as if the packet came the other way round: from its destination,
+    by the interface that it would leave by, with its mark only where `src_valid_mark` says so.
+    """
+    stack, ends = passing.stack, passing.flight.ends
+    if stack.family == 6 or stack.routing.plain:
+        return cells
+    kept, ports = 0, (_span(ends.destination_port), _span(ends.source_port))
+    for name, at in _names(passing.interface, cells):
+        level, with_mark = stack.reverse_path_filter(name), stack.either(name, "src_valid_mark")
+        if not level:
+            kept |= at
+            continue
+        for source, of in _splits(ends.source, at):
+            for destination, to in _splits(ends.destination, of):
+                for mark, here in _splits(passing.mark if with_mark else 0, to):
+                    back = Question(source, destination, output, "", mark, passing.flight.protocol, ports)
+                    kept |= here if stack.routing.leads_back(back, name, loose=level > 1) else 0
+    return kept
+
+
 def _cached(stack: Stack, question: Question) -> Way:
     known = stack.ways.get(question.destination)
     if known is None:

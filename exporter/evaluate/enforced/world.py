@@ -166,7 +166,8 @@ class Stack:
         """Return whether packets from a source may come in by an interface (fib_validate_source, ip6_rcv_core).
 
         IPv4 takes none from the namespace's own addresses and, with a reverse path filter, only those that a route
-        leads back to. IPv6 asks for nothing but that loopback addresses stay inside.
+        leads back to; where policy rules ask for more than addresses, `ways.led_back` answers that. IPv6 asks for
+        nothing but that loopback addresses stay inside.
         """
         key = (source, interface)
         known = self._believed.get(key)
@@ -182,7 +183,7 @@ class Stack:
         if self.routing.is_local(source):
             return bool(self.either(interface, "accept_local"))
         level = self.reverse_path_filter(interface)
-        return not level or self.routing.reverse_path(source, interface, 0, loose=level > 1)
+        return not level or not self.routing.plain or self.routing.reverse_path(source, interface, 0, loose=level > 1)
 
     def is_loopback(self, address: int) -> bool:
         """Return whether an address is one of 127.0.0.0/8, or ::1."""

@@ -22,6 +22,7 @@ NAMES: Final = (
     "bridge/bridge-nf-call-arptables",
     "ipv4/conf/all/forwarding",
     "ipv4/conf/all/rp_filter",
+    "ipv4/conf/all/src_valid_mark",
     "ipv4/conf/all/route_localnet",
     "ipv4/conf/all/accept_local",
     "ipv4/conf/all/arp_ignore",
