@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 _OF_NFT: Final = {
     "limit": "limit", "ct count": "ct count", "numgen": "numgen", "quota": "quota", "hops": "ip ttl",
-    "dynamic set": "a set", "helper": "ct helper", "next hop": "rt nexthop", "synproxy": "synproxy", "hash": "jhash",
-    "the way out": "fib", "zone": "ct zone", "rewritten": "ip daddr set", "port rewritten": "tcp dport set",
+    "dynamic set": "a dynamic set", "helper": "ct helper", "next hop": "rt nexthop", "synproxy": "synproxy",
+    "hash": "jhash", "the way out": "fib", "zone": "ct zone", "rewritten": "ip daddr set",
+    "port rewritten": "tcp dport set",
 }  # fmt: skip
 """Why packets are undecided that meet a rule of nftables, by what the rule is called here."""
 

@@ -216,6 +216,20 @@ def test_a_reverse_path_filter_asks_policy_rules_for_the_way_back(level: int, ar
     assert certain(scene.ways("a", "b")) == ALL_WAYS
 
 
+def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
+    """Also where no rule of a firewall tells them apart."""
+    scene = Scene()
+    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
+    rule = PolicyRule(4, 100, RuleAction.BLACKHOLE, protocol=17, destination_ports=(80, 90))
+    scene.change("host", rules=(*usual, rule))
+    report = scene.report()
+    ends = (next(each for each in report.containers if each.name == name) for name in "ad")
+    own = {str(address) for address in scene.addresses("d") if address.version == 4}
+    ports = {path.protocol: path.ports for path in report.pair(*ends).paths if own & {*path.addresses}}
+    assert [port in ports[Protocol.UDP] for port in (79, 80, 90, 91)] == [True, False, False, True]
+    assert [port in ports[Protocol.TCP] for port in (79, 80, 90, 91)] == [True] * 4
+
+
 def test_interfaces_without_an_address_send_from_another_ones() -> None:
     """Of IPv4 from the first one's that has any, never from loopback's; of IPv6 from the one that is most like it."""
     addresses = {1: ("127.0.0.1/8", "::1/128"), 2: ("fe80::2/64",), 3: ("198.51.100.10/24", "fd00:1::1/64"), 4: ()}

@@ -6,17 +6,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.packets import Column
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.routing import Question
 from exporter.model.namespace import RouteKind
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from exporter.evaluate.enforced.flight import Port, Value
+    from exporter.evaluate.enforced.flight import Ends, Port, Value
     from exporter.evaluate.enforced.hooks import Passing
     from exporter.evaluate.enforced.world import Stack
-    from exporter.model.namespace import Hop
+    from exporter.model.namespace import Hop, PolicyRule
 
 SEVERAL_HOPS = "which of several next hops the packets take"
 OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
@@ -166,6 +167,7 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
         for destination, cells in _splits(ends.destination, passing.cells):
             yield Question(destination), cells
         return
+    _cut(stack.routing.rules, ends)
     ports = (_span(ends.source_port), _span(ends.destination_port))
     for destination, to in _splits(ends.destination, passing.cells):
         for source, of in _splits(ends.source, to):
@@ -173,6 +175,14 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
                 for interface, cells in _names(passing.interface, marked):
                     protocol = passing.flight.protocol
                     yield Question(destination, source, interface, "", mark, protocol, ports), cells
+
+
+def _cut(rules: Sequence[PolicyRule], ends: Ends) -> None:
+    """Raise PortsDiffer where a policy rule is for a part of the ports that packets stand for."""
+    for rule in rules:
+        for wanted, port in ((rule.source_ports, ends.source_port), (rule.destination_ports, ends.destination_port)):
+            if wanted is not None and isinstance(port, Atom) and Ranges((wanted,)).covers(port.low, port.high) is None:
+                raise PortsDiffer(port, (wanted[0], wanted[1] + 1))
 
 
 def _splits(value: Value, cells: int) -> Iterator[tuple[int, int]]:
