@@ -18,7 +18,7 @@ from exporter.model.firewall import (
 )
 from exporter.parse.kernel.nft_expressions import expression, has_ports
 from exporter.parse.kernel.nft_matches import missing
-from exporter.parse.kernel.nft_sets import defaults_last, entries
+from exporter.parse.kernel.nft_sets import defaults_last, entries, is_dynamic
 from exporter.parse.kernel.nft_subjects import ALWAYS, Drawn, of_key
 from exporter.parse.kernel.nft_values import properties, tagged
 from exporter.parse.kernel.values import ALL_BITS
@@ -60,6 +60,8 @@ def looked_up(body: object, before: Sequence[Step], context: Context) -> Looked:
     A port of whichever protocol cannot be looked up unless the rule's steps so far ask for protocols with ports.
     """
     said = properties(body)
+    if is_dynamic(said.get("data"), context.sets):
+        raise ValueError("a map that packets change")
     left = expression(said.get("key"), context)
     if left.transport and not has_ports((*before, *left.implied)):
         raise ValueError("ports of what may have none")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AnyOf, Field, InRanges, Opaque
 from exporter.parse.kernel.nft_expressions import WITH_PORTS, expression, has_ports
-from exporter.parse.kernel.nft_sets import Element, elements, is_set
+from exporter.parse.kernel.nft_sets import Element, elements, is_dynamic, is_set
 from exporter.parse.kernel.nft_subjects import ALWAYS, Absent, Name, Number, either, negated
 from exporter.parse.kernel.nft_text import match_text
 from exporter.parse.kernel.nft_values import EVERYTHING, properties
@@ -84,7 +84,11 @@ def _member(subject: Subject, said: object, right: object, context: Context, *, 
         return _members(subject, elements(right, context.sets), doubts=doubts)
     key = (repr(properties(said).get("left")), right, doubts)
     if key not in context.known:
-        context.known[key] = _members(subject, elements(right, context.sets), doubts=doubts)
+        context.known[key] = (
+            Opaque("a dynamic set", right)
+            if is_dynamic(right, context.sets)
+            else _members(subject, elements(right, context.sets), doubts=doubts)
+        )
     return context.known[key]
 
 

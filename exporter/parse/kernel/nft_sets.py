@@ -1,7 +1,7 @@
 """Sets and maps of nft: what is in them, and what their elements ask for beside.
 
-What the packet path adds to a set (`add @set`) is in it as it was listed; an element with a timeout counts until it is
-gone.
+What packets add to a set or take away (`add @set`) is in it as it was listed, and nobody knows what comes next. An
+element with a timeout counts until it is gone.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A set or map, with its elements as nft prints them. `size` is how many it takes, 0 for any number."""
+    """A set or map, with its elements as nft prints them. `size` is how many it takes, 0 for any number.
+
+    To a `dynamic` one packets add by rules of its table, and take away: what comes next may find other elements.
+    """
 
     name: str
     listed: Sequence[object] = ()
     size: int = 0
+    dynamic: bool = False
 
     @property
     def full(self) -> bool:
@@ -70,6 +74,12 @@ def entries(said: object, sets: Mapping[str, NamedSet]) -> list[Entry]:
 def is_set(said: object) -> bool:
     """Return whether a comparison's right side is a set."""
     return (isinstance(said, str) and said.startswith("@")) or (isinstance(said, dict) and "set" in said)
+
+
+def is_dynamic(said: object, sets: Mapping[str, NamedSet]) -> bool:
+    """Return whether packets change what is in the set or map `"@name"`."""
+    known = sets.get(said.removeprefix("@")) if isinstance(said, str) else None
+    return known is not None and known.dynamic
 
 
 def defaults_last(found: Iterable[Entry]) -> list[Entry]:

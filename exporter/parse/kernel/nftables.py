@@ -23,7 +23,7 @@ from exporter.parse.kernel.nft_values import words
 from exporter.parse.memory import Aligned, Listed, RuleMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -129,8 +129,10 @@ class _Reader:
         unknown = [name for name in self._rules if name not in self._chains]
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
-        before = memory.listed((self._family, self._name, Backend.NFTABLES), self._sets)
-        context = Context(self._family, self._sets)
+        changed = {name for listed in self._rules.values() for said in listed for name in _changed(said)}
+        sets = {name: replace(known, dynamic=name in changed) for name, known in self._sets.items()}
+        before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
+        context = Context(self._family, sets)
         understood = {name: before.rules.get(name) or Aligned[Rule]() for name in self._chains}
         chains, packets = {}, {}
         for name, base in self._chains.items():
@@ -142,7 +144,7 @@ class _Reader:
             packets[name] = tuple(count for _, count in listed)
         told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
-        memory.note(table, Listed(self._sets, understood, chains))
+        memory.note(table, Listed(sets, understood, chains))
         return table
 
     def _switched(self, chain: Chain) -> Chain:
@@ -186,6 +188,15 @@ _PARTS = {
     "element": _Reader.element,
 }
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
+
+
+def _changed(rule: Mapping[str, object]) -> Iterator[str]:
+    """Yield the sets and maps that packets change which meet a rule: nft 1.0 does not print the flag `dynamic`."""
+    for said in _array(rule, "expr"):
+        for kind in ("set", "map"):
+            body = said.get(kind) if isinstance(said, dict) else None
+            if isinstance(body, dict):
+                yield str(body.get(kind)).removeprefix("@")
 
 
 def _is_same(one: Chain, other: Chain) -> bool:

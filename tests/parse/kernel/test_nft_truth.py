@@ -24,12 +24,17 @@ for _family, _chain, _said in expected():
 
 @pytest.mark.parametrize(("family", "chain"), CHAINS)
 def test_what_is_printed_here_means_what_was_recorded(family: str, chain: str) -> None:
-    """The nft and the kernel of this machine give every rule of the tests the same steps."""
-    rules = CHAINS[family, chain]
-    found = only(listed(source(family, chain, rules))).chains["c"]
-    assert found.base is not None
-    for said, each in zip(rules, found.rules, strict=True):
-        assert each.steps == rule(said, family, chain).steps, said
+    """The nft and the kernel of this machine give every rule of the tests the same steps.
+
+    What changes a set is not listed beside what asks for it, which means something else then.
+    """
+    changing = [said for said in CHAINS[family, chain] if re.match(r"(add|update|delete) @", said)]
+    asking = [said for said in CHAINS[family, chain] if said not in changing]
+    for rules in filter(None, (asking, changing)):
+        found = only(listed(source(family, chain, rules))).chains["c"]
+        assert found.base is not None
+        for said, each in zip(rules, found.rules, strict=True):
+            assert each.steps == rule(said, family, chain).steps, said
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,42 @@ def test_elements_may_be_listed_apart_from_their_set() -> None:
     assert found.chains["c"].rules[0].steps == (V4, are(Field.SOURCE, number("10.0.0.1")))
 
 
+@pytest.mark.parametrize("operation", ["add", "update", "delete"])
+@pytest.mark.parametrize("op", ["==", "!="])
+def test_nobody_knows_what_packets_put_into_a_set(operation: str, op: str) -> None:
+    """What was listed need not be all, nor be there any more, where a rule of the table changes the set."""
+    source = {"payload": {"protocol": "ip", "field": "saddr"}}
+    change = {"set": {"op": operation, "elem": source, "set": "@s"}}
+    found = only(
+        document(
+            {"set": {"name": "s", "type": "ipv4_addr", "elem": ["10.0.0.1"]}},
+            {"set": {"name": "fixed", "type": "ipv4_addr", "elem": ["10.0.0.1"]}},
+            {"chain": {"name": "c"}},
+            {"rule": {"chain": "c", "expr": [{"match": {"op": op, "left": source, "right": "@s"}}]}},
+            {"rule": {"chain": "c", "expr": [{"match": {"op": op, "left": source, "right": "@fixed"}}]}},
+            {"rule": {"chain": "c", "expr": [change]}},
+        )
+    )
+    asked, certain, _ = found.chains["c"].rules
+    assert doubts(asked.steps) == {"a dynamic set"}
+    assert doubts(certain.steps) == set()
+
+
+def test_nobody_knows_what_packets_put_into_a_map() -> None:
+    """A verdict map to which a rule of the table adds may do anything."""
+    port = {"payload": {"protocol": "tcp", "field": "dport"}}
+    change = {"map": {"op": "add", "elem": port, "data": {"accept": None}, "map": "@m"}}
+    found = only(
+        document(
+            {"map": {"name": "m", "type": "inet_service", "map": "verdict", "elem": [[80, {"accept": None}]]}},
+            {"chain": {"name": "c"}},
+            {"rule": {"chain": "c", "expr": [{"vmap": {"key": port, "data": "@m"}}]}},
+            {"rule": {"chain": "c", "expr": [change]}},
+        )
+    )
+    assert doubts(found.chains["c"].rules[0].steps) == {"vmap"}
+
+
 def table_with(**flags: Any) -> Table:  # noqa: ANN401
     """Return a table with flags, and one rule in a chain that drops the rest."""
     chain = {"name": "c", "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}
