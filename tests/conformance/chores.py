@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _OF_NFT: Final = {
     "limit": "limit", "ct count": "ct count", "numgen": "numgen", "quota": "quota", "hops": "ip ttl",
-    "dynamic set": "a dynamic set", "helper": "ct helper", "next hop": "rt nexthop", "synproxy": "synproxy",
+    "dynamic set": "a dynamic set", "helper": "ct helper", "next hop": "rt", "synproxy": "synproxy",
     "hash": "jhash", "the way out": "fib", "zone": "ct zone", "rewritten": "ip daddr set",
     "port rewritten": "tcp dport set",
 }  # fmt: skip
@@ -211,7 +211,9 @@ class OnHost(Somebody):
             "set of networks": (ranges, f"{rule} ip saddr @seen ip daddr != @seen drop"),
             "helper": (f'{rule} ct helper "ftp" accept',),
             "next hop": (f"{rule} rt ip nexthop {one} drop",),
-            "kinds of interfaces": (f'{rule} iifkind "bridge" oifkind "bridge" ip daddr {one} udp dport 80 drop',),
+            "kinds of interfaces": (
+                f'{rule} meta iifkind "bridge" meta oifkind "bridge" ip daddr {one} udp dport 80 drop',
+            ),
             "marks of connections": (
                 f"{rule} ip saddr {one} ct state new ct mark set 7", f"{rule} ct mark 7 meta l4proto udp drop",
             ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate import evaluate
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.namespace import Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
@@ -196,6 +197,25 @@ def test_an_odd_port_of_a_container_that_was_read(port: Port) -> None:
         return replace(own, interfaces={**own.interfaces, card: replace(own.interfaces[card], port=port)})
 
     check(_with(seen, "host", plugged))
+
+
+def test_a_port_of_an_interface_that_is_down() -> None:
+    """Nobody else can have it: of others on the bridge, whose namespaces are as usual, nothing is in doubt."""
+    seen = kernel(town()).engine_rules().look().snapshot
+    (card,) = _cards(seen, "a1")
+
+    def down(own: Namespace) -> Namespace:
+        end = next(each for each in own.interfaces.values() if each.peer == card)
+        return replace(own, interfaces={**own.interfaces, end.index: replace(end, up=False)})
+
+    def idle(own: Namespace) -> Namespace:
+        return replace(
+            own, interfaces={**own.interfaces, card: replace(own.interfaces[card], port=Port(forwarding=False))}
+        )
+
+    changed = _with(_with(seen, "a1", down), "host", idle)
+    check(changed)
+    assert evaluate(changed).totals.unknown_pairs == 0
 
 
 @pytest.mark.parametrize("port", ODD_PORTS.values(), ids=ODD_PORTS)

@@ -461,9 +461,12 @@ class World:
             self._settle(snapshot.sandboxes[name], Stack(name, namespace, family))
         for interface in kernel.host.interfaces.values():
             self._settle_host(interface)
+        # an interface that is down is no station, and its cable is not free for somebody else
+        cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
+        cables = frozenset(card.peer for card in cards if card.peer is not None)
         for segment in self._segments.values():
             if segment.bridge is not None:
-                segment.unplaced = self._unplaced(segment, segment.bridge)
+                segment.unplaced = self._unplaced(segment.bridge, cables)
 
     def asked_about(self) -> set[int]:
         """Return the addresses that packets are sent to beside those of namespaces: loopback's, and translated ones."""
@@ -560,8 +563,7 @@ class World:
             segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
         return segment
 
-    def _unplaced(self, segment: Segment, bridge: Interface) -> frozenset[Port]:
-        known = {station.port.index for station in segment.stations if station.port is not None}
+    def _unplaced(self, bridge: Interface, known: frozenset[int]) -> frozenset[Port]:
         ports = (
             end.port
             for end in self.host.namespace.interfaces.values()

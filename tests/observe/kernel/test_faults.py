@@ -6,7 +6,6 @@ import ctypes
 import itertools
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -190,8 +189,7 @@ def test_chains_come_and_go_while_they_are_read(host: Engine, observer: Observer
     changing.start()
     seen = []
     try:
-        ends = time.monotonic() + 3
-        while time.monotonic() < ends:
+        for _ in range(10):
             found = report(observer)
             said = (found.totals.reachable_pairs, found.totals.unknown_pairs)
             seen.append("unread" if "firewall" in found.missing else said)
@@ -201,7 +199,6 @@ def test_chains_come_and_go_while_they_are_read(host: Engine, observer: Observer
         ending.set()
         changing.join()
     assert set(seen) <= {(2, 0), (0, 0), "unread"}
-    assert len(seen) > 5
     assert whole(report(observer))
 
 
