@@ -462,7 +462,7 @@ class World:
         for interface in kernel.host.interfaces.values():
             self._settle_host(interface)
         # an interface that is down is no station, and its cable is not free for somebody else
-        cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
+        cards = (card for namespace in namespaces.values() for card in namespace.interfaces.values())
         cables = frozenset(card.peer for card in cards if card.peer is not None)
         for segment in self._segments.values():
             if segment.bridge is not None:
