@@ -252,9 +252,10 @@ class Journey:
             return
         found = ways(passing)
         found.keep_loopback_out(passing)
-        found.local = led_back(passing, found.local, "")
+        found.local = led_back(passing, found.local, "", found.doubts)
         for way, cells in found.leaving.items():
-            found.leaving[way] = led_back(passing, cells, passing.stack.routing.names[way.interface])
+            leaves_by = passing.stack.routing.names[way.interface]
+            found.leaving[way] = led_back(passing, cells, leaves_by, found.doubts)
         flight = passing.flight.doubted(found.doubts)
         if found.local:
             yield from self._deliver(replace(passing, cells=found.local, flight=flight))

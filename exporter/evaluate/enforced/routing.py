@@ -65,26 +65,54 @@ class Routing:
         self._types: dict[tuple[int, str | None], AddressType] = {}
 
     def lookup(self, question: Question) -> tuple[Route | None, str]:
-        """Return the route of a packet, None without one; and the name of a rule's selector that is not understood."""
-        doubt, position, rules = "", 0, self.rules
-        while position < len(rules):
-            rule = rules[position]
-            position += 1
-            if rule.opaque and not doubt:
-                doubt = f"policy rule {rule.priority}: {rule.opaque}"
-            if not _applies(rule, question):
-                continue
-            if rule.action is RuleAction.GOTO:
-                position = next((at for at, item in enumerate(rules) if item.priority == rule.goto), len(rules))
-            elif rule.action is RuleAction.LOOKUP:
-                route = self._tables[rule.table].find(question, self.names) if rule.table in self._tables else None
-                limit = rule.suppress_prefix_length
-                suppressed = route is not None and limit is not None and route.destination.prefixlen <= limit
-                if route is not None and not suppressed and route.kind is not RouteKind.THROW:
-                    return route, doubt
-            elif rule.action is not RuleAction.NOP:
-                return None, doubt
-        return None, doubt
+        """Return the route of a packet, None without one; and the name of a rule's selector that is not understood.
+
+        That rule is taken to apply.
+        """
+        return next(self.lookups(question))
+
+    def lookups(self, question: Question) -> Iterator[tuple[Route | None, str]]:
+        """Yield all routes that a packet may take: a rule with a selector that is not understood applies, and does not.
+
+        None stands for no route; with each is the name of that selector.
+        """
+        waiting, seen = [(0, "")], set[int]()
+        while waiting:
+            position, doubt = waiting.pop()
+            # where two branches come together, the first goes on for both
+            while position not in seen:
+                seen.add(position)
+                if position == len(self.rules):
+                    yield None, doubt
+                    break
+                rule = self.rules[position]
+                position += 1
+                if not _applies(rule, question):
+                    continue
+                if rule.opaque:
+                    doubt = doubt or f"policy rule {rule.priority}: {rule.opaque}"
+                    waiting.append((position, doubt))
+                if rule.action is RuleAction.GOTO:
+                    position = self._place(rule)
+                elif rule.action is RuleAction.LOOKUP:
+                    route = self._found(rule, question)
+                    if route is not None:
+                        yield route, doubt
+                        break
+                elif rule.action is not RuleAction.NOP:
+                    yield None, doubt
+                    break
+
+    def _place(self, goto: PolicyRule) -> int:
+        return next((at for at, item in enumerate(self.rules) if item.priority == goto.goto), len(self.rules))
+
+    def _found(self, rule: PolicyRule, question: Question) -> Route | None:
+        """Return the route that a rule's table has for a packet, unless the rule or the route says to look on."""
+        route = self._tables[rule.table].find(question, self.names) if rule.table in self._tables else None
+        limit = rule.suppress_prefix_length
+        if route is None or route.kind is RouteKind.THROW:
+            return None
+        return None if limit is not None and route.destination.prefixlen <= limit else route
 
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
@@ -113,11 +141,7 @@ class Routing:
 
     def reverse_path(self, source: int, interface: str, mark: int, *, loose: bool) -> bool:
         """Return whether a route back to a source exists, and (unless loose) leaves by the interface."""
-        return self.leads_back(Question(source, mark=mark), interface, loose=loose)
-
-    def leads_back(self, question: Question, interface: str, *, loose: bool) -> bool:
-        """Return whether what is sent the other way round has a route, and (unless loose) leaves by the interface."""
-        route, _ = self.lookup(question)
+        route, _ = self.lookup(Question(source, mark=mark))
         if route is None or route.kind is not RouteKind.UNICAST:
             return False
         return loose or self.leaves_by(route, interface)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Ends, Port, Value
     from exporter.evaluate.enforced.hooks import Passing
     from exporter.evaluate.enforced.world import Stack
-    from exporter.model.namespace import Hop, PolicyRule
+    from exporter.model.namespace import Hop, PolicyRule, Route
 
 SEVERAL_HOPS = "which of several next hops the packets take"
 OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
@@ -89,18 +89,22 @@ class Ways:
 
 
 def way(stack: Stack, question: Question) -> Way:
-    """Return the way of one packet."""
-    route, doubt = stack.routing.lookup(question)
-    if route is None:
-        return Way(local=False, doubt=doubt)
-    if route.kind is RouteKind.LOCAL:
-        return Way(local=True, doubt=doubt)
-    if route.kind is not RouteKind.UNICAST:
-        return Way(local=False, doubt=doubt)
+    """Return the way of one packet; of one that may take several, all of them."""
+    found = [(_along(stack, question, route), doubt) for route, doubt in stack.routing.lookups(question)]
+    first, _ = found[0]
+    if all(each == first for each, _ in found):
+        return first
+    exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
+    doubt = next(doubt for _, doubt in found if doubt)
+    return Way(local=any(each.local for each, _ in found), exits=exits, source=first.source, doubt=doubt)
+
+
+def _along(stack: Stack, question: Question, route: Route | None) -> Way:
+    if route is None or route.kind is not RouteKind.UNICAST:
+        return Way(local=route is not None and route.kind is RouteKind.LOCAL)
     exits = tuple(dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop)))
     source = int(route.source) if route.source is not None else None
-    if not doubt and len(exits) > 1:
-        doubt = SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
+    doubt = "" if len(exits) < 2 else SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
     return Way(local=False, exits=exits, source=source, doubt=doubt)
 
 
@@ -131,8 +135,8 @@ def ways(passing: Passing) -> Ways:
     return found
 
 
-def led_back(passing: Passing, cells: int, output: str) -> int:
-    """Return the packets whose source a reverse path filter believes where there are policy rules.
+def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) -> int:
+    """Return the packets whose source a reverse path filter believes where there are policy rules, and note `doubts`.
 
     __fib_validate_source asks them for the way back as if the packet came the other way round: from its destination,
     by the interface that it would leave by, with its mark only where `src_valid_mark` says so.
@@ -142,15 +146,15 @@ def led_back(passing: Passing, cells: int, output: str) -> int:
         return cells
     kept, ports = 0, (_span(ends.destination_port), _span(ends.source_port))
     for name, at in _names(passing.interface, cells):
-        level, with_mark = stack.reverse_path_filter(name), stack.either(name, "src_valid_mark")
-        if not level:
-            kept |= at
-            continue
+        with_mark = stack.either(name, "src_valid_mark")
         for source, of in _splits(ends.source, at):
             for destination, to in _splits(ends.destination, of):
                 for mark, here in _splits(passing.mark if with_mark else 0, to):
                     back = Question(source, destination, output, "", mark, passing.flight.protocol, ports)
-                    kept |= here if stack.routing.leads_back(back, name, loose=level > 1) else 0
+                    believed, doubt = stack.led_back(back, name)
+                    kept |= here if believed else 0
+                    if doubt:
+                        doubts[doubt] = doubts.get(doubt, 0) | here
     return kept
 
 

@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, strangers
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import Exit, way
-from exporter.model.namespace import Port
+from exporter.model.namespace import Port, RouteKind
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -176,14 +176,36 @@ class Stack:
         return known
 
     def _believes(self, source: int, interface: str) -> bool:
-        if self.is_loopback(source):
-            return self.accepts_loopback(interface)
+        if self.is_loopback(source) and not self.accepts_loopback(interface):
+            return False
         if self.family == 6:
             return True
-        if self.routing.is_local(source):
-            return bool(self.either(interface, "accept_local"))
+        own = source in self.addresses or (not self.is_loopback(source) and self.routing.is_local(source))
+        if own and not self.either(interface, "accept_local"):
+            return False
+        return not self.routing.plain or self.led_back(Question(source), interface)[0]
+
+    def led_back(self, question: Question, interface: str) -> tuple[bool, str]:
+        """Return whether a reverse path filter lets in what `question` asks the way back of, and what is not known.
+
+        __fib_validate_source: the way back has to leave by the interface; a loose filter takes any that there is, but
+        not on an interface that has no address. To an address of the namespace's own it leads where `accept_local` is.
+        """
         level = self.reverse_path_filter(interface)
-        return not level or not self.routing.plain or self.routing.reverse_path(source, interface, 0, loose=level > 1)
+        if not level:
+            return True, ""
+        kinds = {RouteKind.UNICAST} | ({RouteKind.LOCAL} if self.either(interface, "accept_local") else set())
+        loose = level > 1 and interface in self._addressed
+        found = {
+            route is not None and route.kind in kinds and (loose or self.routing.leaves_by(route, interface)): doubt
+            for route, doubt in self.routing.lookups(question)
+        }
+        return True in found, next(filter(None, found.values()), "") if len(found) > 1 else ""
+
+    @cached_property
+    def _addressed(self) -> frozenset[str]:
+        """The names of interfaces that have an address of the family."""
+        return frozenset(each.name for each in self.namespace.interfaces.values() if self._sources(each))
 
     def is_loopback(self, address: int) -> bool:
         """Return whether an address is one of 127.0.0.0/8, or ::1."""
@@ -219,13 +241,16 @@ class Stack:
         """
         found = self.namespace.interfaces.get(interface)
         told = self._sources(found) if found else []
-        own = [item for item in told if not item.is_link_local] or [*self._lent] or told
+        own = [item for item in told if self._usable(item)] or [*self._lent] or told
         if self.family == 6:
             best = max(own, key=lambda item: _common(int(item.ip), towards), default=None)
         else:
             near = (item for item in own if (int(item.ip) ^ towards) >> (item.ip.max_prefixlen - item.prefixlen) == 0)
             best = next(near, own[0] if own else None)
         return int(best.ip) if best is not None else None
+
+    def _usable(self, address: OwnAddress) -> bool:
+        return self.family == 4 or not address.is_link_local
 
     def _sources(self, interface: Interface) -> list[OwnAddress]:
         return [item for item in interface.addresses if item.version == self.family]
@@ -235,8 +260,7 @@ class Stack:
         """What interfaces without an address of their own send from."""
         everyone = [self._sources(each) for _, each in sorted(self.namespace.interfaces.items())]
         usable = [
-            [item for item in each if not item.is_link_local and not self.is_loopback(int(item.ip))]
-            for each in everyone
+            [item for item in each if self._usable(item) and not self.is_loopback(int(item.ip))] for each in everyone
         ]
         if self.family == 6:
             return tuple(chain.from_iterable(usable))
@@ -461,9 +485,10 @@ class World:
             self._settle(snapshot.sandboxes[name], Stack(name, namespace, family))
         for interface in kernel.host.interfaces.values():
             self._settle_host(interface)
-        # an interface that is down is no station, and its cable is not free for somebody else
+        # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
+        # by index, for one alone may be taken in several namespaces
         cards = (card for namespace in namespaces.values() for card in namespace.interfaces.values())
-        cables = frozenset(card.peer for card in cards if card.peer is not None)
+        cables = frozenset((card.peer, card.index) for card in cards if card.kind == "veth")
         for segment in self._segments.values():
             if segment.bridge is not None:
                 segment.unplaced = self._unplaced(segment.bridge, cables)
@@ -563,11 +588,11 @@ class World:
             segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
         return segment
 
-    def _unplaced(self, bridge: Interface, known: frozenset[int]) -> frozenset[Port]:
+    def _unplaced(self, bridge: Interface, known: frozenset[tuple[int | None, int]]) -> frozenset[Port]:
         ports = (
             end.port
             for end in self.host.namespace.interfaces.values()
-            if end.master == bridge.index and end.kind == "veth" and end.index not in known
+            if end.master == bridge.index and end.kind == "veth" and (end.index, end.peer) not in known
         )
         return frozenset(port for port in ports if port is not None and port not in PASSING)
 

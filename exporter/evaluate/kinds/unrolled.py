@@ -7,6 +7,7 @@ rule changes a packet's interface. What each network's rules say can then be tol
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,9 @@ _INTERFACES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
 _Branch = tuple[NameIs, "Statement"]
 """A case of a map: the one interface that it is for, and what is done then."""
 
+_Maps = dict[int, "Sequence[_Branch]"]
+"""The maps of a chain, by the number of their rule, with their cases."""
+
 
 class Unrolled(NamedTuple):
     """What became of a chain, given those that its maps lead to; `parts` are the rules of each case."""
@@ -30,7 +34,7 @@ class Unrolled(NamedTuple):
     chain: Chain
     called: Sequence[Chain]
     result: Chain
-    parts: Mapping[_Branch, tuple[Chain | None, tuple[Rule, ...]]]
+    parts: Mapping[tuple[_Branch, str], tuple[Chain | None, tuple[Rule, ...]]]
 
 
 class UnrolledMemory:
@@ -44,14 +48,13 @@ class UnrolledMemory:
         """Begin another look; what the one before did not ask for is forgotten."""
         self._old, self._new = self._new, {}
 
-    def unrolled(self, table: Table, chain: Chain, maps: Mapping[int, Sequence[_Branch]]) -> Chain:
-        """Return a chain without its `maps`, which are told by the number of their rule."""
-        place = table.key, chain.name
+    def unrolled(self, place: tuple[TableKey, str], chain: Chain, maps: _Maps, alone: Mapping[str, Chain]) -> Chain:
+        """Return a chain without its `maps`; `alone` are chains of the table that one case leads to and no other."""
         called = [
-            table.chains[statement.chain]
+            alone[statement.chain]
             for branches in maps.values()
             for _, statement in branches
-            if isinstance(statement, Call) and statement.chain in table.chains
+            if isinstance(statement, Call) and statement.chain in alone
         ]
         known = self._old.get(place)
         if (
@@ -60,7 +63,7 @@ class UnrolledMemory:
             or len(known.called) != len(called)
             or not all(map(is_, known.called, called))
         ):
-            known = _unrolled(table, chain, maps, known)._replace(called=called)
+            known = _unrolled(chain, called, maps, alone, known)
         self._new[place] = known
         return known.result
 
@@ -78,8 +81,17 @@ def _without_maps(table: Table, memory: UnrolledMemory) -> Table:
     if not maps:
         return table
     chains = dict(table.chains)
+    uses = Counter(
+        statement.chain
+        for found in maps.values()
+        for branches in found.values()
+        for _, statement in branches
+        if isinstance(statement, Call)
+    )
+    # of a chain that many cases lead to, each would have its own rules
+    alone = {name: table.chains[name] for name, times in uses.items() if times == 1 and name in table.chains}
     for name, found in maps.items():
-        chains[name] = memory.unrolled(table, chains[name], found)
+        chains[name] = memory.unrolled((table.key, name), table.chains[name], found, alone)
     called = reached(chains, (name for name, chain in chains.items() if chain.base is not None))
     return replace(table, chains={name: chain for name, chain in chains.items() if name in called})
 
@@ -100,22 +112,24 @@ def _maps(chain: Chain) -> Iterator[tuple[int, Sequence[_Branch]]]:
                 pass
 
 
-def _unrolled(table: Table, chain: Chain, maps: Mapping[int, Sequence[_Branch]], before: Unrolled | None) -> Unrolled:
+def _unrolled(
+    chain: Chain, called: Sequence[Chain], maps: _Maps, alone: Mapping[str, Chain], before: Unrolled | None
+) -> Unrolled:
     known = before.parts if before is not None else {}
-    parts: dict[_Branch, tuple[Chain | None, tuple[Rule, ...]]] = {}
+    parts: dict[tuple[_Branch, str], tuple[Chain | None, tuple[Rule, ...]]] = {}
     rules: list[Rule] = []
     for number, rule in enumerate(chain.rules):
         for branch in maps.get(number, ()):
             name, statement = branch
-            own = table.chains.get(statement.chain) if isinstance(statement, Call) else None
-            part = known.get(branch)
+            own = alone.get(statement.chain) if isinstance(statement, Call) else None
+            part = known.get((branch, rule.text))
             if part is None or part[0] is not own:
                 part = own, tuple(_written_out(name, statement, own, rule.text))
-            parts[branch] = part
+            parts[branch, rule.text] = part
             rules += part[1]
         if number not in maps:
             rules.append(rule)
-    return Unrolled(chain, (), replace(chain, rules=tuple(rules)), parts)
+    return Unrolled(chain, called, replace(chain, rules=tuple(rules)), parts)
 
 
 def _written_out(name: NameIs, statement: Statement, called: Chain | None, text: str) -> Iterator[Rule]:

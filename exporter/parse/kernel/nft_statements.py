@@ -84,7 +84,8 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
     except ValueError:
         return (Unforeseeable("statement", statement_text(said)),)
     if name in _WITHOUT_EFFECT:
-        return ()
+        # objects looked up in a map end the rule for what is not in it (nft_objref_map_eval)
+        return (Opaque(f"{name} map", statement_text(said)),) if isinstance(body, dict) and "map" in body else ()
     if name in _DEPENDS:
         return (Opaque(name, statement_text(said)),)
     handler = _STATEMENTS.get(name)

@@ -208,13 +208,16 @@ def _counted_apart(said: Mapping[str, object]) -> tuple[Mapping[str, object], in
 
     Its handle is left out, too: engines write whole chains anew.
     """
-    statements, packets = [], None
+    statements: list[object] = []
+    packets: int | None = None
     for statement in _array(said, "expr"):
-        counter = statement.get("counter") if isinstance(statement, dict) else None
-        if isinstance(counter, dict):
-            count = counter.get("packets")
-            packets = count if packets is None and isinstance(count, int) else packets
-        statements.append(_COUNTER if isinstance(counter, dict) else statement)
+        counter = statement.get("counter") if isinstance(statement, dict) and len(statement) == 1 else None
+        counted = counter.get("packets") if isinstance(counter, dict) else None
+        if isinstance(counted, int):
+            packets = counted if packets is None else packets
+            statements.append(_COUNTER)
+        else:
+            statements.append(statement)
     return {"expr": statements, "comment": said.get("comment")}, packets
 
 
