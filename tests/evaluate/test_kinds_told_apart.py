@@ -11,7 +11,7 @@ import pytest
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
-from exporter.model.namespace import Hop, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
+from exporter.model.namespace import Hop, Interface, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
 from exporter.model.report import HOST, Verdict
 from tests.evaluate.test_kinds import check
 from tests.hosts import Host, host
@@ -20,7 +20,7 @@ from tests.kernels import kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Snapshot
     from tests.kernels import KernelOf
 
@@ -216,6 +216,24 @@ def test_a_port_of_an_interface_that_is_down() -> None:
     changed = _with(_with(seen, "a1", down), "host", idle)
     check(changed)
     assert evaluate(changed).totals.unknown_pairs == 0
+
+
+def test_cables_within_a_container_are_not_the_hosts() -> None:
+    """Who runs containers himself has cables to namespaces that nobody knows; indexes mean something else there."""
+    seen = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0").look().snapshot
+    assert seen.kernel is not None
+    ends = [card for name in ("a1", "a2") for card in _cards(seen, name)]
+    own = {sandbox.name: sandbox.id for sandbox in seen.sandboxes.values()}
+    unread = {name: each for name, each in seen.kernel.sandboxes.items() if name not in (own["a1"], own["a2"])}
+    nested = {90 + end: Interface(90 + end, f"veth{end}", "veth", "", True, peer=end) for end in ends}
+    changed = _with(
+        replace(seen, kernel=replace(seen.kernel, sandboxes=unread)),
+        "b1",
+        lambda box: replace(box, interfaces={**box.interfaces, **nested}),
+    )
+    assert changed.kernel is not None
+    found = enforced_reach(changed, changed.kernel).between(own["a1"], own["a2"])
+    assert found.verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("port", ODD_PORTS.values(), ids=ODD_PORTS)

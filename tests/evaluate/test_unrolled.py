@@ -91,6 +91,12 @@ def test_chains_that_packets_leave_midway_are_called(rules: list[Statements]) ->
     assert table.chains["a"] is firewall.tables[0].chains["a"]
 
 
+def test_a_chain_that_many_cases_lead_to_is_called() -> None:
+    """Its rules would be there once for each of them."""
+    firewall = tables(["br-a", jump("a")], ["br-b", jump("a")], a=[[*PORT, {"drop": None}]])
+    assert written(firewall) == [(out("br-a"), Call("a")), (out("br-b"), Call("a"))]
+
+
 def test_a_goto_stays_one() -> None:
     """Packets do not come back from there, though they would from a rule in its place."""
     assert written(tables(["br-a", jump("a", "goto")], a=[[*PORT, {"drop": None}]])) == [

@@ -205,6 +205,8 @@ def _is_exact(operator: object, left: object, right: object) -> bool:
 
 
 def _counter(body: object) -> str:
+    if isinstance(body, dict) and "map" in body:
+        return _json({"counter": body})
     return f'counter name "{body}"' if isinstance(body, str) else "counter"
 
 

@@ -16,12 +16,15 @@ from exporter.model.firewall import (
     SetMark,
     Statement,
     Step,
+    TableFamily,
     Terminate,
     Unforeseeable,
     Untrack,
     Verdict,
 )
 from exporter.model.ranges import Ranges
+from exporter.parse.kernel.nft_expressions import Context
+from exporter.parse.kernel.nft_statements import rule_steps
 from tests.parse.kernel.nft import TCP, V4, V6, are, between, doubts, number, only, parsed, recorded, steps
 
 ACCEPT, DROP, REJECT = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.REJECT)
@@ -263,3 +266,15 @@ def test_statements_that_are_not_known_may_do_anything(name: str) -> None:
     """Who takes a packet away may give it back, or not."""
     (step,) = parsed([{name: None}])
     assert step == Unforeseeable(name, name)
+
+
+@pytest.mark.parametrize("kind", ["counter", "ct helper", "ct timeout", "secmark"])
+def test_objects_in_a_map_end_the_rule_for_others(kind: str) -> None:
+    """nft_objref_map_eval breaks off where the packet has no key: what comes next is not for all."""
+    key = {"payload": {"protocol": "ip", "field": "saddr"}}
+    looked_up = {kind: {"map": {"key": key, "data": {"set": [["10.0.0.9", "c"]]}}}}
+    doubted, last = rule_steps([looked_up, {"drop": None}], Context(TableFamily.IP))
+    assert isinstance(doubted, Opaque)
+    assert doubted.name == f"{kind} map"
+    assert "10.0.0.9" in doubted.text
+    assert last == DROP

@@ -1,0 +1,132 @@
+"""Which way packets take in a namespace, and from whom it believes that they come.
+
+What is expected here is what packets did between network namespaces with Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.world import Stack
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.parse.kernel.routes import parse_rules
+
+IN, OUT, FAR = 2, 3, 4
+
+
+def address(text: str, length: int = 24) -> OwnAddress:
+    """Return an address of an interface."""
+    return OwnAddress(ip_address(text), length)
+
+
+def number(text: str) -> int:
+    """Return an address as a number."""
+    return int(ip_address(text))
+
+
+def route(prefix: str, interface: int, table: int = 254, kind: RouteKind = RouteKind.UNICAST) -> Route:
+    """Return a route by one interface."""
+    return Route(table, kind, ip_network(prefix), (Hop(interface),))
+
+
+def namespace(*rules: dict[str, Any], unnumbered: int = 0, **switches: int) -> Stack:
+    """Return a namespace that 10.1.0.0/24 is behind one interface of, and all others behind another.
+
+    Policy rules are put after the one for the local table; the interface that packets come in by may have no address.
+    """
+    interfaces = {
+        1: Interface(1, "lo", "", "", True, addresses=(address("127.0.0.1", 8),)),
+        IN: Interface(IN, "in", "veth", "", True, addresses=() if unnumbered else (address("10.3.0.1"),)),
+        OUT: Interface(OUT, "out", "veth", "", True, addresses=(address("10.2.0.1"),)),
+        FAR: Interface(FAR, "far", "veth", "", True, addresses=(address("10.4.0.1"),)),
+    }
+    routes = (
+        route("10.2.0.1/32", OUT, 255, RouteKind.LOCAL),
+        route("10.3.0.1/32", IN, 255, RouteKind.LOCAL),
+        route("10.1.0.0/24", OUT),
+        route("10.5.0.0/24", IN),
+        route("0.0.0.0/0", FAR, 100),
+    )
+    usual = [{"priority": priority, "src": "all", "table": name} for priority, name in ((0, "local"), (32766, "main"))]
+    told = parse_rules([usual[0], *rules, usual[1]]) if rules else ()
+    settings = {f"ipv4/conf/all/{name}": str(value) for name, value in switches.items()}
+    return Stack("host", Namespace(interfaces, routes, rules=told, settings=settings), 4)
+
+
+OPAQUE = {"priority": 100, "src": "all", "tos": "0x10", "table": "100"}
+
+
+def test_a_rule_that_is_not_understood_applies_and_does_not() -> None:
+    """Both ways are followed, and which of them it is stays open."""
+    found = way(namespace(OPAQUE), Question(number("10.1.0.9")))
+    assert {item.interface for item in found.exits} == {FAR, OUT}
+    assert found.doubt == "policy rule 100: tos"
+
+
+def test_a_rule_that_changes_nothing_leaves_nothing_open() -> None:
+    """Where both ways are the same, or the rule is for others by what is understood of it, there is no doubt."""
+    same = way(namespace(OPAQUE | {"table": "main"}), Question(number("10.1.0.9")))
+    others = way(
+        namespace(OPAQUE | {"src": "10.9.0.0", "srclen": 24}), Question(number("10.1.0.9"), number("10.1.0.7"))
+    )
+    assert [(each.exits[0].interface, each.doubt) for each in (same, others)] == [(OUT, "")] * 2
+
+
+def test_many_rules_that_are_not_understood_are_gone_through_once() -> None:
+    """The ways do not double with each."""
+    rules = [OPAQUE | {"priority": number, "table": "77"} for number in range(10, 60)]
+    assert len(list(namespace(*rules).routing.lookups(Question(number("10.1.0.9"))))) == 1
+
+
+@pytest.mark.parametrize(("level", "believed"), [(0, True), (1, False), (2, True)])
+def test_a_loose_filter_takes_any_way_back(level: int, believed: bool) -> None:
+    """A strict one takes the interface's own alone."""
+    stack = namespace(rp_filter=level)
+    assert stack.believes(number("10.1.0.2"), "in") is believed
+    assert stack.believes(number("10.5.0.2"), "in")
+    assert stack.believes(number("10.9.0.2"), "in") is (level == 0)
+
+
+def test_a_loose_filter_is_a_strict_one_where_there_is_no_address() -> None:
+    """__fib_validate_source does not look for another way then (no_addr)."""
+    stack = namespace(unnumbered=1, rp_filter=2)
+    assert not stack.believes(number("10.1.0.2"), "in")
+    assert stack.believes(number("10.5.0.2"), "in")
+
+
+@pytest.mark.parametrize(
+    ("switches", "believed"),
+    [
+        ({}, False),
+        ({"rp_filter": 2}, False),
+        ({"accept_local": 1}, True),
+        ({"accept_local": 1, "rp_filter": 1}, False),
+        ({"accept_local": 1, "rp_filter": 2}, True),
+    ],
+)
+@pytest.mark.parametrize("rules", [(), ({"priority": 9, "src": "all", "fwmark": "0x7", "table": "77"},)])
+def test_own_addresses_of_others(switches: dict[str, int], believed: bool, rules: tuple[dict[str, Any], ...]) -> None:
+    """With accept_local they may come in; a filter then asks for the way back as for all others."""
+    stack = namespace(*rules, **switches)
+    found = stack.believes(number("10.2.0.1"), "in") and stack.led_back(Question(number("10.2.0.1")), "in")[0]
+    assert found is believed
+
+
+def test_a_filter_that_hinges_on_a_rule_that_is_not_understood() -> None:
+    """The packet may be believed, and may be not."""
+    back = Question(number("10.1.0.2"))
+    assert namespace(OPAQUE, rp_filter=1).led_back(back, "out") == (True, "policy rule 100: tos")
+    assert namespace(OPAQUE, rp_filter=1).led_back(back, "in") == (False, "")
+
+
+def test_link_local_addresses_of_ipv4_are_lent_and_used() -> None:
+    """Their scope is that of all others, unless somebody gave them another one."""
+    own = Interface(2, "in", "veth", "", True, addresses=(address("169.254.7.1", 16),))
+    other = Interface(3, "out", "veth", "", True, addresses=(address("10.1.0.1"),))
+    stack = Stack("host", Namespace({2: own, 3: other}), 4)
+    assert stack.source_for(2, number("10.9.0.9")) == number("169.254.7.1")
