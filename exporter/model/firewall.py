@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
+from operator import is_
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -398,6 +399,11 @@ class Chain:
         if self.does.isdisjoint((Call, Dispatch)):
             return ()
         return tuple((rule.steps, called) for rule in self.rules for step in rule.steps for called in _called(step))
+
+
+def same_rules(one: Chain, other: Chain) -> bool:
+    """Return whether two chains have the same objects as rules."""
+    return one.base == other.base and len(one.rules) == len(other.rules) and all(map(is_, one.rules, other.rules))
 
 
 def reached(chains: Mapping[str, Chain], first: Iterable[str]) -> frozenset[str]:

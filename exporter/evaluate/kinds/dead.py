@@ -8,7 +8,6 @@ from functools import cached_property
 from ipaddress import ip_network
 from itertools import chain as joined
 from itertools import compress
-from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import (
@@ -25,6 +24,7 @@ from exporter.model.firewall import (
     ReversePath,
     TableFamily,
     Translate,
+    same_rules,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class DeadMemory:
             lives = [_lives(rule, asked) for rule in chain.rules]
             rules = chain.rules if all(lives) else tuple(compress(chain.rules, lives))
             left = chain if rules is chain.rules else replace(chain, rules=rules)
-            if before is not None and _same_rules(before.left, left):
+            if before is not None and same_rules(before.left, left):
                 left = before.left
             before = Living(chain, left, frozenset(asked.singles), asked.ranges)
         self._new[place] = before
@@ -184,11 +184,6 @@ class _Asked:
         if found is None:
             found = self.ranges[low, high] = self._known.meets(low, high)
         return found
-
-
-def _same_rules(one: Chain, other: Chain) -> bool:
-    """Return whether chains have the same objects as rules."""
-    return one.base == other.base and len(one.rules) == len(other.rules) and all(map(is_, one.rules, other.rules))
 
 
 def without_dead_rules(firewall: Firewall, known: Known, memory: DeadMemory | None = None) -> Firewall:

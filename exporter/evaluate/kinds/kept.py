@@ -20,6 +20,11 @@ def changed(before: Mapping[str, Sandbox], now: Mapping[str, Sandbox]) -> frozen
     )
 
 
+def identical(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Return whether two sequences hold the same objects."""
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
 class Kept(Generic[Finding]):
     """Findings by id, as long as what they follow from are the same objects, and engine and networks are equal.
 
@@ -40,7 +45,7 @@ class Kept(Generic[Finding]):
     def __call__(self, own: str, causes: Sequence[object], find: Callable[[], Finding]) -> Finding:
         """Return what follows for a sandbox or a network."""
         known = self._old.get(own)
-        if known is None or len(known) != len(causes) + 1 or not all(map(is_, known[1:], causes)):
+        if known is None or not identical(known[1:], causes):
             known = find(), *causes
         self._new[own] = known
         return known[0]

@@ -212,15 +212,7 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
     return replace(
         host,
         interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
-        routes=tuple(
-            [
-                route
-                for route in host.routes
-                if not (
-                    route.hops[0].interface in dropped if len(route.hops) == 1 else _leads_only_to(route.hops, dropped)
-                )
-            ]
-        ),
+        routes=tuple([route for route in host.routes if not _leads_only_to(route.hops, dropped)]),
         firewall=_rules_of(firewall, kinds.survey, gone),
         listeners=tuple(
             listener
@@ -231,6 +223,8 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
 
 
 def _leads_only_to(hops: Sequence[Hop], interfaces: AbstractSet[int]) -> bool:
+    if len(hops) == 1:
+        return hops[0].interface in interfaces
     return bool(hops) and all(hop.interface in interfaces for hop in hops)
 
 

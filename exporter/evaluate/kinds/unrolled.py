@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from operator import is_
+from itertools import chain as joined
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.kinds.kept import identical
 from exporter.model.firewall import Call, Dispatch, Field, NameIs, Rule, Terminate, Verdict, reached
 
 if TYPE_CHECKING:
@@ -50,19 +51,9 @@ class UnrolledMemory:
 
     def unrolled(self, place: tuple[TableKey, str], chain: Chain, maps: _Maps, alone: Mapping[str, Chain]) -> Chain:
         """Return a chain without its `maps`; `alone` are chains of the table that one case leads to and no other."""
-        called = [
-            alone[statement.chain]
-            for branches in maps.values()
-            for _, statement in branches
-            if isinstance(statement, Call) and statement.chain in alone
-        ]
+        called = [alone[name] for name in _called(maps) if name in alone]
         known = self._old.get(place)
-        if (
-            known is None
-            or known.chain is not chain
-            or len(known.called) != len(called)
-            or not all(map(is_, known.called, called))
-        ):
+        if known is None or known.chain is not chain or not identical(known.called, called):
             known = _unrolled(chain, called, maps, alone, known)
         self._new[place] = known
         return known.result
@@ -81,19 +72,19 @@ def _without_maps(table: Table, memory: UnrolledMemory) -> Table:
     if not maps:
         return table
     chains = dict(table.chains)
-    uses = Counter(
-        statement.chain
-        for found in maps.values()
-        for branches in found.values()
-        for _, statement in branches
-        if isinstance(statement, Call)
-    )
+    uses = Counter(joined.from_iterable(map(_called, maps.values())))
     # of a chain that many cases lead to, each would have its own rules
     alone = {name: table.chains[name] for name, times in uses.items() if times == 1 and name in table.chains}
     for name, found in maps.items():
         chains[name] = memory.unrolled((table.key, name), table.chains[name], found, alone)
     called = reached(chains, (name for name, chain in chains.items() if chain.base is not None))
     return replace(table, chains={name: chain for name, chain in chains.items() if name in called})
+
+
+def _called(maps: _Maps) -> Iterator[str]:
+    """Yield the chains that cases of maps lead to."""
+    for branches in maps.values():
+        yield from (statement.chain for _, statement in branches if isinstance(statement, Call))
 
 
 def _maps(chain: Chain) -> Iterator[tuple[int, Sequence[_Branch]]]:

@@ -10,11 +10,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.errors import ObservationError
-from exporter.model.firewall import Backend, Base, Chain, Hook, Opaque, Rule, Table, TableFamily, Terminate, Verdict
+from exporter.model.firewall import (
+    Backend,
+    Base,
+    Chain,
+    Hook,
+    Opaque,
+    Rule,
+    Table,
+    TableFamily,
+    Terminate,
+    Verdict,
+    same_rules,
+)
 from exporter.parse.kernel.nft_expressions import Context
 from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
@@ -23,7 +34,7 @@ from exporter.parse.kernel.nft_values import words
 from exporter.parse.memory import Aligned, Listed, RuleMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -129,19 +140,19 @@ class _Reader:
         unknown = [name for name in self._rules if name not in self._chains]
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
-        changed = {name for listed in self._rules.values() for said in listed for name in _changed(said)}
+        listed = {name: [_apart(said) for said in self._rules.get(name, ())] for name in self._chains}
+        changed = {name for rules in listed.values() for rule in rules for name in rule.changes}
         sets = {name: replace(known, dynamic=name in changed) for name, known in self._sets.items()}
         before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
         context = Context(self._family, sets)
         understood = {name: before.rules.get(name) or Aligned[Rule]() for name in self._chains}
         chains, packets = {}, {}
         for name, base in self._chains.items():
-            listed = [_counted_apart(said) for said in self._rules.get(name, ())]
-            rules = understood[name]([said for said, _ in listed], lambda said: _rule(said, context))
+            rules = understood[name]([rule.says for rule in listed[name]], lambda said: _rule(said, context))
             chain = self._switched(Chain(name, tuple(rules), base))
             known = before.chains.get(name)
-            chains[name] = known if known is not None and _is_same(known, chain) else chain
-            packets[name] = tuple(count for _, count in listed)
+            chains[name] = known if known is not None and same_rules(known, chain) else chain
+            packets[name] = tuple(rule.packets for rule in listed[name])
         told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
         memory.note(table, Listed(sets, understood, chains))
@@ -190,35 +201,33 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
-def _changed(rule: Mapping[str, object]) -> Iterator[str]:
-    """Yield the sets and maps that packets change which meet a rule: nft 1.0 does not print the flag `dynamic`."""
-    for said in _array(rule, "expr"):
-        for kind in ("set", "map"):
-            body = said.get(kind) if isinstance(said, dict) else None
-            if isinstance(body, dict):
-                yield str(body.get(kind)).removeprefix("@")
+class _Apart(NamedTuple):
+    """What a rule `says`, as the next look will say it again, how many packets it counted, and which sets it changes.
 
-
-def _is_same(one: Chain, other: Chain) -> bool:
-    return one.base == other.base and len(one.rules) == len(other.rules) and all(map(is_, one.rules, other.rules))
-
-
-def _counted_apart(said: Mapping[str, object]) -> tuple[Mapping[str, object], int | None]:
-    """Return what a rule does, as the next look will say it again, and how many packets it has counted.
-
-    Its handle is left out, too: engines write whole chains anew.
+    Its handle is left out, too: engines write whole chains anew. Of what changes sets and maps, nft 1.0 does not print
+    the flag `dynamic`.
     """
+
+    says: Mapping[str, object]
+    packets: int | None
+    changes: Sequence[str]
+
+
+def _apart(rule: Mapping[str, object]) -> _Apart:
     statements: list[object] = []
     packets: int | None = None
-    for statement in _array(said, "expr"):
-        counter = statement.get("counter") if isinstance(statement, dict) and len(statement) == 1 else None
-        counted = counter.get("packets") if isinstance(counter, dict) else None
-        if isinstance(counted, int):
-            packets = counted if packets is None else packets
-            statements.append(_COUNTER)
-        else:
-            statements.append(statement)
-    return {"expr": statements, "comment": said.get("comment")}, packets
+    changes: list[str] = []
+    for statement in _array(rule, "expr"):
+        said = statement
+        if isinstance(statement, dict) and len(statement) == 1:
+            ((name, body),) = statement.items()
+            if name == "counter" and isinstance(body, dict) and isinstance(body.get("packets"), int):
+                packets = body["packets"] if packets is None else packets
+                said = _COUNTER
+            elif name in ("set", "map") and isinstance(body, dict):
+                changes.append(str(body.get(name)).removeprefix("@"))
+        statements.append(said)
+    return _Apart({"expr": statements, "comment": rule.get("comment")}, packets, changes)
 
 
 _COUNTER: Mapping[str, object] = {"counter": None}
