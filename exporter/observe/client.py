@@ -117,12 +117,14 @@ class EngineClient:
     def deadline(self) -> Iterator[None]:
         """Let everything inside take `timeout` seconds together; what is late ends as EngineTimeout."""
         self._ends = time.monotonic() + self._timeout
-        done = threading.Event()
-        threads.start(lambda: self._cut_late(done))
+        done, cutting = threading.Event(), threading.Lock()
+        threads.start(lambda: self._cut_late(done, cutting))
         try:
             yield
         finally:
-            done.set()
+            # what is asked next is not to be cut by a thread that had just seen this one go on
+            with cutting:
+                done.set()
             self._ends = math.inf
 
     def version(self) -> object:
@@ -198,12 +200,14 @@ class EngineClient:
                 raise _refused(path, response)
         return response
 
-    def _cut_late(self, done: threading.Event) -> None:
+    def _cut_late(self, done: threading.Event, cutting: threading.Lock) -> None:
         if done.wait(self._timeout):
             return
         # again and again: a connection may just be on its way up
         while not done.wait(_CUT_AGAIN):
-            self._sockets.cut()
+            with cutting:
+                if not done.is_set():
+                    self._sockets.cut()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -217,6 +217,25 @@ def test_a_tls_handshake_is_given_up_in_time(behave: Callable[[socket.socket], N
             assert time.monotonic() - began < 5
 
 
+def test_a_deadline_cuts_nothing_that_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends only once a cut that had begun is over: the next poll's connections are not its own."""
+    client = EngineClient(EngineHost("tcp://127.0.0.1:1"), 0.05)
+    began, ends = threading.Event(), list[float]()
+
+    def cut() -> None:
+        began.set()
+        time.sleep(0.2)
+        ends.append(time.monotonic())
+
+    monkeypatch.setattr(client._sockets, "cut", cut)
+    with client.deadline():
+        assert began.wait(5)
+    over = time.monotonic()
+    time.sleep(0.5)
+    assert ends
+    assert max(ends) <= over
+
+
 def test_interrupt_ends_a_tls_handshake() -> None:
     """A handshake that goes on ends at once when somebody interrupts it."""
     began = threading.Event()
