@@ -194,7 +194,7 @@ class _Groups:
     def join(self, one: str, other: str) -> None:
         """Make one group of two."""
         first, second = self.find(one), self.find(other)
-        if first is not second:
+        if first != second:
             self._parent[first] = second
             self.number -= 1
 
