@@ -25,8 +25,7 @@ _UNUSUAL = re.compile(r"[^a-z0-9_.-]+")
 def unsupported(firewall: Firewall) -> Mapping[str, int]:
     """Return the numbers of rules with such a match or statement by its name, the most frequent first."""
     chains = (chain for table in firewall.tables for chain in table.chains.values())
-    rules = (rule for chain in chains if not chain.does.isdisjoint(_TELLING) for rule in chain.rules)
-    told = (rule for rule in rules if not _TELLING.isdisjoint(map(type, rule.steps)))
+    told = (rule for chain in chains for rule in chain.holding(_TELLING))
     found = Counter(name for rule in told for name in {_clean(name) for name in _names(rule.steps)})
     ranked = sorted(found.items(), key=lambda item: (item[0] == OTHERS, -item[1], item[0]))
     named, rest = dict(ranked[:MOST_NAMES]), ranked[MOST_NAMES:]

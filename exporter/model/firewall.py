@@ -394,6 +394,21 @@ class Chain:
         return frozenset(type(step) for rule in self.rules for step in rule.steps)
 
     @cached_property
+    def _holding(self) -> dict[frozenset[type], tuple[Rule, ...]]:
+        return {}
+
+    def holding(self, types: frozenset[type]) -> tuple[Rule, ...]:
+        """Return the rules that have a step of one of these types, in order, without those within other steps."""
+        if self.does.isdisjoint(types):
+            return ()
+        found = self._holding.get(types)
+        if found is None:
+            found = self._holding[types] = tuple(
+                rule for rule in self.rules if not types.isdisjoint(map(type, rule.steps))
+            )
+        return found
+
+    @cached_property
     def calls(self) -> tuple[tuple[tuple[Step, ...], str], ...]:
         """The chains that rules call, with all steps of each such rule."""
         if self.does.isdisjoint((Call, Dispatch)):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from exporter.model.daemon import Configuration
@@ -193,14 +192,15 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """A network namespace: its endpoints, and what the engine publishes and exposes of it.
 
     The host's sandbox has no endpoints. A sandbox without any has a loopback interface only; an `orphaned` one lost
     its others when the container that owned it ended or started anew.
 
-    Looks share the sandboxes that stayed the same, so what follows from one alone is found out once.
+    `addresses` are all of its addresses as numbers, `networks` the ids of its endpoints' networks, `host_ports` the
+    host's ports that are published for it, in an order that does not depend on their numbers.
     """
 
     id: str
@@ -211,25 +211,23 @@ class Sandbox:
     routed: tuple[RoutedPort, ...] = ()
     exposed: tuple[ExposedPort, ...] = ()
     orphaned: bool = False
+    addresses: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    networks: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    host_ports: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def addresses(self) -> tuple[int, ...]:
-        """All addresses as numbers."""
-        told = (address for endpoint in self.endpoints for address in (endpoint.ipv4, endpoint.ipv6))
-        return tuple([int(address) for address in told if address is not None])
+    def __post_init__(self) -> None:
+        """Find out once what is asked for over and over."""
+        told = [address for endpoint in self.endpoints for address in (endpoint.ipv4, endpoint.ipv6)]
+        object.__setattr__(self, "addresses", tuple([int(address) for address in told if address is not None]))
+        object.__setattr__(self, "networks", tuple([endpoint.network_id for endpoint in self.endpoints]))
+        object.__setattr__(self, "host_ports", _host_ports(self.published))
 
-    @cached_property
-    def networks(self) -> tuple[str, ...]:
-        """The ids of the endpoints' networks."""
-        return tuple([endpoint.network_id for endpoint in self.endpoints])
 
-    @cached_property
-    def host_ports(self) -> tuple[int, ...]:
-        """The host's ports that are published for it, in an order that does not depend on their numbers."""
-        told: dict[int, list[tuple[int, str, str]]] = {}
-        for port in self.published:
-            told.setdefault(port.host_port, []).append((port.container_port, port.protocol, str(port.host_ip)))
-        return tuple(sorted(told, key=lambda port: (sorted(told[port]), port)))
+def _host_ports(published: Iterable[PublishedPort]) -> tuple[int, ...]:
+    told: dict[int, list[tuple[int, str, str]]] = {}
+    for port in published:
+        told.setdefault(port.host_port, []).append((port.container_port, port.protocol, str(port.host_ip)))
+    return tuple(sorted(told, key=lambda port: (sorted(told[port]), port)))
 
 
 @dataclass(frozen=True, slots=True)

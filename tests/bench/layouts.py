@@ -10,6 +10,7 @@ one is closed (`enable_icc=false`), and so is the default bridge, whose containe
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv6Address, ip_network
@@ -599,7 +600,8 @@ def _outgoing_20(bridge: Bridge) -> Iterator[str]:
 
 
 def _veth(member: Member) -> str:
-    return f"veth{member.index:07x}"
+    # one object for each name, as whoever reads addresses and routes has it
+    return sys.intern(f"veth{member.index:07x}")
 
 
 def _mac(index: int, first: str = "0a") -> str:

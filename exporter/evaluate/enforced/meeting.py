@@ -95,9 +95,11 @@ def named_by_translations(firewall: Firewall) -> Iterator[int]:
     """Yield single addresses that nat rules ask for, whoever has them: packets are sent there to be led elsewhere."""
     for table in firewall.tables:
         for chain in table.chains.values():
-            for rule in chain.rules if Translate in chain.does else ():
-                if any(isinstance(step, Translate) for step in rule.steps):
-                    yield from _single_destinations(rule.steps)
+            for rule in chain.holding(_TRANSLATING):
+                yield from _single_destinations(rule.steps)
+
+
+_TRANSLATING = frozenset({Translate})
 
 
 def _single_destinations(steps: Iterable[Step]) -> Iterator[int]:

@@ -86,16 +86,11 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
     for table in firewall.tables:
         local = for_local_addresses(table)
         chains = (chain for chain in table.chains.values() if chain.name not in local)
-        if any(
-            _redirects(rule.steps)
-            for chain in chains
-            if not chain.does.isdisjoint(_REDIRECTING)
-            for rule in chain.rules
-        ):
+        if any(_redirects(rule.steps) for chain in chains for rule in chain.holding(_REDIRECTING)):
             yield table
 
 
-_REDIRECTING = (Translate, ProxyLocally, Dispatch)
+_REDIRECTING = frozenset({Translate, ProxyLocally, Dispatch})
 
 
 def _spans(table: Table) -> Iterator[tuple[int, int]]:

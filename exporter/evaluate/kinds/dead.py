@@ -67,9 +67,8 @@ class Known:
     def _translations(self, namespace: Namespace) -> None:
         for table in namespace.firewall.tables:
             for chain in table.chains.values():
-                for rule in chain.rules if not chain.does.isdisjoint(_LEADING) else ():
-                    if not _LEADING.isdisjoint(map(type, rule.steps)):
-                        self._spans.extend(_spans(rule.steps))
+                for rule in chain.holding(_LEADING):
+                    self._spans.extend(_spans(rule.steps))
 
     def meets(self, low: int, high: int) -> bool:
         """Return whether an address of a range is known."""

@@ -97,4 +97,4 @@ def address_match(field: Field, text: str, version: int, *, negated: bool) -> Ma
     if free & (free + 1):
         return HasBits(field, mask, value & mask, negated)
     low = value & mask
-    return InRanges(field, Ranges(((low, low | free),)), negated)
+    return InRanges(field, Ranges(((low, low | free if free else low),)), negated)
