@@ -61,6 +61,7 @@ class Config:
     web_systemd_socket: bool = False
     web_max_requests: int = 40
     tenant_label: str = "com.docker.compose.project"
+    trusted_tenants: tuple[str, ...] = ()
     policy_file: Path | None = None
     probe_sample: int = 0
     pair_series: int = 0
@@ -222,6 +223,9 @@ OPTIONS: Final = (
            "The engine's network namespace where it is not the exporter's own: /run/netns/NAME or /proc/PID/ns/net."),
     Option("tenant.label", "tenant_label", _text, "LABEL", "The label of containers that says whose they are.",
            "com.docker.compose.project"),
+    Option("tenant.trusted", "trusted_tenants", _text, "TENANT",
+           "A tenant who may reach everybody and be reached, as the host's owner may. Repeat it for several.",
+           multiple=True),
     Option("policy.file", "policy_file", _path, "FILE", "The policy about who may reach whom, a YAML file."),
     Option("probe.sample", "probe_sample", _number_up_to(50), "N",
            "Put so many verdicts, drawn by lot after each poll, to the test by sending packets between sandboxes. "

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from exporter.cli.text import BAD, DOUBTFUL, GOOD, SIGNS, Line, ways
 from exporter.errors import PolicyError
 from exporter.evaluate import explain
-from exporter.model.policy import TENANTS_APART, Effect
+from exporter.model.policy import Effect, tenants_apart
 from exporter.model.report import SCHEMA, Verdict
 from exporter.publish.formats import json as json_report
 from exporter.publish.text import count, visible
@@ -69,7 +69,7 @@ class Checked:
 
 def demanded(held_to: Standards) -> Standards:
     """Return the standards with a policy: without one of the user's, tenants are to be apart."""
-    return held_to if held_to.policy else replace(held_to, policy=TENANTS_APART)
+    return held_to if held_to.policy else replace(held_to, policy=tenants_apart(held_to.trusted))
 
 
 def check(snapshot: Snapshot, report: Report, file: Path | None, limit: int) -> Checked:

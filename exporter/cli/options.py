@@ -22,7 +22,7 @@ LIVE: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "evidence.max", "host
 LOOK: Final = (CONFIG_FILE, "docker.host", "poll.timeout", "snapshot", "evidence.max", "host.netns")
 """What matters to a command that looks at the engine once."""
 
-STANDARDS: Final = ("tenant.label", "policy.file")
+STANDARDS: Final = ("tenant.label", "tenant.trusted", "policy.file")
 """What a host is held to, and with it which labels of containers are kept."""
 
 

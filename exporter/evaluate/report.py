@@ -114,7 +114,7 @@ def _report(
         blast_radius=counts.blast_radius,
         reach=reach,
         declared=declared if enforced is not None else None,
-        tenancy=tenancy(snapshot, reach, standards.tenant_label) if standards.tenant_label else None,
+        tenancy=tenancy(snapshot, reach, standards.tenant_label, standards.trusted) if standards.tenant_label else None,
         policy=judge(snapshot, reach, containers, standards),
         bridge_netfilter=bridge_netfilter(snapshot),
         pending_restart=pending_restart(snapshot),

@@ -10,6 +10,8 @@ from exporter.model.policy import Tenancy, TenantSummary
 from exporter.model.report import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from exporter.model.report import Reach
     from exporter.model.snapshot import Container, Snapshot
 
@@ -25,8 +27,8 @@ def tenant_of(container: Container, label: str) -> Tenant:
     return ("", container.id) if name is None else (name, "")
 
 
-def tenancy(snapshot: Snapshot, reach: Reach, label: str) -> Tenancy:
-    """Return the tenants by a label, and how many pairs cross from one to another."""
+def tenancy(snapshot: Snapshot, reach: Reach, label: str, trusted: Collection[str] = ()) -> Tenancy:
+    """Return the tenants by a label, and how many pairs cross from one to another, none of whom is trusted."""
     if label not in snapshot.labels:
         return Tenancy(label, told=False)
     tenants = {container.id: tenant_of(container, label) for container in snapshot.containers.values()}
@@ -34,7 +36,11 @@ def tenancy(snapshot: Snapshot, reach: Reach, label: str) -> Tenancy:
     names = sorted(sizes)
     numbers = {name: number for number, name in enumerate(names, start=1)}
     members = {
-        sandbox.id: [Member(who := tenants[member], 0, numbers.get(who[0], 0)) for member in sandbox.members]
+        sandbox.id: [
+            Member(who, 0, numbers.get(who[0], 0))
+            for who in map(tenants.__getitem__, sandbox.members)
+            if who[0] not in trusted
+        ]
         for sandbox in snapshot.sandboxes.values()
     }
     exposed: Counter[int] = Counter()
@@ -44,7 +50,7 @@ def tenancy(snapshot: Snapshot, reach: Reach, label: str) -> Tenancy:
     return Tenancy(
         label,
         told=True,
-        tenants=tuple(TenantSummary(name, sizes[name], exposed[numbers[name]]) for name in names),
+        tenants=tuple(TenantSummary(name, sizes[name], exposed[numbers[name]], name in trusted) for name in names),
         without=len(tenants) - sizes.total(),
         cross_pairs=exposed.total() if names else None,
     )

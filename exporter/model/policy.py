@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from glob import escape
 from typing import TYPE_CHECKING, Final
 
 from exporter.model.ports import ALL_PORTS, PortSet
 from exporter.model.report import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from exporter.model.report import ContainerSummary, Path, Verdict
 
@@ -90,27 +91,27 @@ class Policy:
     rules: tuple[Rule, ...]
 
 
-TENANTS_APART: Final = Policy(
-    (
-        Rule(
-            "tenants-apart",
-            "containers of different tenants must not reach each other",
-            Effect.DENY,
-            ANY,
-            ANY,
-            Relation.OTHER,
-        ),
-    )
-)
-"""What is checked where nobody wrote a policy."""
+def tenants_apart(trusted: Iterable[str] = ()) -> Policy:
+    """Return what is checked where nobody wrote a policy: different tenants are apart, but for those that are trusted.
+
+    Names of tenants are any text, which a pattern has to spell out.
+    """
+    names = tuple(map(escape, trusted))
+    ends = Selector(excluded=(Selector(tenants=names),)) if names else ANY
+    why = "containers of different tenants must not reach each other"
+    return Policy((Rule("tenants-apart", why, Effect.DENY, ends, ends, Relation.OTHER),))
 
 
 @dataclass(frozen=True, slots=True)
 class Standards:
-    """What a host is held to. `tenant_label` is empty where nobody asks whose containers they are."""
+    """What a host is held to. `tenant_label` is empty where nobody asks whose containers they are.
+
+    `trusted` are tenants who may reach everybody and be reached, such as the host's owner.
+    """
 
     tenant_label: str = ""
     policy: Policy | None = None
+    trusted: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -124,11 +125,15 @@ NO_STANDARDS: Final = Standards()
 
 @dataclass(frozen=True, slots=True)
 class TenantSummary:
-    """A tenant: its containers, and how many ordered pairs lead into them from containers of others."""
+    """A tenant: its containers, and how many ordered pairs lead into them from containers of others.
+
+    One that is `trusted` is nobody's trouble and has no trouble with others: pairs with it do not count.
+    """
 
     name: str
     containers: int
     exposed_pairs: int
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,8 @@ class Tenancy:
 
     `told` is False where an observation was made without the label: nothing is known then. A container without the
     label (`without` counts them) is a tenant of its own. `cross_pairs` are reachable and undecided ordered pairs of
-    containers of different tenants; None where no container has the label, or nothing is known.
+    containers of different tenants of which neither is trusted; None where no container has the label, or nothing is
+    known.
     """
 
     label: str

@@ -291,8 +291,8 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "docker_icc_cross_tenant_pairs",
         "gauge",
-        "Ordered pairs of containers of different tenants of which the first can reach the second, undecided pairs "
-        "included. Absent while no container has the label of tenants.",
+        "Ordered pairs of containers of different tenants, neither of them trusted, of which the first can reach the "
+        "second, undecided pairs included. Absent while no container has the label of tenants.",
         _of_tenancy(lambda tenancy: tenancy.cross_pairs),
     ),
     MetricSpec(

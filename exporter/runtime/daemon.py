@@ -72,7 +72,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         target, front_file = _target(config), _front_file(config)
-        standards = Standards(config.tenant_label, _policy(config))
+        standards = Standards(config.tenant_label, _policy(config), config.trusted_tenants)
         manager = Manager.of(os.environ)
         return Daemon(config, target, front_file, standards, _sockets(config), reload, manager).run()
     finally:
@@ -226,7 +226,7 @@ class Daemon:
             return
         self._tally.reloaded(succeeded=True)
         self._exchange_front(front_file)
-        self._standards = Standards(config.tenant_label, self._policy_again(config))
+        self._standards = Standards(config.tenant_label, self._policy_again(config), config.trusted_tenants)
         self._follow(config, target)
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
 

@@ -15,7 +15,6 @@ from exporter.evaluate import evaluate
 from exporter.evaluate import policy as evaluated
 from exporter.model.policy import (
     ANY,
-    TENANTS_APART,
     VIOLATIONS_LISTED,
     Effect,
     Policy,
@@ -23,6 +22,7 @@ from exporter.model.policy import (
     Rule,
     Selector,
     Standards,
+    tenants_apart,
 )
 from exporter.model.ports import ALL_PORTS, PortSet
 from exporter.model.report import Protocol, Verdict, Via
@@ -83,9 +83,9 @@ def violating(built: Host, *rules: Rule) -> set[tuple[str, str]]:
     return set(listed)
 
 
-def tenancy(built: Host) -> Tenancy:
+def tenancy(built: Host, *trusted: str) -> Tenancy:
     """Return the tenants of a host."""
-    found_tenants = evaluate(parse(built.observation()), Standards(TENANT)).tenancy
+    found_tenants = evaluate(parse(built.observation()), Standards(TENANT, trusted=trusted)).tenancy
     assert found_tenants is not None
     return found_tenants
 
@@ -153,6 +153,26 @@ def test_each_tenant_knows_what_leads_in() -> None:
     assert exposed == {"a": (2, 4), "b": (1, 3)}
 
 
+def test_whoever_is_trusted_crosses_nothing() -> None:
+    """Pairs with a trusted tenant at either end do not count, those of all others do; nor does the check deny them."""
+    told = tenancy(town(), "b")
+    exposed = {(tenant.name, tenant.exposed_pairs, tenant.trusted) for tenant in told.tenants}
+    assert (told.cross_pairs, exposed) == (4, {("a", 2, False), ("b", 0, True)})
+    without_b = {*permutations(("a1", "a2", "stray"), 2)} - WITHIN_A
+    assert violating(town(), *tenants_apart(("b",)).rules) == without_b
+    assert tenancy(town(), "a", "b").cross_pairs == 0
+    assert violating(town(), *tenants_apart(("a", "b")).rules) == set()
+
+
+def test_a_trusted_name_is_no_pattern() -> None:
+    """Whoever is called by a pattern is trusted, and nobody who fits it."""
+    built = host("28.5").network("net")
+    built.container("x", "net", labels=of("*")).container("y", "net", labels=of("a"))
+    built.container("z", "net", labels=of("b"))
+    assert tenancy(built, "*").cross_pairs == 2
+    assert violating(built, *tenants_apart(("*",)).rules) == {("y", "z"), ("z", "y")}
+
+
 def test_undecided_pairs_cross_too() -> None:
     """A pair that cannot be proven blocked counts as crossing, and violates."""
     built = host("28.5").network("plugged", "weave")
@@ -213,7 +233,7 @@ def test_other_and_same_compare_tenants() -> None:
 
 def test_the_built_in_rule_counts_what_crosses() -> None:
     """Violations of it are the gauge's pairs."""
-    report = held_to(town().observation(), *TENANTS_APART.rules)
+    report = held_to(town().observation(), *tenants_apart().rules)
     assert report.policy is not None
     assert report.tenancy is not None
     assert report.policy.results[0].violations == report.tenancy.cross_pairs

@@ -39,11 +39,11 @@ def services(profile: str) -> dict[str, dict[str, Any]]:
 
 
 def furnish(made: Engine, saved: Path) -> None:
-    """Give an engine the images, its socket where a host has it, and a container."""
+    """Give an engine the images, its socket where a host has it, and a customer's container."""
     made.docker("load", f"--input={saved}")
     stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
     made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
-    made.run("web")
+    made.run("web", "--label=com.docker.compose.project=shop")
 
 
 def folder_of(volume: Mapping[str, Any]) -> Path | None:

@@ -126,6 +126,8 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     evidence = run.query("docker_icc_evidence")
     assert {source for source, readable in evidence.items() if readable} == EVIDENCE[profile]
     assert run.query("icc_enabled") == {"": 1}
+    # in host mode the exporter meets everybody, and is the host's owner's
+    assert run.query("docker_icc_cross_tenant_pairs") == {"": 0}
     rules = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
     assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
     known = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))

@@ -74,6 +74,31 @@ def _gauge(
     )
 
 
+def _reload(series: str, read: str) -> tuple[Scenario, ...]:
+    """Return what the alert about a file does that was refused when it was read again."""
+    alert, labels = "DockerIccConfigReloadFailed", {"read": read}
+    return (
+        Scenario(
+            alert,
+            "fires when a file is refused, and resolves when one is taken",
+            {series: "1x4 0x29 1x10"},
+            fires=(10, 34),
+            silent=(4, 9, 35),
+            labels=labels,
+            value="0",
+        ),
+        Scenario(alert, "is silent while it was taken", {series: "1x60"}, silent=(40,), labels=labels),
+        Scenario(
+            alert,
+            "leaves it to another alert when there is no data",
+            {series: "0x10 stale", "up": "1x10 0x60"},
+            silent=(40,),
+            labels=labels,
+            instead="DockerIccExporterSilent",
+        ),
+    )
+
+
 SCENARIOS: Final = (
     *_gauge("DockerIccEnabled", "icc_enabled", 1, quiet={"icc_enabled": "0x60"}),
     Scenario(
@@ -265,25 +290,9 @@ SCENARIOS: Final = (
         silent=(70, 75, 131),
     ),
     Scenario("DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance=None),
-    Scenario(
-        "DockerIccConfigReloadFailed",
-        "fires when a configuration is refused, and resolves when one is taken",
-        {"docker_icc_exporter_config_last_reload_successful": "1x4 0x29 1x10"},
-        fires=(10, 34),
-        silent=(4, 9, 35),
-        value="0",
-    ),
-    Scenario(
-        "DockerIccConfigReloadFailed",
-        "is silent while it was taken",
-        {"docker_icc_exporter_config_last_reload_successful": "1x60"},
-        silent=(40,),
-    ),
-    Scenario(
-        "DockerIccConfigReloadFailed",
-        "leaves it to another alert when there is no data",
-        {"docker_icc_exporter_config_last_reload_successful": "0x10 stale", "up": "1x10 0x60"},
-        silent=(40,),
-        instead="DockerIccExporterSilent",
+    *(
+        scenario
+        for metric, read in (("config", "configuration"), ("web_config", "web configuration"), ("policy", "policy"))
+        for scenario in _reload(f"docker_icc_exporter_{metric}_last_reload_successful", read)
     ),
 )

@@ -38,6 +38,7 @@ HURRY = {"for: 15m": "for: 0s", "for: 5m": "for: 0s", "for: 2m": "for: 0s", "for
 NOT_IN_THE_STORY = frozenset({"DockerIccRestartPending"})
 """It takes another configuration on disk than the engine's: tests/story/test_pending.py does that."""
 
+POLICY_FILE = "policy.yml"
 POLICY = """\
 rules:
   - name: nobody-meets-client
@@ -109,7 +110,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             label = f"--label=com.docker.compose.project={name}"
             made.run(name, label, *(("--publish=8080:80",) if name == "web" else ()))
             made.docker("network", "connect", "closed", name)
-        policy = folder / "policy.yml"
+        policy = folder / POLICY_FILE
         policy.write_text(POLICY)
         extra = (f"--policy.file={policy}", "--probe.sample=5")
         flags = (f"--config.file={config}", f"--docker.host={made.host}", "--evidence.max=sandboxes")
@@ -158,12 +159,14 @@ def test_tampering_is_told(stage: Stage) -> None:
     stage.resolves("DockerIccBridgeNetfilterOff")
     on_host("iptables", "-I", "DOCKER-USER", "-m", "limit", "--limit", "1/second", "-j", "ACCEPT")
     stage.fires("DockerIccUnknownPairs")
-    stage.config.write_text("poll: {interval: soon}\n")
-    stage.exporter.process.send_signal(signal.SIGHUP)
-    stage.fires("DockerIccConfigReloadFailed")
-    stage.config.write_text("poll: {interval: 1s}\n")
-    stage.exporter.process.send_signal(signal.SIGHUP)
-    stage.resolves("DockerIccConfigReloadFailed")
+    for file in (stage.config, stage.config.with_name(POLICY_FILE)):
+        good = file.read_text()
+        file.write_text("poll: {interval: soon}\n")
+        stage.exporter.process.send_signal(signal.SIGHUP)
+        stage.fires("DockerIccConfigReloadFailed")
+        file.write_text(good)
+        stage.exporter.process.send_signal(signal.SIGHUP)
+        stage.resolves("DockerIccConfigReloadFailed")
 
 
 @pytest.mark.parametrize("server", PROMETHEUS)

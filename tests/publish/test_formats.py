@@ -124,8 +124,8 @@ class TestJson:
             "label": "com.docker.compose.project",
             "told": True,
             "tenants": [
-                {"name": "bank", "containers": 1, "exposed_pairs": 1},
-                {"name": "shop", "containers": 1, "exposed_pairs": 0},
+                {"name": "bank", "containers": 1, "exposed_pairs": 1, "trusted": False},
+                {"name": "shop", "containers": 1, "exposed_pairs": 0, "trusted": False},
             ],
             "without": 0,
             "cross_pairs": 1,
