@@ -26,6 +26,7 @@ SOCKET = Path("/var/run/docker.sock")
 CAPABILITIES = {"exporter": [], "exporter-kernel": ["NET_ADMIN"],
                 "exporter-sandboxes": ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]}  # fmt: skip
 EXPORTER = dict(zip(PROFILES, CAPABILITIES, strict=True))
+NETNS = "ICC_EXPORTER_HOST_NETNS"
 EVIDENCE = {
     "api": {"api"},
     "kernel": {"api", "firewall", "bridge", "routes"},
@@ -63,6 +64,14 @@ def test_only_the_proxy_has_the_socket(profile: str) -> None:
             assert folder in (None, SOCKET) or folder.exists(), f"{name}: {folder}"
             assert folder is None or volume["read_only"], f"{name}: {folder}"
     assert holders == {"socket-proxy"}
+
+
+def test_only_the_kernel_tier_is_in_the_hosts_network() -> None:
+    """The tier below reads no kernel, the one above looks into the host's network from its own."""
+    found = {profile: services(profile)[name] for profile, name in EXPORTER.items()}
+    assert {profile for profile, service in found.items() if service.get("network_mode") == "host"} == {"kernel"}
+    told = {profile: service["environment"].get(NETNS) for profile, service in found.items()}
+    assert told == {"api": None, "kernel": None, "sandboxes": "/proc/1/ns/net"}
 
 
 def test_the_group_of_the_socket_must_be_given() -> None:
@@ -108,7 +117,10 @@ def stack(request: pytest.FixtureRequest, host: Engine, tmp_path: Path) -> Itera
     names = (*RUNNING, EXPORTER[profile])
     override = tmp_path / "hurry.yaml"
     hurry = {"interval": "1s", "start_period": "1s", "retries": 30}
-    override.write_text(yaml.safe_dump({"services": {name: {"healthcheck": hurry} for name in names}}))
+    changed: dict[str, dict[str, Any]] = {name: {"healthcheck": hurry} for name in names}
+    # the engine's host is a network namespace of this machine, whose process 1 lives in another
+    changed[EXPORTER[profile]] |= {"environment": {NETNS: f"/proc/{host.pid}/ns/net"} if profile == "sandboxes" else {}}
+    override.write_text(yaml.safe_dump({"services": changed}))
     run = Stack(host, profile, override)
     try:
         run("up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=60", *names)
