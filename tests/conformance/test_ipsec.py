@@ -32,6 +32,7 @@ TOPOLOGY: Final = Topology(
         Container("silent", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
         Container("deaf", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
         Container("open", "one", flags=("--ip=10.100.1.14", "--ip6=fd00:a::14")),
+        Container("closed", "one", flags=("--ip=10.100.1.15", "--ip6=fd00:a::15")),
         Container("far", "two", flags=("--ip=10.100.2.11", "--publish=8001:80")),
         Container("hosted", "host"),
     ),
@@ -65,6 +66,15 @@ CHANGES: Final = (
         ),
         "open",
     ),
+    # only whom a policy selects is heard; to the other family nothing is said
+    Change(
+        "closed",
+        (
+            "ip xfrm policy setdefault in block",
+            "ip xfrm policy add src 10.100.1.11/32 dst 0.0.0.0/0 dir in priority 7",
+        ),
+        "closed",
+    ),
 )
 
 
@@ -94,11 +104,17 @@ def test_policies_are_those_that_ip_shows(outcome: Outcome) -> None:
     """But for those of interfaces of IPsec."""
     kernel = outcome.truth.observation.kernel
     assert kernel is not None
-    everyone = [namespace.policies for namespace in kernel.sandboxes.values() if namespace is not kernel.host]
-    (found,) = [policies for policies in everyone if len(policies) == 3]
-    assert {(each["dir"], each["dst"], each["action"], each["priority"]) for each in found} == {
+    everyone = [
+        {(each["dir"], each["dst"], each["action"], each["priority"]) for each in namespace.policies}
+        for namespace in kernel.sandboxes.values()
+        if namespace is not kernel.host
+    ]
+    assert {
         ("out", "0.0.0.0/0", "allow", 5), ("fwd", "0.0.0.0/0", "block", 9), ("out", "10.0.0.0/8", "block", 9),
-    }  # fmt: skip
+    } in everyone  # fmt: skip
+    assert {
+        ("in", "0.0.0.0/0", "allow", 7), ("in", "0.0.0.0/0", "block", 1 << 32), ("in", "::/0", "block", 1 << 32),
+    } in everyone  # fmt: skip
     assert kernel.host is not None
     assert {(each["dst"], each.get("templates", False)) for each in kernel.host.policies} == {
         ("10.100.1.0/24", True), ("10.100.2.0/24", False), ("10.100.1.14/32", False),
@@ -114,6 +130,18 @@ def test_who_may_not_send_is_not_judged(outcome: Outcome) -> None:
         DOUBT.format(source="::/0", destination="::/0"),
     }
     assert not {item.source for item in outcome.truth.packets.arrived if item.destination == "plain"} & {"silent"}
+
+
+def test_what_no_policy_selects_may_be_blocked(outcome: Outcome) -> None:
+    """By default, in a direction: whom a policy lets in is certain, over its family."""
+    assert doubts(outcome.pair("open", "closed")) == {
+        DOUBT.format(source=anybody, destination=anybody) for anybody in ("0.0.0.0/0", "::/0")
+    }
+    found = outcome.pair("plain", "closed")
+    assert {path.undecided for path in found.paths if "." in path.addresses[0]} == {""}
+    reached = {item.source for item in outcome.truth.packets.arrived if item.destination == "closed"}
+    assert "plain" in reached
+    assert not {"open", "deaf"} & reached
 
 
 def test_a_policy_may_be_for_one_protocol(outcome: Outcome) -> None:
