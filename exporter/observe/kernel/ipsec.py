@@ -35,8 +35,8 @@ _ANYBODY = ("0.0.0.0/0", "::/0")
 def read_policies(budget: Budget) -> list[dict[str, Any]]:
     """Return the policies, with `ip`'s words for their parts.
 
-    What is blocked by default (`ip xfrm policy setdefault`) is so by policies of anybody, after all others. `narrow` are
-    those that select by more than addresses, `templates` those that want packets transformed. Left out are those of
+    What is blocked by default (`ip xfrm policy setdefault`) is so by policies of anybody, after all others. `narrow`
+    are those that select by more than addresses, `templates` those that want packets transformed. Left out are those of
     interfaces of IPsec (`if_id`), by which no container is reached. Raises Unreadable.
     """
     if not present("xfrm_user", "xfrm_netlink_rcv"):
