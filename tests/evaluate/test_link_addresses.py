@@ -26,7 +26,10 @@ from exporter.model.firewall import (
     Rule,
     Table,
     TableFamily,
+    Target,
     Terminate,
+    Translate,
+    Translation,
 )
 from exporter.model.firewall import Verdict as RuleVerdict
 from exporter.model.namespace import (
@@ -247,6 +250,37 @@ def test_interfaces_without_an_address_send_from_another_ones() -> None:
     alone = {index: interfaces[index] for index in (1, 2, 4)}
     assert Stack("host", Namespace(alone), 4).source_for(4, 0) is None
     assert Stack("host", Namespace(alone), 6).source_for(2, 0) == int(ip_address("fe80::2"))
+
+
+@pytest.mark.parametrize(("dropped", "arrives"), [("10.9.0.1", ""), ("", "icmp4 tcp4 udp4"), (None, "icmp4 tcp4 udp4")])
+def test_masquerading_goes_by_the_next_hop(dropped: str | None, arrives: str) -> None:
+    """By a router in the second subnet of a bridge, from the bridge's address in that (nf_nat_masquerade_ipv4).
+
+    Empty stands for the bridge's first address.
+    """
+    scene = Scene()
+    bridge, card = scene.bridge, scene.card("a")
+    first = next(item.ip for item in bridge.addresses if item.version == 4)
+    far = own_address("10.77.0.1/32")
+    scene.interface("host", bridge, addresses=(*bridge.addresses, own_address("10.9.0.1/24")))
+    scene.interface("a", card, addresses=(*card.addresses, own_address("10.9.0.9/24"), far))
+    inside = Route(255, RouteKind.LOCAL, ip_network(far.ip), (Hop(card.index),))
+    scene.change("a", routes=(*scene.inside[scene.ids["a"]].routes, inside))
+    by = Route(254, RouteKind.UNICAST, ip_network("10.77.0.0/24"), (Hop(bridge.index, ip_address("10.9.0.9")),))
+    anything = Target(Ranges(()), Ranges(()))
+    masquerading = Chain(
+        "all", (Rule((Translate(Translation.MASQUERADE, (anything,)),)),), Base(Hook.POSTROUTING, 100, kind="nat")
+    )
+    table = Table(TableFamily.IP, "nat", Backend.NFTABLES, {"all": masquerading})
+    scene.change("host", routes=(*scene.host.routes, by), firewall=Firewall((table,)))
+    if dropped is not None:
+        own = Ranges.of(int(ip_address(dropped or first)))
+        chain = Chain("in", (Rule((InRanges(Field.SOURCE, own), Terminate(RuleVerdict.DROP))),), Base(Hook.INPUT, 0))
+        scene.change("a", firewall=Firewall((Table(TableFamily.IP, "mine", Backend.NFTABLES, {"in": chain}),)))
+    report = scene.report()
+    ends = (next(each for each in report.containers if each.name == name) for name in "da")
+    paths = [path for path in report.pair(*ends).paths if str(far.ip) in path.addresses]
+    assert " ".join(sorted(f"{path.protocol.value}4" for path in paths)) == arrives
 
 
 def test_who_may_not_pass_by_his_link_address_is_not_found_either() -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, parts
 from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Translate, Translation
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Passing:
 
     `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
     hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
-    what their translation is was settled on their way out.
+    what their translation is was settled on their way out. `next_hop` is whose link address they leave for, where that
+    is not their destination's.
     """
 
     stack: Stack
@@ -64,6 +65,7 @@ class Passing:
     mac: int | Column | None = None
     output: str | Column = ""
     output_port: str = ""
+    next_hop: Value | None = None
     mark: Value = 0
     ct_mark: Value = 0
     untracked: int = 0
@@ -405,7 +407,7 @@ def _redirected(hook: Hook, passing: Passing) -> Iterator[tuple[int | None, int,
     for name, cells in values.items():
         interface = stack.by_name.get(str(name))
         own = [item for item in interface.addresses if item.version == stack.family] if interface else []
-        first = next((item for item in own if not item.is_link_local), None)
+        first = next((item for item in own if stack.family == 4 or not item.is_link_local), None)
         if first is not None and cells & passing.cells:
             yield int(first.ip), cells & passing.cells, ""
 
@@ -422,18 +424,19 @@ def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tu
 def _masqueraded(passing: Passing) -> Iterator[tuple[int | None, int, str]]:
     """Yield the address of the output interface, or one that it is lent: without any, masquerading drops.
 
-    nf_nat_masquerade_ipv4 and _ipv6.
+    Of IPv4 it is the one that suits the next hop (nf_nat_masquerade_ipv4), of IPv6 the destination
+    (nf_nat_masquerade_ipv6).
     """
-    stack = passing.stack
-    names = passing.output.values if isinstance(passing.output, Column) else {passing.output: -1}
-    towards = passing.flight.ends.destination
-    for name, cells in names.items():
+    stack, destination = passing.stack, passing.flight.ends.destination
+    towards = destination if stack.family == 6 or passing.next_hop is None else passing.next_hop
+    for name, cells in parts(passing.output, passing.cells):
         interface = stack.by_name.get(str(name))
-        if interface is None or not cells & passing.cells:
+        if interface is None:
             continue
-        address = stack.source_for(interface.index, towards if isinstance(towards, int) else 0)
-        if address is not None:
-            yield address, cells & passing.cells, ""
+        for each, at in parts(towards, cells):
+            address = stack.source_for(interface.index, int(each))
+            if address is not None:
+                yield address, at, ""
 
 
 def _each(target: Target, cells: int) -> Iterator[tuple[int | None, int, str]]:

@@ -111,14 +111,15 @@ class Journey:
                 yield from self._launch(replace(passing, cells=cells & passing.cells), way)
             return
         outputs: dict[int | str, int] = {}
+        next_hops: dict[int | str, int] = {}
+        total = 0
         for way, cells in leaving.items():
             name = stack.routing.names[way.interface]
             outputs[name] = outputs.get(name, 0) | cells
-        output = Column(outputs) if len(outputs) > 1 else str(next(iter(outputs), ""))
-        total = 0
-        for cells in leaving.values():
+            next_hops[way.towards] = next_hops.get(way.towards, 0) | cells
             total |= cells
-        here = replace(passing, cells=passing.cells & total, output=output)
+        output = Column(outputs) if len(outputs) > 1 else str(next(iter(outputs), ""))
+        here = replace(passing, cells=passing.cells & total, output=output, next_hop=Column(next_hops))
         if not here.cells:
             return
         for out in self._hooks.through(Hook.POSTROUTING, here):
@@ -353,7 +354,8 @@ class Journey:
                 crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
                 output = receiver.port.name if receiver.port else ""
                 if audible:
-                    yield from self._bridged(crossing, replace(passing, cells=audible, flight=flight), output)
+                    routed = replace(passing, cells=audible, flight=flight, next_hop=way.towards)
+                    yield from self._bridged(crossing, routed, output)
         if left:
             yield from self._handed_up(replace(passing, cells=left), port)
 
