@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Self
 
 from exporter.evaluate import evaluate
 from exporter.model.firewall import Backend, Firewall, TableFamily
-from exporter.model.namespace import Bridge, Hop, Interface, Listener, Namespace, OwnAddress, Port, Route, RouteKind
+from exporter.model.namespace import (
+    Bridge,
+    Hop,
+    Interface,
+    Listener,
+    Namespace,
+    OwnAddress,
+    Port,
+    Route,
+    RouteKind,
+    Scope,
+)
 from exporter.model.report import HOST, Protocol
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.ipsets import parse_ipsets
@@ -34,7 +45,8 @@ _LOCAL, _MAIN = 255, 254
 def own_address(told: str) -> OwnAddress:
     """Return an address of an interface: `172.17.0.1/16`."""
     address, _, length = told.partition("/")
-    return OwnAddress(ip_address(address), int(length))
+    ip = ip_address(address)
+    return OwnAddress(ip, int(length), Scope.HOST if ip.version == 4 and ip.is_loopback else Scope.GLOBAL)
 
 
 _LOOPBACK = (own_address("127.0.0.1/8"), own_address("::1/128"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,16 @@ class Port:
     untagged: frozenset[int] = frozenset()
 
 
+class Scope(IntEnum):
+    """How far what has an address or a route is from here (`RT_SCOPE_…`): the less, the further."""
+
+    GLOBAL = 0
+    SITE = 200
+    LINK = 253
+    HOST = 254
+    NOWHERE = 255
+
+
 _LINK_LOCAL_V4, _LINK_LOCAL_V6 = 0xA9FE, 0xFE80 >> 6
 
 
@@ -63,12 +73,15 @@ _LINK_LOCAL_V4, _LINK_LOCAL_V6 = 0xA9FE, 0xFE80 >> 6
 class OwnAddress:
     """An address of an interface, and the length of the prefix of those that are taken to be on its link.
 
+    `scope` is that of an address of IPv4, where somebody chooses it; of IPv6 it follows from the address.
+
     As small as can be, for large hosts have tens of thousands: ipaddress has such a class with the network made for
     each, at eight times the memory.
     """
 
     ip: Address
     prefixlen: int
+    scope: int = Scope.GLOBAL
 
     @property
     def version(self) -> int:

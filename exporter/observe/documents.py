@@ -161,8 +161,8 @@ NAMESPACE: Final = _shape(
     ),
     addresses=Each(
         _shape(
-            "ifindex ifname family local address prefixlen broadcast secondary temporary nodad optimistic dadfailed "
-            "deprecated tentative noprefixroute"
+            "ifindex ifname family local address prefixlen broadcast scope secondary temporary nodad optimistic "
+            "dadfailed deprecated tentative noprefixroute"
         )
     ),
     routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags")),

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
+from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.world import Stack
-from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules
 
 IN, OUT, FAR = 2, 3, 4
 
 
-def address(text: str, length: int = 24) -> OwnAddress:
+def address(text: str, length: int = 24, scope: Scope = Scope.GLOBAL) -> OwnAddress:
     """Return an address of an interface."""
-    return OwnAddress(ip_address(text), length)
+    return OwnAddress(ip_address(text), length, scope)
 
 
 def number(text: str) -> int:
@@ -124,9 +125,75 @@ def test_a_filter_that_hinges_on_a_rule_that_is_not_understood() -> None:
     assert namespace(OPAQUE, rp_filter=1).led_back(back, "in") == (False, "")
 
 
+def sending(*addresses: OwnAddress, version: int = 4, **switches: int) -> Stack:
+    """Return a namespace with an interface that has these addresses, beside another one."""
+    own = Interface(IN, "in", "veth", "", True, addresses=addresses)
+    other = Interface(OUT, "out", "veth", "", True, addresses=(address("10.1.0.1"), address("fd00:9::1", 64)))
+    loopback = Interface(1, "lo", "", "", True, addresses=(address("127.0.0.1", 8, Scope.HOST),))
+    settings = {f"ipv4/conf/all/{name}": str(value) for name, value in switches.items()}
+    return Stack("host", Namespace({1: loopback, IN: own, OUT: other}, settings=settings), version)
+
+
 def test_link_local_addresses_of_ipv4_are_lent_and_used() -> None:
     """Their scope is that of all others, unless somebody gave them another one."""
-    own = Interface(2, "in", "veth", "", True, addresses=(address("169.254.7.1", 16),))
-    other = Interface(3, "out", "veth", "", True, addresses=(address("10.1.0.1"),))
-    stack = Stack("host", Namespace({2: own, 3: other}), 4)
-    assert stack.source_for(2, number("10.9.0.9")) == number("169.254.7.1")
+    stack = sending(address("169.254.7.1", 16))
+    assert stack.source_for(IN, number("10.9.0.9")) == number("169.254.7.1")
+
+
+NEAR = (address("10.8.0.1", scope=Scope.LINK), address("10.7.0.1"), address("10.9.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("towards", "scope", "expected"),
+    [
+        ("10.9.0.9", Scope.GLOBAL, "10.9.0.1"),
+        ("10.5.0.9", Scope.GLOBAL, "10.7.0.1"),
+        ("10.8.0.9", Scope.GLOBAL, "10.7.0.1"),
+        ("10.8.0.9", Scope.LINK, "10.8.0.1"),
+        ("0.0.0.0", Scope.LINK, "10.8.0.1"),
+        ("0.0.0.0", Scope.GLOBAL, "10.7.0.1"),
+    ],
+)
+def test_addresses_that_reach_less_far_are_passed_over(towards: str, scope: Scope, expected: str) -> None:
+    """inet_select_addr: one of the subnet goes before the first one, and no next hop is in none."""
+    assert sending(*NEAR).source_for(IN, number(towards), scope) == number(expected)
+
+
+def test_nothing_is_lent_that_is_for_a_link() -> None:
+    """in_dev_select_addr passes it over for whoever asks, and takes no other of another interface's subnet either."""
+    stack = sending(address("10.8.0.1", scope=Scope.LINK))
+    assert stack.source_for(IN, number("10.5.0.9")) == number("10.1.0.1")
+    assert stack.source_for(1, number("10.8.0.9"), Scope.LINK) == number("10.1.0.1")
+
+
+def test_addresses_of_the_host_are_of_the_link_with_route_localnet() -> None:
+    """inet_select_addr asks for no more then."""
+    told = address("10.8.0.1", scope=Scope.HOST)
+    assert sending(told).source_for(IN, 0, Scope.LINK) == number("10.1.0.1")
+    assert sending(told, route_localnet=1).source_for(IN, 0, Scope.LINK) == number("10.8.0.1")
+
+
+def test_no_more_bits_of_ipv6_count_than_those_of_the_prefix() -> None:
+    """Of two that are alike so far, the first one is taken."""
+    first, second = address("fd00:1::1", 64), address("fd00:1::9:1", 64)
+    assert sending(first, second, version=6).source_for(IN, number("fd00:1::9:2")) == number("fd00:1::1")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"), [(None, "10.8.0.1"), ("10.9.0.9", "10.9.0.1"), ("10.5.0.9", "10.7.0.1")]
+)
+def test_a_namespace_sends_from_what_suits_the_gateway(gateway: str | None, expected: str) -> None:
+    """Without one, from the first address that is for the link (fib_result_prefsrc)."""
+    stack = sending(*NEAR)
+    hop = Hop(IN, ip_address(gateway) if gateway else None)
+    routes = (Route(254, RouteKind.UNICAST, ip_network("10.77.0.0/16"), (hop,)),)
+    own = Stack("host", Namespace(stack.namespace.interfaces, routes), 4)
+    assert source_of(own, number("10.77.0.1")) == number(expected)
+
+
+def test_a_namespace_sends_by_ipv6_from_what_suits_the_destination() -> None:
+    """Whatever the gateway (ip6_route_get_saddr)."""
+    stack = sending(address("fd00:1::1", 64), address("fd00:2::1", 64))
+    routes = (Route(254, RouteKind.UNICAST, ip_network("::/0"), (Hop(IN, ip_address("fd00:1::9")),)),)
+    own = Stack("host", Namespace(stack.namespace.interfaces, routes), 6)
+    assert source_of(own, number("fd00:2:0:1::1")) == number("fd00:2::1")

@@ -15,12 +15,14 @@ from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Column
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
+from exporter.model.namespace import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import Stack, World
 
 
@@ -74,8 +76,21 @@ def source_of(stack: Stack, address: int) -> int | None:
         return address
     if not found.exits:
         return None
-    first = found.exits[0]
-    return found.source if found.source is not None else stack.source_for(first.interface, first.towards)
+    return found.source if found.source is not None else _picked(stack, found.exits[0], address)
+
+
+def _picked(stack: Stack, exit_: Exit, address: int) -> int | None:
+    """Return the address that a namespace picks where the route names none.
+
+    By a gateway one that suits that, else the first one that reaches as far as the link (fib_result_prefsrc asks for
+    the scope of the route, fib_info_update_nhc_saddr for the gateway). IPv6 goes by the destination in either case
+    (ip6_route_get_saddr).
+    """
+    if stack.family == 6:
+        return stack.source_for(exit_.interface, address)
+    if exit_.towards == address:
+        return stack.source_for(exit_.interface, 0, Scope.LINK)
+    return stack.source_for(exit_.interface, exit_.towards)
 
 
 def _departure(stack: Stack, bit: int, source: int, address: int) -> Departure:

@@ -20,7 +20,7 @@ from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.world import hears, is_group, link_address
 from exporter.model.firewall import CtState, Field, Hook
-from exporter.model.namespace import Direction
+from exporter.model.namespace import Direction, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +213,7 @@ def _asks_from(asking: Asking, passing: Passing) -> Value:
     if sender.stack.family == 4:
         if all(value in sender.stack.addresses for value in values):
             return source
-        return sender.stack.source_for(sender.interface.index, asking.target) or 0
+        return sender.stack.source_for(sender.interface.index, asking.target, Scope.LINK) or 0
     own = {int(item.ip) for item in sender.interface.addresses if item.version == 6}
     if all(value in own for value in values):
         return source

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology
 from exporter.evaluate.enforced.routing import LOCAL_TABLE, MAIN_TABLE
-from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,12 @@ _MADE = 1 << 20
 """The index of a made interface of which nobody knows the real one, and which no real one has."""
 
 _LOOPBACK = Interface(
-    1, "lo", "", "", up=True, addresses=(OwnAddress(IPv4Address("127.0.0.1"), 8), OwnAddress(IPv6Address("::1"), 128))
+    1,
+    "lo",
+    "",
+    "",
+    up=True,
+    addresses=(OwnAddress(IPv4Address("127.0.0.1"), 8, Scope.HOST), OwnAddress(IPv6Address("::1"), 128)),
 )
 
 

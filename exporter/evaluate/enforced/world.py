@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, strangers
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import Exit, way
-from exporter.model.namespace import Port, RouteKind
+from exporter.model.namespace import Port, RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -232,39 +232,51 @@ class Stack:
         own = bridge.bridge is not None and bridge.bridge.calls_arptables
         return own or bool(self.setting("bridge/bridge-nf-call-arptables"))
 
-    def source_for(self, interface: int, towards: int) -> int | None:
-        """Return the address that the namespace sends from by an interface: one of the same subnet, or its first.
+    def source_for(self, interface: int, towards: int, scope: Scope = Scope.GLOBAL) -> int | None:
+        """Return the address that the namespace sends from by an interface, to somebody `scope` away.
 
-        inet_select_addr; ipv6_dev_get_saddr takes the longest common prefix. One without an address lends another
-        interface's: of IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of
-        IPv6 is not used for more. None where no interface has one.
+        Of IPv4 (inet_select_addr) that is one of the subnet of `towards`, a next hop, or the first one, which is taken
+        where there is no next hop (0); none that reaches less far. Secondary ones come after all others, and are never
+        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has
+        the most bits in common with `towards`, a destination. An interface without one lends another interface's: of
+        IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of IPv6 is not used
+        for more. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
-        told = self._sources(found) if found else []
-        own = [item for item in told if self._usable(item)] or [*self._lent] or told
         if self.family == 6:
-            best = max(own, key=lambda item: _common(int(item.ip), towards), default=None)
-        else:
-            near = (item for item in own if (int(item.ip) ^ towards) >> (item.ip.max_prefixlen - item.prefixlen) == 0)
-            best = next(near, own[0] if own else None)
+            return self._source_v6(found, towards)
+        local = Scope.LINK if found is not None and self.accepts_loopback(found.name) else Scope.HOST
+        told = self._sources(found) if found is not None else []
+        own = [item for item in told if min(item.scope, local) <= scope]
+        near = (item for item in own if towards and (int(item.ip) ^ towards) >> (32 - item.prefixlen) == 0)
+        best = next(near, next(iter(own), self._lent(scope)))
         return int(best.ip) if best is not None else None
 
-    def _usable(self, address: OwnAddress) -> bool:
-        return self.family == 4 or not address.is_link_local
+    def _source_v6(self, interface: Interface | None, towards: int) -> int | None:
+        told = self._sources(interface) if interface is not None else []
+        own = [item for item in told if not item.is_link_local] or [*self._lent_v6] or told
+        # no more bits count than those of the prefix (ipv6_get_saddr_eval)
+        best = max(own, key=lambda item: min(_common(int(item.ip), towards), item.prefixlen), default=None)
+        return int(best.ip) if best is not None else None
 
     def _sources(self, interface: Interface) -> list[OwnAddress]:
         return [item for item in interface.addresses if item.version == self.family]
 
     @cached_property
-    def _lent(self) -> tuple[OwnAddress, ...]:
-        """What interfaces without an address of their own send from."""
-        everyone = [self._sources(each) for _, each in sorted(self.namespace.interfaces.items())]
-        usable = [
-            [item for item in each if self._usable(item) and not self.is_loopback(int(item.ip))] for each in everyone
-        ]
-        if self.family == 6:
-            return tuple(chain.from_iterable(usable))
-        return next((tuple(each[:1]) for each in usable if each), ())
+    def _everyone(self) -> tuple[OwnAddress, ...]:
+        """All addresses of the family, those of the interface first that was made first."""
+        own = (self._sources(each) for _, each in sorted(self.namespace.interfaces.items()))
+        return tuple(chain.from_iterable(own))
+
+    def _lent(self, scope: Scope) -> OwnAddress | None:
+        """Return what interfaces without an address of IPv4 send from (in_dev_select_addr)."""
+        return next((item for item in self._everyone if item.scope != Scope.LINK and item.scope <= scope), None)
+
+    @cached_property
+    def _lent_v6(self) -> tuple[OwnAddress, ...]:
+        """What interfaces without an address of IPv6 but a link-local one send from."""
+        usable = (item for item in self._everyone if not item.is_link_local)
+        return tuple(item for item in usable if not self.is_loopback(int(item.ip)))
 
 
 def link_address(interface: Interface) -> int | None:

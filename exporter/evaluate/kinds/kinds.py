@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Firewall
-    from exporter.model.namespace import Interface, Namespace, Route
+    from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
 
 _OF_FRAMES = (TableFamily.BRIDGE, TableFamily.ARP, TableFamily.NETDEV)
@@ -244,12 +244,12 @@ class Kinds:
         return same, self._settings.get(interface.name, ())
 
     def _addressed(self, network: Network, interface: Interface, routes: Sequence[Route]) -> Hashable:
-        own = tuple(
-            ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.prefixlen)
-            for address in interface.addresses
-        )
+        own = tuple((self._own(network, address), address.scope) for address in interface.addresses)
         led = Counter(self._route(network, interface, route) for route in routes)
         return interface.up, interface.arp, interface.bridge, own, frozenset(led.items())
+
+    def _own(self, network: Network, address: OwnAddress) -> Hashable:
+        return ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.prefixlen)
 
     def _word(self, network: Network, number: int, length: int) -> Hashable:
         """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""

@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.kept import Kept
-from exporter.model.namespace import RouteKind
+from exporter.model.namespace import RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class _Seen:
             return False
         for card in cards:
             endpoint = ends.get(frozenset(int(item.ip) for item in card.addresses if not item.is_link_local))
-            if endpoint is None or not self._on_bridge(card, endpoint):
+            usual = all(item.scope == Scope.GLOBAL for item in card.addresses)
+            if endpoint is None or not usual or not self._on_bridge(card, endpoint):
                 return False
         loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
         return loopback is not None and all(item.ip.is_loopback for item in loopback.addresses)

@@ -173,7 +173,10 @@ def _vlan(value: bytes) -> dict[str, Any]:
 
 
 def decode_address(message: bytes) -> dict[str, Any]:
-    """Return an address as an entry of `ip -json address`'s `addr_info`, with its `ifindex`."""
+    """Return an address as an entry of `ip -json address`'s `addr_info`, with its `ifindex`.
+
+    `scope` is told where it is not what most have, and that of IPv6 follows from the address.
+    """
     decoded = ifaddrmsg(message)
     decoded.decode()
     inet6 = decoded["family"] == _AF_INET6
@@ -192,8 +195,18 @@ def decode_address(message: bytes) -> dict[str, Any]:
     broadcast = decoded.get_attr("IFA_BROADCAST")
     if broadcast:
         document["broadcast"] = broadcast
+    if not inet6 and decoded["scope"]:
+        document["scope"] = scope_name(decoded["scope"])
     names = {**_ADDRESS_FLAGS, 0x01: "temporary" if inet6 else "secondary"}
     return document | {name: True for bit, name in names.items() if flags & bit}
+
+
+_SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+
+
+def scope_name(scope: int) -> str:
+    """Return a scope as `ip` prints it on a machine where nobody named any."""
+    return _SCOPES.get(scope, str(scope))
 
 
 _ADDRESS_FLAGS: Final = {

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
-from exporter.model.namespace import Bridge, Interface, OwnAddress, Port
+from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
 from exporter.parse.addresses import parse_address
 from exporter.parse.fields import integer, mapping, objects, strings, text
+from exporter.parse.kernel.values import number
 from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
@@ -174,6 +176,22 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
         if waits or address.get("dadfailed"):
             continue
         try:
-            yield _address(text(address, "local"), integer(address, "prefixlen"))
+            own = _address(text(address, "local"), integer(address, "prefixlen"))
+            yield replace(own, scope=_scope(own, text(address, "scope")))
         except ValueError as error:
             raise ObservationError(f"an address of {_name(document)}: {error}") from error
+
+
+def _scope(own: OwnAddress, told: str) -> int:
+    """Return the scope of an address; one that was saved without it has the one that `ip address add` gives. Raises.
+
+    What is unknown to `ip` by name is a number (rtnl_rtscope_n2a).
+    """
+    if own.version == 6:
+        return Scope.GLOBAL
+    if not told:
+        return Scope.HOST if own.ip.is_loopback else Scope.GLOBAL
+    return _SCOPES[told] if told in _SCOPES else number(told, Scope.NOWHERE)
+
+
+_SCOPES = {scope.name.lower(): scope for scope in Scope}

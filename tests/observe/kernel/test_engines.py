@@ -62,6 +62,8 @@ TOPOLOGY = Topology(
         "bridge fdb add 02:00:5e:00:53:04 dev odd0 master static sticky",
         "bridge fdb add 02:00:5e:00:53:05 dev odd0 master extern_learn",
         "ip link set odd1 arp off",
+        "ip address add 10.100.9.1/24 dev odd; ip address add 10.100.8.1/24 dev odd scope link",
+        "ip address add 10.100.7.1/24 dev odd scope 77",
         "for each in odd odd0 odd1; do ip link set $each up; done",
     ),
 )
@@ -166,6 +168,8 @@ def test_addresses_are_those_of_ip(host: Host, name: str | None) -> None:
         for info in link["addr_info"]
     ]
     ours = sorted(without(documents.addresses, "ifindex"), key=lambda entry: (entry["ifname"], entry["local"]))
+    scopes = {(each["local"], each["scope"]) for each in shown if each["family"] == "inet"}
+    assert {(each["local"], each.get("scope", "global")) for each in ours if each["family"] == "inet"} == scopes
     assert ours == kept(ours, sorted(shown, key=lambda entry: (entry["ifname"], entry["local"])))
 
 

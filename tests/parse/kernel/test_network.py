@@ -21,6 +21,7 @@ from exporter.model.namespace import (
     Route,
     RouteKind,
     RuleAction,
+    Scope,
 )
 from exporter.model.report import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces
@@ -179,6 +180,23 @@ def test_addresses() -> None:
         own_address("fd00::3/64"),
         own_address("172.17.0.1/16"),
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "scope"),
+    [
+        ({"local": "10.0.0.1", "prefixlen": 8}, Scope.GLOBAL),
+        ({"local": "127.0.0.1", "prefixlen": 8}, Scope.HOST),
+        ({"local": "127.0.0.1", "prefixlen": 8, "scope": "global"}, Scope.GLOBAL),
+        ({"local": "10.0.0.1", "prefixlen": 8, "scope": "link"}, Scope.LINK),
+        ({"local": "10.0.0.1", "prefixlen": 8, "scope": "77"}, 77),
+        ({"local": "fe80::1", "prefixlen": 64, "scope": "link"}, Scope.GLOBAL),
+    ],
+)
+def test_scopes_of_addresses(told: dict[str, Any], scope: int) -> None:
+    """What was saved without one has that which `ip` gives; of IPv6 it is nothing but the address."""
+    (found,) = parse_interfaces(LINKS, [{"ifname": "docker0", **told}])[4].addresses
+    assert found.scope == scope
 
 
 @pytest.mark.parametrize(
