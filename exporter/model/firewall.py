@@ -198,12 +198,13 @@ class AddressTypeIs:
 class ReversePath:
     """A route back to the source exists and leaves by the input interface (any interface where `loose`).
 
-    iptables' rpfilter; nft's `fib saddr . iif oif exists`; negated, `oif missing`.
+    iptables' rpfilter; nft's `fib saddr . iif oif exists`, which is `native`; negated, `oif missing`.
     """
 
     loose: bool = False
     with_mark: bool = False
     negated: bool = False
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ What is expected here is what packets did between network namespaces with Linux 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -14,6 +15,7 @@ from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.world import Stack
+from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules
 
@@ -123,6 +125,72 @@ def test_a_filter_that_hinges_on_a_rule_that_is_not_understood() -> None:
     back = Question(number("10.1.0.2"))
     assert namespace(OPAQUE, rp_filter=1).led_back(back, "out") == (True, "policy rule 100: tos")
     assert namespace(OPAQUE, rp_filter=1).led_back(back, "in") == (False, "")
+
+
+TO, FROM_IT = {"dst": "10.1.0.0", "dstlen": 24, "src": "all"}, {"src": "10.3.0.1"}
+"""Selectors of what goes to where a packet came from, and of what comes from where it goes to."""
+
+
+@pytest.mark.parametrize(
+    ("selector", "native", "answers"),
+    [
+        ({"src": "10.9.9.9"}, True, {True}),
+        (FROM_IT, False, {False}),
+        (FROM_IT, True, {False}),
+        ({**TO, "iif": "lo"}, False, {False}),
+        ({**TO, "iif": "out"}, False, {True}),
+        ({**TO, "iif": "in"}, True, {True}),
+        ({**TO, "ipproto": "udp"}, False, {True}),
+        ({**TO, "ipproto": "udp"}, True, {True, False}),
+        ({**TO, "ipproto": "udp", "dport": 80}, True, {True}),
+        ({**TO, "fwmark": "0x7"}, True, {True}),
+        ({**TO, "tos": "0x10"}, False, {True, False}),
+    ],
+)
+def test_rules_ask_policy_rules_for_a_way_back(selector: dict[str, Any], native: bool, answers: set[bool]) -> None:
+    """As for a packet of one's own to the source, from where it goes to: rpfilter_mt, nft_fib4_eval."""
+    rule = {"priority": 100, "action": "blackhole", **selector}
+    stack = namespace(rule, {"priority": 32766, "src": "all", "table": "main"})
+    packet = Question(number("10.3.0.1"), number("10.1.0.9"), "out", mark=7, protocol=17)
+    assert stack.routing.reverse_path(ReversePath(native=native), packet) == answers
+
+
+def test_what_loopback_brings_is_led_back_to() -> None:
+    """Though no route to an own address is one of the kind that is asked for."""
+    own = number("10.2.0.1")
+    for native in (False, True):
+        assert namespace().routing.reverse_path(ReversePath(native=native), Question(own, own, "lo")) == {True}
+        assert namespace().routing.reverse_path(ReversePath(native=native), Question(own, own, "in")) == {False}
+
+
+@pytest.mark.parametrize(
+    ("path", "interface", "answers"),
+    [
+        (ReversePath(), "in", {True}),
+        (ReversePath(), "out", {True}),
+        (ReversePath(), "far", {False}),
+        (ReversePath(loose=True), "far", {True}),
+        (ReversePath(native=True), "in", {False}),
+        (ReversePath(native=True), "out", {True}),
+    ],
+)
+def test_rpfilter_looks_for_a_route_of_ipv6_by_the_interface(
+    path: ReversePath, interface: str, answers: set[bool]
+) -> None:
+    """Whatever its metric is (rt6_device_match); nft takes the best one."""
+    routes = tuple(replace(route("fd00:1::/64", each), metric=metric) for each, metric in ((OUT, 5), (IN, 50)))
+    routes += (route("::/0", FAR),)
+    stack = Stack("host", Namespace(namespace().namespace.interfaces, routes), 6)
+    assert stack.routing.reverse_path(path, Question(0, number("fd00:1::9"), interface)) == answers
+
+
+def test_a_rule_in_forward_asks_as_from_where_the_packet_leaves() -> None:
+    """Only those of nft can stand there (nft_fib4_eval)."""
+    stack = namespace({"priority": 100, "action": "blackhole", **TO, "iif": "far"})
+    packet = Question(number("10.9.0.1"), number("10.1.0.9"), "out", "far")
+    strict, loose = ReversePath(native=True), ReversePath(native=True, loose=True)
+    assert stack.routing.reverse_path(strict, packet) == {False}
+    assert stack.routing.reverse_path(loose, packet) == {True}
 
 
 def sending(*addresses: OwnAddress, version: int = 4, **switches: int) -> Stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
+from exporter.evaluate.enforced.routing import Question
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
@@ -38,8 +39,12 @@ class Lookups(Protocol):
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address, as seen from an interface or from any."""
 
-    def reverse_path(self, source: int, interface: str, mark: int, *, loose: bool) -> bool:
-        """Return whether a route back to the source exists, and (unless loose) leaves by the interface."""
+    def reverse_path(self, path: ReversePath, packet: Question) -> frozenset[bool]:
+        """Return whether a route back to the source exists, and (unless loose) leaves by where the packet came in."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but addresses decides about a packet's route."""
 
 
 _NOBODY = Held(0, 0)
@@ -122,15 +127,38 @@ class Matching:
         return isinstance(address, int) and self._lookups.address_type(address, name) in match.types
 
     def _reverse_path(self, match: ReversePath, packets: Packets, cells: int) -> Held:
-        found = 0
-        for source, at in packets.splits(Field.SOURCE, cells):
-            for interface, here in packets.splits(Field.INPUT_INTERFACE, at):
-                for mark, marked in packets.splits(Field.MARK, here):
-                    number = mark if isinstance(mark, int) and match.with_mark else 0
-                    if isinstance(source, int) and isinstance(interface, str):
-                        exists = self._lookups.reverse_path(source, interface, number, loose=match.loose)
-                        found |= marked if exists else 0
-        return _exactly(cells & ~found if match.negated else found)
+        yes = no = 0
+        plain = self._lookups.plain
+        for values, here in packets.apart(_ADDRESSES if plain else (*_ADDRESSES, *OF_POLICY_RULES), cells):
+            answers = self._lookups.reverse_path(match, _question(*values))
+            yes |= here if True in answers else 0
+            no |= here if False in answers else 0
+        unknown = cells & ~(yes | no)
+        may, must = yes | unknown, yes & ~no
+        return Held(cells & ~must, cells & ~may) if match.negated else Held(may, must)
+
+
+_ADDRESSES = (Field.SOURCE, Field.INPUT_INTERFACE)
+OF_POLICY_RULES = (Field.DESTINATION, Field.OUTPUT_INTERFACE, Field.MARK, Field.PROTOCOL)
+"""What a way back depends on: the first two, and the others only where there are policy rules."""
+
+
+def _question(
+    source: Constant,
+    interface: Constant,
+    destination: Constant = 0,
+    output: Constant = "",
+    mark: Constant = 0,
+    protocol: Constant = 0,
+) -> Question:
+    """Return a packet as it came in."""
+    return Question(
+        _number(destination), _number(source), str(interface), str(output), _number(mark), _number(protocol)
+    )
+
+
+def _number(value: Constant) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _named(match: NameIs, value: str) -> bool:

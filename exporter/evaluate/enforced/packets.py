@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Field
 
@@ -116,6 +116,15 @@ class Packets:
             yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
         elif value is not None and cells:
             yield value, cells
+
+    def apart(self, names: Sequence[Field], cells: int) -> Iterator[tuple[tuple[Constant, ...], int]]:
+        """Yield the values that some fields have together, with the cells that have them."""
+        if not names:
+            yield (), cells
+            return
+        for value, at in self.splits(names[0], cells):
+            for others, here in self.apart(names[1:], at):
+                yield (value, *others), here
 
 
 def parts(value: int | str | Column, cells: int) -> Iterator[tuple[int | str, int]]:

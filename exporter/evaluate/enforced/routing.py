@@ -6,7 +6,7 @@ Follows the kernel's fib_lookup: rules by priority, in each table the longest pr
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AddressType
@@ -15,6 +15,7 @@ from exporter.model.namespace import Namespace, PolicyRule, Route, RouteKind, Ru
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.model.firewall import ReversePath
     from exporter.model.snapshot import Subnet
 
 LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
@@ -34,7 +35,7 @@ _BITS = {4: 32, 6: 128}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A packet to be routed. `interface` is where it came in, empty for the namespace's own."""
+    """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves."""
 
     destination: int
     source: int | None = None
@@ -139,12 +140,41 @@ class Routing:
             return _TYPES.get(rejected.kind, AddressType.UNICAST) if rejected else AddressType.UNREACHABLE
         return AddressType.UNICAST
 
-    def reverse_path(self, source: int, interface: str, mark: int, *, loose: bool) -> bool:
-        """Return whether a route back to a source exists, and (unless loose) leaves by the interface."""
-        route, _ = self.lookup(Question(source, mark=mark))
+    def reverse_path(self, path: ReversePath, packet: Question) -> frozenset[bool]:
+        """Return whether a route back to a packet's source exists, and (unless loose) leaves by where it came in.
+
+        Both where that hinges on a policy rule that is not understood. What loopback brings is led back to by
+        definition (rpfilter_is_loopback, nft_fib_is_loopback).
+        """
+        if packet.interface == "lo":
+            return frozenset({True})
+        routes = (route for asked in self._asked_back(path, packet) for route, _ in self.lookups(asked))
+        return frozenset(self._leads_back(route, "" if path.loose else packet.interface) for route in routes)
+
+    def _asked_back(self, path: ReversePath, packet: Question) -> Iterator[Question]:
+        """Yield what is asked of policy rules and routes, which differs between the two tools.
+
+        Whoever asks does so as if for a packet of its own to the source (rpfilter_mt, nft_fib4_eval, nft_fib6_eval):
+        nft's FORWARD alone as if it came in where the packet leaves. rpfilter looks at IPv6 for a route by the
+        interface. Ports are never told, protocols for IPv6 and, by newer kernels, by nft for IPv4.
+        """
+        strict_v6 = self._family == 6 and not (path.native or path.loose)
+        back = Question(
+            destination=packet.source or 0,
+            source=packet.destination,
+            interface=packet.output if path.native and not path.loose else "",
+            output=packet.interface if strict_v6 else "",
+            mark=packet.mark if path.with_mark else 0,
+        )
+        if path.native or self._family == 6:
+            yield replace(back, protocol=packet.protocol)
+        if self._family == 4:
+            yield back
+
+    def _leads_back(self, route: Route | None, interface: str) -> bool:
         if route is None or route.kind is not RouteKind.UNICAST:
             return False
-        return loose or self.leaves_by(route, interface)
+        return not interface or self.leaves_by(route, interface)
 
     def leaves_by(self, route: Route, interface: str) -> bool:
         """Return whether one of a route's hops leaves by an interface."""
@@ -188,11 +218,17 @@ class _Table:
                 routes.sort(key=lambda route: route.metric)
 
     def find(self, question: Question, names: dict[int, str]) -> Route | None:
-        """Return the first route of the longest prefix; a packet bound to an interface takes none of another."""
+        """Return the first route of the longest prefix, by the interface that is asked for if one of them leaves by it.
+
+        rt6_device_match; nothing of IPv4 asks for one.
+        """
         for length, shift in self._lengths:
-            for route in self._by_length[length].get(question.destination >> shift, ()):
-                if not question.output or any(names.get(hop.interface) == question.output for hop in route.hops):
-                    return route
+            found = self._by_length[length].get(question.destination >> shift)
+            if found:
+                bound = (
+                    route for route in found if any(names.get(hop.interface) == question.output for hop in route.hops)
+                )
+                return next(bound, found[0]) if question.output else found[0]
         return None
 
 

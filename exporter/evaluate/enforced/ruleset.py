@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.matching import OF_POLICY_RULES
 from exporter.evaluate.enforced.packets import Atom, Column, Some
 from exporter.model.firewall import (
     AddressTypeIs,
@@ -75,6 +76,7 @@ class Interest:
     exact: set[Field] = field(default_factory=set)
     types: set[tuple[Field, Side]] = field(default_factory=set)
     rewrites: bool = False
+    led_back: bool = False
 
     def add(self, other: Interest) -> None:
         """Include another interest."""
@@ -85,6 +87,7 @@ class Interest:
         self.exact |= other.exact
         self.types |= other.types
         self.rewrites |= other.rewrites
+        self.led_back |= other.led_back
 
     def fields(self) -> frozenset[Field]:
         """Return the fields looked at."""
@@ -98,6 +101,7 @@ class Segment:
         """Prepare rules, given with their numbers in the chain."""
         self.rules = tuple(rules)
         self.rewrites = interest.rewrites
+        self._led_back = interest.led_back
         self._numbers = {
             name: sorted(bounds) for name, bounds in interest.numbers.items() if name not in interest.exact
         }
@@ -129,6 +133,8 @@ class Segment:
                 parts.append(lookups.address_type(value, at if isinstance(at, str) else None))
             else:
                 parts.append((value, at))
+        if self._led_back and not lookups.plain:
+            parts.extend(fields.get(name) for name in OF_POLICY_RULES)
         return tuple(parts)
 
     def candidates(self, packets: Packets) -> Iterable[tuple[int, Rule]]:
@@ -272,7 +278,8 @@ class PreparedTable:
             case AddressTypeIs(name, _, side):
                 interest.types.add((name, side))
             case ReversePath():
-                interest.exact |= {Field.SOURCE, Field.INPUT_INTERFACE, Field.MARK}
+                interest.exact |= {Field.SOURCE, Field.INPUT_INTERFACE}
+                interest.led_back = True
             case AnyOf(alternatives):
                 for alternative in alternatives:
                     self._note_all(alternative, interest)

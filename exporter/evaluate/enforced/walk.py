@@ -21,6 +21,7 @@ from exporter.model.firewall import (
     InRanges,
     Opaque,
     ProxyLocally,
+    ReversePath,
     SetMark,
     Terminate,
     Translate,
@@ -43,6 +44,7 @@ DEEPEST = 16
 ENDLESS = "chains that call each other in a circle"
 SOURCE_PORT = "the port that the source sends from"
 MARK = "a mark that may be set"
+WAY_BACK = "policy rule that a way back hinges on"
 
 
 class Taken(NamedTuple):
@@ -312,6 +314,8 @@ def _doubtful(match: Match) -> Iterator[str]:
     elif getattr(match, "alternatives", None):
         names = [name for alternative in match.alternatives for part in alternative for name in _doubtful(part)]  # type: ignore[union-attr]
         yield from dict.fromkeys(names)
+    elif isinstance(match, ReversePath):
+        yield WAY_BACK
     elif getattr(match, "field", None) in (Field.MARK, Field.CT_MARK):
         yield MARK
     elif getattr(match, "field", None) in (Field.SOURCE_PORT, Field.DESTINATION_PORT):

@@ -342,7 +342,7 @@ def _route(body: object, _context: Context) -> Left:
     rest = flags - {"iif", "mark"}
     if result not in ("oif", "oifname", "check") or rest != {"saddr"}:
         return Left("fib", Unknown("fib"))
-    return Left("fib", Route(ReversePath(loose="iif" not in flags, with_mark="mark" in flags)))
+    return Left("fib", Route(ReversePath(loose="iif" not in flags, with_mark="mark" in flags, native=True)))
 
 
 def _route_type(flags: frozenset[str]) -> Subject:

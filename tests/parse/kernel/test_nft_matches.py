@@ -174,10 +174,10 @@ METADATA: dict[str, tuple[Step, ...]] = {
     ),
     "fib daddr . iif type local": (AddressTypeIs(DESTINATION, frozenset({AddressType.LOCAL}), Side.INPUT),),
     "fib daddr . oif type local": (AddressTypeIs(DESTINATION, frozenset({AddressType.LOCAL}), Side.OUTPUT),),
-    "fib saddr . iif oif missing": (ReversePath(negated=True),),
-    "fib saddr . iif oif exists": (ReversePath(),),
-    "fib saddr . mark . iif oif != 0": (ReversePath(with_mark=True),),
-    "fib saddr oif exists": (ReversePath(loose=True),),
+    "fib saddr . iif oif missing": (ReversePath(negated=True, native=True),),
+    "fib saddr . iif oif exists": (ReversePath(native=True),),
+    "fib saddr . mark . iif oif != 0": (ReversePath(with_mark=True, native=True),),
+    "fib saddr oif exists": (ReversePath(loose=True, native=True),),
 }
 
 CONNECTIONS: dict[str, tuple[Step, ...]] = {
@@ -342,7 +342,7 @@ def test_what_is_not_known_is_named(said: str) -> None:
         ({"^": [{"&": [{"meta": {"key": "mark"}}, 0xF]}, 1]}, 2, (HasBits(MARK, 0xF, 3),)),
         ({"&": [{"meta": {"key": "mark"}}, 0xF]}, 0x10, (NEVER,)),
         ({"meta": {"key": "mark"}}, {"set": ["*"]}, ()),
-        ({"fib": {"result": "check", "flags": ["saddr", "iif"]}}, True, (ReversePath(),)),
+        ({"fib": {"result": "check", "flags": ["saddr", "iif"]}}, True, (ReversePath(native=True),)),
         ({"payload": {"protocol": "tcp", "field": "flags"}}, {"|": ["syn", "ack", "fin"]}, (TCP, are(FLAGS, 19))),
         ({"numgen": {"mode": "inc", "mod": 2, "offset": 0}}, {"set": [0, 1]}, ()),
     ],

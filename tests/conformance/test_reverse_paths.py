@@ -1,0 +1,145 @@
+"""Rules that ask for the way back to where packets came from, on a real engine: rpfilter and nft's fib.
+
+One host for all of them: what a case changes it puts back.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.evaluate.enforced.walk import WAY_BACK
+from exporter.observe.tier import Tier
+from tests.conformance.changes import Change
+from tests.conformance.generator import Case
+from tests.conformance.runner import apply, judge, measured, observing
+from tests.lab import HOST, Container, Network, Topology, build, engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.observe.observer import Observer
+    from tests.conformance.runner import Outcome
+    from tests.lab import Engine
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=tuple(
+        Network(name, "bridge", {"com.docker.network.bridge.name": f"br{name}"}, ("--ipv6", *pools))
+        for name, *pools in (
+            ("one", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24"),
+            ("two", "--subnet=fd00:b::/64", "--subnet=10.100.2.0/24"),
+        )
+    ),
+    containers=(
+        Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11", "--publish=8001:80")),
+        Container("hosted", "host"),
+    ),
+    host=tuple(
+        f"{program} -w {rule}"
+        for program in ("iptables", "ip6tables")
+        for rule in ("-I FORWARD -j ACCEPT", "-t raw -F", "-t nat -F POSTROUTING")
+    ),
+)
+
+XTABLES = "; ".join(
+    f"{program} -w -t raw -A PREROUTING -m rpfilter --invert -j DROP" for program in ("iptables", "ip6tables")
+)
+WITHOUT = "iptables -w -t raw -F; ip6tables -w -t raw -F"
+MINE, NOTHING = (
+    "nft add table inet mine; nft add chain inet mine at '{{ {at} }}'; nft add rule inet mine at ",
+    "nft delete table inet mine",
+)
+NATIVE = MINE.format(at="type filter hook prerouting priority -300;") + "fib saddr . iif oif missing drop"
+FORWARD = MINE.format(at="type filter hook forward priority -1;") + "fib saddr . iif oif missing drop"
+
+
+def rule(said: str, family: str = "") -> tuple[str, str]:
+    """Return how a policy rule is set, and undone."""
+    return f"ip {family} rule add pref 99 {said}", f"ip {family} rule del pref 99"
+
+
+FROM = rule("from 10.100.2.11 blackhole")
+OF_UDP = rule("ipproto udp to 10.100.1.0/24 blackhole")
+OF_UDP_V6 = rule("ipproto udp to fd00:a::/64 blackhole", "-6")
+BY_OTHER = rule("iif brtwo to 10.100.1.0/24 blackhole")
+WORSE = (
+    "ip -6 route add fd00:a::11 dev eth0 metric 5; ip -6 route add fd00:a::11 dev brone metric 50",
+    "ip -6 route del fd00:a::11 dev eth0; ip -6 route del fd00:a::11 dev brone",
+)
+"""By no bridge: far would be told that near is on its own, and believe it for minutes (ndisc_send_redirect)."""
+GATEWAY, GATEWAY_V6, FAR = "10.100.1.1", "fd00:a::1", "10.100.2.11"
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """What is done and undone on the host; by which protocols packets from near then arrive at some addresses."""
+
+    does: tuple[str, ...]
+    undoes: tuple[str, ...]
+    arrives: dict[str, str] = field(default_factory=dict)
+    doubts: frozenset[str] = frozenset()
+
+
+CASES = {
+    "rpfilter": Odd((XTABLES,), (WITHOUT,), {GATEWAY: "icmp tcp udp", FAR: "icmp tcp udp"}),
+    "fib": Odd((NATIVE,), (NOTHING,), {GATEWAY_V6: "icmp tcp udp", FAR: "icmp tcp udp"}),
+    # what is sent to an address is asked for as what comes from it
+    "a rule for what the receiver sends": Odd((FROM[0],), (FROM[1],), {FAR: "icmp udp"}),
+    "rpfilter, a rule for what the receiver sends": Odd((FROM[0], XTABLES), (FROM[1], WITHOUT), {FAR: ""}),
+    "fib, a rule for what the receiver sends": Odd((FROM[0], NATIVE), (FROM[1], NOTHING), {FAR: ""}),
+    "rpfilter, a rule for a protocol": Odd(
+        (OF_UDP[0], OF_UDP_V6[0], XTABLES), (OF_UDP[1], OF_UDP_V6[1], WITHOUT),
+        {GATEWAY: "icmp tcp udp", GATEWAY_V6: "icmp tcp"},
+    ),
+    # older kernels do not tell of it
+    "fib, a rule for a protocol": Odd(
+        (OF_UDP[0], NATIVE), (OF_UDP[1], NOTHING), {GATEWAY: "icmp tcp"}, frozenset({WAY_BACK})
+    ),
+    "fib, a rule for a protocol of IPv6": Odd(
+        (OF_UDP_V6[0], NATIVE), (OF_UDP_V6[1], NOTHING), {GATEWAY_V6: "icmp tcp"}
+    ),
+    "rpfilter, a rule for another interface": Odd((BY_OTHER[0], XTABLES), (BY_OTHER[1], WITHOUT), {FAR: "icmp udp"}),
+    "fib in FORWARD, a rule for another interface": Odd((BY_OTHER[0], FORWARD), (BY_OTHER[1], NOTHING), {FAR: ""}),
+    # tcp needs a way back
+    "rpfilter, a better route by another interface": Odd(
+        (WORSE[0], XTABLES), (WORSE[1], WITHOUT), {GATEWAY_V6: "icmp udp"}
+    ),
+    "fib, a better route by another interface": Odd((WORSE[0], NATIVE), (WORSE[1], NOTHING), {GATEWAY_V6: ""}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[tuple[Engine, Observer]]:
+    """Give the newest engine with the topology."""
+    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
+        build(made, TOPOLOGY)
+        yield made, observer
+
+
+def arrivals(outcome: Outcome, address: str) -> str:
+    """Return by which protocols packets from near arrive at an address of the host, or of far."""
+    told = (each for each in outcome.truth.packets.arrived if (each.source, each.address) == ("near", address))
+    return " ".join(sorted({each.protocol for each in told if each.destination in (HOST, "far")}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
+    """Packets do what the verdicts say, which are certain but where kernels differ."""
+    made, observer = lab
+    odd = CASES[name]
+    changes = (Change(name, odd.does, doubts=tuple(odd.doubts)),)
+    try:
+        apply(made, changes[0])
+        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), changes))
+    finally:
+        apply(made, Change(f"{name}, undone", odd.undoes))
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+    assert {*outcome.enforced.doubts} == odd.doubts
+    assert {address: arrivals(outcome, address) for address in odd.arrives} == odd.arrives
