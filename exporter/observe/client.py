@@ -49,7 +49,7 @@ _MESSAGE_BYTES = 16 << 10
 _MESSAGE_LIMIT = 300
 _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, DockerException, OSError)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-_API_VERSION = re.compile(r"(\d+)\.(\d+)", re.ASCII)
+_API_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)
 _NOT_AUTO = "1.41"
 """Any version makes the SDK's constructor ask nothing; ours are in the paths that we request."""
 

@@ -55,7 +55,10 @@ def test_the_newest_version_that_both_know_is_spoken(newest: str, oldest: str | 
     assert spoken_version({"ApiVersion": newest, "MinAPIVersion": oldest}) == spoken
 
 
-@pytest.mark.parametrize("document", [[], None, "1.51", {}, {"ApiVersion": "newest"}, {"ApiVersion": 1.5e3}])
+@pytest.mark.parametrize(
+    "document",
+    [[], None, "1.51", {}, {"ApiVersion": "newest"}, {"ApiVersion": 1.5e3}, {"ApiVersion": "1." + "9" * 5000}],
+)
 def test_a_version_that_makes_no_sense_is_malformed(document: object) -> None:
     """What answers without an API version is told to be no Docker Engine."""
     with pytest.raises(ObservationError, match="Docker Engine"):

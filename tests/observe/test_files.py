@@ -119,6 +119,7 @@ def test_a_file_tells_which_labels_were_asked_for() -> None:
         ("", "is not JSON"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
+        ("9" * 5000, "is not JSON"),
         ("[]", "is not an observation"),
         ("{}", "is not an observation"),
         (document(format="other"), "is not an observation"),
@@ -144,7 +145,7 @@ def test_a_file_tells_which_labels_were_asked_for() -> None:
         (document(sightings={"a": SIGHTED | {"former": {}}}), "sightings of a: former is not a list"),
         (document(sightings={"a": SIGHTED | {"former": [{"address": "x"}]}}), "until is not a time"),
     ],
-    ids=range(27),
+    ids=range(28),
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
     """The message holds the file's name and the part that cannot be right."""

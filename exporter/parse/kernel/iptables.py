@@ -134,10 +134,10 @@ General = dict["TableFamily", dict[str, Part]]
 """Sections of rules that mean the same in all namespaces and tables of a family."""
 
 
-_RULE = re.compile(r"^(?:\[([0-9]+):[0-9]+\] )?(-A ([^ \n]+)(?: .*)?)$", re.MULTILINE)
-"""`[packets:bytes] -A CHAIN …`; without `-c` there are no counters."""
+_RULE = re.compile(r"^(?:\[([0-9]{1,20}):[0-9]{1,20}\] )?(-A ([^ \n]+)(?: .*)?)$", re.MULTILINE)
+"""`[packets:bytes] -A CHAIN …`, of 64 bits each; without `-c` there are no counters."""
 
-_COUNTED = re.compile(r"\n\[([0-9]+):[0-9]+\] (?=-A ([^ \n]+))")
+_COUNTED = re.compile(r"\n\[([0-9]{1,20}):[0-9]{1,20}\] (?=-A ([^ \n]+))")
 """What stands before each rule where all have counters, at twice the speed."""
 
 

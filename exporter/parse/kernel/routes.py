@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TABLES = {"local": 255, "main": 254, "default": 253, "unspec": 0, "all": 0}
 _NAMED_TABLES = 1 << 32
+_DIGITS = len(str(_NAMED_TABLES))
 _ANYWHERE: Mapping[int, Subnet] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _FAMILIES = {"inet": 4, "inet6": 6}
 
@@ -38,9 +39,9 @@ def table_number(document: Mapping[str, Any], usual: str) -> int:
     """
     value = document.get("table", usual)
     told = str(value)
-    if told.isdecimal():
+    if told.isascii() and told.isdecimal() and len(told) <= _DIGITS:
         return int(told)
-    return _TABLES.get(told) or _NAMED_TABLES + int.from_bytes(told.encode(), "big")
+    return _TABLES.get(told) or _NAMED_TABLES + int.from_bytes(told.encode(errors="surrogatepass"), "big")
 
 
 def family_of(document: Mapping[str, Any], *texts: str) -> int:

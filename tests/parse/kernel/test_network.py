@@ -280,10 +280,11 @@ def test_routes_that_no_packet_takes(document: dict[str, Any]) -> None:
     assert parse_routes([document], INDEXES) == ()
 
 
-def test_tables_with_names() -> None:
-    """Names that only the host's configuration knows are equal where they are the same."""
-    route = parse_routes([{"dst": "10.0.0.0/8", "dev": "eth0", "table": "vpn"}], INDEXES)[0]
-    rule, other = parse_rules([{"priority": 5, "table": "vpn"}, {"priority": 6, "table": "lan"}])
+@pytest.mark.parametrize("name", ["vpn", "9" * 5000, "\u0667", "\ud800"])
+def test_tables_with_names(name: str) -> None:
+    """Names that only the host's configuration knows are equal where they are the same, whatever they look like."""
+    route = parse_routes([{"dst": "10.0.0.0/8", "dev": "eth0", "table": name}], INDEXES)[0]
+    rule, other = parse_rules([{"priority": 5, "table": name}, {"priority": 6, "table": "lan"}])
     assert route.table == rule.table != other.table
     assert route.table > 0xFFFFFFFF
 

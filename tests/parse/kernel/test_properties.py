@@ -86,6 +86,9 @@ GARBAGE = """
     MARK --set-mark TPROXY rpfilter addrtype --dst-type LOCAL multiport --ports 1,2:3 10.0.0.0/8 ::/0 0x1/0xff physdev
     --physdev-out icmp --icmp-type 8/ owner --uid-owner 5- NFQUEUE --tcp-flags ALL " "x\\ [::]:
 """.split()  # noqa: SIM905 - as a list, it would be forty lines
+ENDLESS = "9" * 5000
+"""More digits than Python reads as a number."""
+GARBAGE += [ENDLESS, f"10.0.0.0/{ENDLESS}", f"{ENDLESS}:{ENDLESS}"]
 WORDS = st.lists(
     st.one_of(
         st.sampled_from(GARBAGE),
@@ -100,6 +103,17 @@ def test_words_in_any_order_are_a_rule(said: str, version: int) -> None:
     """A line that begins as a rule is one, however garbled: what is not understood is among its steps."""
     (found,) = tables(saved([f"[1:2] -A FORWARD {said}"]), version)
     assert len(found.chains["FORWARD"].rules) == 1
+
+
+@pytest.mark.parametrize("counter", [f"{ENDLESS}:0", f"0:{ENDLESS}", f"{1 << 64}0:0"])
+@pytest.mark.parametrize("others", [0, 3])
+def test_counters_have_64_bits(counter: str, others: int) -> None:
+    """A line with a number that no counter has is no rule, whether or not all others are."""
+    lines = ["[1:2] -A FORWARD -j ACCEPT"] * others
+    with pytest.raises(ObservationError, match="a counter that is none"):
+        tables(saved([*lines, f"[{counter}] -A FORWARD -j ACCEPT"]))
+    (found,) = tables(saved([f"[{(1 << 64) - 1}:{(1 << 64) - 1}] -A FORWARD -j ACCEPT"]))
+    assert found.counter("FORWARD", 0) == (1 << 64) - 1
 
 
 @given(st.one_of(st.text(), st.lists(WORDS).map(lambda lines: "*filter\n:FORWARD ACCEPT [0:0]\n" + "\n".join(lines))))
