@@ -1,4 +1,4 @@
-"""Rules that ask for the way back to where packets came from, on a real engine: rpfilter and nft's fib.
+"""Who asks for the way back to where packets came from, on a real engine: rpfilter, nft's fib, and rp_filter.
 
 One host for all of them: what a case changes it puts back.
 """
@@ -16,7 +16,7 @@ from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
 from tests.conformance.generator import Case
 from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import HOST, Container, Network, Topology, build, engine
+from tests.lab import Container, Network, Topology, build, engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,8 @@ TOPOLOGY = Topology(
     ),
     containers=(
         Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
+        Container("third", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11", "--publish=8001:80")),
         Container("hosted", "host"),
     ),
@@ -73,17 +75,34 @@ WORSE = (
     "ip -6 route del fd00:a::11 dev eth0; ip -6 route del fd00:a::11 dev brone",
 )
 """By no bridge: far would be told that near is on its own, and believe it for minutes (ndisc_send_redirect)."""
-GATEWAY, GATEWAY_V6, FAR = "10.100.1.1", "fd00:a::1", "10.100.2.11"
+GATEWAY, GATEWAY_V6, FAR, NEXT = "10.100.1.1", "fd00:a::1", "10.100.2.11", "10.100.1.12"
+OF_THIRD = rule("from 10.100.1.13 blackhole")
+STRICT, LOOSE, OFF = (f"sysctl -qw net.ipv4.conf.all.rp_filter={level}" for level in (1, 2, 0))
+STRANGE = (
+    f"ip address add 10.55.0.1/32 dev eth0; ip route add {NEXT}/32 dev eth0 src 10.55.0.1",
+    f"ip route del {NEXT}/32 dev eth0; ip address del 10.55.0.1/32 dev eth0",
+)
+"""near sends to next from an address that the host knows no way to on the bridge."""
+
+
+def led_to_third(address: str) -> tuple[str, str]:
+    """Return how UDP from the bridge is led to third, a frame still, and how no more."""
+    said = f"PREROUTING -i brone -p udp -d {address} -j DNAT --to-destination 10.100.1.13"
+    return f"iptables -w -t nat -I {said}", f"iptables -w -t nat -D {said}"
+
+
+BY_NEXT, BY_HOST = led_to_third(NEXT), led_to_third(GATEWAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Odd:
-    """What is done and undone on the host; by which protocols packets from near then arrive at some addresses."""
+    """What is done and undone on the host and in near; by which protocols packets from near then arrive somewhere."""
 
     does: tuple[str, ...]
     undoes: tuple[str, ...]
     arrives: dict[str, str] = field(default_factory=dict)
     doubts: frozenset[str] = frozenset()
+    inside: tuple[str, str] = ("", "")
 
 
 CASES = {
@@ -111,6 +130,24 @@ CASES = {
         (WORSE[0], XTABLES), (WORSE[1], WITHOUT), {GATEWAY_V6: "icmp udp"}
     ),
     "fib, a better route by another interface": Odd((WORSE[0], NATIVE), (WORSE[1], NOTHING), {GATEWAY_V6: ""}),
+    "rewritten on the bridge": Odd((BY_NEXT[0],), (BY_NEXT[1],), {NEXT: "icmp udp"}, inside=STRANGE),
+    "rp_filter": Odd((STRICT,), (OFF,), {NEXT: "icmp udp"}, inside=STRANGE),
+    # who is not rewritten meets no routing
+    "rp_filter, rewritten on the bridge": Odd(
+        (BY_NEXT[0], STRICT), (BY_NEXT[1], OFF), {NEXT: "icmp"}, inside=STRANGE
+    ),
+    "a loose rp_filter, rewritten on the bridge": Odd(
+        (BY_NEXT[0], LOOSE), (BY_NEXT[1], OFF), {NEXT: "icmp udp"}, inside=STRANGE
+    ),
+    "rp_filter, rewritten on the bridge, a rule for what the receiver sends": Odd(
+        (BY_NEXT[0], OF_THIRD[0], STRICT), (BY_NEXT[1], OF_THIRD[1], OFF), {NEXT: "icmp tcp"}
+    ),
+    "rewritten back to the bridge, a rule for what the receiver sends": Odd(
+        (BY_HOST[0], OF_THIRD[0]), (BY_HOST[1], OF_THIRD[1]), {GATEWAY: "icmp tcp udp"}
+    ),
+    "rp_filter, rewritten back to the bridge, a rule for what the receiver sends": Odd(
+        (BY_HOST[0], OF_THIRD[0], STRICT), (BY_HOST[1], OF_THIRD[1], OFF), {GATEWAY: "icmp tcp"}
+    ),
 }  # fmt: skip
 
 
@@ -123,9 +160,9 @@ def lab() -> Iterator[tuple[Engine, Observer]]:
 
 
 def arrivals(outcome: Outcome, address: str) -> str:
-    """Return by which protocols packets from near arrive at an address of the host, or of far."""
+    """Return by which protocols packets from near to an address arrive somewhere."""
     told = (each for each in outcome.truth.packets.arrived if (each.source, each.address) == ("near", address))
-    return " ".join(sorted({each.protocol for each in told if each.destination in (HOST, "far")}))
+    return " ".join(sorted({each.protocol for each in told}))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -133,12 +170,15 @@ def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
     """Packets do what the verdicts say, which are certain but where kernels differ."""
     made, observer = lab
     odd = CASES[name]
-    changes = (Change(name, odd.does, doubts=tuple(odd.doubts)),)
+    inside, outside = odd.inside
+    changes = (Change(name, odd.does, doubts=tuple(odd.doubts)), Change(name, (inside,), "near"))
     try:
-        apply(made, changes[0])
+        for change in changes:
+            apply(made, change)
         outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), changes))
     finally:
         apply(made, Change(f"{name}, undone", odd.undoes))
+        apply(made, Change(f"{name}, undone", (outside,), "near"))
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert {*outcome.enforced.doubts} == odd.doubts

@@ -219,6 +219,29 @@ def test_a_reverse_path_filter_asks_policy_rules_for_the_way_back(level: int, ar
     assert certain(scene.ways("a", "b")) == ALL_WAYS
 
 
+@pytest.mark.parametrize(("level", "arrives"), [(0, "udp"), (1, ""), (2, "udp")])
+@pytest.mark.parametrize("asks", ["routes", "rules"])
+def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int, asks: str, arrives: str) -> None:
+    """br_nf_pre_routing_finish routes them, for whoever sends, and for what the receiver would send to him."""
+    scene = Scene()
+    a, b, c = (next(address for address in scene.addresses(name) if address.version == 4) for name in "abc")
+    to_c = Translate(Translation.DNAT, (Target(Ranges.of(int(c)), Ranges(())),))
+    steps = (InRanges(Field.DESTINATION, Ranges.of(int(b))), InRanges(Field.PROTOCOL, Ranges.of(17)), to_c)
+    chain = Chain("to", (Rule(steps),), Base(Hook.PREROUTING, -100, kind="nat"))
+    table = Table(TableFamily.IP, "nat", Backend.NFTABLES, {"to": chain})
+    other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
+    elsewhere = Route(254, RouteKind.UNICAST, ip_network(a), (Hop(other.index),))
+    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
+    away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
+    rules = (*usual, PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(c))) if asks == "rules" else ()
+    routes = (*scene.host.routes, away if asks == "rules" else elsewhere)
+    scene.change("host", routes=routes, rules=rules, firewall=Firewall((table,)))
+    scene.set("host", ipv4__conf__all__rp_filter=level)
+    report = scene.report()
+    ends = (next(each for each in report.containers if each.name == name) for name in "ac")
+    assert " ".join(path.protocol for path in report.pair(*ends).paths if str(b) in path.addresses) == arrives
+
+
 def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
     """Also where no rule of a firewall tells them apart."""
     scene = Scene()

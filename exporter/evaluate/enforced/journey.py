@@ -335,29 +335,42 @@ class Journey:
         """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
 
         br_nf_pre_routing_finish: what is routed back to the bridge stays a frame (bridged_dnat), whoever it was
-        addressed to. For IPv4 the route is one that the host refuses where it does not forward (ip_route_input_slow).
+        addressed to. For IPv4 the route is one that the host refuses where it does not forward, or does not believe
+        where they come from (ip_route_input_slow).
         """
         host = self._world.host
-        segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
+        if host.family == 4:
+            passing = replace(passing, cells=self._valid(host, passing.cells, passing.flight.ends, bridge.name))
         left = passing.cells
         kept = host.family == 6 or host.forwards_from(bridge.name)
-        for way, cells in ways(passing).leaving.items():
-            if segment is None or station is None or way.interface != bridge.index or not kept:
-                continue
-            left &= ~cells
-            for receiver in segment.answering(way.towards, station):
-                passes, doubt = hears(station, receiver, segment)
-                known, doubts = self._resolved(station, receiver, segment, way.towards, replace(passing, cells=cells))
-                audible = known & ~_deaf(host, port, receiver, cells) if passes else 0
+        found = ways(passing)
+        for way, cells in found.leaving.items():
+            if way.interface == bridge.index and kept:
+                left &= ~cells
+                doubts = dict(found.doubts)
+                believed = led_back(passing, cells, bridge.name, doubts)
                 flight = replace(passing.flight.doubted(doubts), routed=True)
-                flight = flight.doubted({doubt: audible} if doubt else {})
-                crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
-                output = receiver.port.name if receiver.port else ""
-                if audible:
-                    routed = replace(passing, cells=audible, flight=flight, next_hop=way.towards)
-                    yield from self._bridged(crossing, routed, output)
+                yield from self._sent_back(bridge, way, port, replace(passing, cells=believed, flight=flight))
         if left:
             yield from self._handed_up(replace(passing, cells=left), port)
+
+    def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Moving]:
+        """Send frames that got another destination to whoever on their bridge answers for the next hop."""
+        host = self._world.host
+        segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
+        if segment is None or station is None:
+            return
+        for receiver in segment.answering(way.towards, station):
+            passes, doubt = hears(station, receiver, segment)
+            known, doubts = self._resolved(station, receiver, segment, way.towards, passing)
+            audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
+            flight = passing.flight.doubted(doubts)
+            flight = flight.doubted({doubt: audible} if doubt else {})
+            crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
+            output = receiver.port.name if receiver.port else ""
+            if audible:
+                routed = replace(passing, cells=audible, flight=flight, next_hop=way.towards)
+                yield from self._bridged(crossing, routed, output)
 
     # --- What packets meet outside of the hooks of IP ---
 
