@@ -9,12 +9,15 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.ipsec import DOUBT
-from exporter.model.namespace import Direction, IpsecPolicy
+from exporter.model.namespace import Direction, Hop, IpsecPolicy, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.report import Via
 from tests.hosts import host
 from tests.kernels import kernel
 
 BUILT = host("28.5").network("n1").network("n2").container("a", "n1").container("b", "n1").container("h", "host").look()
 ALL = ip_network("0.0.0.0/0")
+LATER = tuple(PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (9, 254), (99, 77)))
+"""Policy rules that lead nowhere else than the usual ones."""
 GATEWAYS = ("172.17.0.1", "172.20.0.1", "172.21.0.1")
 """Addresses of the host."""
 
@@ -52,3 +55,24 @@ def test_members_of_a_bridge_meet_none() -> None:
     """Frames are not routed."""
     everything = tuple(block("0.0.0.0/0", direction) for direction in Direction)
     assert undecided(*everything, ends=("a", "b")) == set()
+
+
+@pytest.mark.parametrize("direction", [Direction.OUT, Direction.IN])
+@pytest.mark.parametrize("rules", [(), LATER])
+def test_what_was_in_other_packets_is_not_asked_about(direction: Direction, rules: tuple[PolicyRule, ...]) -> None:
+    """No reverse path filter is (secpath_exists in fib_validate_source): all that it would drop else stays open."""
+    found = kernel(BUILT).set("ipv4/conf/all/rp_filter", 1).kernel()
+    names = {interface.name: index for index, interface in found.host.interfaces.items()}
+    away = Route(254, RouteKind.UNICAST, ip_network(BUILT.ip("a", "n1")), (Hop(names["docker0"]),))
+    sender = next(each.sandbox for each in BUILT.snapshot.containers.values() if each.name == "a")
+    sending = replace(found.sandboxes[sender], policies=(block("0.0.0.0/0", direction),))
+    changed = replace(
+        found,
+        host=replace(found.host, routes=(*found.host.routes, away), rules=rules),
+        sandboxes={**found.sandboxes, sender: sending},
+    )
+    report = evaluate(replace(BUILT.snapshot, kernel=changed))
+    by_name = {container.name: container for container in report.containers}
+    paths = [path for path in report.pair(by_name["a"], by_name["h"]).paths if path.via is Via.HOST]
+    whys = {path.undecided for path in paths if GATEWAYS[1] in path.addresses}
+    assert whys == ({DOUBT.format(source=ALL, destination=ALL)} if direction is Direction.OUT else set())

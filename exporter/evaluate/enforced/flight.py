@@ -67,7 +67,8 @@ class Ends:
 class Flight:
     """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
 
-    `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge.
+    `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge. `sealed` are
+    the cells of those that a policy of IPsec may have sent in others.
     """
 
     protocol: int
@@ -76,6 +77,7 @@ class Flight:
     doubts: Mapping[str, int] = field(default_factory=dict)
     icmp_type: int | None = None
     routed: bool = False
+    sealed: int = 0
 
     def doubted(self, doubts: Mapping[str, int]) -> Flight:
         """Return the flight with more doubts."""

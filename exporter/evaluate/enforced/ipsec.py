@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.packets import parts
 from exporter.evaluate.enforced.routing import within
+from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.hooks import Passing
-    from exporter.model.namespace import Direction, IpsecPolicy
+    from exporter.model.namespace import IpsecPolicy
 
 DOUBT = "what a policy of IPsec from {source} to {destination} lets through"
 
@@ -35,6 +36,8 @@ def past_policies(passing: Passing, *directions: Direction) -> Passing:
             if not policy.passes:
                 doubt = DOUBT.format(source=policy.source, destination=policy.destination)
                 flight = flight.doubted({doubt: selected})
+                if direction is Direction.OUT:
+                    flight = replace(flight, sealed=flight.sealed | selected)
             if not policy.narrow:
                 left &= ~selected
     return passing if flight is passing.flight else replace(passing, flight=flight)

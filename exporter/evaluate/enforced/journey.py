@@ -20,7 +20,7 @@ from exporter.model.namespace import Direction
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.evaluate.enforced.flight import Conversation, Ends, Flight
+    from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import Segment, Stack, Station, World
     from exporter.model.namespace import Interface
@@ -201,7 +201,7 @@ class Journey:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
             hooks = (Hook.PREROUTING,) if called else (Hook.PREROUTING, Hook.INPUT)
             cells, flight = self._bridge_hooks(hooks, passing, item.port, "", None)
-        cells = self._valid(stack, cells, flight.ends, item.interface)
+        cells = self._valid(stack, cells, flight, item.interface)
         if not cells:
             return
         # physdev sees a port where br_netfilter kept it
@@ -274,13 +274,18 @@ class Journey:
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             yield Delivery(inside.stack, inside.cells, flight)
 
-    def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
-        """Return the packets whose source the kernel believes."""
+    def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
+        """Return the packets whose source the kernel believes.
+
+        It asks no reverse path filter about what was in packets of IPsec (secpath_exists in fib_validate_source).
+        """
         valid = 0
         for name, at in parts(interface, cells):
-            for source, of in parts(ends.source, at):
+            for source, of in parts(flight.ends.source, at):
                 if stack.believes(int(source), str(name)):
                     valid |= of
+                elif of & flight.sealed and stack.admits(int(source), str(name)):
+                    valid |= of & flight.sealed
         return valid
 
     # --- Frames that the host's bridge passes from port to port ---
@@ -340,7 +345,7 @@ class Journey:
         """
         host = self._world.host
         if host.family == 4:
-            passing = replace(passing, cells=self._valid(host, passing.cells, passing.flight.ends, bridge.name))
+            passing = replace(passing, cells=self._valid(host, passing.cells, passing.flight, bridge.name))
         left = passing.cells
         kept = host.family == 6 or host.forwards_from(bridge.name)
         found = ways(passing)

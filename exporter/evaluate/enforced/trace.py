@@ -329,10 +329,11 @@ class _Journey(Journey):
             self._notes.add(Bridged(item.bridge.name, (self._notes.name(item.port), output), filtered))
         yield from super()._cross(item)
 
-    def _valid(self, stack: Stack, cells: int, ends: Ends, interface: str | Column) -> int:
-        valid = super()._valid(stack, cells, ends, interface)
+    def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
+        valid = super()._valid(stack, cells, flight, interface)
         if not valid:
-            self._notes.add(Disbelieved(stack.name, self._notes.at(stack.family, ends), self._notes.name(interface)))
+            at = self._notes.at(stack.family, flight.ends)
+            self._notes.add(Disbelieved(stack.name, at, self._notes.name(interface)))
         return valid
 
     def _route(self, passing: Passing) -> Iterator[Moving | Delivery]:

@@ -139,12 +139,14 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
     """Return the packets whose source a reverse path filter believes where there are policy rules, and note `doubts`.
 
     __fib_validate_source asks them for the way back as if the packet came the other way round: from its destination,
-    by the interface that it would leave by, with its mark only where `src_valid_mark` says so.
+    by the interface that it would leave by, with its mark only where `src_valid_mark` says so. About what may have been
+    in packets of IPsec they are not asked.
     """
     stack, ends = passing.stack, passing.flight.ends
     if stack.family == 6 or stack.routing.plain:
         return cells
-    kept, ports = 0, (_span(ends.destination_port), _span(ends.source_port))
+    kept, cells = cells & passing.flight.sealed, cells & ~passing.flight.sealed
+    ports = (_span(ends.destination_port), _span(ends.source_port))
     for name, at in _names(passing.interface, cells):
         with_mark = stack.either(name, "src_valid_mark")
         for source, of in _splits(ends.source, at):

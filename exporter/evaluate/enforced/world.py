@@ -176,14 +176,18 @@ class Stack:
         return known
 
     def _believes(self, source: int, interface: str) -> bool:
+        if not self.admits(source, interface):
+            return False
+        return self.family == 6 or not self.routing.plain or self.led_back(Question(source), interface)[0]
+
+    def admits(self, source: int, interface: str) -> bool:
+        """Return whether packets from a source may come in by an interface where no reverse path filter is asked."""
         if self.is_loopback(source) and not self.accepts_loopback(interface):
             return False
         if self.family == 6:
             return True
         own = source in self.addresses or (not self.is_loopback(source) and self.routing.is_local(source))
-        if own and not self.either(interface, "accept_local"):
-            return False
-        return not self.routing.plain or self.led_back(Question(source), interface)[0]
+        return not own or bool(self.either(interface, "accept_local"))
 
     def led_back(self, question: Question, interface: str) -> tuple[bool, str]:
         """Return whether a reverse path filter lets in what `question` asks the way back of, and what is not known.
