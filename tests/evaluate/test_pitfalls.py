@@ -390,3 +390,19 @@ def test_third_parties_are_left_out_where_packets_to_them_are_left_alone() -> No
     addresses = {address for path in paths for address in path.addresses}
     assert "192.0.2.1" not in addresses
     assert "172.17.0.1" in addresses
+
+
+@pytest.mark.parametrize(
+    ("inside", "verdict"),
+    [
+        ("-A INPUT -p tcp -m tcp --sport 40000:41000 -j ACCEPT", OPEN),
+        ("-A INPUT -p tcp -m tcp --sport 40500 -j DROP", UNKNOWN),
+        ("-A INPUT -p tcp -m tcp --sport 40000:41000 -j DROP", CLOSED),
+        ("-A OUTPUT -p tcp -m tcp --dport 40000:41000 -j DROP", CLOSED),
+    ],
+)
+def test_which_of_several_ports_a_source_gets(inside: str, verdict: Verdict) -> None:
+    """It is of no matter but to rules that ask for one of them."""
+    of = town().rules("-A POSTROUTING -p tcp -j MASQUERADE --to-ports 40000-41000", table="nat")
+    assert (fate(of), published(of)) == (OPEN, OPEN)
+    assert fate(of.inside("db", inside)) == verdict

@@ -356,12 +356,13 @@ def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) 
             )
             yield replace(passing, cells=cells, flight=replace(sure, ends=there))
         return
-    port, doubt = _translated_port(ends.source_port, target)
+    # which port it is of several, rules that ask for it will tell
+    port, _ = _translated_port(ends.source_port, target)
     for address, cells, unsure in _sources(kind, target, passing):
-        doubts = {name: cells for name in (doubt, unsure) if name}
+        sure = flight.doubted({unsure: cells} if unsure else {})
         source = address if address is not None else ends.source
         there = replace(ends, source=source, source_port=port)
-        yield replace(passing, cells=cells, flight=replace(flight.doubted(doubts), ends=there))
+        yield replace(passing, cells=cells, flight=replace(sure, ends=there))
 
 
 def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
