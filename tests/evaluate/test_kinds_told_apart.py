@@ -11,7 +11,17 @@ import pytest
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
-from exporter.model.namespace import Hop, Interface, Neighbour, Port, ProxiedNeighbour, Route, RouteKind
+from exporter.model.namespace import (
+    Hop,
+    Interface,
+    Neighbour,
+    OwnAddress,
+    Port,
+    ProxiedNeighbour,
+    Route,
+    RouteKind,
+    Scope,
+)
 from exporter.model.report import HOST, Verdict
 from tests.evaluate.test_kinds import check
 from tests.hosts import Host, host
@@ -297,6 +307,34 @@ def test_a_fixed_link_address(where: str, mac_of: str, target: str) -> None:
     check(changed)
     assert changed.kernel is not None
     check(replace(changed, kernel=replace(changed.kernel, sandboxes={}, missing={"sandboxes": "not asked for"})))
+
+
+@pytest.mark.parametrize("odd", ["scope", "link-local", "route"])
+def test_a_container_that_sends_from_elsewhere(odd: str) -> None:
+    """By the scope of its address, a better one of IPv4 that is link-local, or what a route of its says."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    card = _card(seen, "a1")
+    strange = OwnAddress(ip_address("169.254.9.9"), 16)
+    own = {
+        "scope": tuple(replace(each, scope=Scope.LINK) for each in card.addresses),
+        "link-local": (strange, *card.addresses),
+        "route": card.addresses,
+    }[odd]
+
+    def changed(namespace: Namespace) -> Namespace:
+        routes = tuple(
+            replace(route, source=strange.ip if odd == "link-local" else ip_address("127.0.0.1"))
+            if odd != "scope" and not route.destination.prefixlen
+            else route
+            for route in namespace.routes
+        )
+        return replace(
+            namespace,
+            interfaces={**namespace.interfaces, card.index: replace(card, addresses=own)},
+            routes=routes,
+        )
+
+    check(_with(seen, "a1", changed))
 
 
 @pytest.mark.parametrize("setting", ["arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.meeting import Possible
-    from exporter.model.namespace import Interface, Namespace, Route
+    from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
@@ -81,7 +81,7 @@ class _Seen:
         if len(cards) != len(ends) or len(ends) != len(sandbox.endpoints):
             return False
         for card in cards:
-            endpoint = ends.get(frozenset(int(item.ip) for item in card.addresses if not item.is_link_local))
+            endpoint = ends.get(frozenset(int(item.ip) for item in card.addresses if not _comes_by_itself(item)))
             usual = all(item.scope == Scope.GLOBAL for item in card.addresses)
             if endpoint is None or not usual or not self._on_bridge(card, endpoint):
                 return False
@@ -162,9 +162,9 @@ def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
 
 
 def _routes(namespace: Namespace) -> frozenset[Hashable]:
-    """Return the routes that lead somewhere, by the addresses of their interfaces."""
-    names: Mapping[int, Hashable] = {
-        index: frozenset(int(item.ip) for item in interface.addresses if not item.is_link_local)
+    """Return the routes that lead somewhere, by the addresses of their interfaces, and what else they send from."""
+    names: Mapping[int, frozenset[int]] = {
+        index: frozenset(int(item.ip) for item in interface.addresses if not _comes_by_itself(item))
         for index, interface in namespace.interfaces.items()
     }
     return frozenset(
@@ -173,10 +173,20 @@ def _routes(namespace: Namespace) -> frozenset[Hashable]:
             route.kind,
             route.destination,
             tuple((names.get(hop.interface), hop.gateway) for hop in route.hops),
+            None if any(_names_own(route, names.get(hop.interface)) for hop in route.hops) else route.source,
         )
         for route in namespace.routes
         if _leads(route)
     )
+
+
+def _names_own(route: Route, own: frozenset[int] | None) -> bool:
+    return route.source is not None and own is not None and int(route.source) in own
+
+
+def _comes_by_itself(address: OwnAddress) -> bool:
+    """Return whether the kernel gives such addresses, for which packets are never sent beyond the link."""
+    return address.version == 6 and address.is_link_local
 
 
 def _leads(route: Route) -> bool:
