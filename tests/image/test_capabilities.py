@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,12 +38,18 @@ def host(saved: Path) -> Iterator[Engine]:
         yield made
 
 
-def evidence(made: Engine, tier: str, capabilities: str) -> set[str]:
-    """Return the sources that a container with so few rights can read, in whole."""
+def snapshot(made: Engine, tier: str, capabilities: str) -> dict[str, Any]:
+    """Return what a container with so few rights sees."""
     rights = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host", "--pid=host"]
     rights += [f"--cap-add={name}" for name in capabilities.split()]
     command = ["run", "--rm", "--user=0:0", *rights, f"--volume={made.socket}:/var/run/docker.sock:ro", KERNEL_IMAGE]
-    found = json.loads(made.docker(*command, "snapshot", f"--evidence.max={tier}"))
+    found: dict[str, Any] = json.loads(made.docker(*command, "snapshot", f"--evidence.max={tier}"))
+    return found
+
+
+def evidence(made: Engine, tier: str, capabilities: str) -> set[str]:
+    """Return the sources that such a container can read, in whole."""
+    found = snapshot(made, tier, capabilities)
     missing = {source.partition("/")[0] for source in found["kernel"]["missing"]}
     return {"api", "firewall", "bridge", "routes", "sandboxes"} - missing
 
@@ -52,6 +58,21 @@ def evidence(made: Engine, tier: str, capabilities: str) -> set[str]:
 def test_a_capability_less_is_evidence_less(tier: str, capabilities: str, sources: set[str], host: Engine) -> None:
     """Each tier's capabilities give what the tier promises, and none of them can be left out."""
     assert evidence(host, tier, capabilities) == sources
+
+
+@pytest.mark.parametrize(
+    ("tier", "capabilities", "read"),
+    [
+        ("kernel", "NET_ADMIN", False),
+        ("kernel", "NET_ADMIN SYS_PTRACE", True),
+        ("sandboxes", "NET_ADMIN SYS_ADMIN", False),
+        ("sandboxes", "NET_ADMIN SYS_ADMIN SYS_PTRACE", True),
+    ],
+)
+def test_what_is_pending_needs_ptrace(tier: str, capabilities: str, read: bool, host: Engine) -> None:
+    """The daemon's configuration is read with one capability: the tier `kernel` as it is deployed does not have it."""
+    missing = snapshot(host, tier, capabilities)["daemon"]["missing"]
+    assert missing == "" if read else "CAP_SYS_PTRACE is needed" in missing
 
 
 def test_legacy_rules_need_one_more(host: Engine) -> None:
@@ -70,3 +91,5 @@ def test_the_page_says_the_same() -> None:
     for tier in ("kernel", "sandboxes"):
         needed = max((names for each, names, _ in NEEDED if each == tier), key=len)
         assert f"| `{tier}` | {', '.join(f'`{name}`' for name in needed.split())} |" in page
+    assert "`docker_icc_config_pending_restart`" in page
+    assert "`SYS_PTRACE`" in (DEPLOY.parent / "docs" / "runbooks" / "DockerIccRestartPending.md").read_text()
