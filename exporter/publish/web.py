@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation
     from exporter.model.observation import Observation
+    from exporter.model.report import Report
     from exporter.model.whatif import Foretelling
     from exporter.publish.state import Board, Published
 
@@ -81,7 +83,7 @@ class _Site:
     """The handlers. Those that take long are plain functions, which run off the event loop.
 
     All but the report make one answer for all who ask the same meanwhile. The report is too long to be held: it is
-    made while it is sent, for each client.
+    made while it is sent, for each client; `documents` is what all who read the same one have in common.
     """
 
     board: Board
@@ -89,6 +91,7 @@ class _Site:
     ready_within: float
     clock: Callable[[], float]
     template: Page
+    documents: WeakValueDictionary[int, json_report.Document] = field(default_factory=WeakValueDictionary)
 
     async def metrics(self, request: Request) -> Response:
         """Serve bytes that are already rendered."""
@@ -123,8 +126,15 @@ class _Site:
         published = self.board.current
         if published.report is None:
             return _error(published.last_error, 503)
-        chunks = () if request.method == "HEAD" else json_report.stream(published.report)
+        chunks = () if request.method == "HEAD" else self._document(published.report).chunks()
         return StreamingResponse(chunks, media_type=_JSON, headers=_HEADERS)
+
+    def _document(self, report: Report) -> json_report.Document:
+        """Return the document that others read just now, if any do. A report has its identity while they do."""
+        document = self.documents.get(id(report))
+        if document is None:
+            document = self.documents[id(report)] = json_report.Document(report)
+        return document
 
     def snapshot(self, _: Request) -> Response:
         """Serve the observation that the report follows from."""

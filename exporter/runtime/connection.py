@@ -73,7 +73,8 @@ class Crowd:
 class Connection(H11Protocol):
     """One connection. uvicorn waits for ever for a first request, and for a client that does not read; we do not.
 
-    `answer` is called for every request. `abort` ends the connection at once, whatever it does.
+    `answer` is called for every request. `abort` ends the connection at once, whatever it does; it has `ended` when
+    nothing can be sent any more.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Connection(H11Protocol):
         self.app = partial(answer, self)
         self.tls = tls
         self.abort: Callable[[], object] = _nothing
+        self.ended = False
         self._crowd = crowd
         self._seen: tuple[int, bool] | None = None
         self._next_look: asyncio.TimerHandle | None = None
@@ -107,6 +109,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""
+        self.ended = True
         self._crowd.leave(self)
         if self._next_look:
             self._next_look.cancel()

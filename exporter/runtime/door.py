@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, Final
+
+from starlette.requests import ClientDisconnect
 
 from exporter.publish.web import refusal
 from exporter.runtime.connection import BUFFER
@@ -27,6 +30,13 @@ STALLED: Final = 1.0
 _METHODS = ("GET", "HEAD")
 _CHALLENGE = 'Basic realm="docker-icc-exporter", charset="UTF-8"'
 _CLOSE = (b"connection", b"close")
+
+_SEND_TELLS: Final = "2.4"
+"""The version of ASGI since which `send` tells when the client has gone.
+
+Applications that are not told wait for that in a task beside the one that sends; ending such a pair leaves what an
+answer holds to a garbage collection, and they are seldom.
+"""
 
 
 class Door:
@@ -53,14 +63,16 @@ class Door:
         front = self.front
         # a client that came by other settings of TLS than those in force has to come again
         closing = connection.tls is not front.tls or _has_body(scope["headers"])
-        sender = _Sender(send, (*front.headers, _CLOSE) if closing else front.headers)
+        sender = _Sender(connection, send, (*front.headers, _CLOSE) if closing else front.headers)
+        scope["asgi"]["spec_version"] = _SEND_TELLS
         self._crowd.busy(connection)
         try:
             refused = await self._refusal(front, scope)
-            if refused:
-                await refused(scope, receive, sender.send)
-            else:
-                await self._answer(connection, scope, receive, sender)
+            with contextlib.suppress(ClientDisconnect):
+                if refused:
+                    await refused(scope, receive, sender.send)
+                else:
+                    await self._answer(connection, scope, receive, sender)
         finally:
             self._crowd.idle(connection)
 
@@ -112,9 +124,13 @@ class Door:
 
 
 class _Sender:
-    """Sends an answer with the headers of the front, in pieces that a client which does not read makes wait."""
+    """Sends an answer with the headers of the front, in pieces that a client which does not read makes wait.
 
-    def __init__(self, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    Raises ClientDisconnect where the client has gone.
+    """
+
+    def __init__(self, connection: Connection, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._connection = connection
         self._send = send
         self._headers = headers
 
@@ -122,13 +138,18 @@ class _Sender:
         if message["type"] == "http.response.start":
             names = {name for name, _ in self._headers}
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-            await self._send({**message, "headers": [*kept, *self._headers]})
+            await self._pass_on({**message, "headers": [*kept, *self._headers]})
             return
         body = message.get("body", b"")
         last = max(len(body) - 1, 0) // BUFFER * BUFFER
         for begin in range(0, last, BUFFER):
-            await self._send({**message, "body": body[begin : begin + BUFFER], "more_body": True})
-        await self._send({**message, "body": body[last:]})
+            await self._pass_on({**message, "body": body[begin : begin + BUFFER], "more_body": True})
+        await self._pass_on({**message, "body": body[last:]})
+
+    async def _pass_on(self, message: Message) -> None:
+        await self._send(message)
+        if self._connection.ended:
+            raise ClientDisconnect
 
 
 def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import http.client
 import socket
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,9 +20,11 @@ from starlette.concurrency import run_in_threadpool
 
 from exporter.publish import web as web_module
 from exporter.publish.exposition import Format
+from exporter.publish.formats import json as json_report
 from tests.builders import crowd, down, published, stats
 from tests.hosts import host
 from tests.kernels import kernel
+from tests.lab.system import wait_until
 from tests.publish.server import DEMO_HOST, PATHS, demo, serving
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from exporter.model.report import Report
     from tests.publish.server import Site
 
 STREAMED = "/api/v1/report"
@@ -198,6 +204,33 @@ class TestApi:
             client.sendall(b"GET /api/v1/report HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(100)
         assert site.get("/metrics").status == 200
+
+    def test_all_who_read_one_report_share_what_is_large(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Names, the head and texts of verdicts are made once for those who read the same, and go with the last."""
+        made: list[weakref.ref[json_report.Document]] = []
+
+        make = json_report.Document
+
+        def document(report: Report) -> json_report.Document:
+            found = make(report)
+            made.append(weakref.ref(found))
+            return found
+
+        monkeypatch.setattr(json_report, "Document", document)
+        for _ in range(2):
+            site.board.publish(published(crowd(250)))
+            with ExitStack() as readers:
+                for _ in range(5):
+                    reader = readers.enter_context(socket.create_connection(("127.0.0.1", site.port), 5))
+                    reader.sendall(b"GET /api/v1/report HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert reader.recv(100)
+        assert len(made) == 2
+
+        def gone() -> bool:
+            gc.collect()
+            return not any(each() for each in made)
+
+        assert wait_until(gone, 5)
 
     def test_the_snapshot_is_the_observation_file(self, site: Site) -> None:
         """What is served can be saved and replayed."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import http.client
 import socket
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import bcrypt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from exporter.runtime import door as door_module
 from exporter.runtime import passwords as passwords_module
@@ -27,6 +29,7 @@ from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind
 from exporter.runtime.passwords import Passwords
 from exporter.webconfig import RateLimit
+from tests.lab.system import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,6 +330,16 @@ class Blocking:
         await Response(b"hello")(scope, receive, send)
 
 
+class Pieces:
+    """A text without an end."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        return BIG[:BUFFER]
+
+
 class TestRoom:
     def test_above_the_limit_requests_are_refused(self) -> None:
         """503 and when to come again; there is room when one of the others has its answer."""
@@ -377,6 +390,25 @@ class TestRoom:
                 received += reading.recv(1 << 20)
             assert received.endswith(BIG[:1000])
             reading.close()
+
+    def test_what_somebody_did_not_read_to_its_end_is_not_kept(self) -> None:
+        """An answer that is made while it is sent ends with its client, without waiting for a garbage collection."""
+        pieces: list[weakref.ref[Pieces]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            made = Pieces()
+            pieces.append(weakref.ref(made))
+            await StreamingResponse(made)(scope, receive, send)
+
+        with serving(Front(), app) as site:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(5):
+                    site.slow_reader().close()
+                assert wait_until(lambda: len(pieces) == 5 and not any(each() for each in pieces), 5)
+            finally:
+                gc.enable()
 
     def test_what_a_stalled_client_costs_is_bounded(self) -> None:
         """Of a large answer only a small piece waits in memory for its reader."""

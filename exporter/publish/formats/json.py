@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
@@ -23,35 +22,57 @@ if TYPE_CHECKING:
     from exporter.model.report import Pair, PairVerdict, Path, Report
     from exporter.model.whatif import Foretelling, ForetoldPair
 
-_PAIRS_PER_CHUNK = 100
+_CHUNK = 1 << 15
+"""Characters from which on a chunk is long enough."""
 
 
 def render(report: Report) -> str:
     """Return the whole report as one JSON text."""
-    return "".join(stream(report))
+    return "".join(Document(report).chunks())
 
 
-def stream(report: Report) -> Iterator[str]:
-    """Yield the report in chunks of bounded size, so that a large one never is in memory as a whole."""
-    # The head is a JSON object without its closing brace; lists of pairs are its last members, a pair to a line.
-    head = json.dumps(_head(report), separators=(",", ":"))
-    yield f'{head[:-1]},"violations":['
-    violations = report.policy.violations if report.policy else ()
-    yield from _chunks(json.dumps(violation(each), separators=(",", ":")) for each in violations)
-    yield '],"drift":['
-    names = {container.id: json.dumps(container.name) for container in report.containers}
-    rest = PerVerdict(_verdict)
-    yield from _chunks(_pair(pair, names, _drift(pair)) for pair in report.drifted())
-    yield '],"pairs":['
-    yield from _chunks(_pair(pair, names, rest(pair.verdict)) for pair in report.pairs())
-    yield "\n]}\n"
+class Document:
+    """A report as JSON, in chunks, so that it never is in memory as a whole.
+
+    Any number of readers may take their time: what is as long as the host is large is made once for all of them.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        # A JSON object without its closing brace; lists of pairs are its last members, a pair to a line.
+        self._head = json.dumps(_head(report), separators=(",", ":"))[:-1]
+        self._names = {container.id: json.dumps(container.name) for container in report.containers}
+        self._rest = PerVerdict(_verdict)
+
+    def chunks(self) -> Iterator[str]:
+        """Yield the document, no more than a few thousand characters at once unless a single pair has more."""
+        for begin in range(0, len(self._head), _CHUNK):
+            yield self._head[begin : begin + _CHUNK]
+        report = self.report
+        yield ',"violations":['
+        violations = report.policy.violations if report.policy else ()
+        yield from _chunks(json.dumps(violation(each), separators=(",", ":")) for each in violations)
+        yield '],"drift":['
+        yield from _chunks(_pair(pair, self._names, _drift(pair)) for pair in report.drifted())
+        yield '],"pairs":['
+        yield from _chunks(_pair(pair, self._names, self._rest(pair.verdict)) for pair in report.pairs())
+        yield "\n]}\n"
 
 
 def _chunks(lines: Iterator[str]) -> Iterator[str]:
-    separator = "\n"
-    while chunk := ",\n".join(islice(lines, _PAIRS_PER_CHUNK)):
-        yield separator + chunk
-        separator = ",\n"
+    gathered: list[str] = []
+    length, separator = 0, "\n"
+    for line in lines:
+        gathered.append(line)
+        length += len(line)
+        if length >= _CHUNK:
+            chunk = separator + ",\n".join(gathered)
+            # before somebody waits for the chunk to be read
+            gathered.clear()
+            length, separator = 0, ",\n"
+            yield chunk
+    if gathered:
+        yield separator + ",\n".join(gathered)
 
 
 def _pair(pair: Pair, names: Mapping[str, str], rest: str) -> str:
