@@ -10,7 +10,7 @@ BUILDER := build/venv
 IMAGE ?= docker-icc-exporter
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: run demo test lint format bench bench-hosts conformance soak docs image dist sbom lock clean help
+.PHONY: run demo test lint format bench bench-front bench-hosts conformance soak docs image dist sbom lock clean help
 
 run: $(VENV)/.installed ## start the exporter on the local engine; ARGS="--poll.interval=5s" are its arguments
 	@exec $(BIN)/docker-icc-exporter $(ARGS)
@@ -32,6 +32,9 @@ format: $(VENV)/.developed ## let ruff put the code in order
 
 bench: lab ## measure polls, scrapes, latency and memory on a real engine against their baselines
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-front: $(VENV)/.developed ## measure what idle, slow and malformed clients cost a scrape, and the memory
+	$(BIN)/python -m tests.bench.front
 
 bench-hosts: $(VENV)/.developed ## measure parsing and evaluation on generated hosts of up to 10,000 containers
 	$(BIN)/python -m tests.bench.hosts $(ARGS)
@@ -78,7 +81,7 @@ clean: ## remove the virtual environment and everything built or cached here
 	find exporter tests -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Debian keeps venv apart from python3: install it where that is allowed, else say so.
 $(BIN)/python:

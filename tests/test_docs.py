@@ -24,6 +24,16 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_help_has_every_target() -> None:
+    """`make help` lists each target that says what it is for, and CONTRIBUTING.md each that measures."""
+    described = re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.findall(r"^make ([\w-]+) ", told, re.MULTILINE) == described
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    for target in described:
+        assert not target.startswith("bench") or f"| `make {target}` |" in page
+
+
 def test_commands_of_the_readme_exist() -> None:
     """Every subcommand that the README shows is one."""
     shown = set(re.findall(r"^\$ docker-icc-exporter (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
