@@ -2,8 +2,8 @@
 
 Containers start and stop, networks are connected, made and removed, rules come and go, clients scrape and ask, the
 configuration is read again; early on comes a storm of events, then the engine is stopped (SIGSTOP), for a minute each
-where there is time for that. Memory is judged when all of this has been met once. At the end the gauges must be those
-of a fresh exporter.
+where there is time for that. The storm has to be one. Memory is judged when all of this has been met once. At the end
+the gauges must be those of a fresh exporter.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ LONGEST = 60.0
 
 RATE = 100
 """Changes of containers a second in the storm: 50 starts and stops, as far as the engine goes along, and 50 others."""
+
+LEAST_EVENTS = 50
+"""Events a second that the exporter must have been told, or the storm was none and proves nothing."""
 
 SAMPLES = 40
 MEMORY_GROWTH = 1.05
@@ -137,6 +140,7 @@ class Soak:
         self._numbers = iter(range(CONTAINERS, sys.maxsize))
         self._random = random.Random(1)
         self.busy = Busy()
+        self.missed: list[str] = []
 
     def start(self) -> None:
         """Begin with everything."""
@@ -245,7 +249,8 @@ def main() -> int:
         with service(ANY_PORT, *arguments, "--poll.interval=5s", "--poll.timeout=5s") as exporter:
             soaked = Soak(made, exporter)
             samples = soak(soaked, exporter, seconds)
-            complaints = [*soaked.busy.broken, *judged(samples), *agreement(exporter, arguments), *logged(exporter)]
+            complaints = [*soaked.missed, *soaked.busy.broken, *judged(samples)]
+            complaints += [*agreement(exporter, arguments), *logged(exporter)]
     print("\n".join(complaints) or f"flat: {len(samples)} samples over {options.minutes:g} minutes")
     return 1 if complaints else 0
 
@@ -274,9 +279,16 @@ def soak(soaked: Soak, exporter: Service, seconds: float) -> list[Sample]:
 
 
 def storm(soaked: Soak, seconds: float) -> None:
-    """Tell of a storm of events."""
+    """Tell of a storm of events, and judge it."""
     starts, events = soaked.storm(seconds)
     print(f"         storm of {seconds:g} s: {starts:.0f} starts and stops, {events:.0f} events a second", flush=True)
+    soaked.missed += calm(events)
+
+
+def calm(events: float) -> Iterator[str]:
+    """Complain about a storm of too few events a second."""
+    if events < LEAST_EVENTS:
+        yield f"MISSED: a storm of {events:.1f} events a second, {LEAST_EVENTS} are needed"
 
 
 def silence(soaked: Soak, seconds: float) -> None:
