@@ -30,7 +30,7 @@ def stack(version: str, **environ: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("version", ["26.1", "28.5"])
 def test_the_stack_is_understood(version: str) -> None:
-    """The CLI takes the file; an exporter and a proxy run on every node, Prometheus and its proxy on one manager."""
+    """The CLI takes the file; an exporter and a proxy run on every node, what watches them on one manager."""
     services = stack(version, DOCKER_GID="999")["services"]
     modes = {name: service["deploy"].get("mode", "replicated") for name, service in services.items()}
     assert modes == {
@@ -38,7 +38,9 @@ def test_the_stack_is_understood(version: str) -> None:
         "exporter": "global",
         "discovery-proxy": "replicated",
         "prometheus": "replicated",
+        "alertmanager": "replicated",
     }
+    assert [name for name, service in services.items() if service.get("ports")] == ["prometheus"]
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -53,6 +55,24 @@ def test_the_group_of_the_socket_must_be_given() -> None:
         stack("28.5", DOCKER_GID="")
 
 
+def test_tenants_are_stacks() -> None:
+    """Whose a container is, says the label that `docker stack deploy` gives to all of a stack."""
+    environment = yaml.safe_load(STACK.read_text())["services"]["exporter"]["environment"]
+    assert environment["ICC_EXPORTER_TENANT_LABEL"] == "com.docker.stack.namespace"
+
+
+@pytest.mark.parametrize("file", sorted((DEPLOY / "prometheus").glob("*.yml")), ids=lambda file: file.name)
+def test_every_prometheus_knows_an_alertmanager(file: Path) -> None:
+    """No configuration leaves its alerts with nobody: in a stack they go to its own Alertmanager."""
+    ((targets,),) = (
+        each.values()
+        for manager in yaml.safe_load(file.read_text())["alerting"]["alertmanagers"]
+        for each in manager["static_configs"]
+    )
+    host = "alertmanager" if "swarm" in file.name else "localhost"
+    assert targets == [f"{host}:9093"]
+
+
 def test_discovery_asks_for_the_service_by_its_name() -> None:
     """Prometheus looks for the exporter as the stack `icc` calls it, on the network that both are on."""
     document = yaml.safe_load(STACK.read_text())
@@ -60,8 +80,7 @@ def test_discovery_asks_for_the_service_by_its_name() -> None:
     (discovery,) = scrape["dockerswarm_sd_configs"]
     wanted = {each["name"]: each["values"] for each in discovery["filters"]}
     assert wanted["service"] == ["icc_exporter"]
-    assert {"exporter", "prometheus"} <= document["services"].keys()
-    for name in ("exporter", "prometheus"):
+    for name in ("exporter", "prometheus", "alertmanager"):
         assert document["services"][name]["networks"] == ["monitoring"]
     assert scrape["relabel_configs"][0]["regex"] == "icc_monitoring"
     endpoint = next(each for each in document["services"]["discovery-proxy"]["command"] if "endpoint=" in each)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 STACK = DEPLOY / "swarm" / "stack.yml"
-SERVICES = ("socket-proxy", "exporter", "discovery-proxy", "prometheus")
+SERVICES = ("socket-proxy", "exporter", "discovery-proxy", "prometheus", "alertmanager")
 STARTED = 120.0
 """Seconds: a task counts as running once it was found to be healthy, and Prometheus looks for tasks every 15."""
 
@@ -78,6 +78,11 @@ def test_prometheus_finds_the_exporter_of_each_node(swarm: Engine) -> None:
     node = swarm.docker("node", "inspect", "--format={{.Description.Hostname}}", "self").strip()
     assert wait_until(lambda: query(swarm, "docker_icc_up") == [(node, 1)], STARTED, 0.5), state(swarm)
     assert query(swarm, "icc_enabled") == [(node, 1)]
+    # the stack is the one tenant; the container beside it has none
+    assert query(swarm, "docker_icc_tenants") == [(node, 1)]
+    assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 1)]
+    known = json.loads(swarm.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))
+    assert [each["url"] for each in known["data"]["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
     rules = json.loads(swarm.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
     assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
 
