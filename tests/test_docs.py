@@ -24,6 +24,21 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_faults_are_tested_where_the_page_says() -> None:
+    """Each row of the table of faults names tests, all of them in the files below it, and each file has one."""
+    section = (
+        (ROOT / "docs" / "operations.md").read_text().partition("## When something happens")[2].partition("\n## ")[0]
+    )
+    defined = {
+        name: set(re.findall(r"^ *def (test_\w+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in re.findall(r"`(tests/[\w/]+\.py)`", section)
+    }
+    rows = [set(re.findall(r"`(test_\w+)`", row)) for row in re.findall(r"^\| [^|].* \|$", section, re.MULTILINE)[1:]]
+    assert all(rows)
+    assert set().union(*rows) <= set().union(*defined.values())
+    assert all(names & set().union(*rows) for names in defined.values())
+
+
 def test_help_has_every_target() -> None:
     """`make help` lists each target that says what it is for, and CONTRIBUTING.md each that measures."""
     described = re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
