@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.image.build import IMAGE
+from tests.documents import commands
+from tests.image.build import IMAGE, KERNEL_IMAGE, PACKAGES
 from tests.lab import VERSIONS, Engine, LabError, engine
 from tests.lab.system import wait_until
 
@@ -20,6 +22,9 @@ pytestmark = pytest.mark.lab
 
 STARTS_WITHIN = 15.0
 ENDS_WITHIN = 2.0
+EVIDENCE = {IMAGE: {"api"}, KERNEL_IMAGE: {"api", "firewall", "bridge", "routes"}}
+"""What is read by the containers that deploy/README.md starts."""
+
 SCRAPE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
@@ -79,3 +84,40 @@ def test_it_ends_in_time(host: Engine) -> None:
     host.docker("stop", "exporter")
     assert time.monotonic() - begun < ENDS_WITHIN
     assert host.api("/containers/exporter/json")["State"]["ExitCode"] == 0
+
+
+@pytest.fixture(scope="module")
+def bare(saved: Path) -> Iterator[Engine]:
+    """Return an engine that has both images and a container, and its socket where a host has it."""
+    with engine(VERSIONS[-1]) as made:
+        made.docker("load", f"--input={saved}")
+        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+        made.run("web")
+        yield made
+
+
+@pytest.mark.parametrize("image", EVIDENCE)
+def test_the_commands_of_the_page(image: str, bare: Engine) -> None:
+    """What deploy/README.md says to type starts an exporter that sees what its tier promises."""
+    (line,) = (line for _, line in commands() if line.startswith("docker run ") and f" {image} " in line)
+    bare.on_host("sh", "-c", line)
+
+    def evidence() -> set[str]:
+        try:
+            text = bare.on_host(sys.executable, "-c", SCRAPE, "http://127.0.0.1:10422/api/v1/report")
+        except LabError:
+            return set()
+        return {source for source, readable in json.loads(text)["evidence"].items() if readable}
+
+    try:
+        assert wait_until(lambda: evidence() == EVIDENCE[image], STARTS_WITHIN), bare.docker("logs", "icc-exporter")
+    finally:
+        bare.docker("rm", "--force", "icc-exporter")
+
+
+def test_the_page_builds_what_is_tested() -> None:
+    """The two images that deploy/README.md says to build are those that `build_images` makes."""
+    assert [line for _, line in commands() if line.startswith("docker build ")] == [
+        f"docker build -t {IMAGE} .",
+        f'docker build -t {KERNEL_IMAGE} --build-arg PACKAGES="{PACKAGES}" .',
+    ]

@@ -52,6 +52,10 @@ PROMETHEUS = {
 ALERTMANAGER = Bundle("bookworm", ("prometheus-alertmanager",))
 COMPOSE = Bundle("trixie", ("docker-compose",))
 STRACE = Bundle("bookworm", ("strace",))
+# htpasswd and chronic, which documents name, with the libraries that no other program here needs.
+NAMED = Bundle(
+    "bookworm", ("apache2-utils", "libapr1", "libaprutil1", "moreutils", "libipc-run-perl", "libio-pty-perl")
+)
 
 VERSIONS = tuple(ENGINES)
 BUNDLES = {
@@ -61,6 +65,7 @@ BUNDLES = {
     "alertmanager": ALERTMANAGER,
     "compose": COMPOSE,
     "strace": STRACE,
+    "named": NAMED,
 }
 
 # Tool -> package. These come from the system: they must fit its kernel and its libraries.

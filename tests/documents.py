@@ -1,0 +1,34 @@
+"""The commands that documents show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/runbooks/*.md")),
+    ROOT / "deploy" / "README.md",
+]
+_FENCE: Final = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_CRON: Final = re.compile(r"^(?:\S+ ){5}root (.*)$", re.MULTILINE)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return all commands with the page that shows them; a line that goes on in the next one is one."""
+    found = []
+    for page in PAGES:
+        for block in _FENCE.findall(page.read_text()):
+            lines = block.replace("\\\n", "").splitlines()
+            found += [
+                (page.relative_to(ROOT).as_posix(), line.removeprefix("$ ")) for line in lines if line.startswith("$ ")
+            ]
+    return found
+
+
+def cron_lines() -> list[str]:
+    """Return the commands that documents give to cron."""
+    return [line for page in PAGES for line in _CRON.findall(page.read_text())]
