@@ -82,12 +82,12 @@ def run_case(case: Case, *, tampered: bool = False) -> Outcome:
 
 def truth_of(case: Case, *, tampered: bool = False) -> Truth:
     """Build the case on an engine of its own, and return what the exporter sees and what packets do."""
-    engine = start_engine(case.version)
+    args = case.topology.args
+    engine = start_engine(case.version, *args, prepare=case.before)
     try:
-        for preparation in case.before:
-            engine.on_host("sh", "-ec", preparation)
-        args = case.topology.args
-        engine.restart(*(engine_args(case.version, case.topology.seed, args) if tampered else args))
+        others = engine_args(case.version, case.topology.seed, args) if tampered else args
+        if others != args:  # what the engine leaves behind of its rules stays
+            engine.restart(*others)
         if case.swarm:
             engine.docker("swarm", "init", f"--advertise-addr={HOST_ADDRESS}")
         build(engine, case.topology)

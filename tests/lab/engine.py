@@ -212,10 +212,10 @@ class Engine:
         return {**inherited, "PATH": os.pathsep.join((*folders, SYSTEM_PATH)), "DOCKER_CONFIG": config}
 
 
-def start_engine(version: str, *args: str, connected: bool = False) -> Engine:
+def start_engine(version: str, *args: str, connected: bool = False, prepare: Sequence[str] = ()) -> Engine:
     """Start an engine; `close()` removes it. What dead runs left behind is removed first.
 
-    A connected engine has no network namespace of its own: for building images that need the machine's network.
+    `prepare` are commands of the shell for its host, before anything of the engine runs there. A connected engine has no network namespace of its own: for building images that need the machine's network.
     """
     _check_machine()
     reap()
@@ -225,6 +225,8 @@ def start_engine(version: str, *args: str, connected: bool = False) -> Engine:
         undo.callback(_forget, plot)
         made = Engine(version, plot, make_world(plot, connected=connected))
         undo.callback(made.close)
+        for command in prepare:
+            made.on_host("sh", "-ec", command)
         made.start(*(CONNECTED_ARGS if connected else ()), *args)
         made.import_image()
         undo.pop_all()
