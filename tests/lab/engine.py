@@ -215,7 +215,8 @@ class Engine:
 def start_engine(version: str, *args: str, connected: bool = False, prepare: Sequence[str] = ()) -> Engine:
     """Start an engine; `close()` removes it. What dead runs left behind is removed first.
 
-    `prepare` are commands of the shell for its host, before anything of the engine runs there. A connected engine has no network namespace of its own: for building images that need the machine's network.
+    `prepare` are commands of the shell for its host, before anything of the engine runs there. A connected engine has
+    no network namespace of its own: for building images that need the machine's network.
     """
     _check_machine()
     reap()
