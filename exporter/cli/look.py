@@ -42,11 +42,12 @@ class Answer(NamedTuple):
 
 def standards(config: Config) -> Standards:
     """Return what the host is held to. Raises ConfigError where the policy file is wrong."""
-    if config.policy_file is None:
-        return Standards(config.tenant_label, trusted=config.trusted_tenants)
-    from exporter import policyfile
+    policy = None
+    if config.policy_file is not None:
+        from exporter import policyfile
 
-    return Standards(config.tenant_label, policyfile.read(config.policy_file), config.trusted_tenants)
+        policy = policyfile.read(config.policy_file)
+    return Standards(config.tenant_label, policy, config.trusted_tenants)
 
 
 def observe(config: Config, held_to: Standards = NO_STANDARDS) -> Observation:

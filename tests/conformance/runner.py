@@ -22,7 +22,7 @@ from tests.conformance.compare import Comparison, compare
 from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
 from tests.conformance.reasons import unexplained
 from tests.conformance.tampering import engine_args, tamper
-from tests.lab import HOST, Arrival, Engine, LabError, build, measure, ports_in_use, sandboxes, start_engine
+from tests.lab import HOST, VERSIONS, Arrival, Engine, LabError, build, measure, ports_in_use, sandboxes, start_engine
 from tests.lab.system import run
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from exporter.model.observation import Observation
     from exporter.model.report import PairVerdict, Report
     from exporter.model.snapshot import Snapshot
-    from tests.lab import Packets
+    from tests.lab import Packets, Topology
 
 
 THIRD_PARTIES = ("192.0.2.1", "2001:db8::1")
@@ -104,6 +104,15 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
             return measured(engine, observer, case, changes)
     finally:
         engine.close()
+
+
+def changed(topology: Topology, changes: tuple[Change, ...]) -> Outcome:
+    """Build a topology on the newest engine, change its host, and compare verdicts with packets."""
+    with closing(start_engine(VERSIONS[-1])) as made, closing(observing(made, Tier.SANDBOXES)) as observer:
+        build(made, topology)
+        for change in changes:
+            apply(made, change)
+        return judge(measured(made, observer, Case(made.version, topology), changes))
 
 
 def apply(engine: Engine, change: Change) -> None:

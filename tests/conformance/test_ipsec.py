@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from exporter.evaluate.enforced.ipsec import DOUBT
 from exporter.model.report import Protocol, Verdict
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import Case
-from tests.conformance.runner import Outcome, apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.conformance.runner import changed
+from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from exporter.model.report import PairVerdict
+    from tests.conformance.runner import Outcome
 
 pytestmark = pytest.mark.lab
 
@@ -79,13 +75,9 @@ CHANGES: Final = (
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Iterator[Outcome]:
+def outcome() -> Outcome:
     """Do it all, and compare."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
-        for change in CHANGES:
-            apply(made, change)
-        yield judge(measured(made, observer, Case("28.5", TOPOLOGY), CHANGES))
+    return changed(TOPOLOGY, CHANGES)
 
 
 def doubts(found: PairVerdict) -> set[str]:

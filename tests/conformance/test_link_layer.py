@@ -18,8 +18,9 @@ from exporter.observe.tier import Tier
 from exporter.parse import parse
 from tests.conformance.changes import ANNOUNCED, Change
 from tests.conformance.generator import Case
+from tests.conformance.routed import dual_stack, let_through
 from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.lab import Container, Topology, build, engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,23 +33,13 @@ pytestmark = pytest.mark.lab
 NOBODY = "02:00:5e:00:53:01"
 ALIKE = ("ca", "cb", "cc")
 TOPOLOGY = Topology(
-    networks=tuple(
-        Network(name, "bridge", {"com.docker.network.bridge.name": bridge}, ("--ipv6", *pools))
-        for name, bridge, *pools in (
-            ("six", "brsix", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24"),
-            ("other", "brother", "--subnet=fd00:b::/64", "--subnet=10.100.2.0/24"),
-        )
-    ),
+    networks=dual_stack("six", "other"),
     containers=(
         *(Container(name, "six", flags=("--publish=8001:80",) if name == "cc" else ()) for name in ALIKE),
         Container("cd", "other", flags=("--publish=8002:80",)),
         Container("host1", "host"),
     ),
-    host=tuple(
-        f"{program} -w {rule}"
-        for program in ("iptables", "ip6tables")
-        for rule in ("-I FORWARD -j ACCEPT", "-t raw -F", "-t nat -I POSTROUTING -j ACCEPT")
-    ),
+    host=let_through("-I POSTROUTING -j ACCEPT"),
 )
 
 

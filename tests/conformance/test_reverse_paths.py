@@ -15,8 +15,9 @@ from exporter.evaluate.enforced.walk import WAY_BACK
 from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
 from tests.conformance.generator import Case
+from tests.conformance.routed import dual_stack, let_through
 from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.lab import Container, Topology, build, engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 TOPOLOGY = Topology(
-    networks=tuple(
-        Network(name, "bridge", {"com.docker.network.bridge.name": f"br{name}"}, ("--ipv6", *pools))
-        for name, *pools in (
-            ("one", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24"),
-            ("two", "--subnet=fd00:b::/64", "--subnet=10.100.2.0/24"),
-        )
-    ),
+    networks=dual_stack("one", "two"),
     containers=(
         Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
         Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
@@ -42,11 +37,7 @@ TOPOLOGY = Topology(
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11", "--publish=8001:80")),
         Container("hosted", "host"),
     ),
-    host=tuple(
-        f"{program} -w {rule}"
-        for program in ("iptables", "ip6tables")
-        for rule in ("-I FORWARD -j ACCEPT", "-t raw -F", "-t nat -F POSTROUTING")
-    ),
+    host=let_through("-F POSTROUTING"),
 )
 
 XTABLES = "; ".join(

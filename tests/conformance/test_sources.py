@@ -5,30 +5,22 @@ Whoever receives them drops what comes from one address, so that another choice 
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import Case
-from tests.conformance.runner import Outcome, apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.runner import changed
+from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.conformance.runner import Outcome
 
 pytestmark = pytest.mark.lab
 
 TOPOLOGY: Final = Topology(
-    networks=tuple(
-        Network(name, "bridge", {"com.docker.network.bridge.name": f"br{name}"}, ("--ipv6", *pools))
-        for name, *pools in (
-            ("one", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24"),
-            ("two", "--subnet=fd00:b::/64", "--subnet=10.100.2.0/24"),
-        )
-    ),
+    networks=dual_stack("one", "two"),
     containers=(
         Container("server", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
         Container("near", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
@@ -36,11 +28,7 @@ TOPOLOGY: Final = Topology(
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
         Container("hosted", "host"),
     ),
-    host=tuple(
-        f"{program} -w {rule}"
-        for program in ("iptables", "ip6tables")
-        for rule in ("-I FORWARD -j ACCEPT", "-t raw -F", "-t nat -F POSTROUTING")
-    ),
+    host=let_through("-F POSTROUTING"),
 )
 CHANGES: Final = (
     Change(
@@ -85,13 +73,9 @@ CHANGES: Final = (
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Iterator[Outcome]:
+def outcome() -> Outcome:
     """Do it all, and compare."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
-        for change in CHANGES:
-            apply(made, change)
-        yield judge(measured(made, observer, Case("28.5", TOPOLOGY), CHANGES))
+    return changed(TOPOLOGY, CHANGES)
 
 
 def arrivals(outcome: Outcome, source: str, address: str) -> set[str]:

@@ -38,11 +38,16 @@ def services(profile: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def furnish(made: Engine, saved: Path) -> None:
-    """Give an engine the images, its socket where a host has it, and a customer's container."""
+def settle(made: Engine, saved: Path) -> None:
+    """Give an engine the exporter's images, and its socket where a host has it."""
     made.docker("load", f"--input={saved}")
-    stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
     made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+
+
+def furnish(made: Engine, saved: Path) -> None:
+    """Give an engine the images of all services, its socket where a host has it, and a customer's container."""
+    settle(made, saved)
+    stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
     made.run("web", "--label=com.docker.compose.project=shop")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.documents import commands
 from tests.image.build import IMAGE, KERNEL_IMAGE, PACKAGES
+from tests.image.compose import settle
 from tests.lab import VERSIONS, Engine, LabError, engine
 from tests.lab.system import wait_until
 
@@ -90,8 +91,7 @@ def test_it_ends_in_time(host: Engine) -> None:
 def bare(saved: Path) -> Iterator[Engine]:
     """Return an engine that has both images and a container, and its socket where a host has it."""
     with engine(VERSIONS[-1]) as made:
-        made.docker("load", f"--input={saved}")
-        made.on_host("ln", "-s", str(made.socket), "/run/docker.sock")
+        settle(made, saved)
         made.run("web")
         yield made
 

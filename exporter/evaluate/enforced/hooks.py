@@ -404,13 +404,12 @@ def _redirected(hook: Hook, passing: Passing) -> Iterator[tuple[int | None, int,
     if hook is Hook.OUTPUT:
         yield int(ip_address("127.0.0.1" if stack.family == 4 else "::1")), passing.cells, ""
         return
-    values = passing.interface.values if isinstance(passing.interface, Column) else {passing.interface: -1}
-    for name, cells in values.items():
+    for name, cells in parts(passing.interface, passing.cells):
         interface = stack.by_name.get(str(name))
         own = [item for item in interface.addresses if item.version == stack.family] if interface else []
         first = next((item for item in own if stack.family == 4 or not item.is_link_local), None)
-        if first is not None and cells & passing.cells:
-            yield int(first.ip), cells & passing.cells, ""
+        if first is not None:
+            yield int(first.ip), cells, ""
 
 
 def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tuple[int | None, int, str]]:

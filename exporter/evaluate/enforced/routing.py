@@ -224,11 +224,13 @@ class _Table:
         """
         for length, shift in self._lengths:
             found = self._by_length[length].get(question.destination >> shift)
+            if found and not question.output:
+                return found[0]
             if found:
                 bound = (
                     route for route in found if any(names.get(hop.interface) == question.output for hop in route.hops)
                 )
-                return next(bound, found[0]) if question.output else found[0]
+                return next(bound, found[0])
         return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.model.namespace import Scope
 from exporter.observe.kernel.messages import ifaddrmsg, ifinfmsg
 from exporter.observe.kernel.netlink import HEADER, aligned, attribute, attribute_list, attribute_places, attributes
 
@@ -201,7 +202,7 @@ def decode_address(message: bytes) -> dict[str, Any]:
     return document | {name: True for bit, name in names.items() if flags & bit}
 
 
-_SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_SCOPES: Final = {int(scope): scope.name.lower() for scope in Scope}
 
 
 def scope_name(scope: int) -> str:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
@@ -177,7 +176,8 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
             continue
         try:
             own = _address(text(address, "local"), integer(address, "prefixlen"))
-            yield replace(own, scope=_scope(own, text(address, "scope")))
+            scope = _scope(own, text(address, "scope"))
+            yield own if scope == own.scope else OwnAddress(own.ip, own.prefixlen, scope)
         except ValueError as error:
             raise ObservationError(f"an address of {_name(document)}: {error}") from error
 
