@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from exporter.model.firewall import AnyOf, Dispatch, Opaque, Translate, Unforeseeable
+from exporter.model.firewall import AnyOf, Dispatch, Opaque, Rewrite, Translate, Unforeseeable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ def unsupported(firewall: Firewall) -> Mapping[str, int]:
 def _names(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
         match step:
-            case Opaque(name) | Unforeseeable(name):
+            case Opaque(name) | Unforeseeable(name) | Rewrite(name):
                 yield name
             case AnyOf(alternatives):
                 for alternative in alternatives:
@@ -50,7 +50,7 @@ def _names(steps: Iterable[Step]) -> Iterator[str]:
                     yield from _names(target.matches)
 
 
-_TELLING = frozenset({Opaque, Unforeseeable, AnyOf, Dispatch, Translate})
+_TELLING = frozenset({Opaque, Unforeseeable, Rewrite, AnyOf, Dispatch, Translate})
 """Steps that may hold a name; most rules have none of them."""
 
 

@@ -346,7 +346,22 @@ class Unforeseeable:
     text: str = ""
 
 
-Statement = Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """An address or a port is rewritten behind conntrack's back (nft's `ip daddr set`), as the first target says.
+
+    What becomes of the packet is not known here: it may go to the target, go on as it was, or be lost. `field` is
+    SOURCE or DESTINATION, whichever side's address or port it is.
+    """
+
+    name: str
+    field: Field
+    targets: tuple[Target, ...]
+
+
+Statement = (
+    Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable | Rewrite
+)
 Step = Match | Statement
 
 

@@ -53,6 +53,9 @@ def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
     return tuple(chosen)
 
 
+_REWRITES = ("ip daddr set", "ip saddr set", "ip6 daddr set", "udp dport set", "tcp dport set")
+
+
 class _Host(Somebody):
     """The changes that are possible on a host, with their details chosen at random."""
 
@@ -67,6 +70,7 @@ class _Host(Somebody):
             self._marks,
             self._nftables,
             self._nftables_nat,
+            self._rewritten,
             self._legacy,
             self._nat,
             self._bridges,
@@ -245,6 +249,30 @@ class _Host(Somebody):
         for name, rule in rules.items():
             commands = (*begin, f"add rule ip tampernat first {rule}")
             yield Change(f"nftables nat {name}", tuple(f"nft '{command}'" for command in commands))
+
+    def _rewritten(self) -> Iterator[Change]:
+        """Yield what nftables writes into packets behind conntrack's back."""
+        one, other, six = self._address, self._address, self._address6
+        places = {
+            "destination before conntrack": ("prerouting", -300, f"ip daddr {other} ip daddr set {one}"),
+            "destination after conntrack": ("prerouting", -150, f"ip daddr {HOST_ADDRESS} ip daddr set {one}"),
+            "destination over IPv6": ("prerouting", -300, f"meta l4proto udp ip6 daddr {six} ip6 daddr set {six}"),
+            "destination of a third party": ("prerouting", -300, f"ip daddr 192.0.2.0/24 ip daddr set {one}"),
+            "destination passed on": ("forward", -5, f"ip daddr {other} ip daddr set {one}"),
+            "source": ("prerouting", -300, f"ip saddr {one} ip saddr set {other}"),
+            "source sent": ("postrouting", 200, f"ip saddr {one} udp dport 80 ip saddr set {HOST_ADDRESS}"),
+            "port": ("prerouting", -150, "udp dport 5432 udp dport set 80"),
+            "port passed on": ("forward", 10, f"ip daddr {one} tcp dport 7777 tcp dport set 80"),
+            "port taken in": ("input", 0, "udp dport 7777 udp dport set 5432"),
+        }
+        for number, (name, (hook, priority, rule)) in enumerate(places.items()):
+            place = f"inet behind at{number}"
+            commands = (
+                "add table inet behind",
+                f"add chain {place} {{ type filter hook {hook} priority {priority}; }}",
+                f"add rule {place} {rule}",
+            )
+            yield Change(f"rewritten {name}", tuple(f"nft '{command}'" for command in commands), doubts=_REWRITES)
 
     def _legacy(self) -> Iterator[Change]:
         yield Change("legacy beside nft", (f"iptables-legacy -w -A FORWARD -s {self._address} -j DROP",))

@@ -65,7 +65,17 @@ def _rules(draw: st.DrawFn) -> Document:
         last = {
             "vmap": {"key": {"meta": {"key": draw(st.sampled_from(("iifname", "oifname")))}}, "data": {"set": cases}}
         }
+    if draw(st.integers(0, 7)) == 0:
+        last = draw(_rewriting())
     return {"chain": chain, "expr": [*statements, last]}
+
+
+@st.composite
+def _rewriting(draw: st.DrawFn) -> Document:
+    """Return what is written into packets behind conntrack's back."""
+    protocol, field = draw(st.sampled_from((("ip", "daddr"), ("ip", "saddr"), ("tcp", "dport"))))
+    value = draw(st.sampled_from(ADDRESSES if protocol == "ip" else (80, 20_000)))
+    return {"mangle": {"key": {"payload": {"protocol": protocol, "field": field}}, "value": value}}
 
 
 @st.composite

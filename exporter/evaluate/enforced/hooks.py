@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, parts
-from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Translate, Translation
+from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Rewrite, Translate, Translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -118,34 +118,27 @@ class Hooks:
             return
         packets = self.unconnected(passing)
         packets.fields[Field.CT_STATE] = Column({int(CtState.INVALID): -1})
-        passed = self._walk(early, packets, passing)
-        if passed is None:
-            return
-        state = packets.fields[Field.CT_STATE]
-        kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
-        yield replace(passed, untracked=passed.untracked | kept & passed.cells)
+        for passed in self._walk(early, packets, passing):
+            state = packets.fields[Field.CT_STATE]
+            kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
+            yield replace(passed, untracked=passed.untracked | kept & passed.cells)
 
     def _filtered(self, chains: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         if not chains:
             yield passing
             return
-        packets = self.packets(passing)
-        passed = self._walk(chains, packets, passing)
-        if passed is not None:
-            yield passed
+        yield from self._walk(chains, self.packets(passing), passing)
 
-    def _walk(self, chains: Sequence[BaseChain], packets: Packets, passing: Passing) -> Passing | None:
+    def _walk(self, chains: Sequence[BaseChain], packets: Packets, passing: Passing) -> Iterator[Passing]:
         """Lead packets through chains, and keep the marks that they come out with."""
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        if not outcome.accepted:
-            return None
         flight = passing.flight.doubted(outcome.doubts)
         taken = 0
         for item in outcome.taken:
             taken |= item.cells if isinstance(item.statement, ProxyLocally) else 0
         if taken:
             flight = flight.doubted({TRANSPARENT: taken & outcome.accepted})
-        return replace(
+        passed = replace(
             passing,
             cells=outcome.accepted,
             flight=flight,
@@ -153,6 +146,9 @@ class Hooks:
             ct_mark=_number(packets.fields.get(Field.CT_MARK, 0)),
             local=passing.local or bool(taken),
         )
+        if passed.cells:
+            yield passed
+        yield from _led_astray(outcome.taken, passed)
 
     def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         begun = self._begun(passing)
@@ -190,6 +186,7 @@ class Hooks:
                 {name: cells & doubted for name, cells in outcome.doubts.items() if cells & doubted}
             )
             remaining = outcome.accepted
+            yield from _led_astray(outcome.taken, replace(passing, flight=flight))
         if remaining | kept:
             yield replace(passing, cells=remaining | kept, flight=flight)
         for taken, cells in parts:
@@ -344,25 +341,50 @@ def _more_than_once(sets: Iterable[int]) -> int:
     return twice
 
 
+_Choice = tuple[int | None, int, str]
+"""An address, None for one that stays as it is, the cells that get it, and what makes that unsure."""
+
+
 def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[Passing]:
-    ends, flight = passing.flight.ends, passing.flight
     if hook in _ENTRY:
-        port, doubt = _translated_port(ends.destination_port, target)
-        flight = flight.doubted({doubt: passing.cells} if doubt else {})
-        for address, cells, unsure in _destinations(hook, kind, target, passing):
-            sure = flight.doubted({unsure: cells} if unsure else {})
-            there = replace(
-                ends, destination=address if address is not None else ends.destination, destination_port=port
-            )
-            yield replace(passing, cells=cells, flight=replace(sure, ends=there))
-        return
+        return _led_to(_destinations(hook, kind, target, passing), target, passing)
+    return _called(_sources(kind, target, passing), target, passing)
+
+
+def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
+    """Yield packets with other destinations."""
+    ends, flight = passing.flight.ends, passing.flight
+    port, doubt = _translated_port(ends.destination_port, target)
+    flight = flight.doubted({doubt: passing.cells} if doubt else {})
+    for address, cells, unsure in addresses:
+        sure = flight.doubted({unsure: cells} if unsure else {})
+        there = replace(ends, destination=address if address is not None else ends.destination, destination_port=port)
+        yield replace(passing, cells=cells, flight=replace(sure, ends=there))
+
+
+def _called(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
+    """Yield packets with other sources."""
+    ends, flight = passing.flight.ends, passing.flight
     # which port it is of several, rules that ask for it will tell
     port, _ = _translated_port(ends.source_port, target)
-    for address, cells, unsure in _sources(kind, target, passing):
+    for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         source = address if address is not None else ends.source
         there = replace(ends, source=source, source_port=port)
         yield replace(passing, cells=cells, flight=replace(sure, ends=there))
+
+
+def _led_astray(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
+    """Yield packets as they may be rewritten behind conntrack's back, which takes them for what they are then.
+
+    What else this hook has for them is left out: it is in doubt already whether they pass.
+    """
+    for statement, target, cells in taken:
+        if isinstance(statement, Rewrite) and target is not None:
+            addresses = _each(target, cells) if target.addresses else ((None, cells, ""),)
+            change = _led_to if statement.field is Field.DESTINATION else _called
+            for changed in change(addresses, target, passing):
+                yield replace(changed, arrived=changed.flight.ends)
 
 
 def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
@@ -386,10 +408,7 @@ def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
     return Some(low, high), SEVERAL_PORTS
 
 
-def _destinations(
-    hook: Hook, kind: Translation, target: Target, passing: Passing
-) -> Iterator[tuple[int | None, int, str]]:
-    """Yield addresses with the cells that are led there; None where the address stays as it is."""
+def _destinations(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[_Choice]:
     if kind is Translation.REDIRECT:
         yield from _redirected(hook, passing)
     elif not target.addresses:
@@ -398,7 +417,7 @@ def _destinations(
         yield from _each(target, passing.cells)
 
 
-def _redirected(hook: Hook, passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+def _redirected(hook: Hook, passing: Passing) -> Iterator[_Choice]:
     """Yield the address that REDIRECT takes: the input interface's first one, loopback's for the host's own packets."""
     stack = passing.stack
     if hook is Hook.OUTPUT:
@@ -412,7 +431,7 @@ def _redirected(hook: Hook, passing: Passing) -> Iterator[tuple[int | None, int,
             yield int(first.ip), cells, ""
 
 
-def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[_Choice]:
     if kind is Translation.MASQUERADE:
         yield from _masqueraded(passing)
     elif not target.addresses:
@@ -421,7 +440,7 @@ def _sources(kind: Translation, target: Target, passing: Passing) -> Iterator[tu
         yield from _each(target, passing.cells)
 
 
-def _masqueraded(passing: Passing) -> Iterator[tuple[int | None, int, str]]:
+def _masqueraded(passing: Passing) -> Iterator[_Choice]:
     """Yield the address of the output interface, or one that it is lent: without any, masquerading drops.
 
     Of IPv4 it is the one that suits the next hop (nf_nat_masquerade_ipv4), of IPv6 the destination
@@ -439,7 +458,7 @@ def _masqueraded(passing: Passing) -> Iterator[tuple[int | None, int, str]]:
                 yield address, at, ""
 
 
-def _each(target: Target, cells: int) -> Iterator[tuple[int | None, int, str]]:
+def _each(target: Target, cells: int) -> Iterator[_Choice]:
     addresses = [
         address
         for low, high in target.addresses.intervals

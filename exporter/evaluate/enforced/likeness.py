@@ -14,6 +14,7 @@ from exporter.model.firewall import (
     Dispatch,
     Field,
     InRanges,
+    Rewrite,
     Side,
     TableFamily,
     Translate,
@@ -158,7 +159,7 @@ def _matches(steps: Sequence[Step] | Sequence[Match]) -> Iterator[Step]:
             case Dispatch(cases):
                 for matches, statement in cases:
                     yield from _matches((*matches, statement))
-            case Translate(_, targets):
+            case Translate(targets=targets) | Rewrite(targets=targets):
                 for target in targets:
                     yield from _matches(target.matches)
             case _:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from exporter.model.firewall import AnyOf, Dispatch, Field, InRanges, ProxyLocally, Translate
+from exporter.model.firewall import AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,7 +99,7 @@ def named_by_translations(firewall: Firewall) -> Iterator[int]:
                 yield from _single_destinations(rule.steps)
 
 
-_TRANSLATING = frozenset({Translate})
+_TRANSLATING = frozenset({Translate, Rewrite})
 
 
 def _single_destinations(steps: Iterable[Step]) -> Iterator[int]:
@@ -111,7 +111,7 @@ def _single_destinations(steps: Iterable[Step]) -> Iterator[int]:
 def _led_to(steps: Iterable[Step]) -> Iterator[tuple[int, int]]:
     for step in steps:
         match step:
-            case Translate(_, targets):
+            case Translate(targets=targets) | Rewrite(targets=targets):
                 for target in targets:
                     yield from target.addresses.intervals
             case ProxyLocally(addresses):

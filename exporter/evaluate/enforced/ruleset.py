@@ -33,9 +33,11 @@ from exporter.model.firewall import (
     Opaque,
     ProxyLocally,
     ReversePath,
+    Rewrite,
     Rule,
     SetMark,
     Side,
+    Statement,
     Table,
     TableFamily,
     Terminate,
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.matching import Lookups
     from exporter.evaluate.enforced.packets import Packets
-    from exporter.model.firewall import Firewall, Match, Statement, Step
+    from exporter.model.firewall import Firewall, Match, Step
 
 INDEXED_FROM = 8
 """Rules of a segment from which on an index is worth its while."""
@@ -63,8 +65,6 @@ GUARDS = (
     Field.SOURCE_PORT,
 )
 """Fields that rules are indexed by, the most selective first."""
-
-STATEMENTS = Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable
 
 
 @dataclass(slots=True)
@@ -209,7 +209,7 @@ def _guards(rule: Rule) -> Mapping[Field, int | str]:
                     found[name] = low
             case NameIs(name, (only,), negated=False) if not only.endswith("*"):
                 found[name] = only
-            case _ if isinstance(step, STATEMENTS):
+            case _ if isinstance(step, Statement):
                 break
             case _:
                 pass
@@ -266,7 +266,7 @@ class PreparedTable:
         return interest
 
     def _note(self, step: Step, interest: Interest) -> None:
-        if isinstance(step, STATEMENTS):
+        if isinstance(step, Statement):
             self._note_statement(step, interest)
             return
         match step:
@@ -296,7 +296,7 @@ class PreparedTable:
                 for matches, statement in cases:
                     self._note_all(matches, interest)
                     self._note_statement(statement, interest)
-            case Translate(_, targets):
+            case Translate(targets=targets) | Rewrite(targets=targets):
                 for target in targets:
                     self._note_all(target.matches, interest)
             case SetMark() | CopyMark() | Untrack() | ProxyLocally():

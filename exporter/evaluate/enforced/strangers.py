@@ -19,6 +19,7 @@ from exporter.model.firewall import (
     Field,
     InRanges,
     ProxyLocally,
+    Rewrite,
     TableFamily,
     Translate,
     Translation,
@@ -90,7 +91,7 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
             yield table
 
 
-_REDIRECTING = frozenset({Translate, ProxyLocally, Dispatch})
+_REDIRECTING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
 
 
 def _spans(table: Table) -> Iterator[tuple[int, int]]:
@@ -109,7 +110,7 @@ def _redirects(steps: Sequence[Step]) -> bool:
                 return False
             case AddressTypeIs() if asks_for_local((step,)):
                 return False
-            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
+            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally() | Rewrite():
                 return True
             case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
                 return True

@@ -22,6 +22,7 @@ from exporter.model.firewall import (
     Opaque,
     ProxyLocally,
     ReversePath,
+    Rewrite,
     SetMark,
     Terminate,
     Translate,
@@ -48,9 +49,9 @@ WAY_BACK = "policy rule that a way back hinges on"
 
 
 class Taken(NamedTuple):
-    """A translation that packets get, by a rule's statement and one of its targets; None for ProxyLocally's."""
+    """What leads packets elsewhere: a rule's statement, and one of its targets; None for ProxyLocally's."""
 
-    statement: Translate | ProxyLocally
+    statement: Translate | ProxyLocally | Rewrite
     target: Target | None
     cells: int
 
@@ -220,10 +221,8 @@ class Walker:
                 if not step.terminates:
                     return live, True
                 outcome.accepted |= may
-            case Unforeseeable(name):
-                outcome.accepted |= may
-                outcome.dropped |= may
-                outcome.doubt(name, may)
+            case Unforeseeable() | Rewrite():
+                self._leave_open(step, packets, held, outcome)
             case _:
                 _rewrite(step, packets, held)
                 return live, True
@@ -243,7 +242,7 @@ class Walker:
                 must &= ~found.may
         return live
 
-    def _translate(self, step: Translate, packets: Packets, held: Held, outcome: Outcome) -> int:
+    def _translate(self, step: Translate | Rewrite, packets: Packets, held: Held, outcome: Outcome) -> int:
         """Note translations; return the packets that certainly get one."""
         may, certain = held.may, 0
         for target in step.targets:
@@ -253,6 +252,14 @@ class Walker:
                 certain |= found.must & held.must
                 may &= ~found.must
         return certain
+
+    def _leave_open(self, step: Unforeseeable | Rewrite, packets: Packets, held: Held, outcome: Outcome) -> None:
+        """Let packets pass and be lost, and be led where they may be."""
+        outcome.accepted |= held.may
+        outcome.dropped |= held.may
+        outcome.doubt(step.name, held.may)
+        if isinstance(step, Rewrite):
+            self._translate(step, packets, held, outcome)
 
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:
         if self._trace is not None:
@@ -295,7 +302,7 @@ _PORTS = (
     Field.CT_REPLY_SOURCE_PORT,
     Field.CT_REPLY_DESTINATION_PORT,
 )
-_STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable)
+_STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable, Rewrite)
 
 
 def _end(verdict: Verdict, cells: int, outcome: Outcome) -> None:
@@ -381,7 +388,7 @@ def _says(step: Statement) -> str:
             return f"{'goto' if goto else 'jump'} {chain}"
         case Translate(kind):
             return kind.value
-        case Unforeseeable(name):
+        case Unforeseeable(name) | Rewrite(name):
             return name
         case Untrack():
             return "untrack"

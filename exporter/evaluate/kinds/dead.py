@@ -22,6 +22,7 @@ from exporter.model.firewall import (
     Opaque,
     ProxyLocally,
     ReversePath,
+    Rewrite,
     TableFamily,
     Translate,
     same_rules,
@@ -93,7 +94,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-_LEADING = frozenset({Translate, ProxyLocally, Dispatch})
+_LEADING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
 
 
 def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
@@ -105,7 +106,7 @@ def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
             case AnyOf(alternatives):
                 for alternative in alternatives:
                     yield from _spans(alternative)
-            case Translate(_, targets):
+            case Translate(targets=targets) | Rewrite(targets=targets):
                 for target in targets:
                     yield from target.addresses.intervals
                     yield from _spans(target.matches)

@@ -23,6 +23,7 @@ from exporter.model.firewall import (
     NameIs,
     ProxyLocally,
     ReversePath,
+    Rewrite,
     Side,
     Terminate,
     Translate,
@@ -343,7 +344,7 @@ class RuleReader:
         self._ports.append(port)
         return self._published.get(port)
 
-    def _targets(self, step: Translate) -> None:
+    def _targets(self, step: Translate | Rewrite) -> None:
         for target in step.targets:
             for low, high in target.addresses.intervals:
                 self._told_apart(low, high)
@@ -376,7 +377,7 @@ class RuleReader:
                 self._all_nested(part for alternative in alternatives for part in alternative)
             case Dispatch(cases):
                 self._all_nested(part for matches, statement in cases for part in (*matches, statement))
-            case Translate():
+            case Translate() | Rewrite():
                 self._targets(step)
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:

@@ -1,13 +1,14 @@
-"""What nft writes into packets and their metadata: `meta mark set …`, `ct mark set …`, `ip ttl set …`."""
+"""What nft writes into packets and their metadata: `meta mark set …`, `ip ttl set …`, `ip daddr set …`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import CopyMark, Field, SetMark
-from exporter.parse.kernel.nft_expressions import expression
+from exporter.parse.kernel.nft_expressions import expression, name_of
 from exporter.parse.kernel.nft_maps import dispatch, looked_up
 from exporter.parse.kernel.nft_matches import missing
+from exporter.parse.kernel.nft_nat import rewrite
 from exporter.parse.kernel.nft_subjects import Number
 from exporter.parse.kernel.nft_values import integer, plain, properties, tagged
 from exporter.parse.kernel.targets import ENOUGH_HOPS
@@ -43,8 +44,7 @@ class _Source(NamedTuple):
 def mangle(body: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
     """Return what `{"mangle": {"key": …, "value": …}}` does.
 
-    Raises ValueError for what may change a packet's way and cannot be told: zones of conntrack, and addresses, ports
-    and protocols that are rewritten behind its back.
+    Raises ValueError for what may change a packet's way and cannot be told, such as zones of conntrack.
     """
     said = properties(body)
     key, value = said.get("key"), said.get("value")
@@ -55,6 +55,9 @@ def mangle(body: object, before: Sequence[Step], context: Context) -> tuple[Step
     target = _target(key)
     if target in _WITHOUT_EFFECT or (target in _HOPS and integer(value) >= ENOUGH_HOPS):
         return (*implied, *missing(expression(value, context).implied, before))
+    if isinstance(left.subject, Number):
+        name = f"{name_of(key)} set"
+        return (*implied, *rewrite(name, left.subject, value, (*before, *implied), context))
     raise ValueError("a rewrite that may change a packet's way")
 
 

@@ -1,4 +1,7 @@
-"""nft's translations: `dnat`, `snat`, `masquerade`, `redirect` and `tproxy` (libnftables-json(5), STATEMENTS)."""
+"""nft's translations: `dnat`, `snat`, `masquerade`, `redirect` and `tproxy` (libnftables-json(5), STATEMENTS).
+
+What it writes into addresses and ports without them, such as `ip daddr set`, is here, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from exporter.model.firewall import (
     HasBits,
     Opaque,
     ProxyLocally,
+    Rewrite,
     Target,
     Translate,
     Translation,
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from exporter.model.firewall import Match, Step
     from exporter.parse.kernel.nft_expressions import Context
+    from exporter.parse.kernel.nft_subjects import Number
 
 _VERSIONS = {"ip": 4, "ip6": 6}
 _BITS = {4: 32, 6: 128}
@@ -145,6 +150,25 @@ def _kept(choice: _Choice, name: Field) -> tuple[Target, ...]:
     return tuple(
         Target(Ranges.of(low | host), Ranges(), (*matches, HasBits(name, rest, host))) for host in range(rest + 1)
     )
+
+
+def rewrite(name: str, number: Number, value: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
+    """Return how an address or a port is written into packets. Raises ValueError for what is neither, or unknown."""
+    side = _SIDES.get(number.field)
+    if side is None or not number.whole:
+        raise ValueError("not an address, and no port")
+    version = next((version for version, bits in _BITS.items() if bits == number.width), None)
+    part = _part(value, version, before, context)
+    targets = tuple(Target(choice.addresses, choice.ports, choice.matches) for choice in part.choices)
+    return (*part.implied, Rewrite(name, side, targets))
+
+
+_SIDES = {
+    Field.SOURCE: Field.SOURCE,
+    Field.SOURCE_PORT: Field.SOURCE,
+    Field.DESTINATION: Field.DESTINATION,
+    Field.DESTINATION_PORT: Field.DESTINATION,
+}
 
 
 def proxy(body: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:

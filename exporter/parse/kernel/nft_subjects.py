@@ -84,6 +84,11 @@ class Number:
         return (InRanges(self.field, Ranges(((0, self._all),))),)
 
     @property
+    def whole(self) -> bool:
+        """Whether it is what the packet has."""
+        return self.keep & self._all == self._all and not (self.toggle or self.shift)
+
+    @property
     def _all(self) -> int:
         return (1 << self.width) - 1
 

@@ -13,10 +13,12 @@ from exporter.model.firewall import (
     NameIs,
     Opaque,
     ProxyLocally,
+    Rewrite,
     SetMark,
     Statement,
     Step,
     TableFamily,
+    Target,
     Terminate,
     Unforeseeable,
     Untrack,
@@ -95,6 +97,31 @@ MARKS: dict[str, tuple[Step, ...]] = {
     ),
 }
 
+BEHIND: dict[str, tuple[Step, ...]] = {
+    "ip daddr set 10.0.0.1": (
+        V4, Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(number("10.0.0.1")), Ranges()),)),
+    ),
+    "ip saddr 10.0.0.1 ip saddr set 10.0.0.2": (
+        V4, TWO_ADDRESSES[0], Rewrite("ip saddr set", SOURCE, (Target(Ranges.of(number("10.0.0.2")), Ranges()),)),
+    ),
+    "ip6 daddr set fd00::1": (
+        V6, Rewrite("ip6 daddr set", Field.DESTINATION, (Target(Ranges.of(number("fd00::1")), Ranges()),)),
+    ),
+    "tcp dport set 80": (TCP, Rewrite("tcp dport set", Field.DESTINATION, (Target(Ranges(), Ranges.of(80)),))),
+    "tcp sport set 80": (TCP, Rewrite("tcp sport set", SOURCE, (Target(Ranges(), Ranges.of(80)),))),
+    "ip daddr set ip saddr map { 10.0.0.1 : 10.0.0.3, 10.0.0.2 : 10.0.0.4 }": (
+        V4,
+        Rewrite(
+            "ip daddr set",
+            Field.DESTINATION,
+            tuple(
+                Target(Ranges.of(number(to)), Ranges(), (asked,))
+                for asked, to in zip(TWO_ADDRESSES, ("10.0.0.3", "10.0.0.4"), strict=True)
+            ),
+        ),
+    ),
+}  # fmt: skip
+
 WITHOUT_EFFECT: dict[str, tuple[Step, ...]] = {
     "meta priority set 1:2": (),
     "meta nftrace set 1": (),
@@ -155,8 +182,7 @@ UNFORESEEABLE = {
     "meta mark set jhash ip saddr mod 2": "meta mark set",
     "meta mark set meta mark << 8": "meta mark set",
     "meta mark set ip saddr map { 10.0.0.1 : 5 } accept": "map",
-    "ip daddr set 10.0.0.1": "ip daddr set",
-    "tcp dport set 80": "tcp dport set",
+    "ip daddr set ip saddr": "ip daddr set",
     "udp checksum set 0": "udp checksum set",
     "ip ttl set 2": "ip ttl set",
     "ether daddr set 02:42:ac:11:00:02": "ether daddr set",
@@ -184,8 +210,9 @@ OTHERS: dict[tuple[str, str, str], object] = {
     ("ip", "raw", "notrack"): (Untrack(),),
 }  # fmt: skip
 
+STEPS = VERDICTS | MARKS | BEHIND | WITHOUT_EFFECT | MAPS
 MEANINGS: dict[tuple[str, str, str], object] = {
-    **{("inet", "forward", said): meaning for said, meaning in (VERDICTS | MARKS | WITHOUT_EFFECT | MAPS).items()},
+    **{("inet", "forward", said): meaning for said, meaning in STEPS.items()},
     **{("inet", "forward", said): name for said, name in (UNFORESEEABLE | OPAQUE).items()},
     **OTHERS,
 }

@@ -1,0 +1,141 @@
+"""Addresses and ports that nftables rewrites behind conntrack's back, on a real engine: who gets the packets.
+
+One host for all of them: what a case changes it puts back.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.observe.tier import Tier
+from tests.conformance.changes import Change
+from tests.conformance.generator import PORTS, Case
+from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.runner import apply, judge, measured, observing
+from tests.lab import Container, Topology, build, engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.observe.observer import Observer
+    from tests.conformance.runner import Outcome
+    from tests.lab import Engine
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=dual_stack("one", "two"),
+    containers=(
+        Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
+        Container("third", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
+    ),
+    host=let_through("-F POSTROUTING"),
+)
+NEAR, NEXT, THIRD, FAR = "10.100.1.11", "10.100.1.12", "10.100.1.13", "10.100.2.11"
+GATEWAY, NOBODY = "10.100.1.1", "192.0.2.1"
+NEAR_V6, NEXT_V6, GATEWAY_V6, FAR_V6 = "fd00:a::11", "fd00:a::12", "fd00:a::1", "fd00:b::11"
+OPEN, OTHER = PORTS[:2]
+
+RAW, MANGLE = "prerouting priority -300;", "prerouting priority -150;"
+CLOSED = f"iptables -w -I FORWARD -s {NEAR} -d {THIRD} -j DROP"
+OPENED = CLOSED.replace("-I", "-D")
+CLOSED_SOURCE = f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -j DROP"
+OPENED_SOURCE = CLOSED_SOURCE.replace("-I", "-D")
+
+
+def rules(hook: str, *said: str) -> tuple[str, ...]:
+    """Return commands that make a chain with rules."""
+    chain = f"nft add table inet behind; nft add chain inet behind at '{{ type filter hook {hook} }}'"
+    return (chain, *(f"nft add rule inet behind at {each}" for each in said))
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What is done on the host; whom packets from near to addresses then come to, and by which protocols."""
+
+    does: tuple[str, ...]
+    leads: dict[str, str] = field(default_factory=dict)
+    doubts: frozenset[str] = frozenset({"ip daddr set"})
+    undoes: tuple[str, ...] = ()
+
+
+THERE = f"ip saddr {NEAR} ip daddr {GATEWAY} ip daddr set {FAR}"
+THERE_AND_BACK = (
+    f"ip saddr {NEAR} ip daddr {NOBODY} ip daddr set {FAR}", f"ip saddr {FAR} ip daddr {NEAR} ip saddr set {NOBODY}"
+)  # fmt: skip
+BOTH = frozenset({"ip daddr set", "ip saddr set", "ip daddr set; ip saddr set"})
+CASES = {
+    "before conntrack": Rewriting(rules(RAW, THERE), {GATEWAY: "far: icmp udp"}),
+    "after conntrack": Rewriting(rules(MANGLE, THERE), {GATEWAY: "far: icmp udp"}),
+    "there and back": Rewriting(rules(RAW, *THERE_AND_BACK), {NOBODY: "far: icmp tcp udp", FAR: "far: icmp udp"}, BOTH),
+    "IPv6": Rewriting(
+        rules(RAW, f"ip6 saddr {NEAR_V6} ip6 daddr {GATEWAY_V6} ip6 daddr set {FAR_V6}"),
+        {GATEWAY_V6: "far: icmp udp"}, frozenset({"ip6 daddr set"}),
+    ),
+    "a third party's": Rewriting(
+        rules(RAW, f"ip saddr {NEAR} ip daddr 192.0.2.0/24 ip daddr set {NEXT}"), {NOBODY: "next: icmp udp"}
+    ),
+    "on the bridge, past a rule for where it was sent": Rewriting(
+        (CLOSED, *rules(RAW, f"ip saddr {NEAR} ip daddr {THIRD} ip daddr set {NEXT}")),
+        {THIRD: "next: icmp udp"}, undoes=(OPENED,),
+    ),
+    "by a map": Rewriting(
+        rules(RAW, f"ip daddr {GATEWAY} ip daddr set ip saddr map '{{ {NEAR} : {FAR}, {NEXT} : {THIRD} }}'"),
+        {GATEWAY: "far: icmp udp"},
+    ),
+    "another source, past a rule for the own": Rewriting(
+        (CLOSED_SOURCE, *rules(RAW, f"ip saddr {NEAR} ip daddr {FAR} ip saddr set 10.100.1.99")),
+        {FAR: "far: icmp udp"}, frozenset({"ip saddr set"}), (OPENED_SOURCE,),
+    ),
+    "a port, past a rule for where it was sent": Rewriting(
+        (
+            f"iptables -w -I FORWARD -p udp --dport {OTHER} -j DROP",
+            *rules(RAW, f"udp dport {OTHER} udp dport set {OPEN}"),
+        ),
+        {FAR: "far: icmp tcp udp"}, frozenset({"udp dport set"}),
+        (f"iptables -w -D FORWARD -p udp --dport {OTHER} -j DROP",),
+    ),
+    "where packets are passed on": Rewriting(
+        rules("forward priority -1;", f"ip saddr {NEAR} ip daddr {FAR} ip daddr set {NEXT}"), {FAR: ""}
+    ),
+}  # fmt: skip
+NOTHING = "nft delete table inet behind"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[tuple[Engine, Observer]]:
+    """Give the newest engine with the topology."""
+    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
+        build(made, TOPOLOGY)
+        yield made, observer
+
+
+def led(outcome: Outcome, address: str) -> str:
+    """Return whom packets from near to an address come to, and by which protocols."""
+    told = [each for each in outcome.truth.packets.arrived if (each.source, each.address) == ("near", address)]
+    receivers = sorted({each.destination for each in told})
+    by = {one: sorted({each.protocol for each in told if each.destination == one}) for one in receivers}
+    return "; ".join(f"{one}: {' '.join(protocols)}" for one, protocols in by.items())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
+    """Whoever gets them is in doubt, named by the statement; nothing that is certain is wrong."""
+    made, observer = lab
+    case = CASES[name]
+    change = Change(name, case.does, doubts=tuple(case.doubts))
+    try:
+        apply(made, change)
+        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), (change,)))
+    finally:
+        apply(made, Change(f"{name}, undone", (NOTHING, *case.undoes)))
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+    assert outcome.enforced.doubts == case.doubts
+    assert {address: led(outcome, address) for address in case.leads} == case.leads
