@@ -367,9 +367,9 @@ class Layout:
             }
 
     def _interfaces(self) -> Iterator[tuple[int, str]]:
+        """Yield the interfaces whose link-local addresses and routes are read: ports of bridges are not among them."""
         yield 2, "eth0"
         yield from ((index, bridge.interface) for index, bridge in enumerate(self.bridges, 5))
-        yield from ((member.index, _veth(member)) for member in self.members)
 
     def _addresses(self) -> Iterator[Document]:
         yield _address(1, "lo", "127.0.0.1", 8)

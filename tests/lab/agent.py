@@ -259,7 +259,9 @@ class Sandbox:
             sock = self._open(socket.SOCK_DGRAM, address, number)
         else:
             sock = self.raw[family_of(address)]
-            nonce = echo_request(family_of(address), (self.plan.run + number) & 0xFFFF, nonce)
+            # an identifier of its own, for the same reason as ports
+            identifier = (self.plan.run + number + 257 * self.index) & 0xFFFF
+            nonce = echo_request(family_of(address), identifier, nonce)
         if sock is not None and send(sock, nonce, (address, port)):
             self.datagrams.append((sock, nonce, (address, port)))
 

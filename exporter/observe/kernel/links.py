@@ -144,10 +144,21 @@ def link_documents(links: Iterable[Link]) -> list[dict[str, Any]]:
     return [_named(link, names) for link in links]
 
 
-def link_settings(links: Iterable[Link]) -> dict[str, str]:
-    """Return the sysctls of interfaces by path; ports of bridges have none: what they receive is the bridge's."""
+def bridge_ports(links: Iterable[Link]) -> frozenset[int]:
+    """Return the indexes of ports of bridges: what they receive is the bridge's (br_handle_frame)."""
     bridges = {link.index for link in links if link.kind == "bridge"}
-    return {path: value for link in links if link.master not in bridges for path, value in link.conf.items()}
+    return frozenset(link.index for link in links if link.master in bridges)
+
+
+def link_settings(links: Iterable[Link]) -> dict[str, str]:
+    """Return the sysctls of interfaces by path, but for ports of bridges: none of theirs is ever asked."""
+    ports = bridge_ports(links)
+    return {path: value for link in links if link.index not in ports for path, value in link.conf.items()}
+
+
+def is_link_local(address: str) -> bool:
+    """Return whether an address or prefix, as `ip` prints it, is one that IPv6 makes for each interface."""
+    return address.startswith("fe80::")
 
 
 def read_vlans(netlink: Netlink) -> dict[int, list[dict[str, Any]]]:
@@ -221,9 +232,17 @@ def read_addresses(netlink: Netlink, decode: Memo[dict[str, Any]]) -> list[dict[
 
 
 def address_documents(addresses: Iterable[Mapping[str, Any]], links: Iterable[Link]) -> list[dict[str, Any]]:
-    """Return addresses with the names of their interfaces."""
-    names = {link.index: link.name for link in links}
-    return [{**address, "ifname": names.get(address["ifindex"], "")} for address in addresses]
+    """Return addresses with the names of their interfaces, without the link-local ones of ports of bridges.
+
+    Packets to one of these, of which each container brings one, come in by the bridge, whose address it is not: nobody
+    answers for it (ipv6_get_ifaddr asks for the interface), and nobody takes them (rt6_need_strict).
+    """
+    names, ports = {link.index: link.name for link in links}, bridge_ports(links)
+    return [
+        {**address, "ifname": names.get(address["ifindex"], "")}
+        for address in addresses
+        if address["ifindex"] not in ports or not is_link_local(address["local"])
+    ]
 
 
 def _named(link: Link, names: Mapping[int, str]) -> dict[str, Any]:

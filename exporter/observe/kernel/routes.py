@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.observe.kernel.links import bridge_ports, is_link_local
 from exporter.observe.kernel.messages import fibmsg, rtmsg
 from exporter.observe.kernel.netlink import attributes
 
@@ -89,10 +90,16 @@ def decode_route(message: bytes) -> Route | None:
 
 
 def route_documents(routes: Iterable[Route], links: Iterable[Link]) -> list[dict[str, Any]]:
-    """Return routes with the names of interfaces."""
-    names = {link.index: link.name for link in links}
+    """Return routes with the names of interfaces, without those that IPv6 makes for ports of bridges.
+
+    Of these, to link-local and multicast addresses, each container brings four. Such a route counts for packets that
+    came in by its interface, or are sent there by name (rt6_need_strict): by a port of a bridge, none is.
+    """
+    names, ports = {link.index: link.name for link in links}, bridge_ports(links)
     documents = []
     for route in routes:
+        if route.device in ports and _is_made(route.document["dst"]):
+            continue
         document = dict(route.document)
         if route.device:
             document["dev"] = names.get(route.device, f"if{route.device}")
@@ -100,6 +107,10 @@ def route_documents(routes: Iterable[Route], links: Iterable[Link]) -> list[dict
             document["nexthops"] = [{**hop, "dev": names.get(index, f"if{index}")} for hop, index in route.hops]
         documents.append(document)
     return documents
+
+
+def _is_made(destination: str) -> bool:
+    return destination == "ff00::/8" or is_link_local(destination)
 
 
 def read_rules(netlink: Netlink, decode: Memo[dict[str, Any]]) -> list[dict[str, Any]]:
