@@ -218,11 +218,12 @@ def _components(class_of: Mapping[str, int], rows: Sequence[_Reached], sizes: Ma
     """Return the numbers of containers in each group that reachability, whatever its direction, connects."""
     inhabited = [sandbox for sandbox, size in sizes.items() if size]
     groups = _Groups(inhabited)
-    firsts = [tuple(islice(row.all(), 2)) for row in rows]
+    firsts = [(*islice(row.all(), 2), None, None)[:2] for row in rows]
     joined: dict[int, str] = {}
     for source in inhabited:
         index = class_of[source]
-        first = next((destination for destination in firsts[index] if destination != source), None)
+        one, other = firsts[index]
+        first = one if one != source else other
         if first is not None:
             groups.join(source, first)
             joined[index] = first

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from exporter.model.namespace import Namespace, Route
     from exporter.model.snapshot import Network, Snapshot
@@ -33,22 +34,22 @@ class Subnet(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """A route, its first and last address, and the network in one of whose subnets they all lie."""
+    """A route, and the network in one of whose subnets all its addresses lie."""
 
     route: Route
-    low: int
-    high: int
     into: str | None
 
 
 class Leads(NamedTuple):
-    """Routes that lead to somebody, over a bridge or by a gateway, and the ranges that lie in nobody's subnet.
+    """Where routes lead, which depends on networks alone: `routes` into one of them, or over a bridge.
 
-    Most routes of a host are neither: each container's cable has three for link-local addresses.
+    `ranges` are the destinations that are not all of a network's subnet over its own bridge, `named` the first address
+    of each destination, and the gateways.
     """
 
-    routes: list[Lead]
-    ranges: set[tuple[int, int]]
+    routes: Sequence[Lead]
+    ranges: AbstractSet[tuple[int, int]]
+    named: AbstractSet[int]
 
 
 def bounds(subnet: Addresses) -> tuple[int, int]:
@@ -135,30 +136,22 @@ class Directory:
         return self.inside(low, high) if whole else None
 
     def leads(self, routes: Iterable[Route], bridges: Mapping[int, str]) -> Leads:
-        """Return where routes lead; `bridges` are networks by the index of their bridge.
-
-        Most routes share a few destinations, as one object each.
-        """
-        known: dict[int, tuple[int, int, str | None, bool]] = {}
-        leads = Leads([], set())
+        """Return where routes lead; `bridges` are networks by the index of their bridge."""
+        leads: list[Lead] = []
+        ranges: set[tuple[int, int]] = set()
+        named: set[int] = set()
         for route in routes:
-            destination = route.destination
-            found = known.get(id(destination))
-            if found is None:
-                low, high = bounds(destination)
-                into = self.inside(low, high)
-                found = known[id(destination)] = low, high, into, into is not None or low in self.owners
-                if into is None and low != high:
-                    leads.ranges.add((low, high))
-            low, high, into, matters = found
-            if not matters:
-                for hop in route.hops:
-                    if hop.gateway is not None or hop.interface in bridges:
-                        break
-                else:
-                    continue
-            leads.routes.append(Lead(route, low, high, into))
-        return leads
+            low, high = bounds(route.destination)
+            into = self.inside(low, high)
+            over = {bridges.get(hop.interface) for hop in route.hops}
+            whole = into is not None and over == {into} and self.whole(low, high) is not None
+            if low != high and not whole:
+                ranges.add((low, high))
+            named.add(low)
+            named.update(int(hop.gateway) for hop in route.hops if hop.gateway is not None)
+            if into is not None or over - {None}:
+                leads.append(Lead(route, into))
+        return Leads(leads, ranges, named)
 
     def touching(self, low: int, high: int) -> Iterator[Subnet]:
         """Yield the subnets that have addresses in a range."""

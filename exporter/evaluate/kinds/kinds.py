@@ -27,6 +27,7 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+    from exporter.evaluate.kinds.directory import Leads
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
@@ -43,6 +44,7 @@ class KindsMemory:
     unrolled: UnrolledMemory = field(default_factory=UnrolledMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)
     routes: Kept[bool] = field(default_factory=Kept)
+    leads: Kept[Leads] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)
     bridges: Kept[Hashable] = field(default_factory=Kept)
     settings: Kept[Mapping[str, Hashable]] = field(default_factory=Kept)
@@ -76,7 +78,7 @@ class Kinds:
             for network in self.directory.networks.values()
             if (interface := self._interface(network)) is not None
         }
-        self._leads = self.directory.leads(self._host.routes if self._host is not None else (), self._bridges)
+        self._leads = self._leads_of(self._host) if self._host is not None else None
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
             not survey.noted.unusual
@@ -128,7 +130,8 @@ class Kinds:
             return Survey()
         surveyor = Surveyor(self.directory, self.ports, self._memory.survey)
         surveyor.read(firewall)
-        surveyor.note_routes(self._leads, self._bridges)
+        if self._leads is not None:
+            surveyor.note_routes(self._leads)
         for name in self.read - {HOST}:
             surveyor.note(kernel.sandboxes[name])
         return surveyor.survey
@@ -211,6 +214,12 @@ class Kinds:
 
     # --- Networks ---
 
+    def _leads_of(self, host: Namespace) -> Leads:
+        self._memory.leads.turn(self._snapshot)
+        bridges = (host.interfaces[index] for index in self._bridges)
+        causes = (*host.routes, *bridges)
+        return self._memory.leads(HOST, causes, lambda: self.directory.leads(host.routes, self._bridges))
+
     def _network(self, network: Network) -> Hashable:
         owner = Owner("network", network.id)
         interface = self._interface(network)
@@ -270,7 +279,7 @@ class Kinds:
 
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
-        for route, _, _, into in self._leads.routes:
+        for route, into in self._leads.routes if self._leads is not None else ():
             if len(route.hops) == 1:
                 only = self._bridges.get(route.hops[0].interface)
                 if only is None and into is None:
@@ -292,7 +301,7 @@ class Kinds:
     def _sandbox(self, sandbox: Sandbox) -> Hashable:
         owner = self.directory.boxes[sandbox.id]
         places = self._memory.places(sandbox.id, (sandbox,), lambda: self._places(sandbox))
-        if owner in self.peculiar or not self._ordinary(sandbox) or places is None:
+        if places is None or owner in self.peculiar or not self._ordinary(sandbox):
             self.peculiar.add(owner)
             return ("peculiar", sandbox.id)
         return (
@@ -304,13 +313,9 @@ class Kinds:
 
     def _ordinary(self, sandbox: Sandbox) -> bool:
         return (
-            sandbox.id != HOST
-            and not sandbox.orphaned
-            and bool(sandbox.endpoints)
-            and sandbox.id not in self.read
+            sandbox.id not in self.read
             and sandbox.id not in self._linked
             and not (sandbox.published and self._snapshot.sandboxes[HOST].members)
-            and len({*sandbox.networks}) == len(sandbox.networks)
         )
 
     def _published(self, sandbox: Sandbox) -> Hashable:
@@ -326,9 +331,13 @@ class Kinds:
         return self.ports[port][1], bisect_right(self._bounds, port)
 
     def _places(self, sandbox: Sandbox) -> Hashable:
-        """Return all of a sandbox that depends on no other one; None where an address is outside of its networks."""
+        """Return all of a sandbox that depends on no other one; None for one that is like no other.
+
+        It is the host's, on no network or on one twice, or has an address outside of its networks.
+        """
         endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
-        if None in endpoints:
+        alone = sandbox.id == HOST or sandbox.orphaned or not endpoints
+        if alone or None in endpoints or len({*sandbox.networks}) < len(sandbox.networks):
             return None
         names = [self._snapshot.networks[network].name for network in sandbox.networks]
         order = tuple(sorted(range(len(names)), key=names.__getitem__))

@@ -88,7 +88,6 @@ class Spread:
     def __init__(self, snapshot: Snapshot, part: Sample, renamings: Renamings | None = None) -> None:
         self.renamings = renamings or Renamings()
         gateways = self.renamings.turn(snapshot, part)
-        self._snapshot = snapshot
         self._part = part
         self._by_network: dict[str, list[Home]] = defaultdict(list)
         self._by_kind: dict[int, list[Home]] = defaultdict(list)
@@ -97,7 +96,11 @@ class Spread:
             for network in home.networks:
                 self._by_network[network].append(home)
         self._names = _Names(snapshot, gateways)
-        self._near: dict[tuple[str, ...], frozenset[str]] = {}
+        number_of = {member: number for number, home in enumerate(part.homes) for member in home.members}
+        self.class_of = {name: number_of[name] for name in snapshot.sandboxes}
+        self.shared = [name for name, sandbox in snapshot.sandboxes.items() if len(sandbox.members) > 1]
+        self._near: dict[tuple[str, ...], Sequence[Home]] = {}
+        self._members_near: dict[tuple[str, ...], frozenset[str]] = {}
 
     def over(self, reach: Reach) -> Reach:
         """Return the verdicts of all pairs, from those of the part."""
@@ -114,18 +117,24 @@ class Spread:
         members = (member for other in self._by_kind[home.kind] for member in other.members)
         return next(member for member in members if member in small)
 
-    def near(self, home: Home) -> list[Home]:
-        """Return the homes that share a network with one, itself not among them."""
-        found = {id(other): other for network in home.networks for other in self._by_network[network]}
-        found.pop(id(home), None)
-        return list(found.values())
-
-    def members_near(self, home: Home) -> frozenset[str]:
-        """Return all sandboxes that share a network with one of a home, its own among them."""
+    def near(self, home: Home) -> Sequence[Home]:
+        """Return a home and those that share a network with it."""
+        if not home.networks:
+            return (home,)
         found = self._near.get(home.networks)
         if found is None:
-            homes = (home, *self.near(home))
-            found = self._near[home.networks] = frozenset(member for each in homes for member in each.members)
+            homes = {id(other): other for network in home.networks for other in self._by_network[network]}
+            found = self._near[home.networks] = list(homes.values())
+        return found
+
+    def members_near(self, home: Home) -> frozenset[str]:
+        """Return the members of a home and of those that share a network with it."""
+        if not home.networks:
+            return frozenset(home.members)
+        found = self._members_near.get(home.networks)
+        if found is None:
+            members = (member for each in self.near(home) for member in each.members)
+            found = self._members_near[home.networks] = frozenset(members)
         return found
 
     @property
@@ -145,11 +154,6 @@ class Spread:
     def pair_apart(self, one: Home, kind: int) -> tuple[str, str] | None:
         """Return those that stand for a source and destinations of a kind that share no network with it."""
         return self._part.pairs.get((one.kind, kind, ()))
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The whole."""
-        return self._snapshot
 
 
 class _Apart(NamedTuple):
@@ -171,27 +175,22 @@ class _Spreading:
 
     def whole(self) -> Reach:
         """Return the verdicts of all pairs."""
-        snapshot = self._spread.snapshot
-        rows = []
-        class_of: dict[str, int] = {}
+        homes, class_of = self._spread.homes, self._spread.class_of
         within = {}
-        for number, home in enumerate(self._spread.homes):
-            rows.append(self._row(home))
-            for member in home.members:
-                class_of[member] = number
-                if len(snapshot.sandboxes[member].members) > 1:
-                    stand_in = self._spread.stand_in(home)
-                    verdict = self._one(self._reach.within.get(stand_in))
-                    if verdict is not None:
-                        within[member] = self._renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
-        return Reach({name: class_of[name] for name in snapshot.sandboxes}, tuple(rows), within)
+        for member in self._spread.shared:
+            stand_in = self._spread.stand_in(homes[class_of[member]])
+            verdict = self._one(self._reach.within.get(stand_in))
+            if verdict is not None:
+                within[member] = self._renamed(verdict, _Ends(stand_in, stand_in), _Ends(member, member))
+        return Reach(class_of, tuple(map(self._row, homes)), within)
 
     @property
     def _names(self) -> _Names:
         return self._spread.names
 
     def _row(self, home: Home) -> Row:
-        near = (home, *self._spread.near(home))
+        near = self._spread.near(home)
+        nearby = frozenset(near)
         apart = self._apart.get(home.kind)
         if apart is None:
             apart = self._apart[home.kind] = self._told_apart(home)
@@ -199,7 +198,7 @@ class _Spreading:
             self._group(verdict, ends, home, other)
             for verdict, ends, kind in apart.own
             for other in self._spread.kinds[kind]
-            if not any(other is each for each in near)
+            if other not in nearby
         ]
         for other in near:
             if other is home and len(home.members) == 1:

@@ -152,24 +152,13 @@ class Surveyor:
         """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
         chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
         self.survey.noted.add(self._reader.all_apart(rule for chain in chains for rule in chain.rules))
-        self.note_routes(self._directory.leads(namespace.routes, {}), {})
+        self.note_routes(self._directory.leads(namespace.routes, {}))
         self.survey.noted.unusual |= not usual_policy(namespace)
 
-    def note_routes(self, leads: Leads, bridges: Mapping[int, str]) -> None:
-        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is.
-
-        `bridges` are networks by the index of their bridge, and what goes over one to all of its own network tells
-        nobody apart.
-        """
+    def note_routes(self, leads: Leads) -> None:
+        """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is."""
         owners = self._directory.owners
         self.survey.noted.ranges |= leads.ranges
-        for route, low, high, into in leads.routes:
-            if into is not None and low != high:
-                over = {bridges.get(hop.interface) for hop in route.hops}
-                if over != {into} or self._directory.whole(low, high) is None:
-                    self.survey.noted.ranges.add((low, high))
-            named = [low] if low in owners else []
-            named += [int(hop.gateway) for hop in route.hops if hop.gateway is not None]
-            self.survey.noted.peculiar |= {
-                owner for own in named if (owner := owners.get(own)) is not None and owner.kind == "sandbox"
-            }
+        self.survey.noted.peculiar |= {
+            owner for own in leads.named & owners.keys() if (owner := owners[own]).kind == "sandbox"
+        }

@@ -187,11 +187,7 @@ class _Reader:
         return replace(
             self._table,
             chains={name: self._told(name, told, before.get(name)) for name, told in texts.items()},
-            packets={
-                name: tuple([int(count) if count else None for count in told])
-                for name, told in counts.items()
-                if any(told)
-            },
+            packets={name: _numbers(told) for name, told in counts.items() if any(told)},
         )
 
     def _told(self, name: str, texts: list[str], before: Chain | None) -> Chain:
@@ -298,6 +294,11 @@ def _rules(lines: Sequence[str], first: int) -> _Listed:
 
 def _listed(rules: Sequence[tuple[str, str, str]]) -> _Listed:
     return _Listed([count for count, _, _ in rules], [chain for _, _, chain in rules], [text for _, text, _ in rules])
+
+
+def _numbers(counts: Sequence[str]) -> tuple[int | None, ...]:
+    """Return what rules counted, None for one that has no counter."""
+    return tuple([int(count) if count else None for count in counts] if "" in counts else map(int, counts))
 
 
 _DEPENDENT = ("-j", "-g", "-m set", "! ")
