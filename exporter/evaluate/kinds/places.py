@@ -27,11 +27,12 @@ def placed(rules: Iterable[Owned | None]) -> tuple[Mapping[Owner, Hashable], set
         found[rule.owner].append((place, rule.says))
     # one object in the place of all that are equal: there are few such, and they are compared over and over
     same: dict[Hashable, Hashable] = {}
+    told = {owner: tuple(said) for owner, said in found.items()}
     known: dict[tuple[Hashable, ...], Hashable] = {}
-    for each in {tuple(said) for said in found.values()}:
+    for each in set(told.values()):
         counted = frozenset(Counter(each).items())
         known[each] = same.setdefault(counted, counted)
-    return {owner: known[tuple(said)] for owner, said in found.items()}, peculiar
+    return {owner: known[said] for owner, said in told.items()}, peculiar
 
 
 def _positions(rules: Iterable[Owned | None], peculiar: set[Owner]) -> Iterator[tuple[Owned, Hashable]]:
