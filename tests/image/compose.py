@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 COMPOSE: Final = DEPLOY / "compose" / "compose.yaml"
 PROFILES: Final = ("api", "kernel", "sandboxes")
-ASK: Final = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
-"""A program that prints what is at an address, for the engine's host."""
 
 
 def compose(*arguments: str, profile: str, environ: Mapping[str, str] | None = None, timeout: float = 120) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.image.compose import ASK, PROFILES, compose, folder_of, furnish, services
+from tests.image.compose import PROFILES, compose, folder_of, furnish, services
+from tests.image.pages import prometheus
 from tests.lab import Engine, LabError, engine
 from tests.lab.system import wait_until
 
@@ -102,12 +101,11 @@ class Stack:
 
     def query(self, expression: str) -> dict[str, float]:
         """Return what Prometheus has, by the label `source`."""
-        url = f"http://127.0.0.1:9090/api/v1/query?query={expression}"
         try:
-            answer: dict[str, Any] = json.loads(self.engine.on_host(sys.executable, "-c", ASK, url))
+            result = prometheus(self.engine, f"query?query={expression}")["result"]
         except LabError:
             return {}
-        return {each["metric"].get("source", ""): float(each["value"][1]) for each in answer["data"]["result"]}
+        return {each["metric"].get("source", ""): float(each["value"][1]) for each in result}
 
 
 @pytest.fixture(params=PROFILES)
@@ -140,9 +138,9 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     assert run.query("icc_enabled") == {"": 1}
     # in host mode the exporter meets everybody, and is the host's owner's
     assert run.query("docker_icc_cross_tenant_pairs") == {"": 0}
-    rules = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
-    assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
-    known = json.loads(run.engine.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))
-    assert [each["url"] for each in known["data"]["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
+    rules = prometheus(run.engine, "rules")
+    assert {group["name"] for group in rules["groups"]} == {"docker-icc", "docker-icc-recording"}
+    known = prometheus(run.engine, "alertmanagers")
+    assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
     asked = run.engine.docker("logs", "docker-icc-socket-proxy-1").splitlines()
     assert {line.split()[0] for line in asked} == {"200"}, asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from tests.documents import commands
 from tests.image.build import IMAGE, KERNEL_IMAGE, PACKAGES
 from tests.image.compose import settle
+from tests.image.pages import page
 from tests.lab import VERSIONS, Engine, LabError, engine
 from tests.lab.system import wait_until
 
@@ -25,8 +25,6 @@ STARTS_WITHIN = 15.0
 ENDS_WITHIN = 2.0
 EVIDENCE = {IMAGE: {"api"}, KERNEL_IMAGE: {"api", "firewall", "bridge", "routes"}}
 """What is read by the containers that deploy/README.md starts."""
-
-SCRAPE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -56,7 +54,7 @@ def test_it_becomes_healthy_and_counts(host: Engine) -> None:
     assert wait_until(lambda: health(host) == "healthy", STARTS_WITHIN), host.docker("logs", "exporter")
     document = host.api("/containers/exporter/json")
     address = document["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    lines = host.on_host(sys.executable, "-c", SCRAPE, f"http://{address}:10422/metrics").splitlines()
+    lines = page(host, f"http://{address}:10422/metrics").splitlines()
     assert {"icc_enabled 1.0", "reachable_pairs_total 2.0", "docker_icc_up 1.0"} <= set(lines)
 
 
@@ -104,7 +102,7 @@ def test_the_commands_of_the_page(image: str, bare: Engine) -> None:
 
     def evidence() -> set[str]:
         try:
-            text = bare.on_host(sys.executable, "-c", SCRAPE, "http://127.0.0.1:10422/api/v1/report")
+            text = page(bare, "http://127.0.0.1:10422/api/v1/report")
         except LabError:
             return set()
         return {source for source, readable in json.loads(text)["evidence"].items() if readable}

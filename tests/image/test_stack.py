@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.deploy.rules import DEPLOY
-from tests.image.compose import ASK, furnish
+from tests.image.compose import furnish
+from tests.image.pages import prometheus
 from tests.lab import Engine, LabError, engine
 from tests.lab.packages import unpacked
 from tests.lab.system import SYSTEM_PATH, run, wait_until
@@ -55,12 +54,11 @@ def state(made: Engine) -> str:
 
 def query(made: Engine, expression: str) -> list[tuple[str, float]]:
     """Return what Prometheus has, by the instance."""
-    url = f"http://127.0.0.1:9090/api/v1/query?query={expression}"
     try:
-        answer: dict[str, Any] = json.loads(made.on_host(sys.executable, "-c", ASK, url))
+        result = prometheus(made, f"query?query={expression}")["result"]
     except LabError:
         return []
-    return [(each["metric"].get("instance", ""), float(each["value"][1])) for each in answer["data"]["result"]]
+    return [(each["metric"].get("instance", ""), float(each["value"][1])) for each in result]
 
 
 def test_every_service_runs_and_is_healthy(swarm: Engine) -> None:
@@ -81,10 +79,10 @@ def test_prometheus_finds_the_exporter_of_each_node(swarm: Engine) -> None:
     # the stack is the one tenant; the container beside it has none
     assert query(swarm, "docker_icc_tenants") == [(node, 1)]
     assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 1)]
-    known = json.loads(swarm.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/alertmanagers"))
-    assert [each["url"] for each in known["data"]["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
-    rules = json.loads(swarm.on_host(sys.executable, "-c", ASK, "http://127.0.0.1:9090/api/v1/rules"))
-    assert {group["name"] for group in rules["data"]["groups"]} == {"docker-icc", "docker-icc-recording"}
+    known = prometheus(swarm, "alertmanagers")
+    assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
+    rules = prometheus(swarm, "rules")
+    assert {group["name"] for group in rules["groups"]} == {"docker-icc", "docker-icc-recording"}
 
 
 def test_the_proxies_refuse_nothing_that_is_needed(swarm: Engine) -> None:

@@ -36,7 +36,7 @@ _BESIDE: Final = ("ipsets", "programs")
 _NO_VIEW: Final = "no process of a container is visible: the host's PID view is needed (pid: host)"
 
 _NO_DAEMON: Final = "no dockerd is visible in the engine's network namespace: the host's PID view is needed (pid: host)"
-_HIDDEN_DAEMON: Final = "which of the dockerds is the engine's may not be seen: CAP_SYS_PTRACE is needed"
+_HIDDEN_DAEMON: Final = "whether a dockerd is the engine's may not be seen: CAP_SYS_PTRACE is needed"
 
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 """What the operating system says when it runs short of something."""
