@@ -245,8 +245,6 @@ class OnHost(Somebody):
             "the way out": (f"fib daddr oifname {self._bridge} udp dport 80 drop", ("fib",)),
             "untracked": (f"ip saddr {one} notrack", ()),
             "zone": (f"ip saddr {one} ct zone set 7", ("ct zone",)),
-            "rewritten": (f"ip daddr {one} ip daddr set {other}", ("ip daddr set",)),
-            "port rewritten": (f"ip daddr {one} tcp dport 80 tcp dport set 5432", ("tcp dport set",)),
         }
         for name, (text, doubts) in rules.items():
             commands = ("add table ip tampered", begin, f"{rule} {text}")

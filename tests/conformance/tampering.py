@@ -324,7 +324,8 @@ class _Host(Somebody):
                 f'add chain {chain} {{ type filter hook {hook} device "{device}" priority 0; }}',
                 f"add rule {chain} {rule}",
             )
-            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands))
+            seconds = ANNOUNCED if name == "ingress of neighbours" else 0.0
+            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands), seconds=seconds)
 
     def _neighbours(self) -> Iterator[Change]:
         begin = "add table bridge tampered; add chain bridge tampered frames { type filter hook forward priority 0; }"
@@ -357,9 +358,9 @@ class _Host(Somebody):
             "proxy ARP": (f"echo 1 >/sys/class/net/{port}/brport/proxyarp",),
         }
         for name, commands in switches.items():
-            yield Change(f"port {name}", commands)
+            yield Change(f"port {name}", commands, seconds=ANNOUNCED)
         everywhere = tuple(f"bridge link set dev {each} bcast_flood off" for each in self._facts.ports)
-        yield Change("ports without broadcasts", everywhere)
+        yield Change("ports without broadcasts", everywhere, seconds=ANNOUNCED)
 
     def _questions(self) -> Iterator[Change]:
         yield Change("a bridge without ARP", (f"ip link set {self._bridge} arp off",))
@@ -456,5 +457,5 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "another address": ("ip address add 10.66.6.6/32 dev lo",),
     }
     for title, commands in changes.items():
-        seconds = ANNOUNCED if title.startswith(("without ARP", "answers nobody")) else 0.0
+        seconds = ANNOUNCED if title.startswith(("without ARP", "answers", "a link address")) else 0.0
         yield Change(f"inside: {title}", commands, name, seconds)
