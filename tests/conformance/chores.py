@@ -227,8 +227,8 @@ class OnHost(Somebody):
             yield _by_nft(name, "add table inet tampered", forward, *added)
 
     def _nft_lookups(self) -> Iterator[Change]:
-        """Yield rules before conntrack: lookups of routes, and what is kept from conntrack or rewritten without it."""
-        one, other = self._address, self._address
+        """Yield rules before conntrack: lookups of routes, and what is kept from conntrack."""
+        one = self._address
         begin = "add chain ip tampered first { type filter hook prerouting priority -310; }"
         rule = "add rule ip tampered first"
         rules: dict[str, tuple[str, tuple[str, ...]]] = {
