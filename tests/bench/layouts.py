@@ -363,7 +363,7 @@ class Layout:
                 "link_index": 2,
                 "link_netnsid": number,
                 "peer_mac": _mac(member.index, "02"),
-                "peer_addresses": [*own, f"{_link_local(member.index, '02')}/64"],
+                "peer_addresses": own,
             }
 
     def _interfaces(self) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter.observe.kernel.links import decode_address, decode_link
+from exporter.observe.kernel.links import decode_address, decode_link, is_link_local
 from exporter.observe.kernel.netlink import ROUTE, Netlink, attribute
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def with_peers(links: Iterable[Mapping[str, Any]], budget: Budget) -> list[dict[
 
 
 def _ends(netlink: Netlink, number: int) -> dict[int, dict[str, Any]]:
-    """Return MACs and addresses in another namespace by ifindex; nothing where the kernel does not tell."""
+    """Return MACs and addresses but link-local ones by ifindex, in another namespace; nothing where none are told."""
     target = struct.pack("=i", number)
     try:
         links = netlink.dump(
@@ -58,7 +58,7 @@ def _ends(netlink: Netlink, number: int) -> dict[int, dict[str, Any]]:
         return {}
     ends = {link.index: _end(link.document) for link in map(decode_link, links)}
     for address in map(decode_address, addresses):
-        if address["ifindex"] in ends:
+        if address["ifindex"] in ends and not is_link_local(address["local"]):
             ends[address["ifindex"]]["peer_addresses"].append(f"{address['local']}/{address['prefixlen']}")
     return ends
 

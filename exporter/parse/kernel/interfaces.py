@@ -31,7 +31,7 @@ def parse_interfaces(
     known = memory or NamespaceMemory()
     indexes = {_name(link): _index(link) for link in links}
     told: dict[str, tuple[OwnAddress, ...]] = {}
-    ports: dict[Port, Port] = {}
+    ports = _Ports()
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
@@ -69,14 +69,12 @@ def _name(link: Mapping[str, Any]) -> str:
 
 
 def _interface(
-    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], ports: dict[Port, Port]
+    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], ports: _Ports
 ) -> Interface:
-    """Return an interface; `ports` holds one object for all ports that are alike, as most are."""
     info = mapping(link, "linkinfo")
     data = mapping(info, "info_data")
     kind = text(info, "info_kind")
     flags = strings(link, "flags")
-    port = _port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None
     return Interface(
         index=_index(link),
         name=_name(link),
@@ -89,7 +87,7 @@ def _interface(
         mode=text(data, "mode"),
         addresses=addresses,
         bridge=_bridge(data) if kind == "bridge" else None,
-        port=ports.setdefault(port, port) if port is not None else None,
+        port=ports.of(link, info) if text(info, "info_slave_kind") == "bridge" else None,
         programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
@@ -130,6 +128,24 @@ def _bridge(data: Mapping[str, Any]) -> Bridge:
         calls_arptables=bool(data.get("nf_call_arptables")),
         vlan_filtering=bool(data.get("vlan_filtering")),
     )
+
+
+class _Ports:
+    """One object for all ports that are alike, as most are. Links that say the same of theirs share what they say."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, Port] = {}
+        self._same: dict[Port, Port] = {}
+
+    def of(self, link: Mapping[str, Any], info: Mapping[str, Any]) -> Port:
+        """Return the port that a link is."""
+        known = self._told.get(id(info)) if "vlans" not in link else None
+        if known is None:
+            port = _port(link, mapping(info, "info_slave_data"))
+            known = self._same.setdefault(port, port)
+            if "vlans" not in link:
+                self._told[id(info)] = known
+        return known
 
 
 def _port(link: Mapping[str, Any], data: Mapping[str, Any]) -> Port:
