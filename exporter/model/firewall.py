@@ -364,6 +364,9 @@ Statement = (
 )
 Step = Match | Statement
 
+LEADING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
+"""Types of statements that lead packets elsewhere, or have cases that may."""
+
 
 # --- Tables ---
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from exporter.model.firewall import AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
+from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from exporter.model.firewall import Firewall, Rule, Step
+    from exporter.model.ranges import Ranges
 
 _ENDS = (Field.SOURCE, Field.DESTINATION)
 _ALWAYS = tuple(
@@ -31,9 +32,16 @@ class Possible:
     def __init__(self, addresses: Iterable[int]) -> None:
         self._single = sorted(set(addresses))
         self._spans = list(_ALWAYS)
+        self._meeting: dict[Ranges, bool] = {}
 
-    def meets(self, low: int, high: int) -> bool:
-        """Return whether an address of a range is possible."""
+    def meets(self, ranges: Ranges) -> bool:
+        """Return whether an address of some is possible: the same few are asked for by very many rules."""
+        known = self._meeting.get(ranges)
+        if known is None:
+            known = self._meeting[ranges] = any(self._meets(low, high) for low, high in ranges.intervals)
+        return known
+
+    def _meets(self, low: int, high: int) -> bool:
         place = bisect_left(self._single, low)
         if place < len(self._single) and self._single[place] <= high:
             return True
@@ -41,24 +49,27 @@ class Possible:
 
     def include(self, firewall: Firewall) -> bool:
         """Add what the rules of a firewall that packets may meet lead to; return whether that was new."""
-        rules = (rule for table in firewall.tables for chain in table.chains.values() for rule in chain.rules)
-        led = {span for rule in rules if self.met(rule) for span in _led_to(rule.steps)}
+        chains = (chain for table in firewall.tables for chain in table.chains.values())
+        leading = (rule for chain in chains for rule in chain.holding(LEADING))
+        led = {span for rule in leading if self.met(rule) for span in _led_to(rule.steps)}
         new = {span for span in led if not self._holds(*span)}
         for low, high in sorted(new):
             if low == high:
                 insort(self._single, low)
             else:
                 self._spans.append((low, high))
+        if new:
+            self._meeting.clear()
         return bool(new)
 
     def _holds(self, low: int, high: int) -> bool:
-        return self.meets(low, low) if low == high else (low, high) in self._spans
+        return self._meets(low, low) if low == high else (low, high) in self._spans
 
     def met(self, rule: Rule) -> bool:
         """Return whether a packet may come to a rule's end."""
         for step in rule.steps:
             if isinstance(step, InRanges) and step.field in _ENDS and not step.negated:
-                if not any(self.meets(low, high) for low, high in step.ranges.intervals):
+                if not self.meets(step.ranges):
                     return False
             elif not isinstance(step, InRanges):
                 return True

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from exporter.model.firewall import (
+    LEADING,
     AddressType,
     AddressTypeIs,
     Dispatch,
@@ -87,11 +88,8 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
     for table in firewall.tables:
         local = for_local_addresses(table)
         chains = (chain for chain in table.chains.values() if chain.name not in local)
-        if any(_redirects(rule.steps) for chain in chains for rule in chain.holding(_REDIRECTING)):
+        if any(_redirects(rule.steps) for chain in chains for rule in chain.holding(LEADING)):
             yield table
-
-
-_REDIRECTING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
 
 
 def _spans(table: Table) -> Iterator[tuple[int, int]]:

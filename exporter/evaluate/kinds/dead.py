@@ -10,7 +10,9 @@ from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
+    LEADING,
     AddressTypeIs,
     AnyBit,
     AnyOf,
@@ -27,6 +29,7 @@ from exporter.model.firewall import (
     Translate,
     same_rules,
 )
+from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,31 +48,41 @@ _SPECIAL = tuple(
 """Addresses that packets may have though no namespace lists them: loopback, link-local, multicast, none at all."""
 
 
+class Told(NamedTuple):
+    """Addresses that a namespace has, and those that its translations lead to and ask for."""
+
+    addresses: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+def _told(namespace: Namespace) -> Told:
+    chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
+    return Told(
+        tuple(int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses),
+        tuple(span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps)),
+    )
+
+
 class Known:
     """All addresses that packets between sandboxes may come from or go to."""
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None) -> None:
         found = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
-        self._spans: list[tuple[int, int]] = list(_SPECIAL)
-        for namespace in (kernel.host, *kernel.sandboxes.values()):
-            found.update(
-                int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses
-            )
-            self._translations(namespace)
-        found.update(low for low, high in self._spans if low == high)
-        self.ranges = _merged(span for span in self._spans if span[0] != span[1])
+        spans = list(_SPECIAL)
+        kept = Kept[Told]() if memory is None else memory
+        kept.turn(snapshot)
+        for name, namespace in ((HOST, kernel.host), *kernel.sandboxes.items()):
+            told = kept(name, (namespace,), lambda namespace=namespace: _told(namespace))  # type: ignore[misc]
+            found.update(told.addresses)
+            spans += told.spans
+        found.update(low for low, high in spans if low == high)
+        self.ranges = _merged(span for span in spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
         self.singles: AbstractSet[int] = found
 
     @cached_property
     def _sorted(self) -> list[int]:
         return sorted(self.singles)
-
-    def _translations(self, namespace: Namespace) -> None:
-        for table in namespace.firewall.tables:
-            for chain in table.chains.values():
-                for rule in chain.holding(_LEADING):
-                    self._spans.extend(_spans(rule.steps))
 
     def meets(self, low: int, high: int) -> bool:
         """Return whether an address of a range is known."""
@@ -92,9 +105,6 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((low, high))
     return found
-
-
-_LEADING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
 
 
 def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:

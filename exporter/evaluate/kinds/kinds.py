@@ -27,7 +27,9 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+    from exporter.evaluate.kinds.dead import Told
     from exporter.evaluate.kinds.directory import Leads
+    from exporter.evaluate.kinds.unremarkable import Own
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
@@ -40,10 +42,11 @@ _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
 class KindsMemory:
     """What was found out at the look before, and need not be again where it follows from the same."""
 
+    told: Kept[Told] = field(default_factory=Kept)
     living: DeadMemory = field(default_factory=DeadMemory)
     unrolled: UnrolledMemory = field(default_factory=UnrolledMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)
-    routes: Kept[bool] = field(default_factory=Kept)
+    inside: Kept[Own] = field(default_factory=Kept)
     leads: Kept[Leads] = field(default_factory=Kept)
     places: Kept[Hashable] = field(default_factory=Kept)
     bridges: Kept[Hashable] = field(default_factory=Kept)
@@ -66,7 +69,7 @@ class Kinds:
         self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
         self.peculiar = self.directory.peculiar
-        plain = unremarkable(snapshot, kernel, memory.routes) if kernel is not None else frozenset[str]()
+        plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
         self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
         self.ports = dict(self._published_ports())

@@ -70,7 +70,7 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     remembered = memory or KindsMemory()
     firewall = None
     if kernel is not None:
-        living = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel), remembered.living)
+        living = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel, remembered.told), remembered.living)
         firewall = unrolled(living, remembered.unrolled)
     kinds = Kinds(snapshot, kernel, firewall, remembered)
     if not kinds.usual:

@@ -5,20 +5,22 @@ They need not be looked at one by one: the evaluator makes such a namespace from
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import chain as joined
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
+from exporter.evaluate.enforced.meeting import named_by_translations, possible
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.kept import Kept
+from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
-    from exporter.evaluate.enforced.meeting import Possible
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
@@ -29,102 +31,147 @@ _SWITCHES = (
 )  # fmt: skip
 
 
-def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[bool] | None = None) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a namespace says by itself, whatever others are.
+
+    `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
+    makes it; else None. `asked` are addresses that packets are sent to for a translation, `routers` those that its
+    routes lead by, `fixed` those whose link address somebody fixed, or which it answers for.
+    """
+
+    cards: tuple[tuple[Interface, str], ...] | None
+    addresses: tuple[int, ...]
+    asked: tuple[int, ...]
+    routers: tuple[int, ...]
+    fixed: tuple[int, ...]
+    link_addresses: tuple[str, ...]
+
+
+def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None) -> frozenset[str]:
     """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside."""
     if not kernel.sandboxes:
         return frozenset()
-    known = Kept[bool]() if memory is None else memory
+    known = Kept[Own]() if memory is None else memory
     known.turn(snapshot)
     seen = _Seen(snapshot, kernel, known)
     return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
 
 
 class _Seen:
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[bool]) -> None:
-        self._snapshot = snapshot
-        self._memory = memory
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Own]) -> None:
         self._kernel = kernel
-        self._stand_ins = StandIns(snapshot)
-        everyone = (kernel.host, *kernel.sandboxes.values())
-        bound = (int(listener.address) for listener in kernel.host.listeners)
-        self._possible: Possible = possible(
-            {*_addresses(snapshot, everyone), *bound, *_asked_about(everyone)},
-            (namespace.firewall for namespace in everyone),
-        )
-        self._routers = {
-            int(hop.gateway)
-            for namespace in everyone
-            for route in namespace.routes
-            for hop in route.hops
-            if hop.gateway is not None
+        inside = _Inside(snapshot)
+        self._own = {
+            name: memory(
+                name,
+                (snapshot.sandboxes[name], namespace),
+                lambda name=name, namespace=namespace: inside.own(snapshot.sandboxes[name], namespace),  # type: ignore[misc]
+            )
+            for name, namespace in kernel.sandboxes.items()
         }
-        self._named = {address for own in everyone for address in neighbours_set(own)}
-        self._link_addresses = {each.mac for own in everyone for each in own.neighbours}
-        self._bridges = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+        everyone = (_own(kernel.host, None), *self._own.values())
+        possibly = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
+        possibly.update(int(listener.address) for listener in kernel.host.listeners)
+        possibly.update(*(own.addresses for own in everyone), *(own.asked for own in everyone))
+        firewalls = (namespace.firewall for namespace in (kernel.host, *kernel.sandboxes.values()))
+        self._possible = possible(possibly, firewalls)
+        self._special = set(joined.from_iterable((*own.routers, *own.fixed) for own in everyone))
+        self._link_addresses = set(joined.from_iterable(own.link_addresses for own in everyone))
+        indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+        self._bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
 
     def usual(self, sandbox: Sandbox) -> bool:
-        namespace = self._kernel.sandboxes[sandbox.id]
+        """Return whether a sandbox's namespace is usual, and nobody has anything to do with it of all others."""
+        cards = self._own[sandbox.id].cards
         return (
-            len(sandbox.members) == 1
-            and not namespace.programs
-            and self._plugged(sandbox, namespace)
-            and self._routed(sandbox, namespace)
-            and self._found_by_asking(sandbox, namespace)
-            and _switched(sandbox, namespace)
-            and self._filters_nothing(namespace)
+            cards is not None
+            and all(self._on_bridge(card, network) for card, network in cards)
+            and self._special.isdisjoint(joined.from_iterable(map(_of_endpoint, sandbox.endpoints)))
+            and self._link_addresses.isdisjoint(card.mac for card, _ in cards)
+            and self._filters_nothing(self._kernel.sandboxes[sandbox.id])
         )
 
-    def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> bool:
-        """Return whether each interface is the end of a cable to a usual port of its network's bridge."""
-        cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
-        ends = {frozenset(_of_endpoint(endpoint)): endpoint for endpoint in sandbox.endpoints}
-        if len(cards) != len(ends) or len(ends) != len(sandbox.endpoints):
-            return False
-        for card in cards:
-            endpoint = ends.get(frozenset(int(item.ip) for item in card.addresses if not _comes_by_itself(item)))
-            usual = all(item.scope == Scope.GLOBAL for item in card.addresses)
-            if endpoint is None or not usual or not self._on_bridge(card, endpoint):
-                return False
-        loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
-        return loopback is not None and all(item.ip.is_loopback for item in loopback.addresses)
-
-    def _on_bridge(self, card: Interface, endpoint: Endpoint) -> bool:
-        network = self._snapshot.networks[endpoint.network_id]
+    def _on_bridge(self, card: Interface, network: str) -> bool:
+        """Return whether an interface is the end of a cable to a usual port of its network's bridge."""
         end = self._kernel.host.interfaces.get(card.peer) if card.peer is not None else None
         return (
-            network.driver == "bridge"
-            and card.up
-            and card.arp
-            and not card.programs
-            and end is not None
+            end is not None
             and end.up
             and not end.programs
-            and (card.kind, end.kind, end.peer) == ("veth", "veth", card.index)
-            and end.master == self._bridges.get(network.interface)
+            and (end.kind, end.peer) == ("veth", card.index)
+            and end.master == self._bridges.get(network)
             and end.port in PASSING
             and all(address.is_link_local for address in end.addresses)
         )
 
-    def _routed(self, sandbox: Sandbox, namespace: Namespace) -> bool:
-        """Return whether routes are those of a stand-in, and nobody takes the sandbox for a router."""
-        own = (address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint))
-        made = self._memory(sandbox.id, (sandbox, namespace), lambda: self._as_made(sandbox, namespace))
-        return made and self._routers.isdisjoint(own)
-
-    def _as_made(self, sandbox: Sandbox, namespace: Namespace) -> bool:
-        return usual_policy(namespace) and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
-
-    def _found_by_asking(self, sandbox: Sandbox, namespace: Namespace) -> bool:
-        """Return whether no link address is fixed, inside or for the sandbox, and nobody answers in its place."""
-        own = {address for endpoint in sandbox.endpoints for address in _of_endpoint(endpoint)}
-        macs = {interface.mac for interface in namespace.interfaces.values() if interface.name != "lo"}
-        return not (namespace.neighbours or namespace.proxied or own & self._named or macs & self._link_addresses)
-
     def _filters_nothing(self, namespace: Namespace) -> bool:
-        if not namespace.firewall.tables:
-            return True
-        chains = (chain for table in met(namespace.firewall, self._possible).tables for chain in table.chains.values())
-        return all(chain.base is None or (not chain.rules and chain.base.policy.value == "accept") for chain in chains)
+        chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
+        return all(
+            chain.base.policy is Verdict.ACCEPT and not any(map(self._possible.met, chain.rules))
+            for chain in chains
+            if chain.base is not None
+        )
+
+
+class _Inside:
+    """Looks into namespaces, at nothing else."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._networks = snapshot.networks
+        self._stand_ins = StandIns(snapshot)
+
+    def own(self, sandbox: Sandbox, namespace: Namespace) -> Own:
+        """Return what a namespace says by itself."""
+        made = (
+            sandbox.id != HOST
+            and len(sandbox.members) == 1
+            and not (namespace.programs or namespace.neighbours or namespace.proxied)
+            and _switched(sandbox, namespace)
+            and usual_policy(namespace)
+            and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
+        )
+        return _own(namespace, self._plugged(sandbox, namespace) if made else None)
+
+    def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> tuple[tuple[Interface, str], ...] | None:
+        """Return the interfaces with their networks, if each is the end of a cable with an endpoint's addresses."""
+        cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
+        ends = {frozenset(_of_endpoint(endpoint)): endpoint.network_id for endpoint in sandbox.endpoints}
+        loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
+        if loopback is None or not all(item.ip.is_loopback for item in loopback.addresses):
+            return None
+        if len(cards) != len(ends) or len(ends) != len(sandbox.endpoints):
+            return None
+        found = []
+        for card in cards:
+            network = ends.get(frozenset(int(item.ip) for item in card.addresses if not _comes_by_itself(item)))
+            if network is None or not self._usual(card, network):
+                return None
+            found.append((card, network))
+        return tuple(found)
+
+    def _usual(self, card: Interface, network: str) -> bool:
+        return (
+            self._networks[network].driver == "bridge"
+            and card.up
+            and card.arp
+            and not card.programs
+            and card.kind == "veth"
+            and all(item.scope == Scope.GLOBAL for item in card.addresses)
+        )
+
+
+def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) -> Own:
+    named = named_by_translations(namespace.firewall)
+    return Own(
+        cards,
+        tuple(int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses),
+        # but for those of Docker's resolver
+        tuple(address for address in named if address >> 24 != _LOOPBACK),
+        tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),
+        tuple(neighbours_set(namespace)),
+        tuple(each.mac for each in namespace.neighbours),
+    )
 
 
 def neighbours_set(namespace: Namespace) -> Iterator[int]:
@@ -135,20 +182,6 @@ def neighbours_set(namespace: Namespace) -> Iterator[int]:
 
 def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
     return (int(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
-
-
-def _asked_about(everyone: Iterable[Namespace]) -> Iterator[int]:
-    """Yield addresses that packets are sent to for a translation, but for those of Docker's resolver."""
-    for namespace in everyone:
-        yield from (own for own in named_by_translations(namespace.firewall) if own >> 24 != _LOOPBACK)
-
-
-def _addresses(snapshot: Snapshot, everyone: Iterable[Namespace]) -> Iterator[int]:
-    for sandbox in snapshot.sandboxes.values():
-        yield from sandbox.addresses
-    for namespace in everyone:
-        for interface in namespace.interfaces.values():
-            yield from (int(address.ip) for address in interface.addresses)
 
 
 def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
