@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_network
 from itertools import chain as joined
 from itertools import compress
@@ -72,7 +72,7 @@ class Known:
         kept = Kept[Told]() if memory is None else memory
         kept.turn(snapshot)
         for name, namespace in ((HOST, kernel.host), *kernel.sandboxes.items()):
-            told = kept(name, (namespace,), lambda namespace=namespace: _told(namespace))  # type: ignore[misc]
+            told = kept(name, (namespace,), partial(_told, namespace))
             found.update(told.addresses)
             spans += told.spans
         found.update(low for low, high in spans if low == high)

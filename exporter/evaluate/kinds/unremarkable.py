@@ -6,6 +6,7 @@ They need not be looked at one by one: the evaluator makes such a namespace from
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,8 @@ class _Seen:
     def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Own]) -> None:
         self._kernel = kernel
         inside = _Inside(snapshot)
-        self._own = {
-            name: memory(
-                name,
-                (snapshot.sandboxes[name], namespace),
-                lambda name=name, namespace=namespace: inside.own(snapshot.sandboxes[name], namespace),  # type: ignore[misc]
-            )
-            for name, namespace in kernel.sandboxes.items()
-        }
+        ends = {name: (snapshot.sandboxes[name], namespace) for name, namespace in kernel.sandboxes.items()}
+        self._own = {name: memory(name, each, partial(inside.own, *each)) for name, each in ends.items()}
         everyone = (_own(kernel.host, None), *self._own.values())
         possibly = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
         possibly.update(int(listener.address) for listener in kernel.host.listeners)
