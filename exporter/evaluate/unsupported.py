@@ -37,17 +37,18 @@ def unsupported(firewall: Firewall) -> Mapping[str, int]:
 def _names(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
         match step:
-            case Opaque(name) | Unforeseeable(name) | Rewrite(name):
+            case Opaque(name) | Unforeseeable(name):
                 yield name
+            case Rewrite(name, _, targets):
+                yield name
+                yield from _names(match for target in targets for match in target.matches)
             case AnyOf(alternatives):
-                for alternative in alternatives:
-                    yield from _names(alternative)
+                yield from _names(match for alternative in alternatives for match in alternative)
             case Dispatch(cases):
                 for matches, statement in cases:
                     yield from _names((*matches, statement))
-            case Translate(_, targets):
-                for target in targets:
-                    yield from _names(target.matches)
+            case Translate(targets=targets):
+                yield from _names(match for target in targets for match in target.matches)
 
 
 _TELLING = frozenset({Opaque, Unforeseeable, Rewrite, AnyOf, Dispatch, Translate})

@@ -66,7 +66,7 @@ class Scope(IntEnum):
     NOWHERE = 255
 
 
-_LINK_LOCAL_V4, _LINK_LOCAL_V6 = 0xA9FE, 0xFE80 >> 6
+_LINK_LOCAL_V6 = 0xFE80 >> 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,8 @@ class OwnAddress:
 
     @property
     def is_link_local(self) -> bool:
-        """Return whether the address means nothing beyond its link (169.254.0.0/16, fe80::/10)."""
-        number = int(self.ip)
-        return number >> 16 == _LINK_LOCAL_V4 if self.version == 4 else number >> 118 == _LINK_LOCAL_V6
+        """Return whether the address means nothing beyond its link (fe80::/10); of IPv4, the kernel routes all."""
+        return self.version == 6 and int(self.ip) >> 118 == _LINK_LOCAL_V6
 
     @property
     def network(self) -> Subnet:

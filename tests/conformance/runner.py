@@ -215,4 +215,4 @@ def _of_namespaces(observation: Observation) -> Iterator[str]:
         raise LabError("the exporter could not read the kernel")
     for namespace in (kernel.host, *kernel.sandboxes.values()):
         told = (item["local"] for item in namespace.addresses)
-        yield from (address for address in told if not ip_address(address).is_link_local)
+        yield from (address for address in told if ":" not in address or not ip_address(address).is_link_local)

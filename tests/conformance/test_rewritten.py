@@ -47,6 +47,7 @@ CLOSED = f"iptables -w -I FORWARD -s {NEAR} -d {THIRD} -j DROP"
 OPENED = CLOSED.replace("-I", "-D")
 CLOSED_SOURCE = f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -j DROP"
 OPENED_SOURCE = CLOSED_SOURCE.replace("-I", "-D")
+OPENED_TRACKED = f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctstate UNTRACKED -j DROP"
 
 
 def rules(hook: str, *said: str) -> tuple[str, ...]:
@@ -100,6 +101,42 @@ CASES = {
         ),
         {FAR: "far: icmp tcp udp"}, frozenset({"udp dport set"}),
         (f"iptables -w -D FORWARD -p udp --dport {OTHER} -j DROP",),
+    ),
+    "several in one rule, past a rule for all others": Rewriting(
+        (
+            f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -p udp -j DROP",
+            f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -p udp --dport {OPEN} -m mark --mark 7 -j ACCEPT",
+            *rules(RAW, f"ip saddr {NEAR} ip daddr {GATEWAY} udp dport {OTHER} ip daddr set {FAR}"
+                   f" udp dport set {OPEN} meta mark set 7"),
+        ),
+        {GATEWAY: "far: udp; host: icmp tcp udp"}, frozenset({"ip daddr set; udp dport set"}), (
+            f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -p udp -j DROP",
+            f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -p udp --dport {OPEN} -m mark --mark 7 -j ACCEPT",
+        ),
+    ),
+    "by one rule after another": Rewriting(
+        (
+            f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -p udp -j DROP",
+            *rules(RAW, f"ip saddr {NEAR} ip daddr {GATEWAY} udp dport {OTHER} ip daddr set {FAR}",
+                   f"ip daddr {FAR} udp dport {OTHER} ip daddr set {NEXT}"),
+        ),
+        {GATEWAY: "host: icmp tcp udp; next: udp"},
+        undoes=(f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -p udp -j DROP",),
+    ),
+    "not followed any more": Rewriting(
+        (
+            f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctstate UNTRACKED -j DROP",
+            *rules(RAW, f"{THERE} notrack"),
+        ),
+        {GATEWAY: "far: icmp udp"}, undoes=(OPENED_TRACKED,),
+    ),
+    "after conntrack, past a rule for where it was sent first": Rewriting(
+        (
+            f"iptables -w -I FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctorigdst {GATEWAY} -j DROP",
+            *rules(MANGLE, THERE),
+        ),
+        {GATEWAY: "far: icmp udp"},
+        undoes=(f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctorigdst {GATEWAY} -j DROP",),
     ),
     "where packets are passed on": Rewriting(
         rules("forward priority -1;", f"ip saddr {NEAR} ip daddr {FAR} ip daddr set {NEXT}"), {FAR: ""}

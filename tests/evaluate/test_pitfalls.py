@@ -384,6 +384,16 @@ def test_third_parties_that_the_host_takes_itself() -> None:
     assert seen.verdict("web", "db") == CLOSED
 
 
+def test_a_transparent_proxy_takes_those_that_its_rule_is_about() -> None:
+    """Whether a socket takes them is not known; what others send to the same port goes on."""
+    proxied = "-A PREROUTING -s 172.17.0.4/32 -p udp -m udp --dport 53 -j TPROXY --on-port 5353 --tproxy-mark 0x1/0x1"
+    seen = town().rules(proxied, table="mangle").look()
+    assert (seen.ip("web"), seen.ip("db")) == ("172.17.0.2", "172.17.0.4")
+    assert seen.probe("web", "db", "172.17.0.4", "53/udp") == OPEN
+    assert seen.probe("db", "web", "172.17.0.2", "53/udp") == CLOSED
+    assert seen.probe("db", "web", "172.17.0.2", "54/udp") == OPEN
+
+
 def test_third_parties_are_left_out_where_packets_to_them_are_left_alone() -> None:
     """Published ports are of the host's own addresses: with them alone nobody is made up."""
     paths = [path for pair in town().look().report.pairs() for path in pair.verdict.paths]

@@ -113,12 +113,14 @@ class Conversations:
         passages = {passage.stack.name: passage for passage in delivery.flight.passages}
         back = Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()))
         answered: dict[str, int] = defaultdict(int)
-        arrived, doubts = 0, dict(delivery.flight.doubts)
+        arrived, doubts, on_the_way_back = 0, dict(delivery.flight.doubts), False
         for item in self._journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
             cells = item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
             arrived |= cells
             for passage in item.flight.passages:
                 answered[passage.stack.name] |= passage.tracked & cells
+                if passage.stack.name not in passages and not passage.stack.ruleset.idle:
+                    on_the_way_back = True
             _merge(doubts, item.flight.doubts, cells)
         if not arrived:
             return None
@@ -129,7 +131,8 @@ class Conversations:
                 confirmed |= item.cells
                 _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
-        if any(cells & ~passage.tracked for passage in passages.values()):
+        # who sees the way back alone takes what is said for the first packets of another conversation
+        if on_the_way_back or any(cells & ~passage.tracked for passage in passages.values()):
             cells &= self._heard(world, flight, back, passages)
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
 

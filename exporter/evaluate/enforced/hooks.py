@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
@@ -79,6 +81,10 @@ class Passing:
         return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark)
 
 
+See = Callable[[Passing], Packets]
+"""How rules see packets that are between hooks."""
+
+
 class Hooks:
     """The hooks that the packets of one stage of a conversation pass."""
 
@@ -116,9 +122,7 @@ class Hooks:
         if not early:
             yield passing
             return
-        packets = self.unconnected(passing)
-        packets.fields[Field.CT_STATE] = Column({int(CtState.INVALID): -1})
-        for passed in self._walk(early, packets, passing):
+        for passed, packets in self._walk(early, passing, self._entering):
             state = packets.fields[Field.CT_STATE]
             kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
             yield replace(passed, untracked=passed.untracked | kept & passed.cells)
@@ -127,28 +131,46 @@ class Hooks:
         if not chains:
             yield passing
             return
-        yield from self._walk(chains, self.packets(passing), passing)
+        yield from (passed for passed, _ in self._walk(chains, passing, self.packets))
 
-    def _walk(self, chains: Sequence[BaseChain], packets: Packets, passing: Passing) -> Iterator[Passing]:
+    def _walk(self, chains: Sequence[BaseChain], passing: Passing, see: See) -> Iterator[tuple[Passing, Packets]]:
         """Lead packets through chains, and keep the marks that they come out with."""
+        packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        flight = passing.flight.doubted(outcome.doubts)
-        taken = 0
-        for item in outcome.taken:
-            taken |= item.cells if isinstance(item.statement, ProxyLocally) else 0
-        if taken:
-            flight = flight.doubted({TRANSPARENT: taken & outcome.accepted})
         passed = replace(
             passing,
             cells=outcome.accepted,
-            flight=flight,
+            flight=passing.flight.doubted(outcome.doubts),
             mark=_number(packets.fields[Field.MARK]),
             ct_mark=_number(packets.fields.get(Field.CT_MARK, 0)),
-            local=passing.local or bool(taken),
         )
-        if passed.cells:
-            yield passed
-        yield from _led_astray(outcome.taken, passed)
+        found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
+        yield from ((each, packets) for each in found)
+
+    def _led_astray(
+        self, chains: Sequence[BaseChain], taken: Iterable[Taken], passing: Passing, see: See
+    ) -> Iterator[Passing]:
+        """Yield packets as they may be rewritten behind conntrack's back.
+
+        That is in doubt, and so is what becomes of them in the rest of the hook. Only where rules there lead them
+        further is asked: by all of these, for which of them come later nobody has noted.
+        """
+        seen: dict[Hashable, int] = {}
+        waiting = [*_rewrites(taken, passing)]
+        while waiting:
+            led = waiting.pop()
+            ends = led.flight.ends
+            parts_of = ends.source, ends.source_port, ends.destination, ends.destination_port
+            key = tuple(id(part) if isinstance(part, Column) else part for part in parts_of)
+            fresh = led.cells & ~seen.get(key, 0)
+            if not fresh:
+                continue
+            seen[key] = seen.get(key, 0) | fresh
+            here = replace(led, cells=fresh)
+            # before conntrack has seen them, it takes them for what they are then
+            yield replace(here, arrived=ends) if see == self._entering else here
+            outcome = led.stack.walker.through(chains, see(here), fresh)
+            waiting += _rewrites(outcome.taken, replace(here, flight=here.flight.doubted(outcome.doubts)))
 
     def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         begun = self._begun(passing)
@@ -186,7 +208,7 @@ class Hooks:
                 {name: cells & doubted for name, cells in outcome.doubts.items() if cells & doubted}
             )
             remaining = outcome.accepted
-            yield from _led_astray(outcome.taken, replace(passing, flight=flight))
+            yield from self._led_astray([chain], outcome.taken, replace(passing, flight=flight), self.packets)
         if remaining | kept:
             yield replace(passing, cells=remaining | kept, flight=flight)
         for taken, cells in parts:
@@ -243,6 +265,12 @@ class Hooks:
             fields[Field.ICMP_CODE] = 0
         if flight.protocol == TCP:
             fields[Field.TCP_FLAGS] = _FLAGS[self._conversation.stage]
+        for name, kind, number in (
+            (passing.interface, Field.INPUT_KIND, Field.INPUT_TYPE),
+            (passing.output, Field.OUTPUT_KIND, Field.OUTPUT_TYPE),
+        ):
+            _put(fields, kind, _of_interface(name, lambda told: _kind(passing.stack, told)))
+            _put(fields, number, _of_interface(name, lambda told: _type(passing.stack, told)))
         _put(fields, Field.SOURCE_MAC, passing.mac)
         if passing.own:
             fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)
@@ -253,6 +281,12 @@ class Hooks:
         """Return the packets as rules see them that come before conntrack."""
         packets = self.packets(passing)
         packets.fields = {name: value for name, value in packets.fields.items() if name not in _CT_FIELDS}
+        return packets
+
+    def _entering(self, passing: Passing) -> Packets:
+        """Return them as rules see them that may keep conntrack from following them."""
+        packets = self.unconnected(passing)
+        packets.fields[Field.CT_STATE] = Column({int(CtState.INVALID): -1})
         return packets
 
     def _connection(self, passing: Passing) -> dict[Field, Constant | Column]:
@@ -284,6 +318,8 @@ class Hooks:
         status = CtStatus(0)
         if self._conversation.stage is not Stage.FIRST:
             status |= CtStatus.SEEN_REPLY | CtStatus.CONFIRMED
+        if self._conversation.stage in (Stage.CONFIRMATION, Stage.SAYING):
+            status |= CtStatus.ASSURED
         if _destination(before) != _destination(after):
             status |= CtStatus.DNAT
         if before.source != after.source:
@@ -320,6 +356,32 @@ def _of_arp(passing: Passing) -> Packets:
     return Packets(fields)
 
 
+def _of_interface(name: str | Column, told: Callable[[str], int | str | None]) -> Constant | Column | None:
+    """Return what is told of interfaces; packets without one, or of which nothing is told, have no such field."""
+    if not isinstance(name, Column):
+        return told(name)
+    found: dict[int | str, int] = {}
+    for each, cells in name.values.items():
+        value = told(str(each))
+        if value is not None:
+            found[value] = found.get(value, 0) | cells
+    return Column(found)
+
+
+def _kind(stack: Stack, name: str) -> str | None:
+    """Return the kind of an interface; cards have none (nft_meta_get_eval_kind)."""
+    interface = stack.by_name.get(name)
+    return interface.kind or None if interface is not None else None
+
+
+def _type(stack: Stack, name: str) -> int | None:
+    """Return the ARPHRD number of an interface: all but loopback are taken for Ethernet."""
+    return (_LOOPBACK if name == "lo" else _ETHERNET) if name in stack.by_name else None
+
+
+_ETHERNET, _LOOPBACK = 1, 772
+
+
 def _put(fields: dict[Field, Constant | Column], name: Field, value: Constant | Column | None) -> None:
     if value is not None:
         fields[name] = value
@@ -348,7 +410,7 @@ _Choice = tuple[int | None, int, str]
 def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[Passing]:
     if hook in _ENTRY:
         return _led_to(_destinations(hook, kind, target, passing), target, passing)
-    return _called(_sources(kind, target, passing), target, passing)
+    return _sent_from(_sources(kind, target, passing), target, passing)
 
 
 def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
@@ -362,7 +424,7 @@ def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> I
         yield replace(passing, cells=cells, flight=replace(sure, ends=there))
 
 
-def _called(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
+def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
     """Yield packets with other sources."""
     ends, flight = passing.flight.ends, passing.flight
     # which port it is of several, rules that ask for it will tell
@@ -374,17 +436,43 @@ def _called(addresses: Iterable[_Choice], target: Target, passing: Passing) -> I
         yield replace(passing, cells=cells, flight=replace(sure, ends=there))
 
 
-def _led_astray(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
-    """Yield packets as they may be rewritten behind conntrack's back, which takes them for what they are then.
+def _rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
+    """Yield packets as statements rewrite them, each by itself and after those that come before it in its rule."""
+    rewriting = (item for item in taken if isinstance(item.statement, Rewrite))
+    for _, of_rule in groupby(rewriting, key=lambda item: id(item.rule)):
+        before: list[Passing] = []
+        for _, of_statement in groupby(of_rule, key=lambda item: id(item.statement)):
+            led = [
+                changed
+                for item in of_statement
+                for each in (replace(passing, cells=item.cells), *before)
+                if item.cells & each.cells
+                for changed in _rewritten_by(item, replace(each, cells=item.cells & each.cells))
+            ]
+            yield from led
+            before = led
 
-    What else this hook has for them is left out: it is in doubt already whether they pass.
-    """
-    for statement, target, cells in taken:
-        if isinstance(statement, Rewrite) and target is not None:
-            addresses = _each(target, cells) if target.addresses else ((None, cells, ""),)
-            change = _led_to if statement.field is Field.DESTINATION else _called
-            for changed in change(addresses, target, passing):
-                yield replace(changed, arrived=changed.flight.ends)
+
+def _rewritten_by(item: Taken, passing: Passing) -> Iterator[Passing]:
+    statement, target, cells = item.statement, item.target, passing.cells
+    if isinstance(statement, Rewrite) and target is not None:
+        addresses = _each(target, cells) if target.addresses else ((None, cells, ""),)
+        change = _led_to if statement.field is Field.DESTINATION else _sent_from
+        yield from change(addresses, target, passing)
+
+
+def _past_proxies(taken: Iterable[Taken], passed: Passing) -> Iterator[Passing]:
+    """Yield the packets that local sockets may take, and those that go on: nft's rule is over where none does."""
+    proxied = surely = 0
+    for item in taken:
+        if isinstance(item.statement, ProxyLocally):
+            proxied |= item.cells
+            surely |= item.surely
+    flight = passed.flight.doubted({TRANSPARENT: proxied & passed.cells} if proxied & passed.cells else {})
+    if proxied & passed.cells:
+        yield replace(passed, cells=proxied & passed.cells, flight=flight, local=True)
+    if passed.cells & ~surely:
+        yield replace(passed, cells=passed.cells & ~surely, flight=flight)
 
 
 def _translated_port(port: Port, target: Target) -> tuple[Port, str]:

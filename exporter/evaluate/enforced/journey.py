@@ -320,7 +320,9 @@ class Journey:
         here = replace(passing, output=name, output_port=output)
         for forwarded in self._hooks.through(Hook.FORWARD, here):
             framed = self._filtered(item, forwarded, output)
-            for out in self._hooks.through(Hook.POSTROUTING, framed) if framed.cells else ():
+            # br_nf_post_routing names no interface that frames came in by
+            sent = replace(framed, interface="")
+            for out in self._hooks.through(Hook.POSTROUTING, sent) if sent.cells else ():
                 kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
                 yield from self._passed_on(item, replace(out, flight=kept), output)
 

@@ -243,7 +243,10 @@ class _Way:
         message = message.doubted({doubt: cells} if doubt else {})
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
         passing = _past_policies(passing, Direction.OUT)
-        passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT, Hook.POSTROUTING)
+        passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT)
+        # ndisc_alloc_skb names the interface already, which ip6_output takes for the one that it came in by
+        passing = _through(replace(passing, interface=self.one.interface.name), Hook.POSTROUTING)
+        passing = replace(passing, interface="")
         # the header of the link is there from here on
         passing = replace(passing, mac=link_address(self.one.interface))
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
@@ -270,7 +273,8 @@ class _Way:
         passing = _bridged(passing, (Hook.PREROUTING,), entering, leaving, bridge)
         if host.calls_resolving(bridge):
             passing = _through(replace(passing, interface=bridge.name, output=""), Hook.PREROUTING)
-            passing = _through(replace(passing, output=bridge.name), Hook.FORWARD, Hook.POSTROUTING)
+            passing = _through(replace(passing, output=bridge.name), Hook.FORWARD)
+            passing = _through(replace(passing, interface=""), Hook.POSTROUTING)
         passing = _bridged(passing, (Hook.FORWARD, Hook.POSTROUTING), entering, leaving, bridge)
         return _gated(passing, Hook.EGRESS, leaving)
 

@@ -235,4 +235,5 @@ def _destinations(world: World) -> set[int]:
 
 def _local_scope(address: int, family: int) -> bool:
     text = ip_address(address.to_bytes(4 if family == 4 else 16))
-    return text.is_link_local or text.is_multicast or text.is_loopback
+    # of IPv4, link-local addresses are routed as any others
+    return (family == 6 and text.is_link_local) or text.is_multicast or text.is_loopback

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.model.firewall import Firewall, Step, Table
+    from exporter.model.ranges import Ranges
 
 STRANGERS: Final = {4: int(ip_address("192.0.2.1")), 6: int(ip_address("2001:db8::1"))}
 """Whom nobody is (RFC 5737, RFC 3849): they stand for all third parties that no rule tells apart."""
@@ -59,12 +60,22 @@ def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozens
     tables = [table for firewall in firewalls for table in _redirecting(firewall) if table.family is not unseen]
     if not tables:
         return frozenset()
-    edges = {0, _LAST[family] + 1}
-    for table in tables:
-        for low, high in _spans(table):
-            edges |= {low, high + 1} if high <= _LAST[family] and (low >> 32 == 0) == (family == 4) else set()
-    chosen = (_nobody(low, after - 1, family, held) for low, after in pairwise(sorted(edges)))
-    return frozenset(address for address in chosen if address is not None)
+    # those that are in the same of the sets that rules ask for fare alike: one stands for all of them
+    bounds: dict[int, list[int]] = defaultdict(list)
+    for number, ranges in enumerate(dict.fromkeys(ranges for table in tables for ranges in _asked(table))):
+        for low, high in ranges.intervals:
+            if low != high and high <= _LAST[family] and (low >> 32 == 0) == (family == 4):
+                bounds[low].append(number)
+                bounds[high + 1].append(number)
+    chosen: dict[frozenset[int], int] = {}
+    inside = frozenset[int]()
+    for low, after in pairwise(sorted({0, *bounds, _LAST[family] + 1})):
+        inside = inside.symmetric_difference(bounds.get(low, ()))
+        if inside not in chosen or low <= STRANGERS[family] < after:
+            found = _nobody(low, after - 1, family, held)
+            if found is not None:
+                chosen[inside] = found
+    return frozenset(chosen.values())
 
 
 def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
@@ -92,13 +103,13 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
             yield table
 
 
-def _spans(table: Table) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of destinations that a table tells apart; single ones are asked about anyway."""
+def _asked(table: Table) -> Iterator[Ranges]:
+    """Yield the sets of destinations that a table asks for; single addresses are asked about anyway."""
     for chain in table.chains.values():
         for rule in chain.rules:
             for step in rule.steps:
                 if isinstance(step, InRanges) and step.field is Field.DESTINATION:
-                    yield from (span for span in step.ranges.intervals if span[0] != span[1])
+                    yield step.ranges
 
 
 def _redirects(steps: Sequence[Step]) -> bool:
@@ -108,7 +119,9 @@ def _redirects(steps: Sequence[Step]) -> bool:
                 return False
             case AddressTypeIs() if asks_for_local((step,)):
                 return False
-            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally() | Rewrite():
+            case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
+                return True
+            case Rewrite(field=Field.DESTINATION, targets=targets) if any(target.addresses for target in targets):
                 return True
             case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
                 return True

@@ -49,11 +49,16 @@ WAY_BACK = "policy rule that a way back hinges on"
 
 
 class Taken(NamedTuple):
-    """What leads packets elsewhere: a rule's statement, and one of its targets; None for ProxyLocally's."""
+    """What leads packets elsewhere: a rule's statement, and one of its targets; None for ProxyLocally's.
+
+    `surely` are those that do not go on, `rule` is told of one that rewrites.
+    """
 
     statement: Translate | ProxyLocally | Rewrite
     target: Target | None
     cells: int
+    surely: int = 0
+    rule: Rule | None = None
 
 
 @dataclass(slots=True)
@@ -179,6 +184,11 @@ class Walker:
         """Apply a rule; return the packets that go on to the next one."""
         held = Held(live, live)
         for step in place.rule.steps:
+            if isinstance(step, Rewrite):
+                held = self._rewritten(step, place, packets, held, outcome)
+                if not held.may:
+                    break
+                continue
             if isinstance(step, _STATEMENTS):
                 live, going = self._statement(step, place, packets, held, live, outcome)
                 if not going:
@@ -216,13 +226,13 @@ class Walker:
             case Translate():
                 return live & ~self._translate(step, packets, held, outcome), False
             case ProxyLocally():
-                outcome.taken.append(Taken(step, None, may))
+                outcome.taken.append(Taken(step, None, may, must if step.terminates else 0))
                 _rewrite_mark(packets, Field.MARK, step.keep_mark, step.toggle_mark, held)
                 if not step.terminates:
                     return live, True
                 outcome.accepted |= may
-            case Unforeseeable() | Rewrite():
-                self._leave_open(step, packets, held, outcome)
+            case Unforeseeable(name):
+                _leave_open(name, may, outcome)
             case _:
                 _rewrite(step, packets, held)
                 return live, True
@@ -242,7 +252,7 @@ class Walker:
                 must &= ~found.may
         return live
 
-    def _translate(self, step: Translate | Rewrite, packets: Packets, held: Held, outcome: Outcome) -> int:
+    def _translate(self, step: Translate, packets: Packets, held: Held, outcome: Outcome) -> int:
         """Note translations; return the packets that certainly get one."""
         may, certain = held.may, 0
         for target in step.targets:
@@ -253,13 +263,20 @@ class Walker:
                 may &= ~found.must
         return certain
 
-    def _leave_open(self, step: Unforeseeable | Rewrite, packets: Packets, held: Held, outcome: Outcome) -> None:
-        """Let packets pass and be lost, and be led where they may be."""
-        outcome.accepted |= held.may
-        outcome.dropped |= held.may
-        outcome.doubt(step.name, held.may)
-        if isinstance(step, Rewrite):
-            self._translate(step, packets, held, outcome)
+    def _rewritten(self, step: Rewrite, place: _Place, packets: Packets, held: Held, outcome: Outcome) -> Held:
+        """Note where packets may be led; return those that the rule goes on for: one that a map lacks is left alone."""
+        left, cells, certain = held.may, 0, 0
+        for target in step.targets:
+            found = self._matching.all_of(target.matches, packets, left)
+            if found.may:
+                outcome.taken.append(Taken(step, target, found.may, rule=place.rule))
+                cells |= found.may
+                certain |= found.must & held.must
+                left &= ~found.must
+        _leave_open(step.name, cells, outcome)
+        if cells:
+            self._note(place.table, place.chain.name, place.number, place.rule, f"perhaps {step.name}")
+        return Held(cells, certain)
 
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:
         if self._trace is not None:
@@ -302,7 +319,7 @@ _PORTS = (
     Field.CT_REPLY_SOURCE_PORT,
     Field.CT_REPLY_DESTINATION_PORT,
 )
-_STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable, Rewrite)
+_STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable)
 
 
 def _end(verdict: Verdict, cells: int, outcome: Outcome) -> None:
@@ -312,6 +329,13 @@ def _end(verdict: Verdict, cells: int, outcome: Outcome) -> None:
         outcome.returned |= cells
     else:
         outcome.dropped |= cells
+
+
+def _leave_open(name: str, cells: int, outcome: Outcome) -> None:
+    """Let packets pass and be lost."""
+    outcome.accepted |= cells
+    outcome.dropped |= cells
+    outcome.doubt(name, cells)
 
 
 def _doubtful(match: Match) -> Iterator[str]:
@@ -388,7 +412,7 @@ def _says(step: Statement) -> str:
             return f"{'goto' if goto else 'jump'} {chain}"
         case Translate(kind):
             return kind.value
-        case Unforeseeable(name) | Rewrite(name):
+        case Unforeseeable(name):
             return name
         case Untrack():
             return "untrack"

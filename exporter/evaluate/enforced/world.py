@@ -586,6 +586,8 @@ class World:
     def _settle_host(self, interface: Interface) -> None:
         if interface.kind == "bridge" and interface.up:
             self._join((self._bridge(interface), None), self.host, interface, None)
+        elif interface.kind == "macvlan" and interface.up and ("card", interface.peer) in self._segments:
+            self._join((self._segments["card", interface.peer], None), self.host, interface, None)
         elif ("cable", interface.index) in self._segments:
             self._join((self._segments["cable", interface.index], None), self.host, interface, None)
 

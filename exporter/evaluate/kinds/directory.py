@@ -34,17 +34,17 @@ class Subnet(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """A route, and the network in one of whose subnets all its addresses lie."""
+    """A route, and the network in one of whose subnets all its addresses lie, if they do."""
 
     route: Route
     into: str | None
 
 
 class Leads(NamedTuple):
-    """Where routes lead, which depends on networks alone: `routes` into one of them, or over a bridge.
+    """Where routes lead, which depends on networks and their bridges alone: `routes` into one, or over a bridge.
 
-    `ranges` are the destinations that are not all of a network's subnet over its own bridge, `named` the first address
-    of each destination, and the gateways.
+    `ranges` are the destinations of several addresses that are not all of a network's subnet over its own bridge,
+    `named` the first address of each destination, and the gateways.
     """
 
     routes: Sequence[Lead]

@@ -44,7 +44,7 @@ def with_peers(links: Iterable[Mapping[str, Any]], budget: Budget) -> list[dict[
 
 
 def _ends(netlink: Netlink, number: int) -> dict[int, dict[str, Any]]:
-    """Return MACs and addresses but link-local ones by ifindex, in another namespace; nothing where none are told."""
+    """Return MACs and addresses, without link-local ones, by ifindex in another namespace; nothing if it is silent."""
     target = struct.pack("=i", number)
     try:
         links = netlink.dump(

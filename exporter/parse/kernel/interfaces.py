@@ -80,7 +80,8 @@ def _interface(
         name=_name(link),
         kind=kind,
         mac=text(link, "address"),
-        up="UP" in flags,
+        # without its card, or the carrier of that, a macvlan sends nothing (netif_stacked_transfer_operstate)
+        up="UP" in flags and (kind != "macvlan" or "LOWER_UP" in flags),
         master=indexes.get(text(link, "master")),
         # the other end has a name only where it is in this namespace
         peer=integer(link, "link_index") or indexes.get(text(link, "link")),

@@ -197,7 +197,6 @@ _HEADERS: Mapping[tuple[str, str], Subject] = {
     ("icmpv6", "type"): _number(Field.ICMP_TYPE, 8, ICMPV6_TYPES),
     ("icmpv6", "code"): _number(Field.ICMP_CODE, 8, ICMPV6_CODES),
     ("ether", "saddr"): _ether(Field.SOURCE_MAC),
-    ("ether", "daddr"): _ether(Field.DESTINATION_MAC),
     ("ether", "type"): _number(Field.ETHER_TYPE, 16, ETHER_TYPES),
     **{
         (protocol, name): _number(port, 16)

@@ -301,7 +301,7 @@ FAMILIES: dict[tuple[str, str, str], tuple[Step, ...]] = {
     ),
     ("bridge", "bridge", "ether type arp"): (are(Field.ETHER_TYPE, 0x0806),),
     ("bridge", "bridge", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"): (
-        HasBits(Field.DESTINATION_MAC, 1 << 40, 1 << 40),
+        Opaque("ether daddr", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"),
     ),
     ("bridge", "bridge", "arp operation request"): (
         are(Field.ETHER_TYPE, 0x0806),
