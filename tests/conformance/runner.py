@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import product
@@ -108,11 +108,35 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
 
 def changed(topology: Topology, changes: tuple[Change, ...]) -> Outcome:
     """Build a topology on the newest engine, change its host, and compare verdicts with packets."""
+    with built(topology) as host:
+        return host.tried(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine with a topology, and who looks at it."""
+
+    engine: Engine
+    observer: Observer
+    topology: Topology
+
+    def tried(self, changes: tuple[Change, ...], undone: tuple[Change, ...] = ()) -> Outcome:
+        """Change the host, compare verdicts with packets, and put back what was changed."""
+        try:
+            for change in changes:
+                apply(self.engine, change)
+            return judge(measured(self.engine, self.observer, Case(self.engine.version, self.topology), changes))
+        finally:
+            for change in undone:
+                apply(self.engine, change)
+
+
+@contextmanager
+def built(topology: Topology) -> Iterator[Built]:
+    """Build a topology on the newest engine."""
     with closing(start_engine(VERSIONS[-1])) as made, closing(observing(made, Tier.SANDBOXES)) as observer:
         build(made, topology)
-        for change in changes:
-            apply(made, change)
-        return judge(measured(made, observer, Case(made.version, topology), changes))
+        yield Built(made, observer, topology)
 
 
 def apply(engine: Engine, change: Change) -> None:

@@ -5,24 +5,19 @@ One host for all of them: what a case changes it puts back.
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.model.report import Verdict
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import Case
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.observe.observer import Observer
-    from tests.lab import Engine
 
 pytestmark = pytest.mark.lab
 
@@ -79,24 +74,17 @@ CASES: dict[str, tuple[str, str, tuple[str, str], Verdict]] = {
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[tuple[Engine, Observer]]:
+def host() -> Iterator[Built]:
     """Give the newest engine with the topology."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
-        yield made, observer
+    with built(TOPOLOGY) as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
+def test_packets_agree(host: Built, name: str) -> None:
     """Nothing is in doubt, and everything is as packets have it."""
-    made, observer = lab
     does, undoes, pair, verdict = CASES[name]
-    change = Change(name, (does,))
-    try:
-        apply(made, change)
-        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), (change,)))
-    finally:
-        apply(made, Change(f"{name}, undone", (undoes,)))
+    outcome = host.tried((Change(name, (does,)),), (Change(f"{name}, undone", (undoes,)),))
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == frozenset()

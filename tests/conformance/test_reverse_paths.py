@@ -5,26 +5,21 @@ One host for all of them: what a case changes it puts back.
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.evaluate.enforced.walk import WAY_BACK
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import Case
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Topology, build, engine
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.observe.observer import Observer
     from tests.conformance.runner import Outcome
-    from tests.lab import Engine
 
 pytestmark = pytest.mark.lab
 
@@ -143,11 +138,10 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[tuple[Engine, Observer]]:
+def host() -> Iterator[Built]:
     """Give the newest engine with the topology."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
-        yield made, observer
+    with built(TOPOLOGY) as made:
+        yield made
 
 
 def arrivals(outcome: Outcome, address: str) -> str:
@@ -157,19 +151,13 @@ def arrivals(outcome: Outcome, address: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
+def test_packets_agree(host: Built, name: str) -> None:
     """Packets do what the verdicts say, which are certain but where kernels differ."""
-    made, observer = lab
     odd = CASES[name]
     inside, outside = odd.inside
     changes = (Change(name, odd.does, doubts=tuple(odd.doubts)), Change(name, (inside,), "near"))
-    try:
-        for change in changes:
-            apply(made, change)
-        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), changes))
-    finally:
-        apply(made, Change(f"{name}, undone", odd.undoes))
-        apply(made, Change(f"{name}, undone", (outside,), "near"))
+    undone = Change(f"{name}, undone", odd.undoes), Change(f"{name}, undone", (outside,), "near")
+    outcome = host.tried(changes, undone)
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert {*outcome.enforced.doubts} == odd.doubts

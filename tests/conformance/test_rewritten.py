@@ -5,25 +5,21 @@ One host for all of them: what a case changes it puts back.
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import PORTS, Case
+from tests.conformance.generator import PORTS
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Topology, build, engine
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.observe.observer import Observer
     from tests.conformance.runner import Outcome
-    from tests.lab import Engine
 
 pytestmark = pytest.mark.lab
 
@@ -146,11 +142,10 @@ NOTHING = "nft delete table inet behind"
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[tuple[Engine, Observer]]:
+def host() -> Iterator[Built]:
     """Give the newest engine with the topology."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
-        yield made, observer
+    with built(TOPOLOGY) as made:
+        yield made
 
 
 def led(outcome: Outcome, address: str) -> str:
@@ -162,16 +157,11 @@ def led(outcome: Outcome, address: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_packets_agree(lab: tuple[Engine, Observer], name: str) -> None:
+def test_packets_agree(host: Built, name: str) -> None:
     """Whoever gets them is in doubt, named by the statement; nothing that is certain is wrong."""
-    made, observer = lab
     case = CASES[name]
     change = Change(name, case.does, doubts=tuple(case.doubts))
-    try:
-        apply(made, change)
-        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), (change,)))
-    finally:
-        apply(made, Change(f"{name}, undone", (NOTHING, *case.undoes)))
+    outcome = host.tried((change,), (Change(f"{name}, undone", (NOTHING, *case.undoes)),))
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == case.doubts

@@ -7,22 +7,17 @@ to the tests. Prints for each how many probes are told wrong, of one pair and of
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.observe.tier import Tier
 from tests.conformance.changes import Change
-from tests.conformance.generator import Case
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import apply, judge, measured, observing
-from tests.lab import Container, Network, Topology, build, engine
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.observe.observer import Observer
-    from tests.lab import Engine
 
 _BRIDGE = "com.docker.network.bridge."
 TOPOLOGY = Topology(
@@ -251,22 +246,15 @@ CASES: Mapping[str, Unsolved] = {
 
 def main(words: list[str]) -> None:
     """Print what comes of the cases whose names have one of the words, of all without any."""
-    with engine("28.5") as made, closing(observing(made, Tier.SANDBOXES)) as observer:
-        build(made, TOPOLOGY)
+    with built(TOPOLOGY) as host:
         for name, case in CASES.items():
             if not words or any(word in name for word in words):
-                print(f"{name}: {_told(made, observer, name, case)}", flush=True)
+                print(f"{name}: {_told(host, name, case)}", flush=True)
 
 
-def _told(made: Engine, observer: Observer, name: str, case: Unsolved) -> str:
-    changes = (Change(name, (case.does,)), *_inside(name, case, 0))
-    try:
-        for change in changes:
-            apply(made, change)
-        outcome = judge(measured(made, observer, Case("28.5", TOPOLOGY), changes))
-    finally:
-        for change in (*_inside(name, case, 1), Change(f"{name}, undone", (case.undoes,))):
-            apply(made, change)
+def _told(host: Built, name: str, case: Unsolved) -> str:
+    does = Change(name, (case.does,)), *_inside(name, case, 0)
+    outcome = host.tried(does, (*_inside(name, case, 1), Change(f"{name}, undone", (case.undoes,))))
     wrong = outcome.enforced.disagreements
     of_pair = sum(told.startswith(f"{case.pair[0]} -> {case.pair[1]}:") for told in wrong)
     verdict = outcome.pair(*case.pair).verdict
