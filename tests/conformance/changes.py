@@ -21,6 +21,11 @@ NOBODY = "02:00:5e:00:53:01"
 Commands = tuple[str, ...]
 
 
+def by_nft(*commands: str) -> Commands:
+    """Return commands of nft as commands of the shell."""
+    return tuple(f"nft '{command}'" for command in commands)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that was changed: shell commands for the host, or for the namespace of the container `inside`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Facts, Somebody
+from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Facts, Somebody, by_nft
 from tests.conformance.generator import CARDS, HOST_ADDRESS
 from tests.lab.engine import IMAGE
 
@@ -224,7 +224,7 @@ class OnHost(Somebody):
             "hash": (f"{rule} ip saddr {one} jhash ip saddr . ip daddr mod 2 0 drop",),
         }  # fmt: skip
         for name, added in rules.items():
-            yield _by_nft(name, "add table inet tampered", forward, *added)
+            yield _nft_change(name, "add table inet tampered", forward, *added)
 
     def _nft_lookups(self) -> Iterator[Change]:
         """Yield rules before conntrack: lookups of routes, and what is kept from conntrack."""
@@ -248,7 +248,7 @@ class OnHost(Somebody):
         }
         for name, (text, doubts) in rules.items():
             commands = ("add table ip tampered", begin, f"{rule} {text}")
-            yield Change(f"nftables first, {name}", tuple(f"nft '{command}'" for command in commands), doubts=doubts)
+            yield Change(f"nftables first, {name}", by_nft(*commands), doubts=doubts)
 
     def _frames(self) -> Iterator[Change]:
         one, mac, port = self._address, self._pick(self._facts.macs, NOBODY), self._port
@@ -412,9 +412,9 @@ class OnHost(Somebody):
         return self._pick([each for each in self._facts.subnets if ":" not in each], "172.17.0.0/16")
 
 
-def _by_nft(name: str, *commands: str) -> Change:
+def _nft_change(name: str, *commands: str) -> Change:
     doubts = (_OF_NFT[name],) if name in _OF_NFT else ()
-    return Change(f"nftables, {name}", tuple(f"nft '{command}'" for command in commands), doubts=doubts)
+    return Change(f"nftables, {name}", by_nft(*commands), doubts=doubts)
 
 
 def inside(facts: Facts, random: Random) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.conformance import beside, chores
-from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Commands, Facts, Somebody
+from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Commands, Facts, Somebody, by_nft
 from tests.conformance.generator import HOST_ADDRESS
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class _Host(Somebody):
         }
         for name, rule in rules.items():
             commands = (*begin, f"add rule inet tampered early {rule}")
-            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands))
+            yield Change(f"nftables {name}", by_nft(*commands))
         named = (
             *begin,
             "add chain inet tampered deep",
@@ -211,20 +211,20 @@ class _Host(Somebody):
             f'add element inet tampered ways {{ "{bridge}" : jump deep }}',
             "add rule inet tampered early oifname vmap @ways",
         )
-        yield Change("nftables verdict map", tuple(f"nft '{command}'" for command in named))
+        yield Change("nftables verdict map", by_nft(*named))
         late = (
             "add table ip tampered",
             "add chain ip tampered late { type filter hook forward priority 20; policy drop; }",
             "add rule ip tampered late ct state established accept",
             f'add rule ip tampered late iifname . oifname {{ "{bridge}" . "{self._bridge}" }} accept',
         )
-        yield Change("nftables later, policy drop", tuple(f"nft '{command}'" for command in late))
+        yield Change("nftables later, policy drop", by_nft(*late))
         frames = (
             "add table bridge tampered",
             "add chain bridge tampered frames { type filter hook forward priority 0; policy accept; }",
             f"add rule bridge tampered frames ip saddr {one} ip protocol udp drop",
         )
-        yield Change("nftables bridge", tuple(f"nft '{command}'" for command in frames))
+        yield Change("nftables bridge", by_nft(*frames))
         for hook in ("prerouting", "input", "output", "postrouting"):
             ports = (
                 "add table bridge tampered",
@@ -232,7 +232,7 @@ class _Host(Somebody):
                 f"add rule bridge tampered {hook}s ip protocol tcp tcp dport {{ 80, 7777 }} drop",
                 f"add rule bridge tampered {hook}s ip saddr {one} ip protocol udp drop",
             )
-            yield Change(f"nftables bridge, {hook}", tuple(f"nft '{command}'" for command in ports))
+            yield Change(f"nftables bridge, {hook}", by_nft(*ports))
 
     def _nftables_nat(self) -> Iterator[Change]:
         protocol, port = self._published
@@ -248,7 +248,7 @@ class _Host(Somebody):
         }
         for name, rule in rules.items():
             commands = (*begin, f"add rule ip tampernat first {rule}")
-            yield Change(f"nftables nat {name}", tuple(f"nft '{command}'" for command in commands))
+            yield Change(f"nftables nat {name}", by_nft(*commands))
 
     def _rewritten(self) -> Iterator[Change]:
         """Yield what nftables writes into packets behind conntrack's back."""
@@ -272,7 +272,7 @@ class _Host(Somebody):
                 f"add chain {place} {{ type filter hook {hook} priority {priority}; }}",
                 f"add rule {place} {rule}",
             )
-            yield Change(f"rewritten {name}", tuple(f"nft '{command}'" for command in commands), doubts=_REWRITES)
+            yield Change(f"rewritten {name}", by_nft(*commands), doubts=_REWRITES)
 
     def _legacy(self) -> Iterator[Change]:
         yield Change("legacy beside nft", (f"iptables-legacy -w -A FORWARD -s {self._address} -j DROP",))
@@ -325,7 +325,7 @@ class _Host(Somebody):
                 f"add rule {chain} {rule}",
             )
             seconds = ANNOUNCED if name == "ingress of neighbours" else 0.0
-            yield Change(f"nftables {name}", tuple(f"nft '{command}'" for command in commands), seconds=seconds)
+            yield Change(f"nftables {name}", by_nft(*commands), seconds=seconds)
 
     def _neighbours(self) -> Iterator[Change]:
         begin = "add table bridge tampered; add chain bridge tampered frames { type filter hook forward priority 0; }"
@@ -451,7 +451,7 @@ def _inside(facts: Facts, random: Random) -> Iterator[Change]:
         "no default route": ("ip route del default || true",),
         "blackhole": (f"ip route add blackhole {one}/32",),
         "route by a neighbour": (f"ip route add {one}/32 via {neighbour} || true",),
-        "nftables policy drop": tuple(f"nft '{command}'" for command in nft),
+        "nftables policy drop": by_nft(*nft),
         "third parties led to one": (f"iptables -w -t nat -A OUTPUT -p tcp --dport 80 -j DNAT --to-destination {one}",),
         "third parties led home": ("iptables -w -t nat -A OUTPUT -p udp ! -d 10.0.0.0/8 -j REDIRECT --to-ports 80",),
         "another address": ("ip address add 10.66.6.6/32 dev lo",),
