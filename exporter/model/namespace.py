@@ -103,10 +103,11 @@ class OwnAddress:
 class Interface:
     """A network interface. Indexes are the kernel's.
 
-    `peer` is the index of the other end of a veth, or of the parent of a macvlan, in another namespace or this one;
-    `master` the bridge that the interface is a port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty
-    for physical cards and loopback. `mode` is macvlan's. `programs` are what else may drop packets there, and cannot be
-    foreseen: `XDP`, `tc`, `tcx`, a queue. Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
+    `peer` is the index of the other end of a veth, or of the parent of a macvlan, in this namespace if `peer_here`, or
+    in another one, whose number here is `peer_namespace`, if that is told; `master` the bridge that the interface is a
+    port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
+    macvlan's. `programs` are what else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue.
+    Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
     """
 
@@ -117,6 +118,8 @@ class Interface:
     up: bool
     master: int | None = None
     peer: int | None = None
+    peer_here: bool = False
+    peer_namespace: int | None = None
     mode: str = ""
     addresses: tuple[OwnAddress, ...] = ()
     bridge: Bridge | None = None

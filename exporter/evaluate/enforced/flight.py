@@ -12,7 +12,8 @@ from exporter.model.firewall import CtState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.evaluate.enforced.world import Stack, Station
+    from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.world import Stack
     from exporter.model.namespace import Interface
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58

@@ -12,8 +12,16 @@ from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.segments import (
+    PROXY_ANSWERS,
+    TWO_ANSWER,
+    asks,
+    beyond,
+    followed,
+    hears,
+    link_address,
+)
 from exporter.evaluate.enforced.ways import led_back, ways
-from exporter.evaluate.enforced.world import PROXY_ANSWERS, TWO_ANSWER, asks, hears, link_address
 from exporter.model.firewall import Hook
 from exporter.model.namespace import Direction
 
@@ -21,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
+    from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Segment, Stack, Station, World
+    from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Interface
 
 HOPS = 8
@@ -132,32 +141,41 @@ class Journey:
     def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
         """Find who answers for the next hop's address, and send the packets there."""
         stack = passing.stack
-        segment = self._world.segment(stack, way.interface)
         sender = self._world.station(stack, way.interface)
-        if segment is None or sender is None or not passing.cells:
+        if sender is None or not passing.cells:
             return
-        receivers = segment.answering(way.towards, sender)
+        receivers = sender.segment.answering(way.towards, sender)
         cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
-        heard = [(receiver, *hears(sender, receiver, segment)) for receiver in receivers]
+        heard = [(receiver, *hears(sender, receiver)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
         if len(audible) > 1:
             answer = _who_answers(sender, [receiver for receiver, _ in audible], way.towards)
             flight = flight.doubted({answer: passing.cells})
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
-            yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
-        if not audible and not asks(sender, way.towards):
-            yield from self._astray(sender, segment, replace(passing, flight=flight))
+            yield from self._frames(sender, receiver, way, replace(passing, flight=told))
+        if not audible:
+            lost = replace(passing, flight=flight)
+            known = asks(sender, way.towards) or sender.segment.unseen
+            yield from self._by_strangers(sender, lost) if known else self._astray(sender, lost)
 
-    def _astray(self, sender: Station, segment: Segment, passing: Passing) -> Iterator[Moving]:
+    def _by_strangers(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
+        """Send packets whose next hop is nobody's that is seen to wherever a router that is not may lead them."""
+        flight = passing.flight.doubted({beyond(sender): passing.cells})
+        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
+            for receiver in sender.segment.routed_to(int(destination), sender):
+                yield Arrival(receiver.stack, cells, replace(flight, routed=True), receiver.interface.name)
+
+    def _astray(self, sender: Station, passing: Passing) -> Iterator[Moving]:
         """Send frames to a link address that nobody has: br_netfilter sees them before the bridge asks whose that is.
 
         What it leads elsewhere gets another one (br_nf_pre_routing_finish).
         """
-        bridge, port = segment.bridge, sender.port
+        segment, port = sender.segment, sender.port
+        bridge = segment.bridge
         if bridge is None or segment.ports is None or port is None or not passing.cells:
             return
         let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
@@ -165,13 +183,15 @@ class Journey:
             flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
             yield Crossing(bridge, passing.cells, flight, port.name, link_address(sender.interface), None)
 
-    def _frames(
-        self, sender: Station, receiver: Station, segment: Segment, way: Exit, passing: Passing
-    ) -> Iterator[Moving]:
-        cells, doubts = self._resolved(sender, receiver, segment, way.towards, passing)
+    def _frames(self, sender: Station, receiver: Station, way: Exit, passing: Passing) -> Iterator[Moving]:
+        mac = link_address(sender.interface)
+        if not followed(sender, receiver):
+            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, mac=mac)
+            return
+        cells, doubts = self._resolved(sender, receiver, way.towards, passing)
         flight = passing.flight.doubted(doubts)
         host = self._world.host
-        bridge = segment.bridge
+        bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
             cells, flight = self._bridge_hooks(
@@ -180,7 +200,6 @@ class Journey:
             cells, flight = self._gated(Hook.EGRESS, port, replace(passing, cells=cells, flight=flight))
         if not cells:
             return
-        mac = link_address(sender.interface)
         if bridge is not None and host not in (sender.stack, receiver.stack):
             port = sender.port.name if sender.port else ""
             yield Crossing(bridge, cells, flight, port, mac, receiver)
@@ -364,12 +383,12 @@ class Journey:
     def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Moving]:
         """Send frames that got another destination to whoever on their bridge answers for the next hop."""
         host = self._world.host
-        segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
-        if segment is None or station is None:
+        station = self._world.station(host, bridge.index)
+        if station is None:
             return
-        for receiver in segment.answering(way.towards, station):
-            passes, doubt = hears(station, receiver, segment)
-            known, doubts = self._resolved(station, receiver, segment, way.towards, passing)
+        for receiver in station.segment.answering(way.towards, station):
+            passes, doubt = hears(station, receiver)
+            known, doubts = self._resolved(station, receiver, way.towards, passing)
             audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
             flight = passing.flight.doubted(doubts)
             flight = flight.doubted({doubt: audible} if doubt else {})
@@ -390,9 +409,9 @@ class Journey:
         return past_gates(self._hooks, hook, interfaces, passing)
 
     def _resolved(
-        self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
+        self, sender: Station, receiver: Station, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
-        return resolved(self._world, Asking(sender, receiver, segment, target), passing)
+        return resolved(self._world, Asking(sender, receiver, target), passing)
 
 
 def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:

@@ -63,7 +63,9 @@ class Likeness:
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
         self._bridged = not world.host.bridging.idle
         self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in _steps(firewall))
-        self._particular = any(stack.particular or stack.policies for stack in world.stacks.values())
+        self._particular = world.partly_seen or any(
+            stack.particular or stack.policies for stack in world.stacks.values()
+        )
         self._bound: dict[int, set[tuple[str, int]]] = defaultdict(set)
         for listener in world.host.namespace.listeners:
             if listener.address.version == world.family and not listener.address.is_unspecified:

@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.world import hears, is_group, link_address
+from exporter.evaluate.enforced.segments import hears, is_group, link_address
 from exporter.model.firewall import CtState, Field, Hook
 from exporter.model.namespace import Direction, Scope
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.evaluate.enforced.flight import Value
-    from exporter.evaluate.enforced.world import Segment, Station, World
+    from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Interface
 
 LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
@@ -45,7 +46,6 @@ class Asking:
 
     sender: Station
     receiver: Station
-    segment: Segment
     target: int
 
 
@@ -68,8 +68,8 @@ def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[
 
 
 def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[str, int]]:
-    there = _Way(world, asking.segment, asking.sender, asking.receiver)
-    back = _Way(world, asking.segment, asking.receiver, asking.sender)
+    there = _Way(world, asking.sender, asking.receiver)
+    back = _Way(world, asking.receiver, asking.sender)
     asks = _asks_from(asking, passing)
     asked, first = there.past(passing.cells, _question(asking.sender, asks, asking.target), question=True)
     cells, second = back.past(_answered(asking, asks, asked), _answer(asking, asks))
@@ -86,7 +86,7 @@ def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[st
 def _hindered(world: World, asking: Asking) -> bool:
     """Return whether anything on the way, or at its end, could keep a message back."""
     ends = (asking.sender.stack, asking.receiver.stack)
-    bridge = asking.segment.bridge
+    bridge = asking.sender.segment.bridge
     met = ends if bridge is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
@@ -172,7 +172,7 @@ def _of_fixed(asking: Asking, mac: str) -> str:
 
     Whoever was not asked may not have sent anything that the bridge learned by.
     """
-    receiver, ports = asking.receiver, asking.segment.ports
+    receiver, ports = asking.receiver, asking.sender.segment.ports
     if is_group(mac) or asking.sender.interface.kind == "ipvlan" or not receiver.interface.mac:
         return FIXED.format(address=_text(asking.target, receiver.stack.family))
     if receiver.port is None or ports is None:
@@ -181,7 +181,7 @@ def _of_fixed(asking: Asking, mac: str) -> str:
 
 
 def _bridge_of(asking: Asking) -> Interface:
-    return asking.segment.bridge or asking.receiver.interface
+    return asking.sender.segment.bridge or asking.receiver.interface
 
 
 def _text(address: int, family: int) -> str:
@@ -226,18 +226,17 @@ class _Way:
     """The way of a message from one station to another, by a bridge of the host or by a cable."""
 
     world: World
-    segment: Segment
     one: Station
     other: Station
 
     @property
     def bridge(self) -> Interface | None:
-        return self.segment.bridge
+        return self.one.segment.bridge
 
     def past(self, cells: int, message: Flight, *, question: bool = False) -> tuple[int, Flight]:
         """Return the messages of some cells that arrive: questions to all (ARP) or a group, answers to the asker."""
         spread = Frame.GROUP if self.one.stack.family == 6 else Frame.ALL
-        heard, doubt = hears(self.one, self.other, self.segment, spread if question else Frame.ONE)
+        heard, doubt = hears(self.one, self.other, spread if question else Frame.ONE)
         if not heard:
             return 0, message
         message = message.doubted({doubt: cells} if doubt else {})

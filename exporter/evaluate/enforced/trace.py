@@ -16,9 +16,10 @@ from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column
 from exporter.evaluate.enforced.ports import usual
+from exporter.evaluate.enforced.segments import asks, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import World, asks, hears
+from exporter.evaluate.enforced.world import World
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.conversations import Found
     from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Segment, Stack, Station
+    from exporter.evaluate.enforced.world import Stack
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
@@ -306,16 +308,17 @@ class _Journey(Journey):
         yield from super()._launch(passing, way)
 
     def _linked(self, stack: Stack, way: Exit) -> Linked:
-        segment, sender = self._world.segment(stack, way.interface), self._world.station(stack, way.interface)
-        receivers = segment.answering(way.towards, sender) if segment and sender else []
-        heard = [each for each in receivers if segment and sender and hears(sender, each, segment)[0]]
+        sender = self._world.station(stack, way.interface)
+        bridge = sender.segment.bridge if sender else None
+        receivers = sender.segment.answering(way.towards, sender) if sender else []
+        heard = [each for each in receivers if sender and hears(sender, each)[0]]
         receiver = next(iter([*heard, *receivers]), None)
         return Linked(
             stack.name,
             stack.routing.names[way.interface],
             stack.family,
             way.towards,
-            segment.bridge.name if segment and segment.bridge else "",
+            bridge.name if bridge else "",
             receiver.stack.name if receiver else "",
             _deafness(sender, receiver) if sender and receiver and not heard else "",
             tuple(each.port.name for each in (sender, receiver) if each and each.port),
@@ -369,9 +372,9 @@ class _Journey(Journey):
         return cells, flight
 
     def _resolved(
-        self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
+        self, sender: Station, receiver: Station, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
-        cells, doubts = super()._resolved(sender, receiver, segment, target, passing)
+        cells, doubts = super()._resolved(sender, receiver, target, passing)
         steps = self._notes.steps()
         if not cells:
             self._notes.add(Unanswered(sender.stack.name, sender.stack.family, target, steps))

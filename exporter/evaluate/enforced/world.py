@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from itertools import chain
@@ -11,32 +11,25 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
-from exporter.evaluate.enforced.ports import Frame, Known, Ports
 from exporter.evaluate.enforced.routing import Question, Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
+from exporter.evaluate.enforced.segments import Station
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, strangers
 from exporter.evaluate.enforced.walk import Walker
-from exporter.evaluate.enforced.ways import Exit, way
-from exporter.model.namespace import Port, RouteKind, Scope
+from exporter.evaluate.enforced.wiring import Wiring
+from exporter.model.namespace import RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.ways import Way
+    from exporter.evaluate.enforced.ways import Exit, Way
+    from exporter.evaluate.enforced.wiring import Place
     from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
-PASSING = (Port(), Port(hairpin=True))
-"""Ports of bridges that pass everything: it does not matter who has which."""
-
 _LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
-_VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
-_UNPLACED = "which port of bridge {name} a container has whose namespace was not read"
-_PLUGIN = "what a network of driver {driver!r} lets through"
-TWO_ANSWER = "two that answer for {address}"
-PROXY_ANSWERS = "whether an owner or a proxy answers first"
 
 
 class Stack:
@@ -283,191 +276,8 @@ class Stack:
         return tuple(item for item in usable if not self.is_loopback(int(item.ip)))
 
 
-def link_address(interface: Interface) -> int | None:
-    """Return the number of an interface's link address, if that is known."""
-    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
-
-
 def _common(one: int, other: int) -> int:
     return 128 - (one ^ other).bit_length()
-
-
-@dataclass(eq=False, slots=True)
-class Station:
-    """An interface of a namespace on a segment; `port` is the host's end of it, where it is a port of a bridge."""
-
-    stack: Stack
-    interface: Interface
-    port: Interface | None = None
-    network: Network | None = None
-
-    def __repr__(self) -> str:
-        return f"Station({self.stack.name!r}, {self.interface.name!r})"
-
-
-@dataclass(eq=False, slots=True)
-class Segment:
-    """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
-
-    `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
-    those that do not pass everything and that nobody is known to have.
-    """
-
-    name: str
-    bridge: Interface | None = None
-    ports: Ports | None = None
-    unplaced: frozenset[Port] = frozenset()
-    stations: list[Station] = field(default_factory=list)
-    _answering: dict[int, list[Station]] | None = None
-    _proxying: list[Station] | None = None
-
-    def answering(self, address: int, asker: Station) -> list[Station]:
-        """Return who gets what the asker sends to the owner of an address: who answers for it.
-
-        For IPv4 every address of a namespace is answered for on each of its interfaces, unless arp_ignore is set; for
-        IPv6 only the interface's own. Nobody is asked where the asker has a fixed link address; ipvlan has none of its
-        own, and finds its children by their addresses. Nor is anybody asked by an interface without ARP, which sends
-        to its own link address (arp_constructor, ndisc_constructor).
-        """
-        fixed = asker.stack.fixed(asker.interface, address)
-        if fixed is not None and asker.interface.kind != "ipvlan":
-            found = [station for station in self.stations if _at(fixed, address, asker, station)]
-        elif not asker.interface.arp:
-            found = []
-        else:
-            owners = self._owners.get(address, ())
-            proxies = (station for station in self._proxies if station not in owners and _proxies(station, address))
-            found = [*owners, *proxies]
-        return [station for station in found if station.stack is not asker.stack]
-
-    @property
-    def _owners(self) -> Mapping[int, list[Station]]:
-        if self._answering is None:
-            self._answering = defaultdict(list)
-            for station in self.stations:
-                for own in _answered(station):
-                    self._answering[own].append(station)
-        return self._answering
-
-    @property
-    def _proxies(self) -> list[Station]:
-        if self._proxying is None:
-            self._proxying = [station for station in self.stations if _may_proxy(station)]
-        return self._proxying
-
-
-def asks(station: Station, address: int) -> bool:
-    """Return whether a station looks for the owner of an address: it knows no fixed one, and may ask there."""
-    return station.interface.arp and station.stack.fixed(station.interface, address) is None
-
-
-def is_group(mac: str) -> bool:
-    """Return whether a link address is that of a group, or of all (is_multicast_ether_addr)."""
-    return bool(int(mac[:2] or "0", 16) & 1)
-
-
-def _at(mac: str, address: int, asker: Station, station: Station) -> bool:
-    """Return whether a station takes frames for a link address; one whose own is not known may, for its addresses.
-
-    The host takes those for a bridge, and for the very port that they come in by (eth_type_trans).
-    """
-    own = station.interface
-    if is_group(mac) or own.mac == mac:
-        return True
-    if not own.mac:
-        return address in station.stack.addresses
-    return own.kind == "bridge" and asker.port is not None and asker.port.mac == mac
-
-
-_IGNORES_OTHERS = (1, 2)
-"""Levels of arp_ignore by which an interface answers for its own addresses alone; level 8, which answers for none at
-all, is heeded where questions are followed (arp_ignore in net/ipv4/arp.c)."""
-
-
-def _answered(station: Station) -> Iterable[int]:
-    stack, index = station.stack, station.interface.index
-    widely = stack.family == 4 and stack.either(station.interface.name, "arp_ignore") not in (*_IGNORES_OTHERS, 8)
-    for address, interfaces in stack.addresses.items():
-        if index in interfaces or (widely and not stack.is_loopback(address)):
-            yield address
-
-
-def _may_proxy(station: Station) -> bool:
-    stack, name = station.stack, station.interface.name
-    if not station.interface.arp or not stack.conf(name, "forwarding"):
-        return False
-    if stack.family == 6:
-        return bool(stack.proxied) and bool(stack.either(name, "proxy_ndp"))
-    return bool(stack.proxied or stack.either(name, "proxy_arp") or stack.either(name, "proxy_arp_pvlan"))
-
-
-def _proxies(station: Station, address: int) -> bool:
-    """Return whether a namespace that passes packets on answers for an address that is not its own.
-
-    Of IPv4 it asks its routes: what leads elsewhere is answered for with proxy_arp (arp_fwd_proxy) or where the address
-    is listed, what leads back to the same link with proxy_arp_pvlan (arp_fwd_pvlan). Of IPv6 the address has to be
-    listed (pndisc_is_router).
-    """
-    stack, interface = station.stack, station.interface
-    listed = not stack.proxied.isdisjoint(((interface.index, address), (0, address)))
-    if stack.family == 6:
-        return listed
-    found = way(stack, Question(address, interface=interface.name))
-    if not found.exits:
-        return False
-    if found.exits[0].interface == interface.index:
-        return bool(stack.either(interface.name, "proxy_arp_pvlan"))
-    return listed or bool(stack.either(interface.name, "proxy_arp"))
-
-
-def hears(sender: Station, receiver: Station, segment: Segment, frame: Frame = Frame.ONE) -> tuple[bool, str]:
-    """Return whether frames pass from one station to another, and what is not known about it."""
-    if segment.bridge is not None:
-        if _may_be_at(segment.unplaced, sender, receiver):
-            return True, _UNPLACED.format(name=segment.name)
-        audible = _bridged(sender, receiver, segment.bridge)
-        return _by_ports(sender, receiver, segment, frame) if audible else (False, "")
-    if "macvlan" in (sender.interface.kind, receiver.interface.kind):
-        modes = {sender.interface.mode, receiver.interface.mode}
-        if modes == {"vepa"}:
-            return True, _VEPA
-        return modes == {"bridge"}, ""
-    network = receiver.network
-    if network is not None and network.driver not in ("bridge", "macvlan", "ipvlan", "overlay"):
-        return True, _PLUGIN.format(driver=network.driver)
-    return True, ""
-
-
-def _may_be_at(unplaced: frozenset[Port], sender: Station, receiver: Station) -> bool:
-    """Return whether a stand-in may be at a port that keeps something from it. Isolated ports hear the host."""
-    made = any(station.interface.kind == "" and station.port is None for station in (sender, receiver))
-    containers = "bridge" not in (sender.interface.kind, receiver.interface.kind)
-    return made and any(containers or replace(port, isolated=False) not in PASSING for port in unplaced)
-
-
-def _bridged(sender: Station, receiver: Station, bridge: Interface) -> bool:
-    ports = [station.port.port for station in (sender, receiver) if station.port is not None and station.port.port]
-    if not all(port.forwarding for port in ports):
-        return False
-    if len(ports) == 2 and all(port.isolated for port in ports):
-        return False
-    if bridge.bridge is not None and bridge.bridge.vlan_filtering and len(ports) == 2:
-        tag = ports[0].pvid
-        return tag is not None and tag in ports[1].untagged
-    return True
-
-
-def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame) -> tuple[bool, str]:
-    ports = segment.ports
-    let_in, led = (True, ""), (True, "")
-    if ports is not None and sender.port is not None:
-        let_in = ports.lets_in(sender.port, sender.interface.mac)
-    if ports is not None and receiver.port is not None:
-        if frame is Frame.ONE:
-            led = ports.leads_to(receiver.port, receiver.interface.mac)
-        else:
-            led = ports.spreads_to(receiver.port, frame, own=sender.interface.kind == "bridge")
-    return let_in[0] and led[0], let_in[1] or led[1]
 
 
 class World:
@@ -481,10 +291,7 @@ class World:
         self.family = family
         self.host = Stack(HOST, kernel.host, family)
         self.stacks = {HOST: self.host}
-        self._segments: dict[object, Segment] = {}
-        self._of: dict[tuple[str, int], Segment] = {}
         self._station: dict[tuple[str, int], Station] = {}
-        self._known = Known(kernel.host)
         stand_ins = StandIns(snapshot, kernel.host)
         namespaces = {
             sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
@@ -498,16 +305,28 @@ class World:
         if not all_rules:
             namespaces = dict(self._with_rules_met(namespaces))
         for name, namespace in namespaces.items():
-            self._settle(snapshot.sandboxes[name], Stack(name, namespace, family))
-        for interface in kernel.host.interfaces.values():
-            self._settle_host(interface)
-        # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
-        # by index, for one alone may be taken in several namespaces
-        cards = (card for namespace in namespaces.values() for card in namespace.interfaces.values())
-        cables = frozenset((card.peer, card.index) for card in cards if card.kind == "veth")
-        for segment in self._segments.values():
-            if segment.bridge is not None:
-                segment.unplaced = self._unplaced(segment.bridge, cables)
+            self.stacks[name] = Stack(name, namespace, family)
+        self._wire(Wiring(self.host, namespaces))
+
+    def _wire(self, wiring: Wiring) -> None:
+        """Put everybody's interfaces on their segments."""
+        for name, stack in self.stacks.items():
+            for interface in stack.namespace.interfaces.values():
+                if stack is not self.host and interface.name != "lo" and interface.up:
+                    network = self._network(self.snapshot.sandboxes[name], interface)
+                    self._join(wiring.place(stack, interface, network), stack, interface, network)
+        for interface in self.host.namespace.interfaces.values():
+            self._join(wiring.place_of_host(interface), self.host, interface, None)
+        wiring.settle()
+
+    @cached_property
+    def partly_seen(self) -> bool:
+        """Whether packets may go by ways that are not followed, from one namespace to another."""
+        segments = {id(station.segment): station.segment for station in self._station.values()}.values()
+        return any(
+            segment.joined or (segment.unseen and len({station.stack for station in segment.stations}) > 1)
+            for segment in segments
+        )
 
     def asked_about(self) -> set[int]:
         """Return the addresses that packets are sent to beside those of namespaces: loopback's, and translated ones."""
@@ -538,18 +357,14 @@ class World:
         own = (address for interface in interfaces for address in interface.addresses)
         yield from (int(address.ip) for address in own if address.version == self.family)
 
-    def segment(self, stack: Stack, interface: int) -> Segment | None:
-        """Return the segment that an interface is on; None where nobody else is, or it is a port of a bridge."""
-        return self._of.get((stack.name, interface))
-
     def station(self, stack: Stack, interface: int) -> Station | None:
-        """Return an interface's station."""
+        """Return an interface's station; None where nobody else can be, or where it is a port of a bridge."""
         return self._station.get((stack.name, interface))
 
     def answering(self, stack: Stack, way: Exit) -> list[Station]:
         """Return who answers for the address that packets leave a namespace for."""
-        segment, sender = self.segment(stack, way.interface), self.station(stack, way.interface)
-        return [] if segment is None or sender is None else segment.answering(way.towards, sender)
+        sender = self.station(stack, way.interface)
+        return [] if sender is None else sender.segment.answering(way.towards, sender)
 
     def network_at(self, stack: Stack, address: object) -> Network | None:
         """Return the network that one of a sandbox's own addresses belongs to."""
@@ -559,63 +374,11 @@ class World:
                 return station.network
         return None
 
-    def _settle(self, sandbox: Sandbox, stack: Stack) -> None:
-        self.stacks[sandbox.id] = stack
-        for interface in stack.namespace.interfaces.values():
-            if interface.name != "lo" and interface.up:
-                network = self._network(sandbox, interface)
-                self._join(self._place(interface, network), stack, interface, network)
-
-    def _place(self, interface: Interface, network: Network | None) -> tuple[Segment, Interface | None]:
-        host = self.host.namespace.interfaces
-        end = host.get(interface.peer) if interface.peer is not None else None
-        if interface.kind == "veth" and end is not None and end.kind == "veth" and end.peer == interface.index:
-            if not end.up:
-                return Segment("down"), end
-            if end.master is not None and end.master in host:
-                return self._bridge(host[end.master]), end
-            return self._at(("cable", end.index), end.name), None
-        if interface.kind == "macvlan" and end is not None:
-            return self._at(("card", end.index), end.name), None
-        if interface.kind == "" and network is not None and (bridge := self.host.by_name.get(network.interface)):
-            return self._bridge(bridge), None  # a stand-in
-        if network is not None:
-            return self._at(("network", network.id), network.name), None
-        return Segment(interface.name), None
-
-    def _settle_host(self, interface: Interface) -> None:
-        if interface.kind == "bridge" and interface.up:
-            self._join((self._bridge(interface), None), self.host, interface, None)
-        elif interface.kind == "macvlan" and interface.up and ("card", interface.peer) in self._segments:
-            self._join((self._segments["card", interface.peer], None), self.host, interface, None)
-        elif ("cable", interface.index) in self._segments:
-            self._join((self._segments["cable", interface.index], None), self.host, interface, None)
-
-    def _join(
-        self, place: tuple[Segment, Interface | None], stack: Stack, interface: Interface, network: Network | None
-    ) -> None:
-        segment, port = place
-        station = Station(stack, interface, port, network)
-        segment.stations.append(station)
-        self._of[stack.name, interface.index] = segment
-        self._station[stack.name, interface.index] = station
-
-    def _bridge(self, bridge: Interface) -> Segment:
-        segment = self._at(("bridge", bridge.index), bridge.name)
-        if segment.ports is None:
-            segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
-        return segment
-
-    def _unplaced(self, bridge: Interface, known: frozenset[tuple[int | None, int]]) -> frozenset[Port]:
-        ports = (
-            end.port
-            for end in self.host.namespace.interfaces.values()
-            if end.master == bridge.index and end.kind == "veth" and (end.index, end.peer) not in known
-        )
-        return frozenset(port for port in ports if port is not None and port not in PASSING)
-
-    def _at(self, key: object, name: str) -> Segment:
-        return self._segments.setdefault(key, Segment(name))
+    def _join(self, place: Place | None, stack: Stack, interface: Interface, network: Network | None) -> None:
+        if place is not None:
+            station = Station(stack, interface, place.segment, place.port, network)
+            place.segment.stations.append(station)
+            self._station[stack.name, interface.index] = station
 
     def _network(self, sandbox: Sandbox, interface: Interface) -> Network | None:
         """Return the network whose endpoint an interface is, by an address that both have."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
-from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.dead import DeadMemory
 from exporter.evaluate.kinds.directory import Directory, Owner, bounds
+from exporter.evaluate.kinds.entangled import entangled
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -69,10 +70,6 @@ class Kinds:
         self._linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self._host)
         self.peculiar = self.directory.peculiar
-        plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
-        self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
-        self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
-        self.ports = dict(self._published_ports())
         self._interfaces: Mapping[str, Interface] = (
             {interface.name: interface for interface in self._host.interfaces.values()} if self._host else {}
         )
@@ -81,6 +78,15 @@ class Kinds:
             for network in self.directory.networks.values()
             if (interface := self._interface(network)) is not None
         }
+        self.entangled = entangled(snapshot, kernel) if kernel is not None else frozenset[int]()
+        joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
+        self.peculiar |= {Owner("network", network) for network in joined}
+        plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
+        if joined:
+            plain -= {name for name in plain if not joined.isdisjoint(snapshot.sandboxes[name].networks)}
+        self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
+        self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
+        self.ports = dict(self._published_ports())
         self._leads = self._leads_of(self._host) if self._host is not None else None
         survey = self.survey = self._surveyed(kernel, firewall)
         self.usual = (
@@ -89,6 +95,7 @@ class Kinds:
             and self._usual_host()
             and not _at_single_interfaces(self._host)
             and not self._ports_differ()
+            and not self._link_addresses_twice()
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
@@ -149,6 +156,12 @@ class Kinds:
             and index not in self.cables
             for index, interface in interfaces.items()
         )
+
+    def _link_addresses_twice(self) -> bool:
+        """Return whether two interfaces at the other ends of the host's cables have the same link address."""
+        interfaces = self._host.interfaces.values() if self._host is not None else ()
+        told = [interface.peer_mac for interface in interfaces if interface.peer_mac]
+        return len({*told}) < len(told)
 
     def _usual_host(self) -> bool:
         return self._host is None or usual_policy(self._host)

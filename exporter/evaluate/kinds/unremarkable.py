@@ -5,6 +5,7 @@ They need not be looked at one by one: the evaluator makes such a namespace from
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain as joined
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
 from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.world import PASSING
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
@@ -38,7 +39,8 @@ class Own:
 
     `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
     makes it; else None. `asked` are addresses that packets are sent to for a translation, `routers` those that its
-    routes lead by, `fixed` those whose link address somebody fixed, or which it answers for.
+    routes lead by, `fixed` those whose link address somebody fixed, or which it answers for; `macs` are the interfaces'
+    own link addresses, `link_addresses` those that were fixed.
     """
 
     cards: tuple[tuple[Interface, str], ...] | None
@@ -47,6 +49,7 @@ class Own:
     routers: tuple[int, ...]
     fixed: tuple[int, ...]
     link_addresses: tuple[str, ...]
+    macs: tuple[str, ...]
 
 
 def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None) -> frozenset[str]:
@@ -73,6 +76,8 @@ class _Seen:
         self._possible = possible(possibly, firewalls)
         self._special = set(joined.from_iterable((*own.routers, *own.fixed) for own in everyone))
         self._link_addresses = set(joined.from_iterable(own.link_addresses for own in everyone))
+        counted = Counter(joined.from_iterable(own.macs for own in self._own.values()))
+        self._link_addresses.update(mac for mac, count in counted.items() if count > 1)
         indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
         self._bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
 
@@ -166,6 +171,7 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),
         tuple(neighbours_set(namespace)),
         tuple(each.mac for each in namespace.neighbours),
+        tuple(each.mac for each in namespace.interfaces.values() if each.kind == "veth"),
     )
 
 

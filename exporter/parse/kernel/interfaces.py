@@ -85,6 +85,8 @@ def _interface(
         master=indexes.get(text(link, "master")),
         # the other end has a name only where it is in this namespace
         peer=integer(link, "link_index") or indexes.get(text(link, "link")),
+        peer_here="link" in link,
+        peer_namespace=integer(link, "link_netnsid") if "link_netnsid" in link else None,
         mode=text(data, "mode"),
         addresses=addresses,
         bridge=_bridge(data) if kind == "bridge" else None,

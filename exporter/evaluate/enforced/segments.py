@@ -1,0 +1,278 @@
+"""Interfaces that hear each other's frames, and who of them answers for an address."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.ports import Frame
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.ways import way
+from exporter.model.namespace import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.evaluate.enforced.ports import Ports
+    from exporter.evaluate.enforced.world import Stack
+    from exporter.model.namespace import Interface
+    from exporter.model.snapshot import Network
+
+PASSING = (Port(), Port(hairpin=True))
+"""Ports of bridges that pass everything: it does not matter who has which."""
+
+_VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
+_UNPLACED = "which port of bridge {name} a container has whose namespace was not read"
+_PLUGIN = "what a network of driver {driver!r} lets through"
+BEYOND = "what {name} is connected to"
+TWICE = "behind which port bridge {name} looks for a link address that two have"
+TWO_ANSWER = "two that answer for {address}"
+PROXY_ANSWERS = "whether an owner or a proxy answers first"
+
+
+def link_address(interface: Interface) -> int | None:
+    """Return the number of an interface's link address, if that is known."""
+    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
+
+
+@dataclass(eq=False, slots=True)
+class Station:
+    """An interface of a namespace on a segment; `port` is the host's end of it, where it is a port of a bridge."""
+
+    stack: Stack
+    interface: Interface
+    segment: Segment
+    port: Interface | None = None
+    network: Network | None = None
+
+    def __repr__(self) -> str:
+        return f"Station({self.stack.name!r}, {self.interface.name!r})"
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it is the host's own interface on a bridge."""
+        return self.interface is self.segment.bridge
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
+
+    `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
+    those that do not pass everything and that nobody is known to have. Of an `unseen` one nobody can tell who hears
+    whom: it stands for tunnels, or for a namespace that was not read. `joined` are others that frames may come to by
+    ways that are not followed.
+    """
+
+    name: str
+    bridge: Interface | None = None
+    ports: Ports | None = None
+    unplaced: frozenset[Port] = frozenset()
+    unseen: bool = False
+    joined: tuple[Segment, ...] = ()
+    stations: list[Station] = field(default_factory=list)
+    _answering: dict[int, list[Station]] | None = None
+    _proxying: list[Station] | None = None
+    _shared: frozenset[str] | None = None
+
+    def answering(self, address: int, asker: Station) -> list[Station]:
+        """Return who gets what the asker sends to the owner of an address: who answers for it.
+
+        For IPv4 every address of a namespace is answered for on each of its interfaces, unless arp_ignore is set; for
+        IPv6 only the interface's own. Nobody is asked where the asker has a fixed link address; ipvlan has none of its
+        own, and finds its children by their addresses. Nor is anybody asked by an interface without ARP, which sends
+        to its own link address (arp_constructor, ndisc_constructor); a tunnel leads somewhere all the same. Who answers
+        on the segment itself does so before his answer from a joined one is there.
+        """
+        fixed = asker.stack.fixed(asker.interface, address)
+        if fixed is not None and asker.interface.kind != "ipvlan":
+            heard = (station for segment in (self, *self.joined) for station in segment.stations)
+            found = [station for station in heard if _at(fixed, address, asker, station)]
+        elif not (asker.interface.arp or self.unseen):
+            found = []
+        else:
+            found = self.answerers(address)
+            near = {station.stack for station in found}
+            further = (station for segment in self.joined for station in segment.answerers(address))
+            found += [station for station in further if station.stack not in near]
+        return [station for station in found if station.stack is not asker.stack]
+
+    def routed_to(self, destination: int, asker: Station) -> list[Station]:
+        """Return who may get packets by a router that is not seen, where nobody else answers for the next hop."""
+        segments = (self, *self.joined)
+        if not any(segment.unseen for segment in segments):
+            return []
+        owners = (station for segment in segments for station in segment.owners.get(destination, ()))
+        return [station for station in owners if station.stack is not asker.stack]
+
+    def is_shared(self, mac: str) -> bool:
+        """Return whether several ports lead to interfaces with a link address."""
+        if self._shared is None:
+            counted = Counter(station.interface.mac for station in self.stations if station.port is not None)
+            self._shared = frozenset(mac for mac, count in counted.items() if count > 1)
+        return bool(mac) and mac in self._shared
+
+    def answerers(self, address: int) -> list[Station]:
+        """Return who on the segment itself answers a question for an address."""
+        owners = self.owners.get(address, ())
+        proxies = (station for station in self._proxies if station not in owners and _proxies(station, address))
+        return [*owners, *proxies]
+
+    @property
+    def owners(self) -> Mapping[int, list[Station]]:
+        """The stations on the segment by the addresses of their own that they answer for."""
+        if self._answering is None:
+            self._answering = defaultdict(list)
+            for station in self.stations:
+                for own in _answered(station):
+                    self._answering[own].append(station)
+        return self._answering
+
+    @property
+    def _proxies(self) -> list[Station]:
+        if self._proxying is None:
+            self._proxying = [station for station in self.stations if _may_proxy(station)]
+        return self._proxying
+
+
+def asks(station: Station, address: int) -> bool:
+    """Return whether a station looks for the owner of an address: it knows no fixed one, and may ask there."""
+    return station.interface.arp and station.stack.fixed(station.interface, address) is None
+
+
+def is_group(mac: str) -> bool:
+    """Return whether a link address is that of a group, or of all (is_multicast_ether_addr)."""
+    return bool(int(mac[:2] or "0", 16) & 1)
+
+
+def _at(mac: str, address: int, asker: Station, station: Station) -> bool:
+    """Return whether a station takes frames for a link address; one whose own is not known may, for its addresses.
+
+    The host takes those for a bridge, and for the very port that they come in by (eth_type_trans).
+    """
+    own = station.interface
+    if is_group(mac) or own.mac == mac:
+        return True
+    if not own.mac:
+        return address in station.stack.addresses
+    return station.is_bridge and asker.port is not None and asker.port.mac == mac
+
+
+_IGNORES_OTHERS = (1, 2)
+"""Levels of arp_ignore by which an interface answers for its own addresses alone; level 8, which answers for none at
+all, is heeded where questions are followed (arp_ignore in net/ipv4/arp.c)."""
+
+
+ROUTED_TUNNELS = frozenset({"tun", "wireguard", "gre", "ip6gre", "ipip", "ip6tnl", "sit", "vti", "vti6", "xfrm", "ppp"})
+"""Kinds that have no link addresses. What they lead to is taken to have the addresses of its tunnel alone."""
+
+
+def _answered(station: Station) -> Iterable[int]:
+    stack, interface = station.stack, station.interface
+    index = interface.index
+    picky = stack.either(interface.name, "arp_ignore") in (*_IGNORES_OTHERS, 8)
+    widely = stack.family == 4 and not picky and interface.kind not in ROUTED_TUNNELS
+    for address, interfaces in stack.addresses.items():
+        if index in interfaces or (widely and not stack.is_loopback(address)):
+            yield address
+
+
+def _may_proxy(station: Station) -> bool:
+    stack, name = station.stack, station.interface.name
+    if not station.interface.arp or not stack.conf(name, "forwarding"):
+        return False
+    if stack.family == 6:
+        return bool(stack.proxied) and bool(stack.either(name, "proxy_ndp"))
+    return bool(stack.proxied or stack.either(name, "proxy_arp") or stack.either(name, "proxy_arp_pvlan"))
+
+
+def _proxies(station: Station, address: int) -> bool:
+    """Return whether a namespace that passes packets on answers for an address that is not its own.
+
+    Of IPv4 it asks its routes: what leads elsewhere is answered for with proxy_arp (arp_fwd_proxy) or where the address
+    is listed, what leads back to the same link with proxy_arp_pvlan (arp_fwd_pvlan). Of IPv6 the address has to be
+    listed (pndisc_is_router).
+    """
+    stack, interface = station.stack, station.interface
+    listed = not stack.proxied.isdisjoint(((interface.index, address), (0, address)))
+    if stack.family == 6:
+        return listed
+    found = way(stack, Question(address, interface=interface.name))
+    if not found.exits:
+        return False
+    if found.exits[0].interface == interface.index:
+        return bool(stack.either(interface.name, "proxy_arp_pvlan"))
+    return listed or bool(stack.either(interface.name, "proxy_arp"))
+
+
+def followed(sender: Station, receiver: Station) -> bool:
+    """Return whether the way of frames from one station to another is known."""
+    return sender.segment is receiver.segment and not sender.segment.unseen
+
+
+def beyond(sender: Station) -> str:
+    """Return what is not known of frames that leave what is seen."""
+    segment = sender.segment
+    return BEYOND.format(name=segment.name if segment.bridge is not None else sender.interface.name)
+
+
+def hears(sender: Station, receiver: Station, frame: Frame = Frame.ONE) -> tuple[bool, str]:
+    """Return whether frames pass from one station to another, and what is not known about it."""
+    segment = sender.segment
+    if not followed(sender, receiver):
+        apart = _on_card(sender, receiver) or _on_card(receiver, sender)
+        return (False, "") if apart else (True, beyond(sender))
+    if segment.bridge is not None:
+        if _may_be_at(segment.unplaced, sender, receiver):
+            return True, _UNPLACED.format(name=segment.name)
+        audible = _bridged(sender, receiver, segment.bridge)
+        return _by_ports(sender, receiver, segment, frame) if audible else (False, "")
+    if "macvlan" in (sender.interface.kind, receiver.interface.kind):
+        modes = {sender.interface.mode, receiver.interface.mode}
+        if modes == {"vepa"}:
+            return True, _VEPA
+        return modes == {"bridge"}, ""
+    network = receiver.network
+    if network is not None and network.driver not in ("bridge", "macvlan", "ipvlan", "overlay"):
+        return True, _PLUGIN.format(driver=network.driver)
+    return True, ""
+
+
+def _on_card(child: Station, card: Station) -> bool:
+    """Return whether a macvlan is one of a bridge's own interface: what that sends itself leaves by its ports alone."""
+    return child.interface.kind == "macvlan" and card.is_bridge and child.interface.peer == card.interface.index
+
+
+def _may_be_at(unplaced: frozenset[Port], sender: Station, receiver: Station) -> bool:
+    """Return whether a stand-in may be at a port that keeps something from it. Isolated ports hear the host."""
+    made = any(station.interface.kind == "" and station.port is None for station in (sender, receiver))
+    containers = not (sender.is_bridge or receiver.is_bridge)
+    return made and any(containers or replace(port, isolated=False) not in PASSING for port in unplaced)
+
+
+def _bridged(sender: Station, receiver: Station, bridge: Interface) -> bool:
+    ports = [station.port.port for station in (sender, receiver) if station.port is not None and station.port.port]
+    if not all(port.forwarding for port in ports):
+        return False
+    if len(ports) == 2 and all(port.isolated for port in ports):
+        return False
+    if bridge.bridge is not None and bridge.bridge.vlan_filtering and len(ports) == 2:
+        tag = ports[0].pvid
+        return tag is not None and tag in ports[1].untagged
+    return True
+
+
+def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame) -> tuple[bool, str]:
+    ports = segment.ports
+    let_in, led = (True, ""), (True, "")
+    if ports is not None and sender.port is not None:
+        let_in = ports.lets_in(sender.port, sender.interface.mac)
+    if ports is not None and receiver.port is not None:
+        if frame is not Frame.ONE:
+            led = ports.spreads_to(receiver.port, frame, own=sender.is_bridge)
+        elif segment.is_shared(receiver.interface.mac):
+            led = True, TWICE.format(name=segment.name)
+        else:
+            led = ports.leads_to(receiver.port, receiver.interface.mac)
+    return let_in[0] and led[0], let_in[1] or led[1]

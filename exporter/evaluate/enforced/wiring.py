@@ -1,0 +1,233 @@
+"""Which segment each interface is on: by cables between namespaces, and by what stands on what."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.enforced.ports import Known, Ports
+from exporter.evaluate.enforced.segments import PASSING, Segment
+from exporter.model.report import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from exporter.evaluate.enforced.world import Stack
+    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.snapshot import Network
+
+_ALONE = frozenset({"", "dummy", "ifb", "vrf"})
+"""Kinds that lead to nobody on this host: cards, whose other end is outside, and what has none."""
+_OF_CARDS = frozenset({"vlan", "bond", "team"})
+"""Kinds that lead outside as well, where they stand on the host's cards."""
+_CHILDREN = frozenset({"macvlan", "ipvlan"})
+_ROUTING = frozenset({"l3", "l3s"})
+"""Modes of ipvlan in which nobody outside is asked for link addresses."""
+_NESTED = 8
+"""How many interfaces stand on each other at the most (MAX_NEST_DEV)."""
+
+
+class Place(NamedTuple):
+    """The segment that an interface is on, and the port that leads to it, where that is one of the host's bridge."""
+
+    segment: Segment
+    port: Interface | None = None
+
+
+class Wiring:
+    """The segments of a host and of its sandboxes, given the namespaces of these by id."""
+
+    def __init__(self, host: Stack, inside: Mapping[str, Namespace]) -> None:
+        self._host = host.namespace.interfaces
+        self._by_name = host.by_name
+        self._known = Known(host.namespace)
+        self._segments: dict[Hashable, Segment] = {}
+        self._joints: list[tuple[Segment, Segment]] = []
+        # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
+        # by index, for one alone may be taken in several namespaces
+        self._cables: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+        for name, namespace in inside.items():
+            for card in namespace.interfaces.values():
+                if card.kind == "veth" and not card.peer_here:
+                    self._cables[card.index, card.peer].append(name)
+
+    # --- Interfaces of sandboxes ---
+
+    def place(self, stack: Stack, interface: Interface, network: Network | None) -> Place | None:
+        """Return where an interface of a sandbox is; None where it is a port of a bridge there, which hears it all."""
+        master = stack.namespace.interfaces.get(interface.master) if interface.master is not None else None
+        if master is not None and master.kind == "bridge":
+            return None
+        return self._place(stack, interface, network, _NESTED)
+
+    def _place(self, stack: Stack, interface: Interface, network: Network | None, depth: int) -> Place:
+        kind = interface.kind
+        end = self._host.get(interface.peer) if interface.peer is not None and not interface.peer_here else None
+        if kind == "veth" and end is not None and (end.kind, end.peer) == ("veth", interface.index):
+            return self._plugged(end)
+        if kind == "macvlan" and end is not None:
+            return Place(self._at(("card", end.index), end.name))
+        if network is not None and not interface.peer_here and kind not in ("bridge", "dummy"):
+            bridge = self._by_name.get(network.interface)
+            if kind == "" and bridge is not None:
+                return Place(self._bridge(bridge))  # a stand-in
+            return Place(self._at(("network", network.id), network.name))
+        if kind in _ALONE or not depth:
+            return Place(Segment(interface.name))
+        return self._by_hand(stack, interface, depth - 1)
+
+    def _plugged(self, end: Interface) -> Place:
+        """Return where a cable leads whose other end is the host's."""
+        if not end.up:
+            return Place(Segment("down"), end)
+        master = self._host.get(end.master) if end.master is not None else None
+        if master is None:
+            return Place(self._at(("cable", end.index), end.name))
+        if master.kind == "bridge":
+            return Place(self._bridge(master), end)
+        return Place(self._at(("master", master.index), master.name, unseen=True))
+
+    def _by_hand(self, stack: Stack, interface: Interface, depth: int) -> Place:
+        """Return where an interface is that no engine made."""
+        own = stack.namespace.interfaces
+        if interface.kind == "bridge":
+            ports = (each for each in own.values() if each.master == interface.index and each.up)
+            usable = (port for port in ports if port.port is None or port.port.forwarding)
+            return self._inside(interface, [self._place(stack, port, None, depth) for port in usable])
+        other = own.get(interface.peer) if interface.peer is not None and interface.peer_here else None
+        if interface.kind == "veth":
+            return Place(self._cable(stack.name, interface, other))
+        if other is not None and other.up and interface.kind in _CHILDREN and interface.mode not in _ROUTING:
+            return self._place(stack, other, None, depth)
+        return Place(self._tunnels())
+
+    def _inside(self, bridge: Interface, ports: Sequence[Place]) -> Place:
+        """Return where a bridge of a sandbox is: where its port leads. Of several, each hears what the others do."""
+        if len(ports) == 1:
+            return ports[0]
+        segment = Segment(bridge.name)
+        self._joints += ((segment, port.segment) for port in ports)
+        return Place(segment)
+
+    def _cable(self, name: str, interface: Interface, other: Interface | None) -> Segment:
+        """Return the segment of a cable that ends at none of the host's interfaces."""
+        if other is not None:
+            return self._at(("cable", name, min(interface.index, other.index)), interface.name)
+        ends = (self._cables[interface.index, interface.peer], self._cables[interface.peer or 0, interface.index])
+        if all(len(names) == 1 for names in ends):
+            key = frozenset(((ends[0][0], interface.index), (ends[1][0], interface.peer)))
+            return self._at(("cable", key), interface.name)
+        return self._unread(name, interface)
+
+    # --- Interfaces of the host ---
+
+    def place_of_host(self, interface: Interface) -> Place | None:
+        """Return where an interface of the host is; None where no sandbox can be."""
+        if not interface.up:
+            return None
+        if interface.kind == "bridge":
+            return Place(self._bridge(interface))
+        known = self._segments.get(("cable", interface.index))
+        if interface.kind == "macvlan":
+            known = self._segments.get(("card", interface.peer))
+        if known is not None:
+            return Place(known)
+        if interface.kind in _ALONE | _OF_CARDS | _CHILDREN or interface.master is not None:
+            return None
+        if interface.kind != "veth":
+            return Place(self._tunnels())
+        if not interface.peer_here:
+            return Place(self._unread(HOST, interface))
+        return self._into_bridge(interface)
+
+    def _into_bridge(self, interface: Interface) -> Place | None:
+        """Return where one of two of the host's interfaces is, the other of which is a port of a bridge."""
+        other = self._host.get(interface.peer) if interface.peer is not None else None
+        bridge = self._master(other) if other is not None and other.up else None
+        if bridge is None:
+            return None
+        segment = Segment(interface.name)
+        self._joints.append((segment, self._bridge(bridge)))
+        return Place(segment)
+
+    # --- Segments ---
+
+    def settle(self) -> None:
+        """Join what is connected by ways that are not followed, when all interfaces have been placed."""
+        strange: dict[int, list[Interface]] = defaultdict(list)
+        for interface in self._host.values():
+            bridge = self._master(interface)
+            if bridge is not None and interface.up:
+                self._joined_by(interface, bridge, strange)
+        bridges = [each for each in self._segments.values() if each.bridge is not None]
+        unknown = [port for segment in bridges for port in self._of_nobody(segment, strange)]
+        for port in together(unknown):
+            bridge = self._master(port)
+            if bridge is not None:
+                self._joints.append((self._bridge(bridge), self._unread(HOST, port)))
+        for key, segment in [*self._segments.items()]:
+            card = self._host.get(key[1]) if isinstance(key, tuple) and key[0] == "card" else None
+            if card is not None and card.kind == "bridge":
+                self._joints.append((segment, self._bridge(card)))
+        _join(self._joints)
+
+    def _joined_by(self, port: Interface, bridge: Interface, strange: dict[int, list[Interface]]) -> None:
+        """Note what a port of a bridge joins it to, or that it is strange: nobody is known to be behind it."""
+        if port.kind == "veth" and not port.peer_here:
+            if (port.peer or 0, port.index) not in self._cables:
+                strange[bridge.index].append(port)
+        elif port.kind == "veth":
+            other = self._host.get(port.peer) if port.peer is not None else None
+            beyond = self._master(other) if other is not None and other.up else None
+            if beyond is not None:
+                self._joints.append((self._bridge(bridge), self._bridge(beyond)))
+        elif port.kind not in _ALONE | _OF_CARDS | _CHILDREN:
+            self._joints.append((self._bridge(bridge), self._tunnels()))
+
+    def _of_nobody(self, segment: Segment, strange: Mapping[int, Sequence[Interface]]) -> Sequence[Interface]:
+        """Return the strange ports of a bridge, if they are more than those of containers that were not read."""
+        ports = strange.get(segment.bridge.index, ()) if segment.bridge is not None else ()
+        segment.unplaced = frozenset(each.port for each in ports if each.port is not None and each.port not in PASSING)
+        waiting = sum(station.interface.kind == "" and station.port is None for station in segment.stations)
+        return ports if len(ports) > waiting else ()
+
+    def _master(self, interface: Interface) -> Interface | None:
+        """Return the bridge that one of the host's interfaces is a port of."""
+        master = self._host.get(interface.master) if interface.master is not None else None
+        return master if master is not None and master.kind == "bridge" else None
+
+    def _bridge(self, bridge: Interface) -> Segment:
+        segment = self._at(("bridge", bridge.index), bridge.name)
+        if segment.ports is None:
+            segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
+        return segment
+
+    def _tunnels(self) -> Segment:
+        return self._at("tunnels", "tunnels", unseen=True)
+
+    def _unread(self, name: str, interface: Interface) -> Segment:
+        """Return the segment that stands for a namespace which was not read, as one that has a cable to it names it."""
+        return self._at(("unread", name, interface.peer_namespace), interface.name, unseen=True)
+
+    def _at(self, key: Hashable, name: str, *, unseen: bool = False) -> Segment:
+        found = self._segments.get(key)
+        if found is None:
+            found = self._segments[key] = Segment(name, unseen=unseen)
+        return found
+
+
+def together(ports: Sequence[Interface]) -> list[Interface]:
+    """Return the ports that lead into a namespace which another one of them leads into as well: it may be a router."""
+    counted = Counter(port.peer_namespace for port in ports)
+    return [port for port in ports if counted[port.peer_namespace] > 1]
+
+
+def _join(joints: Sequence[tuple[Segment, Segment]]) -> None:
+    """Tell each segment of all others that joints lead to."""
+    groups: dict[int, dict[int, Segment]] = {}
+    for one, other in joints:
+        merged = {**groups.get(id(one), {id(one): one}), **groups.get(id(other), {id(other): other})}
+        groups.update(dict.fromkeys(merged, merged))
+    for group in {id(group): group for group in groups.values()}.values():
+        for segment in group.values():
+            segment.joined = tuple(each for each in group.values() if each is not segment)

@@ -1,0 +1,37 @@
+"""Bridges of the host that something joins to others, of which the engine knows nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.wiring import together
+
+if TYPE_CHECKING:
+    from exporter.model.namespace import Interface
+    from exporter.model.snapshot import Kernel, Snapshot
+
+
+def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
+    """Return the indexes of bridges with a port that leads to another one, by a cable or by an unknown namespace."""
+    cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
+    taken = {(card.peer, card.index) for card in cards}
+    joined: set[int] = set()
+    strange: dict[int, list[Interface]] = defaultdict(list)
+    for interface in kernel.host.interfaces.values():
+        if interface.kind == "veth" and interface.master is not None:
+            if interface.peer_here:
+                joined.add(interface.master)
+            elif (interface.index, interface.peer) not in taken:
+                strange[interface.master].append(interface)
+    waiting = _waiting(snapshot, kernel) if strange else Counter[int]()
+    unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
+    return frozenset(joined | {port.master for port in together(unknown) if port.master is not None})
+
+
+def _waiting(snapshot: Snapshot, kernel: Kernel) -> Counter[int]:
+    """Return how many ports are of containers whose namespaces were not read, by bridge."""
+    indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+    unread = (sandbox for sandbox in snapshot.sandboxes.values() if sandbox.id not in kernel.sandboxes)
+    networks = (snapshot.networks[network] for sandbox in unread for network in sandbox.networks)
+    return Counter(indexes[network.interface] for network in networks if network.interface in indexes)
