@@ -26,7 +26,7 @@ from exporter.model.firewall import Hook
 from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.segments import Station
@@ -151,6 +151,8 @@ class Journey:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
         heard = [(receiver, *hears(sender, receiver)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
+        if len(audible) > 1 and _one_and_the_same([receiver for receiver, _ in audible]):
+            audible = audible[:1]
         if len(audible) > 1:
             answer = _who_answers(sender, [receiver for receiver, _ in audible], way.towards)
             flight = flight.doubted({answer: passing.cells})
@@ -412,6 +414,17 @@ class Journey:
         self, sender: Station, receiver: Station, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
         return resolved(self._world, Asking(sender, receiver, target), passing)
+
+
+def _one_and_the_same(receivers: Sequence[Station]) -> bool:
+    """Return whether it makes no difference which of several interfaces takes a packet: all are of one namespace."""
+    stack = receivers[0].stack
+    return all(
+        receiver.stack is stack
+        and receiver.port is receivers[0].port
+        and stack.takes_all_alike(receiver.interface.name)
+        for receiver in receivers
+    )
 
 
 def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:

@@ -110,14 +110,17 @@ class Wiring:
         return Place(segment)
 
     def _cable(self, name: str, interface: Interface, other: Interface | None) -> Segment:
-        """Return the segment of a cable that ends at none of the host's interfaces."""
+        """Return the segment of a cable that ends at none of the host's interfaces.
+
+        Where several could be its ends, as indexes mean something else in each namespace, who hears whom is not known.
+        """
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
         ends = (self._cables[interface.index, interface.peer], self._cables[interface.peer or 0, interface.index])
-        if all(len(names) == 1 for names in ends):
-            key = frozenset(((ends[0][0], interface.index), (ends[1][0], interface.peer)))
-            return self._at(("cable", key), interface.name)
-        return self._unread(name, interface)
+        if not ends[1]:
+            return self._unread(name, interface)
+        known = all(len(names) == 1 for names in ends)
+        return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=not known)
 
     # --- Interfaces of the host ---
 

@@ -128,6 +128,10 @@ class Stack:
         beside = self.namespace.programs or self.policies
         return all(filter_.idle for filter_ in filters) and self.routing.plain and not beside
 
+    def takes_all_alike(self, interface: str) -> bool:
+        """Return whether packets fare no otherwise by an interface than by others of the namespace."""
+        return self.plain and not (self.forwards_from(interface) or self.reverse_path_filter(interface))
+
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""
         try:

@@ -1,0 +1,225 @@
+"""Where interfaces lead that no engine made, and what a part of a host tells of all of it then.
+
+What is expected here is what packets did in tests/conformance/test_wiring.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.kinds import sample
+from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
+from exporter.model.report import Verdict
+from tests.evaluate.test_kinds import check
+from tests.evaluate.test_kinds_told_apart import town
+from tests.kernels import kernel, own_address
+
+if TYPE_CHECKING:
+    from exporter.model.snapshot import Snapshot
+
+NEW = 900
+"""The index of an interface that somebody made."""
+
+
+class Hand:
+    """A host with two networks, between which its engine lets nobody pass, and somebody who makes interfaces."""
+
+    def __init__(self) -> None:
+        self._snapshot = kernel(town()).engine_rules().look().snapshot
+        read = self._snapshot.kernel
+        assert read is not None
+        self._host = read.host
+        self._inside = dict(read.sandboxes)
+        self._ids = {each.name: each.id for each in self._snapshot.sandboxes.values()}
+
+    def bridge(self, network: str) -> int:
+        """Return the index of a network's bridge."""
+        name = next(each.interface for each in self._snapshot.networks.values() if each.name == network)
+        return next(each.index for each in self._host.interfaces.values() if each.name == name)
+
+    def card(self, container: str) -> Interface:
+        """Return a container's interface."""
+        own = self._inside[self._ids[container]].interfaces.values()
+        return next(each for each in own if each.name == "eth0")
+
+    def address(self, container: str) -> IPv4Address:
+        """Return a container's address."""
+        return next(each.ip for each in self.card(container).addresses if isinstance(each.ip, IPv4Address))
+
+    def on_host(self, *interfaces: Interface) -> None:
+        """Give the host more interfaces, or others in the place of its own."""
+        self._host = _with(self._host, *interfaces)
+
+    def inside(self, container: str, *interfaces: Interface, to: str = "", via: str = "") -> None:
+        """Give a container more interfaces, and a route to an address by the first one, or by a gateway at its card."""
+        name = self._ids[container]
+        self._inside[name] = _with(self._inside[name], *interfaces)
+        if to:
+            hop = Hop(self.card(container).index, IPv4Address(via)) if via else Hop(interfaces[0].index)
+            route = Route(254, RouteKind.UNICAST, ip_network(to), (hop,))
+            self._inside[name] = replace(self._inside[name], routes=(*self._inside[name].routes, route))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The host as it is now."""
+        assert self._snapshot.kernel is not None
+        return replace(
+            self._snapshot, kernel=replace(self._snapshot.kernel, host=self._host, sandboxes=dict(self._inside))
+        )
+
+    def verdict(self, source: str, destination: str) -> Verdict:
+        """Return what becomes of a pair, having asked whether a part of the host tells the same."""
+        seen = self.snapshot
+        check(seen)
+        assert seen.kernel is not None
+        return enforced_reach(seen, seen.kernel).between(self._ids[source], self._ids[destination]).verdict
+
+
+def _with(namespace: Namespace, *interfaces: Interface) -> Namespace:
+    """Return a namespace with interfaces, and with the routes that come with addresses which it did not have."""
+    had = {item for each in namespace.interfaces.values() for item in each.addresses}
+    new = [(each.index, item) for each in interfaces for item in each.addresses if item not in had]
+    local = (Route(255, RouteKind.LOCAL, ip_network(item.ip), (Hop(index),)) for index, item in new)
+    linked = (Route(254, RouteKind.UNICAST, item.network, (Hop(index),)) for index, item in new)
+    changed = {each.index: each for each in interfaces}
+    return replace(
+        namespace, interfaces={**namespace.interfaces, **changed}, routes=(*namespace.routes, *local, *linked)
+    )
+
+
+def made(kind: str, address: str = "", *, index: int = NEW, **parts: Any) -> Interface:  # noqa: ANN401
+    """Return an interface that somebody made."""
+    own = (own_address(address),) if address else ()
+    return replace(
+        Interface(index, f"if{index}", kind, f"02:00:00:00:03:{index - NEW:02x}", True, addresses=own), **parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    {"vxlan": Verdict.UNKNOWN, "wireguard": Verdict.UNKNOWN, "tun": Verdict.UNKNOWN, "dummy": Verdict.BLOCKED}.items(),
+)
+def test_ends_of_tunnels(kind: str, verdict: Verdict) -> None:
+    """Where tunnels lead nobody tells; a dummy leads nowhere."""
+    hand = Hand()
+    hand.inside("a1", made(kind, "10.64.0.1/24"))
+    hand.inside("b1", made(kind, "10.64.0.2/24"))
+    assert hand.verdict("a1", "b1") is verdict
+    assert hand.verdict("a1", "b2") is Verdict.BLOCKED
+
+
+@pytest.mark.parametrize(("kind", "verdict"), {"vxlan": Verdict.UNKNOWN, "wireguard": Verdict.BLOCKED}.items())
+def test_what_is_behind_a_tunnel(kind: str, verdict: Verdict) -> None:
+    """By a tunnel of frames, whoever is there may answer for all of his addresses; VPNs lead all else far away."""
+    hand = Hand()
+    hand.inside("a1", made(kind, "10.64.1.1/24", arp=kind == "vxlan"), to=f"{hand.address('b1')}/32")
+    hand.inside("b1", made(kind, "10.64.2.1/24", arp=kind == "vxlan"), to=f"{hand.address('a1')}/32")
+    assert hand.verdict("a1", "b1") is verdict
+
+
+def test_a_tunnel_to_the_host() -> None:
+    """The host may be at the other end of a container's tunnel, and the containers beside it are not."""
+    hand = Hand()
+    hand.on_host(made("wireguard", "10.64.0.1/24", arp=False))
+    hand.inside("b1", made("wireguard", "10.64.0.2/24", arp=False))
+    assert hand.verdict("b1", "a1") is Verdict.BLOCKED
+
+
+@pytest.mark.parametrize(("mode", "verdict"), {"l2": Verdict.REACHABLE, "l3": Verdict.UNKNOWN}.items())
+def test_ipvlan_of_a_containers_card(mode: str, verdict: Verdict) -> None:
+    """Those of the second layer are where the card is; who asks those of the third is not known."""
+    hand = Hand()
+    hand.inside("a1", made("ipvlan", "10.64.0.1/24", mode=mode, peer=hand.card("a1").index, peer_here=True))
+    hand.inside("a2", made("ipvlan", "10.64.0.2/24", mode=mode, peer=hand.card("a2").index, peer_here=True))
+    found = hand.snapshot
+    assert found.kernel is not None
+    reach = enforced_reach(found, found.kernel).between(*(_id(found, name) for name in ("a1", "a2")))
+    told = {path.undecided for path in reach.paths if "10.64.0.2" in path.addresses}
+    assert (told == {""}) is (verdict is Verdict.REACHABLE)
+    assert told
+
+
+def _id(seen: Snapshot, name: str) -> str:
+    return next(each.id for each in seen.sandboxes.values() if each.name == name)
+
+
+def test_a_cable_from_container_to_container() -> None:
+    """Its ends name each other; where others have interfaces of the same indexes, nobody can tell whose they are."""
+    hand = Hand()
+    hand.inside("a1", made("veth", "10.64.0.1/24", peer=NEW + 1))
+    hand.inside("b1", made("veth", "10.64.0.2/24", index=NEW + 1, peer=NEW))
+    assert hand.verdict("a1", "b1") is Verdict.REACHABLE
+    hand.inside("b2", made("veth", "10.64.0.2/24", index=NEW + 1, peer=NEW))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("network", ["n0", "n1"])
+def test_a_bridge_with_two_ports_inside(network: str) -> None:
+    """A container that joins two networks passes on what it is not seen to."""
+    hand = Hand()
+    card = replace(hand.card("a1"), master=NEW + 2, addresses=())
+    other = {"n0": "a2", "n1": "b2"}[network]
+    hand.inside(
+        "a1", card, made("bridge", "10.64.0.1/24", index=NEW + 2), made("veth", master=NEW + 2, peer=NEW + 1),
+    )  # fmt: skip
+    hand.inside("b1", made("veth", "10.64.0.2/24", index=NEW + 1, peer=NEW))
+    hand.inside(other, replace(hand.card(other), addresses=(*hand.card(other).addresses, own_address("10.64.0.3/24"))))
+    assert hand.verdict("b1", other) is (Verdict.UNKNOWN if network == "n0" else Verdict.REACHABLE)
+
+
+def test_a_cable_between_bridges() -> None:
+    """What it leads from one to the other is not followed; who has no address there is not concerned."""
+    hand = Hand()
+    hand.on_host(
+        made("veth", master=hand.bridge("n0"), peer=NEW + 1, peer_here=True),
+        made("veth", index=NEW + 1, master=hand.bridge("n1"), peer=NEW, peer_here=True),
+    )
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    a1 = hand.card("a1")
+    hand.inside("a1", replace(a1, addresses=(*a1.addresses, own_address("10.64.0.1/24"))))
+    b1 = hand.card("b1")
+    hand.inside("b1", replace(b1, addresses=(*b1.addresses, own_address("10.64.0.2/24"))), to="10.64.0.1/32")
+    assert hand.verdict("b1", "a1") is Verdict.UNKNOWN
+    assert hand.verdict("b1", "a2") is Verdict.BLOCKED
+
+
+@pytest.mark.parametrize(("number", "verdict"), {7: Verdict.UNKNOWN, 8: Verdict.BLOCKED}.items())
+def test_a_router_that_is_no_container(number: int, verdict: Verdict) -> None:
+    """One unknown namespace on two bridges may pass packets on; two of them, each on one, do not."""
+    hand = Hand()
+    hand.on_host(
+        made("veth", master=hand.bridge("n0"), peer=5, peer_namespace=7),
+        made("veth", index=NEW + 1, master=hand.bridge("n1"), peer=6, peer_namespace=number),
+    )
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    for source, destination in (("a1", "b1"), ("b1", "a1")):
+        router = str(hand.address(source)).rpartition(".")[0] + ".250"
+        hand.inside(source, to=f"{hand.address(destination)}/32", via=router)
+    assert hand.verdict("a1", "b1") is verdict
+    assert hand.verdict("a1", "b2") is Verdict.BLOCKED
+
+
+def test_one_link_address_twice() -> None:
+    """Which of the two gets what is for either of them is not known, and of the others everything is."""
+    hand = Hand()
+    for name in ("a1", "a3"):
+        hand.inside(name, replace(hand.card(name), mac="02:42:00:00:00:77"))
+    assert sample(hand.snapshot) is not None
+    assert hand.verdict("a2", "a1") is Verdict.UNKNOWN
+    assert hand.verdict("a4", "a2") is Verdict.REACHABLE
+
+
+def test_a_cable_into_a_switch_that_is_no_bridge() -> None:
+    """What Open vSwitch does with frames is not seen."""
+    hand = Hand()
+    hand.on_host(made("openvswitch", index=NEW + 2))
+    for number, name in enumerate(("a1", "b1")):
+        end, inside = NEW + 10 + number, NEW + 20 + number
+        hand.on_host(made("veth", index=end, master=NEW + 2, peer=inside))
+        hand.inside(name, made("veth", f"10.64.0.{number + 1}/24", index=inside, peer=end))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
