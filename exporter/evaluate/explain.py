@@ -34,6 +34,12 @@ _OPENED_BY = {
     Via.PUBLISHED_PORT: "a published port leads from the host's address to the container on network {network}",
 }
 
+_OFF_NETWORKS = {
+    Via.BRIDGE: "both are on one link that is no network of the engine's",
+    Via.ROUTED: "this address, which is on no network of the engine's, is one that packets are passed on to",
+    Via.PUBLISHED_PORT: "a translation leads from another address to the container",
+}
+
 
 def explain(
     snapshot: Snapshot,
@@ -131,7 +137,7 @@ def _openings(paths: tuple[Path, ...], asked: Protocol | None) -> Iterator[Findi
         (path.via, path.network, path.undecided) for path in carrying
     )
     for via, network, undecided in seen:
-        text = _OPENED_BY[via].format(network=network)
+        text = _OPENED_BY[via].format(network=network) if network or via not in _OFF_NETWORKS else _OFF_NETWORKS[via]
         if undecided:
             yield Finding(f"perhaps {text}; not known: {undecided}")
         else:

@@ -59,6 +59,10 @@ def closing(case: Case, path: Path) -> str:
     """Return what would close a path."""
     network = next((each for each in case.snapshot.networks.values() if each.name == path.network), None)
     users = _accepted_by_user(case)
+    unseen = next((note for note in case.traced.notes if isinstance(note, Linked) and note.unseen), None)
+    if unseen is not None:
+        link = f"bridge {unseen.bridge}" if unseen.bridge else f"{unseen.output} of {case.source.name}"
+        return f"{link} without what it is connected to"
     if path.via is Via.HOST:
         inside = case.source if case.source.sandbox == HOST else case.destination
         return f"{inside.name} outside of the host's namespace (without --network host)"

@@ -150,6 +150,8 @@ class _Teller:
         link = f"bridge {self._names.named(note.bridge)}" if note.bridge else note.output
         if note.strayed:
             yield Hop(place, f"sends it to a link address that nobody on {link} has")
+        elif note.doubt:
+            yield Hop(place, f"not known: {note.doubt}")
         elif not note.receiver:
             address = _text(note.family, note.towards)
             text = f"finds nobody on {link} who answers for {self._names.named(address)}"

@@ -56,6 +56,7 @@ class Facts:
     networks: tuple[str, ...]
     subnets: tuple[str, ...]
     cgroups: Mapping[str, str]
+    pids: Mapping[str, int]
 
     @classmethod
     def of(cls, engine: Engine) -> Facts:
@@ -76,6 +77,7 @@ class Facts:
             and each["State"] == "running"
             and engine.api(f"/containers/{each['Id']}/json")["State"]["Pid"]
         )
+        pids = {name: engine.pid_of(name) for name in sandboxes}
         networks = [each for each in engine.api("/networks") if each["Driver"] == "bridge"]
         return cls(
             bridges=_links(engine, "bridge"),
@@ -87,7 +89,8 @@ class Facts:
             sandboxes=sandboxes,
             networks=tuple(sorted(each["Name"] for each in networks if each["Name"] != "bridge")),
             subnets=tuple(sorted(pool["Subnet"] for each in networks for pool in each["IPAM"]["Config"] or ())),
-            cgroups={name: cgroup_of(engine.pid_of(name)) for name in sandboxes},
+            cgroups={name: cgroup_of(pid) for name, pid in pids.items()},
+            pids=pids,
         )
 
 

@@ -1,6 +1,7 @@
 """What somebody may do to a host behind its engine's back: random changes to its firewall, bridges and routes.
 
-What drops packets beside all firewalls is in `beside`, what administrators do all day in `chores`.
+What drops packets beside all firewalls is in `beside`, what administrators do all day in `chores`, and interfaces that
+somebody makes in `wires`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.conformance import beside, chores
+from tests.conformance import beside, chores, wires
 from tests.conformance.changes import ANNOUNCED, NOBODY, Change, Commands, Facts, Somebody, by_nft
 from tests.conformance.generator import HOST_ADDRESS
 
@@ -43,7 +44,12 @@ def engine_args(version: str, seed: int, args: tuple[str, ...]) -> tuple[str, ..
 def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
     """Return the changes of a seed: the same ones for the same facts. What the engine does then comes last."""
     random = Random(f"tamper/{version}/{seed}")
-    makers = (_Host(facts, random), beside.OnHost(facts, random), chores.OnHost(facts, random))
+    makers = (
+        _Host(facts, random),
+        beside.OnHost(facts, random),
+        chores.OnHost(facts, random),
+        wires.OnHost(facts, random),
+    )
     chosen = random.sample([change for maker in makers for change in maker.changes()], random.randint(1, MOST))
     if facts.sandboxes and random.random() < _INSIDE:
         inside = (*_inside(facts, random), *beside.inside(facts, random), *chores.inside(facts, random))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
@@ -223,3 +224,15 @@ def test_a_cable_into_a_switch_that_is_no_bridge() -> None:
         hand.on_host(made("veth", index=end, master=NEW + 2, peer=inside))
         hand.inside(name, made("veth", f"10.64.0.{number + 1}/24", index=inside, peer=end))
     assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+
+
+def test_what_is_not_followed_is_explained() -> None:
+    """It is told where packets leave what is seen, and that this is what would have to go."""
+    hand = Hand()
+    hand.inside("a1", made("vxlan", "10.64.0.1/24"))
+    hand.inside("b1", made("vxlan", "10.64.0.2/24"))
+    found = explain(hand.snapshot, evaluate(hand.snapshot), "a1", "b1")
+    assert {trip.change for trip in found.trips} == {f"if{NEW} of a1 without what it is connected to"}
+    told = [hop.text for trip in found.trips for leg in trip.legs for hop in leg.hops]
+    assert f"not known: what if{NEW} is connected to" in told
+    assert found.findings[0].text.startswith("perhaps both are on one link that is no network of the engine's")

@@ -42,9 +42,8 @@ class Emission:
         for item in self.together:
             if item.cells & cells:
                 ends = replace(flight.ends, source=item.flight.ends.source)
-                yield replace(
-                    item, cells=item.cells & cells, flight=replace(flight, ends=ends, doubts=item.flight.doubts)
-                )
+                told = replace(flight, ends=ends, doubts=item.flight.doubts, routed=item.flight.routed)
+                yield replace(item, cells=item.cells & cells, flight=told)
         for stack, bit, source in self.alone:
             if bit & cells:
                 yield Departure(stack, bit, replace(flight, ends=replace(flight.ends, source=source)))
@@ -105,7 +104,7 @@ def _together(items: Sequence[Arrival | Crossing]) -> Iterator[Arrival | Crossin
         if isinstance(item, Crossing):
             groups[item.bridge.index, id(item.receiver)].append(item)
         else:
-            groups[id(item.stack)].append(item)
+            groups[id(item.stack), item.flight.routed].append(item)
     yield from (_merged(group) if len(group) > 1 else group[0] for group in groups.values())
 
 

@@ -418,13 +418,10 @@ class Journey:
 
 def _one_and_the_same(receivers: Sequence[Station]) -> bool:
     """Return whether it makes no difference which of several interfaces takes a packet: all are of one namespace."""
-    stack = receivers[0].stack
-    return all(
-        receiver.stack is stack
-        and receiver.port is receivers[0].port
-        and stack.takes_all_alike(receiver.interface.name)
-        for receiver in receivers
-    )
+    stack, port = receivers[0].stack, receivers[0].port
+    if any(receiver.stack is not stack or receiver.port is not port for receiver in receivers):
+        return False
+    return stack.takes_alike([receiver.interface.name for receiver in receivers])
 
 
 def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:

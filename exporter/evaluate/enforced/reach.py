@@ -46,6 +46,7 @@ class _Reaching:
         worlds = {family: World(snapshot, kernel, family) for family in (4, 6)}
         self._worlds = worlds
         self._conversations = Conversations(worlds, self._bits)
+        self._members: dict[str, int] = {}
 
     def reach(self) -> Reach:
         """Return verdicts for all pairs."""
@@ -125,11 +126,23 @@ class _Reaching:
             yield from self._linked(found, network, rest)
 
     def _linked(self, found: Found, network: Network, cells: int) -> Iterator[tuple[int, Via, Network | None, str]]:
+        strangers = cells & ~self._on(network)
+        if strangers:
+            yield strangers, Via.BRIDGE, None, ""
+        cells &= ~strangers
         linked = self._parents(found) & cells if network.default and network.icc is False else 0
         if linked:
             yield linked, Via.LINK, network, network.id
         if cells & ~linked:
             yield cells & ~linked, _DRIVERS.get(network.driver, Via.PLUGIN), network, network.id
+
+    def _on(self, network: Network) -> int:
+        """Return the sources that are on a network."""
+        known = self._members.get(network.id)
+        if known is None:
+            on = (name for name, box in self._snapshot.sandboxes.items() if network.id in box.networks)
+            known = self._members[network.id] = sum(self._bits[name] for name in on)
+        return known
 
     def _parents(self, found: Found) -> int:
         """Return the sources that hold a link to a sandbox, where its port is one that the link opens."""

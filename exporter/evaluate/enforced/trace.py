@@ -14,9 +14,9 @@ from exporter.evaluate.enforced.emission import Emission, source_of
 from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Atom, Column
+from exporter.evaluate.enforced.packets import Atom, Column, parts
 from exporter.evaluate.enforced.ports import usual
-from exporter.evaluate.enforced.segments import asks, hears
+from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
 from exporter.evaluate.enforced.world import World
@@ -71,7 +71,8 @@ class Linked:
     """The packet goes onto a link, to who answers for the next hop's address: by name, nobody where that is empty.
 
     `deaf` is why the link keeps sender and receiver apart, where it does; `strayed` that the sender asked nobody, and
-    sends to a link address that nobody has.
+    sends to a link address that nobody has. `doubt` is what is not known of the link,
+    `unseen` that it leads to where nobody looks.
     """
 
     place: str
@@ -83,6 +84,8 @@ class Linked:
     deaf: str
     ports: tuple[str, ...]
     strayed: bool = False
+    doubt: str = ""
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,15 +307,17 @@ class _Journey(Journey):
 
     def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
         if passing.cells:
-            self._notes.add(self._linked(passing.stack, way))
+            self._notes.add(self._linked(passing, way))
         yield from super()._launch(passing, way)
 
-    def _linked(self, stack: Stack, way: Exit) -> Linked:
+    def _linked(self, passing: Passing, way: Exit) -> Linked:
+        stack = passing.stack
         sender = self._world.station(stack, way.interface)
         bridge = sender.segment.bridge if sender else None
         receivers = sender.segment.answering(way.towards, sender) if sender else []
-        heard = [each for each in receivers if sender and hears(sender, each)[0]]
+        heard = {each: doubt for each in receivers if sender for passes, doubt in [hears(sender, each)] if passes}
         receiver = next(iter([*heard, *receivers]), None)
+        doubt = beyond(sender) if sender and not heard and self._strangers(sender, passing) else ""
         return Linked(
             stack.name,
             stack.routing.names[way.interface],
@@ -322,8 +327,15 @@ class _Journey(Journey):
             receiver.stack.name if receiver else "",
             _deafness(sender, receiver) if sender and receiver and not heard else "",
             tuple(each.port.name for each in (sender, receiver) if each and each.port),
-            sender is not None and not receivers and not asks(sender, way.towards),
+            sender is not None and not (receivers or doubt or asks(sender, way.towards)),
+            heard.get(receiver, doubt) if receiver else doubt,
+            not followed(sender, receiver) if sender and receiver in heard else bool(doubt),
         )
+
+    def _strangers(self, sender: Station, passing: Passing) -> bool:
+        """Return whether somebody may get the packet by a router that is not seen."""
+        ends = parts(passing.flight.ends.destination, passing.cells)
+        return any(sender.segment.routed_to(int(destination), sender) for destination, _ in ends)
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
         if item.receiver is not None:

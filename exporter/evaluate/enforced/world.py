@@ -22,7 +22,7 @@ from exporter.model.namespace import RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.evaluate.enforced.wiring import Place
@@ -128,9 +128,10 @@ class Stack:
         beside = self.namespace.programs or self.policies
         return all(filter_.idle for filter_ in filters) and self.routing.plain and not beside
 
-    def takes_all_alike(self, interface: str) -> bool:
-        """Return whether packets fare no otherwise by an interface than by others of the namespace."""
-        return self.plain and not (self.forwards_from(interface) or self.reverse_path_filter(interface))
+    def takes_alike(self, interfaces: Collection[str]) -> bool:
+        """Return whether packets fare by one of some interfaces as by any other."""
+        passes = {self.forwards_from(each) for each in interfaces}
+        return self.plain and len(passes) < 2 and not any(map(self.reverse_path_filter, interfaces))
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""
