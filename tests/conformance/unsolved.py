@@ -139,20 +139,6 @@ CASES: Mapping[str, Unsolved] = {
         ("near", "far"), "iptables -w -t nat -A POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERADE",
         "iptables -w -t nat -F POSTROUTING", {"next": FORWARDS, "near": BY_NEXT},
     ),
-    "a set that a rule adds to": Unsolved(
-        ("near", "far"),
-        "ipset create banned hash:ip timeout 60;"
-        " iptables -w -I FORWARD -p tcp --dport 7777 -d 10.100.2.11 -j SET --add-set banned src;"
-        " iptables -w -I FORWARD -m set --match-set banned src -j DROP",
-        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; ipset destroy banned",
-    ),
-    "a mark that a set maps": Unsolved(
-        ("near", "far"),
-        "ipset create marks hash:ip skbinfo; ipset add marks 10.100.1.11 skbmark 0x7;"
-        " iptables -w -t mangle -A PREROUTING -j SET --map-set marks src --map-mark;"
-        " iptables -w -I FORWARD -m mark --mark 7 -j DROP",
-        f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
-    ),
     "a route for a source, inside": Unsolved(
         ("near", "far"),
         inside={

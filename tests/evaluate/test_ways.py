@@ -80,6 +80,28 @@ def test_a_rule_that_changes_nothing_leaves_nothing_open() -> None:
     assert [(each.exits[0].interface, each.doubt) for each in (same, others)] == [(OUT, "")] * 2
 
 
+BY_MARK = {"priority": 100, "src": "all", "fwmark": "0x7", "table": "100"}
+INVERTED = {"not": True}
+
+
+@pytest.mark.parametrize(
+    ("rule", "mark", "out", "doubt"),
+    [
+        (BY_MARK, 7, {FAR}, ""),
+        (BY_MARK, 0, {OUT}, ""),
+        (BY_MARK, None, {FAR, OUT}, "policy rule 100: fwmark"),
+        (BY_MARK | {"src": "10.9.0.0", "srclen": 24}, None, {OUT}, ""),
+        (BY_MARK | INVERTED, None, {FAR, OUT}, "policy rule 100: fwmark"),
+        (BY_MARK | INVERTED | {"src": "10.9.0.0", "srclen": 24}, None, {FAR}, ""),
+        (OPAQUE | INVERTED, 0, {FAR, OUT}, "policy rule 100: tos"),
+    ],
+)
+def test_a_mark_that_nobody_knows(rule: dict[str, Any], mark: int | None, out: set[int], doubt: str) -> None:
+    """A rule that asks for it may apply or not, unless the packet is for others by what is known of it."""
+    found = way(namespace(rule), Question(number("10.1.0.9"), number("10.1.0.7"), mark=mark))
+    assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
+
+
 def test_many_rules_that_are_not_understood_are_gone_through_once() -> None:
     """The ways do not double with each."""
     rules = [OPAQUE | {"priority": number, "table": "77"} for number in range(10, 60)]

@@ -1,0 +1,111 @@
+"""What rules, conntrack and sockets do that depends on other packets, on a real engine: packets are the judge.
+
+One host for all of them: what a case changes it puts back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.model.report import Verdict
+from tests.conformance.changes import Change
+from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=dual_stack("one", "two"),
+    containers=(
+        Container("near", "one", flags=("--ip=10.100.1.11",)),
+        Container("next", "one", flags=("--ip=10.100.1.12",)),
+        Container("far", "two", flags=("--ip=10.100.2.11",)),
+        Container("hosted", "host"),
+    ),
+    host=(*let_through("-F POSTROUTING"), "ip6tables -w -I FORWARD -i brone -o brtwo -j DROP"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is done and undone on the host, and inside of containers; what the verdict on a pair hinges on.
+
+    From near to far there is only IPv4.
+    """
+
+    does: str
+    undoes: str
+    verdict: Verdict
+    pair: tuple[str, str] = ("near", "far")
+    doubts: frozenset[str] = frozenset()
+    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def changes(self, name: str) -> tuple[Change, ...]:
+        """Return what is done."""
+        return (Change(name, (self.does,)), *self._inside(name, 0))
+
+    def back(self, name: str) -> tuple[Change, ...]:
+        """Return what is undone."""
+        return (*self._inside(name, 1), Change(f"{name}, undone", (self.undoes,)))
+
+    def _inside(self, name: str, which: int) -> Iterator[Change]:
+        yield from (Change(name, (commands[which],), container) for container, commands in self.inside.items())
+
+
+MARKED = "iptables -w -t mangle -A PREROUTING"
+UNMARKED = "iptables -w -t mangle -F PREROUTING"
+MAPPED = (
+    "ipset create marks hash:ip skbinfo; ipset add marks 10.100.1.11 skbmark 0x7;"
+    f" {MARKED} -j SET --map-set marks src --map-mark"
+)
+
+CASES = {
+    "a set that a rule adds to": Case(
+        "ipset create banned hash:ip timeout 60;"
+        " iptables -w -I FORWARD -p tcp --dport 7777 -d 10.100.2.11 -j SET --add-set banned src;"
+        " iptables -w -I FORWARD -m set --match-set banned src -j DROP",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; ipset destroy banned",
+        Verdict.UNKNOWN, doubts=frozenset({"a dynamic set"}),
+    ),
+    "a mark that a set maps": Case(
+        f"{MAPPED}; iptables -w -I FORWARD -m mark --mark 7 -j DROP",
+        f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
+        Verdict.UNKNOWN, doubts=frozenset({"a mark that may be set"}),
+    ),
+    "a way by a mark that a set maps": Case(
+        f"{MAPPED}; ip rule add pref 77 fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNMARKED}; ip rule del pref 77; ipset destroy marks",
+        Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
+    ),
+    "a way by a mark that is drawn": Case(
+        f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
+        " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNMARKED}; ip rule del pref 77", Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Built]:
+    """Give the newest engine with the topology."""
+    with built(TOPOLOGY) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packets_agree(host: Built, name: str) -> None:
+    """Nothing is certain that is not as packets have it, nothing in doubt but for the reason that there is."""
+    case = CASES[name]
+    outcome = host.tried(case.changes(name), case.back(name))
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+    assert outcome.enforced.doubts == case.doubts
+    assert outcome.pair(*case.pair).verdict is case.verdict
