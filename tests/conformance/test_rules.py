@@ -26,7 +26,7 @@ TOPOLOGY = Topology(
     networks=dual_stack("one", "two"),
     containers=(
         Container("near", "one", flags=("--ip=10.100.1.11",)),
-        Container("next", "one", flags=("--ip=10.100.1.12",)),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--mac-address=02:42:0a:64:01:0c")),
         Container("far", "two", flags=("--ip=10.100.2.11",)),
         Container("hosted", "host"),
     ),
@@ -67,7 +67,75 @@ MAPPED = (
     f" {MARKED} -j SET --map-set marks src --map-mark"
 )
 
+FORWARDS = (
+    "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
+    "sysctl -qw net.ipv4.ip_forward=0",
+)
+BY_NEXT = (
+    (
+        "sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0;"
+        " ip route replace default via 10.100.1.12"
+    ),
+    "ip route replace default via 10.100.1.1",
+)
+TWICE = {"next": FORWARDS, "near": BY_NEXT}
+"""What near sends to others than its neighbours comes to the host as a frame for next, and again from there."""
+
+TRANSLATED = "iptables -w -t nat -A"
+MASQUERADED = f"{TRANSLATED} POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERADE"
+NO_LONGER = "iptables -w -t nat -F POSTROUTING"
+LAST = "iptables -w -t nat -D PREROUTING $(iptables -w -t nat -S PREROUTING | grep -c '^-A')"
+
 CASES = {
+    "twice through the host": Case(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
+    "twice through the host, from another address": Case(
+        MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE | {
+            "next": (
+                f"{FORWARDS[0]}; {TRANSLATED} POSTROUTING -s 10.100.1.11 -j MASQUERADE",
+                f"{FORWARDS[1]}; {NO_LONGER}",
+            ),
+        },
+    ),
+    "twice through the host, rewritten at first": Case(
+        f"{TRANSLATED} POSTROUTING -s 10.100.1.11 -o brone -j SNAT --to-source 10.100.1.77; {MASQUERADED}", NO_LONGER,
+        Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, led elsewhere at last": Case(
+        f"{TRANSLATED} PREROUTING -m mac --mac-source 02:42:0a:64:01:0c -d 10.100.2.11 -j DNAT --to 10.100.1.1",
+        LAST, Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, tracked at last": Case(
+        f"iptables -w -t raw -A PREROUTING -m mac ! --mac-source 02:42:0a:64:01:0c -s 10.100.1.11 -j CT --notrack;"
+        f" {MASQUERADED}",
+        f"iptables -w -t raw -F PREROUTING; {NO_LONGER}", Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, confirmed at last": Case(
+        "iptables -w -I FORWARD -m conntrack --ctstate NEW --ctstatus CONFIRMED -j DROP", "iptables -w -D FORWARD 1",
+        Verdict.BLOCKED, inside=TWICE,
+    ),
+    "twice through the host, marked at first": Case(
+        "iptables -w -I FORWARD -o brtwo -m connmark --mark 5 -j DROP;"
+        " iptables -w -t mangle -A FORWARD -s 10.100.1.11 -o brone -j CONNMARK --set-mark 5",
+        "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.BLOCKED, inside=TWICE,
+    ),
+    "twice through the host, to a third party": Case(
+        f"{MASQUERADED}; {TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.2.11", f"{NO_LONGER}; {LAST}",
+        Verdict.REACHABLE, inside=TWICE,
+    ),
+    "an answer twice through the host, to a third party": Case(
+        f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11", LAST,
+        Verdict.REACHABLE, ("far", "near"), inside=TWICE,
+    ),
+    "an answer twice through the host, to a third party, for who was asked": Case(
+        f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11;"
+        " iptables -w -I FORWARD -i brone -o brtwo -m conntrack ! --ctstate NEW,ESTABLISHED -j DROP",
+        f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE, ("far", "near"), inside=TWICE,
+    ),
+    "a mark that answers set": Case(
+        "iptables -w -I FORWARD -d 10.100.2.11 -m conntrack --ctdir ORIGINAL -m connmark --mark 5 -j DROP;"
+        " iptables -w -t mangle -A FORWARD -s 10.100.2.11 -m conntrack --ctdir REPLY -j CONNMARK --set-mark 5",
+        "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.REACHABLE,
+    ),
     "a set that a rule adds to": Case(
         "ipset create banned hash:ip timeout 60;"
         " iptables -w -I FORWARD -p tcp --dport 7777 -d 10.100.2.11 -j SET --add-set banned src;"

@@ -70,17 +70,6 @@ def address(told: str, device: str = "eth0") -> tuple[str, str]:
     return f"ip address add {told} dev {device}", f"ip address del {told} dev {device}"
 
 
-FORWARDS = (
-    "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
-    "sysctl -qw net.ipv4.ip_forward=0",
-)
-BY_NEXT = (
-    (
-        "sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0;"
-        " ip route replace default via 10.100.1.12"
-    ),
-    "ip route replace default via 10.100.1.1",
-)
 TUNNEL = "DOCKER-USER -i brc -o brc -p udp --dport 4789 -j ACCEPT"
 INNER_BRIDGE = (
     (
@@ -134,10 +123,6 @@ CASES: Mapping[str, Unsolved] = {
             "near": ("ip route add 10.100.2.11 via 10.100.1.250", "ip route del 10.100.2.11"),
             "far": ("ip route add 10.100.1.11 via 10.100.2.250", "ip route del 10.100.1.11"),
         },
-    ),
-    "twice through the host": Unsolved(
-        ("near", "far"), "iptables -w -t nat -A POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERADE",
-        "iptables -w -t nat -F POSTROUTING", {"next": FORWARDS, "near": BY_NEXT},
     ),
     "a route for a source, inside": Unsolved(
         ("near", "far"),
