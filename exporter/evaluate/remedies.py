@@ -102,6 +102,8 @@ def opening(case: Case) -> str:
     match note:
         case Filtered() if step is not None:
             return _unfiltered(case, note, step) if note.place == HOST else f"{_rule(step)} inside {place} taken away"
+        case Routed(output=output, forwards=True, spent=True) if output:
+            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit)"
         case Routed(output=output) if output:
             family = "ipv6.conf.all" if ":" in case.packet.address else f"ipv4.conf.{note.interface}"
             return f"net.{family}.forwarding=1 in {place}"

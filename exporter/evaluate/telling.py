@@ -202,6 +202,8 @@ class _Teller:
             return self._lose(Hop(place, f"has no route to {self._address(note.at)}", lost=True), None)
         if not note.forwards:
             return self._lose(Hop(place, f"passes on nothing from {came}: forwarding is off", lost=True), None)
+        if note.spent:
+            return self._lose(Hop(place, "passes it on no further: it has no hops left", lost=True), None)
         return Hop(place, f"routes it from {came} to {self._names.named(note.output)}")
 
     def _unanswered(self, note: Unanswered) -> Iterator[Hop]:

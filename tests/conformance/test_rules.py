@@ -86,7 +86,15 @@ MASQUERADED = f"{TRANSLATED} POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERA
 NO_LONGER = "iptables -w -t nat -F POSTROUTING"
 LAST = "iptables -w -t nat -D PREROUTING $(iptables -w -t nat -S PREROUTING | grep -c '^-A')"
 
-CASES = {
+ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
+
+
+def sends_with(hops: int) -> tuple[str, str]:
+    """Return how a namespace comes to send with so few hops, and with the usual number."""
+    return f"sysctl -qw net.ipv4.ip_default_ttl={hops}", "sysctl -qw net.ipv4.ip_default_ttl=64"
+
+
+CASES: dict[str, Case] = {
     "twice through the host": Case(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
     "twice through the host, from another address": Case(
         MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE | {
@@ -135,6 +143,50 @@ CASES = {
         "iptables -w -I FORWARD -d 10.100.2.11 -m conntrack --ctdir ORIGINAL -m connmark --mark 5 -j DROP;"
         " iptables -w -t mangle -A FORWARD -s 10.100.2.11 -m conntrack --ctdir REPLY -j CONNMARK --set-mark 5",
         "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.REACHABLE,
+    ),
+    "the mark of what is accepted, by a route": Case(
+        f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; ip rule add fwmark 7 to 10.100.1.0/24 blackhole",
+        f"{ACCEPTS}=0; {UNMARKED}; ip rule del fwmark 7 to 10.100.1.0/24 blackhole",
+        Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, by a rule": Case(
+        f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"{ACCEPTS}=0; {UNMARKED}; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, as INPUT leaves it": Case(
+        f"{ACCEPTS}=1; iptables -w -t mangle -A INPUT -s 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"{ACCEPTS}=0; iptables -w -t mangle -F INPUT; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, inside": Case(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": (
+                f"{ACCEPTS}=1; {MARKED} -j MARK --set-mark 7; ip rule add fwmark 7 blackhole",
+                f"{ACCEPTS}=0; {UNMARKED}; ip rule del fwmark 7 blackhole",
+            ),
+        },
+    ),
+    "marks that answers without a socket take": Case(
+        f"sysctl -qw net.ipv4.fwmark_reflect=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"sysctl -qw net.ipv4.fwmark_reflect=0; {UNMARKED}; iptables -w -D OUTPUT 1",
+        Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "a TTL of 1": Case("true", "true", Verdict.BLOCKED, inside={"near": sends_with(1)}),
+    "a TTL of 1, of answers": Case("true", "true", Verdict.REACHABLE, inside={"far": sends_with(1)}),
+    "a TTL of 2": Case("true", "true", Verdict.REACHABLE, inside={"near": sends_with(2)}),
+    "a TTL of 2, twice through the host": Case(
+        "true", "true", Verdict.BLOCKED,
+        inside=TWICE | {"near": (f"{BY_NEXT[0]}; {sends_with(2)[0]}", f"{BY_NEXT[1]}; {sends_with(2)[1]}")},
+    ),
+    "a TTL of 1 of the host": Case(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
+    "a hop limit of 1": Case(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "far": (
+                "sysctl -qw net.ipv6.conf.eth0.hop_limit=1",
+                "sysctl -qw net.ipv6.conf.eth0.hop_limit=64",
+            ),
+        },
     ),
     "a set that a rule adds to": Case(
         "ipset create banned hash:ip timeout 60;"

@@ -191,16 +191,6 @@ CASES: Mapping[str, Unsolved] = {
         f" {MARKED} -p tcp --dport 80 -j MARK --set-mark 1",
         f"{UNMARKED}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
     ),
-    "tcp_fwmark_accept": Unsolved(
-        ("near", "hosted"),
-        f"sysctl -qw net.ipv4.tcp_fwmark_accept=1; {MARKED} -j MARK --set-mark 7;"
-        " ip rule add fwmark 7 to 10.100.1.0/24 blackhole",
-        f"sysctl -qw net.ipv4.tcp_fwmark_accept=0; {UNMARKED}; ip rule del fwmark 7 to 10.100.1.0/24 blackhole",
-    ),
-    "a TTL of 1": Unsolved(
-        ("near", "far"),
-        inside={"near": ("sysctl -qw net.ipv4.ip_default_ttl=1", "sysctl -qw net.ipv4.ip_default_ttl=64")},
-    ),
     "one link address twice": Unsolved(
         ("near", "next"),
         inside={

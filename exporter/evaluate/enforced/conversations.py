@@ -113,7 +113,7 @@ class Conversations:
         passages: dict[str, list[Passage]] = defaultdict(list)
         for passage in delivery.flight.passages:
             passages[passage.stack.name].append(passage)
-        back = Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()))
+        back = _answer(delivery)
         answered: dict[str, int] = defaultdict(int)
         answers: list[Delivery] = []
         arrived, doubts, on_the_way_back = 0, dict(delivery.flight.doubts), False
@@ -264,6 +264,16 @@ class _Listening:
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
+
+
+def _answer(delivery: Delivery) -> Departure:
+    """Return what a socket says to whom it accepts.
+
+    It may take the mark of what it was asked with (inet_request_mark), which routes and rules then see.
+    """
+    accepts = delivery.stack.setting("ipv4/tcp_fwmark_accept")
+    mark = delivery.mark if accepts else 0
+    return Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()), mark)
 
 
 def _marked(passages: Mapping[str, Sequence[Passage]], answers: Sequence[Delivery]) -> Mapping[str, Sequence[Passage]]:

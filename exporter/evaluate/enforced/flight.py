@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.packets import Atom, Column, Some, parts
 from exporter.model.firewall import CtState
+from exporter.model.namespace import USUAL_HOPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +83,8 @@ class Flight:
     """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
 
     `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge. `sealed` are
-    the cells of those that a policy of IPsec may have sent in others.
+    the cells of those that a policy of IPsec may have sent in others. `hops` is how many namespaces they may come to
+    yet (TTL, hop limit).
     """
 
     protocol: int
@@ -92,6 +94,7 @@ class Flight:
     icmp_type: int | None = None
     routed: bool = False
     sealed: int = 0
+    hops: int = USUAL_HOPS
 
     def passed(self, stack: Stack) -> Sequence[Passage]:
         """Return how packets came through a namespace before."""
@@ -109,11 +112,12 @@ class Flight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Departure:
-    """Packets that a namespace itself sends."""
+    """Packets that a namespace itself sends, with the mark of the socket that they come from."""
 
     stack: Stack
     cells: int
     flight: Flight
+    mark: Value = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,11 +152,12 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """Packets that arrived at a namespace's own sockets."""
+    """Packets that arrived at a namespace's own sockets, with the mark that they had then."""
 
     stack: Stack
     cells: int
     flight: Flight
+    mark: Value = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ from exporter.model.firewall import (
     Untrack,
     Verdict,
 )
+from exporter.model.namespace import ENOUGH_HOPS, USUAL_HOPS
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, addresses, bits, number, span
 
@@ -47,10 +48,6 @@ _WITHOUT_EFFECT = frozenset({
 
 TEE's copies carry the packet's own address and are taken by nobody else.
 """
-
-ENOUGH_HOPS = 8
-"""Hops that packets have to have left after TTL and HL targets; usual systems send with 64 or more."""
-USUAL_HOPS = 64
 
 LARGEST_NETMAP = 256
 """Addresses that NETMAP translates one by one."""
