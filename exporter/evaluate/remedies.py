@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.trace import Arrived, Disbelieved, Filtered, Linked, Routed, Sent
-from exporter.model.firewall import NameIs, Terminate
+from exporter.model.firewall import Field, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.report import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
@@ -62,6 +63,9 @@ def closing(case: Case, path: Path) -> str:
     if path.via is Via.HOST:
         inside = case.source if case.source.sandbox == HOST else case.destination
         return f"{inside.name} outside of the host's namespace (without --network host)"
+    leading = _leading(case)
+    if path.via is Via.PUBLISHED_PORT and leading is not None:
+        return f"{_rule(leading)} taken away"
     if path.via in _APART:
         names = {"source": case.source.name, "destination": case.destination.name, "network": path.network}
         return _APART[path.via].format(**names)
@@ -93,9 +97,26 @@ def _accepted_by_user(case: Case) -> Step | None:
     return last.step
 
 
+def _leading(case: Case) -> Step | None:
+    """Return the last rule that is not the engine's and leads the packet to somebody else."""
+    filtered = (note for note in case.traced.notes if isinstance(note, Filtered))
+    led = [step for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
+    return next(iter(led[::-1]), None)
+
+
+def _leads(step: Step) -> bool:
+    return step.rule is not None and any(
+        (isinstance(each, Translate) and each.kind in (Translation.DNAT, Translation.REDIRECT))
+        or (isinstance(each, Rewrite) and each.field is Field.DESTINATION)
+        for each in step.rule.steps
+    )
+
+
 def opening(case: Case) -> str:
     """Return what would let a packet through that is lost."""
-    lost = case.told.lost
+    lost, leading = case.told.lost, _leading(case)
+    if leading is not None and int(ip_address(case.packet.address)) in case.sandbox(case.destination).addresses:
+        return f"{_rule(leading)} taken away"
     if lost is None:
         return _published(case)
     note, step, place = lost.note, lost.step, lost.hop.place
