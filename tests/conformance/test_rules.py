@@ -205,6 +205,10 @@ CASES: dict[str, Case] = {
         f"{UNMARKED}; ip rule del pref 77; ipset destroy marks",
         Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
     ),
+    "a way by a port that the sender picks": Case(
+        "ip rule add pref 77 to 10.100.2.0/24 sport 40000-50000 blackhole", "ip rule del pref 77",
+        Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: sport"}),
+    ),
     "a way by a mark that is drawn": Case(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
         " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",

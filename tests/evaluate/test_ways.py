@@ -13,7 +13,7 @@ import pytest
 
 from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.ways import PICKED_PORT, way
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
@@ -99,6 +99,24 @@ INVERTED = {"not": True}
 def test_a_mark_that_nobody_knows(rule: dict[str, Any], mark: int | None, out: set[int], doubt: str) -> None:
     """A rule that asks for it may apply or not, unless the packet is for others by what is known of it."""
     found = way(namespace(rule), Question(number("10.1.0.9"), number("10.1.0.7"), mark=mark))
+    assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "out", "doubt"),
+    [
+        ((32768, 60999), {FAR}, ""),
+        ((1, 65535), {FAR}, ""),
+        ((1, 32767), {OUT}, ""),
+        ((40000, 50000), {FAR, OUT}, "policy rule 100: sport"),
+        ((60999, 65535), {FAR, OUT}, "policy rule 100: sport"),
+    ],
+)
+def test_a_port_that_nobody_knows(wanted: tuple[int, int], out: set[int], doubt: str) -> None:
+    """Of those that the sender picks from, a rule may ask for some."""
+    rule = {"priority": 100, "src": "all", "sport_start": wanted[0], "sport_end": wanted[1], "table": "100"}
+    picked = Question(number("10.1.0.9"), number("10.1.0.7"), ports=(PICKED_PORT, (80, 80)))
+    found = way(namespace(rule), picked)
     assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
 
 

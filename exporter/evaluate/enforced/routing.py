@@ -37,7 +37,7 @@ _BITS = {4: 32, 6: 128}
 class Question:
     """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
 
-    `mark` is None where nobody knows which it is.
+    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which.
     """
 
     destination: int
@@ -264,7 +264,19 @@ def within(address: int, prefix: Subnet) -> bool:
 
 def _unclear(rule: PolicyRule, question: Question) -> str:
     """Return what a rule asks for that is not known of a packet which is as it asks in all else."""
-    return rule.opaque or ("fwmark" if question.mark is None and rule.mark_mask else "")
+    if rule.opaque:
+        return rule.opaque
+    if rule.mark_mask and question.mark is None:
+        return "fwmark"
+    if rule.source_ports is not None and not _covers(rule.source_ports, question.ports[0]):
+        return "sport"
+    if rule.destination_ports is not None and not _covers(rule.destination_ports, question.ports[1]):
+        return "dport"
+    return ""
+
+
+def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
+    return ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
 
 
 def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
@@ -282,7 +294,7 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
         yield rule.protocol == question.protocol
     for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
         if wanted is not None:
-            yield ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
+            yield ports is not None and wanted[0] <= ports[1] and ports[0] <= wanted[1]
 
 
 def usual_policy(namespace: Namespace) -> bool:
