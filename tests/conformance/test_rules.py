@@ -27,7 +27,8 @@ TOPOLOGY = Topology(
     containers=(
         Container("near", "one", flags=("--ip=10.100.1.11",)),
         Container("next", "one", flags=("--ip=10.100.1.12", "--mac-address=02:42:0a:64:01:0c")),
-        Container("far", "two", flags=("--ip=10.100.2.11",)),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--expose=7778")),
+        Container("web", flags=("--publish=7776:7777",)),
         Container("hosted", "host"),
     ),
     host=(*let_through("-F POSTROUTING"), "ip6tables -w -I FORWARD -i brone -o brtwo -j DROP"),
@@ -87,6 +88,9 @@ NO_LONGER = "iptables -w -t nat -F POSTROUTING"
 LAST = "iptables -w -t nat -D PREROUTING $(iptables -w -t nat -S PREROUTING | grep -c '^-A')"
 
 ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
+
+
+ONE_OF_SEVERAL = f"{TRANSLATED} PREROUTING -p tcp -d 192.0.2.1"
 
 
 def sends_with(hops: int) -> tuple[str, str]:
@@ -187,6 +191,19 @@ CASES: dict[str, Case] = {
                 "sysctl -qw net.ipv6.conf.eth0.hop_limit=64",
             ),
         },
+    ),
+    "to one of several ports": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778", LAST, Verdict.REACHABLE,
+    ),
+    "to one of several ports, some of which are closed": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778;"
+        " iptables -w -I FORWARD -p tcp -d 10.100.2.11 --dport 7778 -j DROP",
+        f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE,
+        doubts=frozenset({"which of several ports the translation takes"}),
+    ),
+    "to one of several ports of the host, one of which is published": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j REDIRECT --to-ports 7776-7777", LAST, Verdict.REACHABLE,
+        doubts=frozenset({"which of several ports the translation takes"}),
     ),
     "a set that a rule adds to": Case(
         "ipset create banned hash:ip timeout 60;"

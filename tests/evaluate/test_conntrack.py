@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.hooks import SEVERAL_PORTS, Hooks, Passing
 from exporter.evaluate.enforced.packets import Atom, Column, Some
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
@@ -111,6 +111,41 @@ def test_the_mark_is_the_one_that_was_set_last(stack: Stack, marks: tuple[int, .
     """It stays with the connection."""
     (passing,) = entered(stack, SENT, *(Passage(stack, 0b11, SENT, SENT, mark) for mark in marks))
     assert passing.ct_mark == kept
+
+
+SPREAD = """*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p udp -j DNAT --to-destination 10.0.1.1:{}
+COMMIT
+*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -p udp -m udp --dport 90:99 -j DROP
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("ports", "port", "left", "doubts"),
+    [
+        ("8000-8010", Some(8000, 8010, SEVERAL_PORTS), 0b11, {}),
+        ("90-95", Some(90, 95, SEVERAL_PORTS), 0, {}),
+        ("95-105", Some(95, 105, SEVERAL_PORTS), 0b11, {SEVERAL_PORTS: 0b11}),
+        ("75-85", PORT, 0b11, {}),
+        ("8000", Atom(8000, 8000), 0b11, {}),
+    ],
+)
+def test_which_of_several_ports_it_is_matters_to_rules_that_ask(
+    ports: str, port: Some | Atom, left: int, doubts: dict[str, int]
+) -> None:
+    """A port that is among them stays."""
+    tables = parse_iptables(SPREAD.format(ports), TableFamily.IP, Backend.IPTABLES_NFT, IpSets())
+    (passing,) = entered(Stack("host", Namespace(firewall=Firewall(tables)), 4), SENT)
+    assert (passing.flight.ends.destination_port, passing.flight.doubts) == (port, {})
+    forwarded = [each for each in HOOKS.through(Hook.FORWARD, passing) if each.cells]
+    assert (sum(each.cells for each in forwarded), [each.flight.doubts for each in forwarded]) == (
+        left,
+        [doubts] if left else [],
+    )
 
 
 def test_answers_are_told_apart_by_what_they_answer(stack: Stack) -> None:

@@ -173,7 +173,12 @@ class Conversations:
         interval = ports if isinstance(ports, Atom) else None
         ends = flight.ends
         translated = ends.destination != address or ends.destination_port != ports
-        if delivery.stack is world.host and protocol in _NUMBERS:
+        if delivery.stack is world.host and isinstance(ends.destination_port, Some):
+            for each in self._listening[world.family].among(protocol, ends.destination, ends.destination_port):
+                flight = flight.doubted({ends.destination_port.doubt: delivery.cells})
+                if each.relay is not None:
+                    yield from self._led_on(each.relay, protocol, interval, replace(delivery, flight=flight))
+        elif delivery.stack is world.host and protocol in _NUMBERS:
             listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
             if listener is not None and self._listening[world.family].held(listener):
                 if listener.relay is not None:
@@ -250,6 +255,13 @@ class _Listening:
             elif listener.address.is_unspecified and self._takes(listener):
                 wild = listener if wild is None or listener.address.version == self._family else wild
         return exact or wild
+
+    def among(self, protocol: Protocol, address: object, ports: Some) -> Iterator[Listener]:
+        """Yield the sockets that take what comes to some of the ports, and never leads to a container of the host's."""
+        for port in (each for each in self._ports[protocol] if ports.low <= each <= ports.high):
+            found = self.at(protocol, address, Atom(port, port))
+            if found is not None and self.held(found):
+                yield found
 
     def _holds(self, protocol: Protocol, port: int) -> bool:
         return any(map(self.held, self._by_port.get((protocol, port), ())))

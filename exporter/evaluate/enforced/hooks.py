@@ -325,7 +325,7 @@ class Hooks:
             _put(fields, number, _of_interface(name, lambda told: _type(passing.stack, told)))
         _put(fields, Field.SOURCE_MAC, passing.mac)
         if passing.own:
-            fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)
+            fields |= {name: Some(0, 0xFFFFFFFF, name) for name in (Field.SOCKET_USER, Field.SOCKET_GROUP)}
         fields |= self._connection(passing)
         return Packets(fields)
 
@@ -468,8 +468,7 @@ def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) 
 def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
     """Yield packets with other destinations."""
     ends, flight = passing.flight.ends, passing.flight
-    port, doubt = _translated_port(ends.destination_port, target)
-    flight = flight.doubted({doubt: passing.cells} if doubt else {})
+    port = _translated_port(ends.destination_port, target)
     for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         there = replace(ends, destination=address if address is not None else ends.destination, destination_port=port)
@@ -479,8 +478,7 @@ def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> I
 def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
     """Yield packets with other sources."""
     ends, flight = passing.flight.ends, passing.flight
-    # which port it is of several, rules that ask for it will tell
-    port, _ = _translated_port(ends.source_port, target)
+    port = _translated_port(ends.source_port, target)
     for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         source = address if address is not None else ends.source
@@ -527,25 +525,28 @@ def _past_proxies(taken: Iterable[Taken], passed: Passing) -> Iterator[Passing]:
         yield replace(passed, cells=passed.cells & ~surely, flight=flight)
 
 
-def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
-    """Return the port after a translation. A port that is in the range already stays (nf_nat_l4proto_unique_tuple)."""
+def _translated_port(port: Port, target: Target) -> Port:
+    """Return the port after a translation. A port that is in the range already stays (nf_nat_l4proto_unique_tuple).
+
+    Which one of several it is otherwise matters only to rules that ask for it.
+    """
     if not target.ports or port is None:
-        return port, ""
+        return port
     low, high = target.ports.intervals[0][0], target.ports.intervals[-1][1]
     if target.base_port is not None and isinstance(port, Atom):
         if port.low != port.high:
             raise PortsDiffer(port, range(port.low + 1, port.high + 1))
         moved = low + (port.low - target.base_port) % (high - low + 1)
-        return Atom(moved, moved), ""
+        return Atom(moved, moved)
     if low == high:
-        return Atom(low, low), ""
+        return Atom(low, low)
     if isinstance(port, Atom):
         covered = target.ports.covers(port.low, port.high)
         if covered is None:
             raise PortsDiffer(port, (low, high + 1))
         if covered:
-            return port, ""
-    return Some(low, high), SEVERAL_PORTS
+            return port
+    return Some(low, high, SEVERAL_PORTS)
 
 
 def _destinations(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[_Choice]:
