@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.trace import Arrived, Disbelieved, Filtered, Linked, Routed, Sent
-from exporter.model.firewall import NameIs, Terminate
+from exporter.model.firewall import Field, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.report import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
@@ -66,6 +67,9 @@ def closing(case: Case, path: Path) -> str:
     if path.via is Via.HOST:
         inside = case.source if case.source.sandbox == HOST else case.destination
         return f"{inside.name} outside of the host's namespace (without --network host)"
+    leading = _leading(case)
+    if path.via is Via.PUBLISHED_PORT and leading is not None:
+        return f"{_rule(leading)} taken away"
     if path.via in _APART:
         names = {"source": case.source.name, "destination": case.destination.name, "network": path.network}
         return _APART[path.via].format(**names)
@@ -97,15 +101,34 @@ def _accepted_by_user(case: Case) -> Step | None:
     return last.step
 
 
+def _leading(case: Case) -> Step | None:
+    """Return the last rule that is not the engine's and leads the packet to somebody else."""
+    filtered = (note for note in case.traced.notes if isinstance(note, Filtered))
+    led = [step for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
+    return next(iter(led[::-1]), None)
+
+
+def _leads(step: Step) -> bool:
+    return step.rule is not None and any(
+        (isinstance(each, Translate) and each.kind in (Translation.DNAT, Translation.REDIRECT))
+        or (isinstance(each, Rewrite) and each.field is Field.DESTINATION)
+        for each in step.rule.steps
+    )
+
+
 def opening(case: Case) -> str:
     """Return what would let a packet through that is lost."""
-    lost = case.told.lost
+    lost, leading = case.told.lost, _leading(case)
+    if leading is not None and int(ip_address(case.packet.address)) in case.sandbox(case.destination).addresses:
+        return f"{_rule(leading)} taken away"
     if lost is None:
         return _published(case)
     note, step, place = lost.note, lost.step, lost.hop.place
     match note:
         case Filtered() if step is not None:
             return _unfiltered(case, note, step) if note.place == HOST else f"{_rule(step)} inside {place} taken away"
+        case Routed(output=output, forwards=True, spent=True) if output:
+            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit)"
         case Routed(output=output) if output:
             family = "ipv6.conf.all" if ":" in case.packet.address else f"ipv4.conf.{note.interface}"
             return f"net.{family}.forwarding=1 in {place}"

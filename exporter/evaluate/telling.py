@@ -180,16 +180,17 @@ class _Teller:
         yield from (each for _, each in hops)
         if self._told.lost is None and self._name.endswith("request"):
             self._told.passed += [Turn(note, step, hop) for step, hop in hops if _lets_through(note, step)]
+        perhaps = "perhaps " if note.doubts or len(note.after) > 1 else ""
         for after in note.after:
-            yield from self._rewritten(place, note.before, after)
+            yield from self._rewritten(place, perhaps, note.before, after)
         if note.doubts:
             yield Hop(place, f"not known: {'; '.join(note.doubts)}")
 
-    def _rewritten(self, place: str, before: At, after: At) -> Iterator[Hop]:
+    def _rewritten(self, place: str, perhaps: str, before: At, after: At) -> Iterator[Hop]:
         if (before.destination, before.destination_port) != (after.destination, after.destination_port):
-            yield Hop(place, f"rewrites the destination to {self._to(after)}")
+            yield Hop(place, f"{perhaps}rewrites the destination to {self._to(after)}")
         if (before.source, before.source_port) != (after.source, after.source_port):
-            yield Hop(place, f"rewrites the source to {self._from(after)}")
+            yield Hop(place, f"{perhaps}rewrites the source to {self._from(after)}")
 
     def _ruled(self, place: str, step: Step) -> Hop:
         if step.rule is None:
@@ -204,6 +205,8 @@ class _Teller:
             return self._lose(Hop(place, f"has no route to {self._address(note.at)}", lost=True), None)
         if not note.forwards:
             return self._lose(Hop(place, f"passes on nothing from {came}: forwarding is off", lost=True), None)
+        if note.spent:
+            return self._lose(Hop(place, "passes it on no further: it has no hops left", lost=True), None)
         return Hop(place, f"routes it from {came} to {self._names.named(note.output)}")
 
     def _unanswered(self, note: Unanswered) -> Iterator[Hop]:

@@ -56,6 +56,13 @@ class Port:
     untagged: frozenset[int] = frozenset()
 
 
+USUAL_HOPS = 64
+"""What a namespace lets its packets be passed on for, unless told otherwise (IPDEFTTL, IPV6_DEFAULT_HOPLIMIT)."""
+
+ENOUGH_HOPS = 8
+"""As many as packets are ever passed on for, of those that come to anybody."""
+
+
 class Scope(IntEnum):
     """How far what has an address or a route is from here (`RT_SCOPE_…`): the less, the further."""
 

@@ -148,8 +148,6 @@ class OnHost(Somebody):
             "iptables -w -t nat -I POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully",
         )
         yield Change("as kube-proxy has it", spread, doubts=("statistic", "which of several"))
-        range_ = f"{begin} -p {protocol} --dport {port} -j DNAT --to-destination {one}:7000-7001"
-        yield Change("one of two ports", (range_,), doubts=("which of several ports the translation takes",))
         shifted = f"{begin} -d {one} -p tcp --dport 5000:6000 -j DNAT --to-destination {other}:5000-6000/5000"
         yield Change("ports led on one by one", (shifted,))
         yield Change("a port let alone", (f"{begin} -p {protocol} --dport {port} -j ACCEPT",))

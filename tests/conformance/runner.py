@@ -134,7 +134,10 @@ class Built:
 @contextmanager
 def built(topology: Topology) -> Iterator[Built]:
     """Build a topology on the newest engine."""
-    with closing(start_engine(VERSIONS[-1])) as made, closing(observing(made, Tier.SANDBOXES)) as observer:
+    with (
+        closing(start_engine(VERSIONS[-1], *topology.args)) as made,
+        closing(observing(made, Tier.SANDBOXES)) as observer,
+    ):
         build(made, topology)
         yield Built(made, observer, topology)
 

@@ -346,6 +346,14 @@ def test_settings_of_answers(where: str, setting: str) -> None:
     check(_with(seen, where, lambda own: replace(own, settings={**own.settings, **told})))
 
 
+@pytest.mark.parametrize("setting", ["ipv4/ip_default_ttl", "ipv6/conf/eth0/hop_limit"])
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_how_far_packets_come(where: str, setting: str) -> None:
+    """Who sends with fewer hops than it takes is like nobody else."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    check(_with(seen, where, lambda own: replace(own, settings={**own.settings, setting: "1"})))
+
+
 def test_an_address_that_is_answered_for() -> None:
     """Who is answered for by the host is like nobody else."""
     seen = opened(kernel(town()).engine_rules()).look().snapshot

@@ -47,6 +47,7 @@ from exporter.model.namespace import (
 )
 from exporter.model.ranges import Ranges
 from exporter.model.report import Protocol, Via
+from exporter.parse.kernel.iptables import parse_iptables
 from tests.hosts import host
 from tests.kernels import kernel, own_address
 
@@ -254,6 +255,48 @@ def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
     ports = {path.protocol: path.ports for path in report.pair(*ends).paths if own & {*path.addresses}}
     assert [port in ports[Protocol.UDP] for port in (79, 80, 90, 91)] == [True, False, False, True]
     assert [port in ports[Protocol.TCP] for port in (79, 80, 90, 91)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("sender", "settings", "arrives"),
+    [
+        ("d", {"ipv4__ip_default_ttl": 1}, "icmp6 tcp6 udp6"),
+        ("d", {"ipv4__ip_default_ttl": 2}, ALL_WAYS),
+        ("d", {"ipv6__conf__eth0__hop_limit": 1}, "icmp4 tcp4 udp4"),
+        ("d", {"ipv6__conf__lo__hop_limit": 1}, ALL_WAYS),
+        ("a", {"ipv4__ip_default_ttl": 1}, "icmp4 icmp6 tcp6 udp4 udp6"),
+        ("host", {"ipv4__ip_default_ttl": 1}, ALL_WAYS),
+    ],
+)
+def test_packets_come_as_far_as_their_sender_lets_them(sender: str, settings: dict[str, int], arrives: str) -> None:
+    """Of those with one hop none is passed on, nor of answers; on their own link they arrive."""
+    scene = Scene()
+    scene.set(sender, **settings)
+    assert certain(scene.ways("d", "a")) == arrives
+    assert certain(scene.ways("b", "a")) == ALL_WAYS
+    check(scene)
+
+
+MARKING = """*mangle
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -j MARK --set-mark 7
+COMMIT
+*filter
+:OUTPUT ACCEPT [0:0]
+-A OUTPUT -m mark --mark 7 -j DROP
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(("accepts", "arrives"), [(0, "icmp4 tcp4 udp4"), (1, "icmp4 udp4")])
+def test_a_socket_may_take_the_mark_of_what_it_accepts(accepts: int, arrives: str) -> None:
+    """Then its answers have it, as rules see."""
+    scene = Scene()
+    rules = parse_iptables(MARKING, TableFamily.IP, Backend.IPTABLES_NFT, None)
+    scene.change("a", firewall=Firewall(rules))
+    scene.set("a", ipv4__tcp_fwmark_accept=accepts)
+    found = scene.ways("d", "a")
+    assert certain({way: said for way, said in found.items() if way.endswith("4")}) == arrives
 
 
 def test_interfaces_without_an_address_send_from_another_ones() -> None:

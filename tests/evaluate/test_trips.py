@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli.text import explain as explained
-from exporter.evaluate import explain
+from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.flight import Stage
 from exporter.evaluate.enforced.trace import At, Begun, Disbelieved, Sent, Tracer
 from exporter.evaluate.names import Names
@@ -25,9 +25,11 @@ from exporter.model.firewall import (
     InRanges,
     NameIs,
     Opaque,
+    Rewrite,
     Rule,
     Table,
     TableFamily,
+    Target,
     Terminate,
 )
 from exporter.model.firewall import Verdict as Netfilter
@@ -366,8 +368,46 @@ class TestWhatBlocks:
         assert told.lost
         assert told.lost.hop.text == "takes 172.17.0.3 (web) for forged on docker0 (network bridge)"
 
+    def test_a_rule_that_leads_packets_elsewhere(self) -> None:
+        """Somebody's own translation is named, not a published port."""
+        away = (
+            kernel(town())
+            .engine_rules()
+            .rules("-A PREROUTING -d 172.20.0.3 -j DNAT --to-destination 192.0.2.1", table="nat")
+        )
+        found = trip(away, "one", "two")
+        assert "host: rewrites the destination to 192.0.2.1:80" in lines(found.legs[0])
+        assert (found.verdict, found.change) == (CLOSED, "rule 2 of ip nat PREROUTING taken away")
+
+    def test_hops_that_are_used_up(self) -> None:
+        """It is told where a packet dies for that, and what it would take."""
+        seen = kernel(town()).engine_rules().rules("-I FORWARD -j ACCEPT").look()
+        read = seen.snapshot.kernel
+        assert read
+        name = seen.containers["one"].sandbox
+        near = replace(read.sandboxes[name], settings={**read.sandboxes[name].settings, "ipv4/ip_default_ttl": "1"})
+        changed = replace(seen.snapshot, kernel=replace(read, sandboxes={**read.sandboxes, name: near}))
+        found = explain(changed, evaluate(changed), "one", "db").trips[0]
+        assert found.decided_by == "host: passes it on no further: it has no hops left"
+        assert found.change.startswith("more hops for what is sent")
+
 
 class TestWhatOpens:
+    def test_a_rule_that_may_lead_packets_to_somebody(self) -> None:
+        """What nftables writes behind conntrack's back is told as what may be; the rule would close it."""
+        steps = (
+            InRanges(Field.FAMILY, Ranges.of(4)),
+            InRanges(Field.DESTINATION, Ranges.of(int(ip_address("192.0.2.1")))),
+            Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(int(ip_address("172.20.0.3"))), Ranges()),)),
+        )
+        chain = Chain("at", (Rule(steps, "ip daddr 192.0.2.1 ip daddr set 172.20.0.3"),), Base(Hook.PREROUTING, -300))
+        table = Table(TableFamily.INET, "mine", Backend.NFTABLES, {"at": chain})
+        of = kernel(town()).engine_rules().table(table)
+        found = trip(of, "one", "two", Protocol.UDP, 80, ip_address("192.0.2.1"))
+        assert "host: perhaps rewrites the destination to 172.20.0.3:80 (two)" in lines(found.legs[0])
+        assert found.outcome == "perhaps arrives in two; not known: ip daddr set"
+        assert found.change == "rule 1 of inet mine at taken away"
+
     def test_a_network_with_icc(self) -> None:
         """The rule that accepts is named, and the setting that would close it."""
         found = ask(kernel(town()).engine_rules(), "one", "two").trips[0]

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.ways import PICKED_PORT, way
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
@@ -78,6 +78,46 @@ def test_a_rule_that_changes_nothing_leaves_nothing_open() -> None:
         namespace(OPAQUE | {"src": "10.9.0.0", "srclen": 24}), Question(number("10.1.0.9"), number("10.1.0.7"))
     )
     assert [(each.exits[0].interface, each.doubt) for each in (same, others)] == [(OUT, "")] * 2
+
+
+BY_MARK = {"priority": 100, "src": "all", "fwmark": "0x7", "table": "100"}
+INVERTED = {"not": True}
+
+
+@pytest.mark.parametrize(
+    ("rule", "mark", "out", "doubt"),
+    [
+        (BY_MARK, 7, {FAR}, ""),
+        (BY_MARK, 0, {OUT}, ""),
+        (BY_MARK, None, {FAR, OUT}, "policy rule 100: fwmark"),
+        (BY_MARK | {"src": "10.9.0.0", "srclen": 24}, None, {OUT}, ""),
+        (BY_MARK | INVERTED, None, {FAR, OUT}, "policy rule 100: fwmark"),
+        (BY_MARK | INVERTED | {"src": "10.9.0.0", "srclen": 24}, None, {FAR}, ""),
+        (OPAQUE | INVERTED, 0, {FAR, OUT}, "policy rule 100: tos"),
+    ],
+)
+def test_a_mark_that_nobody_knows(rule: dict[str, Any], mark: int | None, out: set[int], doubt: str) -> None:
+    """A rule that asks for it may apply or not, unless the packet is for others by what is known of it."""
+    found = way(namespace(rule), Question(number("10.1.0.9"), number("10.1.0.7"), mark=mark))
+    assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "out", "doubt"),
+    [
+        ((32768, 60999), {FAR}, ""),
+        ((1, 65535), {FAR}, ""),
+        ((1, 32767), {OUT}, ""),
+        ((40000, 50000), {FAR, OUT}, "policy rule 100: sport"),
+        ((60999, 65535), {FAR, OUT}, "policy rule 100: sport"),
+    ],
+)
+def test_a_port_that_nobody_knows(wanted: tuple[int, int], out: set[int], doubt: str) -> None:
+    """Of those that the sender picks from, a rule may ask for some."""
+    rule = {"priority": 100, "src": "all", "sport_start": wanted[0], "sport_end": wanted[1], "table": "100"}
+    picked = Question(number("10.1.0.9"), number("10.1.0.7"), ports=(PICKED_PORT, (80, 80)))
+    found = way(namespace(rule), picked)
+    assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
 
 
 def test_many_rules_that_are_not_understood_are_gone_through_once() -> None:

@@ -23,7 +23,7 @@ from exporter.evaluate.enforced.flight import (
     Stage,
 )
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some, parts
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.report import HOST, Protocol
@@ -31,7 +31,7 @@ from exporter.model.report import HOST, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.flight import Passage, Port
+    from exporter.evaluate.enforced.flight import Passage, Port, Value
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Listener
@@ -110,33 +110,38 @@ class Conversations:
 
     def _confirmed(self, world: World, flight: Flight, delivery: Delivery) -> Delivery | None:
         """Return the part of a delivery whose answers arrive, and where what confirms them arrives, too."""
-        passages = {passage.stack.name: passage for passage in delivery.flight.passages}
-        back = Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()))
+        passages: dict[str, list[Passage]] = defaultdict(list)
+        for passage in delivery.flight.passages:
+            passages[passage.stack.name].append(passage)
+        back = _answer(delivery)
         answered: dict[str, int] = defaultdict(int)
+        answers: list[Delivery] = []
         arrived, doubts, on_the_way_back = 0, dict(delivery.flight.doubts), False
         for item in self._journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
             cells = item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
             arrived |= cells
+            answers.append(replace(item, cells=cells))
             for passage in item.flight.passages:
                 answered[passage.stack.name] |= passage.tracked & cells
-                if passage.stack.name not in passages and not passage.stack.ruleset.idle:
+                alone = passage.stack.name not in passages or len(item.flight.passed(passage.stack)) > 1
+                if alone and not passage.stack.ruleset.idle:
                     on_the_way_back = True
             _merge(doubts, item.flight.doubts, cells)
         if not arrived:
             return None
-        third = Conversation(Stage.CONFIRMATION, passages, answered)
+        third = Conversation(Stage.CONFIRMATION, _marked(passages, answers), answered)
         confirmed = 0
         for item in self._journey(world, third).deliveries(*self._sent(world, flight, arrived)):
             if item.stack is delivery.stack and item.flight.ends.destination == delivery.flight.ends.destination:
                 confirmed |= item.cells
                 _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
-        # who sees the way back alone takes what is said for the first packets of another conversation
-        if on_the_way_back or any(cells & ~passage.tracked for passage in passages.values()):
+        # who sees the way back alone, or again, takes what is said for the first packets of another conversation
+        if on_the_way_back or any(cells & ~passage.tracked for passage in delivery.flight.passages):
             cells &= self._heard(world, flight, back, passages)
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
 
-    def _heard(self, world: World, flight: Flight, back: Departure, passages: Mapping[str, Passage]) -> int:
+    def _heard(self, world: World, flight: Flight, back: Departure, passages: Mapping[str, Sequence[Passage]]) -> int:
         """Return the cells that what is said after the handshake arrives at.
 
         It goes the way of the answer; but namespaces that do not follow the conversation may rewrite it, as a new one.
@@ -168,7 +173,12 @@ class Conversations:
         interval = ports if isinstance(ports, Atom) else None
         ends = flight.ends
         translated = ends.destination != address or ends.destination_port != ports
-        if delivery.stack is world.host and protocol in _NUMBERS:
+        if delivery.stack is world.host and isinstance(ends.destination_port, Some):
+            for each in self._listening[world.family].among(protocol, ends.destination, ends.destination_port):
+                flight = flight.doubted({ends.destination_port.doubt: delivery.cells})
+                if each.relay is not None:
+                    yield from self._led_on(each.relay, protocol, interval, replace(delivery, flight=flight))
+        elif delivery.stack is world.host and protocol in _NUMBERS:
             listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
             if listener is not None and self._listening[world.family].held(listener):
                 if listener.relay is not None:
@@ -246,6 +256,13 @@ class _Listening:
                 wild = listener if wild is None or listener.address.version == self._family else wild
         return exact or wild
 
+    def among(self, protocol: Protocol, address: object, ports: Some) -> Iterator[Listener]:
+        """Yield the sockets that take what comes to some of the ports, and never leads to a container of the host's."""
+        for port in (each for each in self._ports[protocol] if ports.low <= each <= ports.high):
+            found = self.at(protocol, address, Atom(port, port))
+            if found is not None and self.held(found):
+                yield found
+
     def _holds(self, protocol: Protocol, port: int) -> bool:
         return any(map(self.held, self._by_port.get((protocol, port), ())))
 
@@ -259,6 +276,43 @@ class _Listening:
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
+
+
+def _answer(delivery: Delivery) -> Departure:
+    """Return what a socket says to whom it accepts.
+
+    It may take the mark of what it was asked with (inet_request_mark), which routes and rules then see.
+    """
+    accepts = delivery.stack.setting("ipv4/tcp_fwmark_accept")
+    mark = delivery.mark if accepts else 0
+    return Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()), mark)
+
+
+def _marked(passages: Mapping[str, Sequence[Passage]], answers: Sequence[Delivery]) -> Mapping[str, Sequence[Passage]]:
+    """Return passages with the marks that their connections have once answers came through."""
+    found = dict(passages)
+    for item in answers:
+        for passage in item.flight.passages:
+            name, mark = passage.stack.name, passage.ct_mark
+            found[name] = [_with_mark(each, mark, _answering(each, passage, item)) for each in found.get(name, ())]
+    return found
+
+
+def _answering(known: Passage, passage: Passage, answer: Delivery) -> int:
+    """Return the cells whose answers are of a connection; of those that come through once, all are."""
+    once = len(answer.flight.passed(passage.stack)) == 1
+    return answer.cells if once else known.after.reversed().alike(passage.before, answer.cells)
+
+
+def _with_mark(passage: Passage, mark: Value, cells: int) -> Passage:
+    old = passage.ct_mark
+    if mark == old:
+        return passage
+    column = old if isinstance(old, Column) else Column({old: -1})
+    for value, at in parts(mark, cells):
+        column = column.over(at, value)
+    untold = mark.untold & cells if isinstance(mark, Column) else 0
+    return replace(passage, ct_mark=column.forgotten(untold) if untold else column)
 
 
 def _merge(doubts: dict[str, int], more: Mapping[str, int], cells: int) -> None:

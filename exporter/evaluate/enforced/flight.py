@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.evaluate.enforced.packets import Atom, Column, Some, parts
 from exporter.model.firewall import CtState
+from exporter.model.namespace import USUAL_HOPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.world import Stack
@@ -63,13 +64,28 @@ class Ends:
         """Return the ends of an answer."""
         return Ends(self.destination, self.destination_port, self.source, self.source_port)
 
+    def alike(self, other: Ends, cells: int) -> int:
+        """Return the cells whose packets have the addresses and ports of others."""
+        if (self.source_port, self.destination_port) != (other.source_port, other.destination_port):
+            return 0
+        return _equal(self.source, other.source, cells) & _equal(self.destination, other.destination, cells)
+
+
+def _equal(one: Value, other: Value, cells: int) -> int:
+    found = 0
+    for value, at in parts(one, cells):
+        for another, here in parts(other, at):
+            found |= here if value == another else 0
+    return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flight:
     """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
 
     `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge. `sealed` are
-    the cells of those that a policy of IPsec may have sent in others.
+    the cells of those that a policy of IPsec may have sent in others. `hops` is how many namespaces they may come to
+    yet (TTL, hop limit).
     """
 
     protocol: int
@@ -79,6 +95,11 @@ class Flight:
     icmp_type: int | None = None
     routed: bool = False
     sealed: int = 0
+    hops: int = USUAL_HOPS
+
+    def passed(self, stack: Stack) -> Sequence[Passage]:
+        """Return how packets came through a namespace before."""
+        return [passage for passage in self.passages if passage.stack is stack]
 
     def doubted(self, doubts: Mapping[str, int]) -> Flight:
         """Return the flight with more doubts."""
@@ -92,11 +113,12 @@ class Flight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Departure:
-    """Packets that a namespace itself sends."""
+    """Packets that a namespace itself sends, with the mark of the socket that they come from."""
 
     stack: Stack
     cells: int
     flight: Flight
+    mark: Value = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,36 +153,37 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """Packets that arrived at a namespace's own sockets."""
+    """Packets that arrived at a namespace's own sockets, with the mark that they had then."""
 
     stack: Stack
     cells: int
     flight: Flight
+    mark: Value = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversation:
     """What was sent before a packet, for those that are not the first.
 
-    `passages` are those of the first packets by namespace; `answered` the cells whose answers a namespace saw.
+    `passages` are those of the first packets by namespace, in their order where they came through one several times;
+    `answered` the cells whose answers a namespace saw.
     """
 
     stage: Stage
-    passages: Mapping[str, Passage] = field(default_factory=dict)
+    passages: Mapping[str, Sequence[Passage]] = field(default_factory=dict)
     answered: Mapping[str, int] = field(default_factory=dict)
 
-    def state(self, stack: Stack, cells: int, untracked: int) -> int | Column:
-        """Return what conntrack calls packets of these cells in a namespace.
+    def state(self, stack: Stack, passage: Passage | None, cells: int, untracked: int) -> int | Column:
+        """Return what conntrack calls packets of these cells in a namespace that the first ones came through, or not.
 
-        An answer to what the namespace did not see is invalid; so is what follows an answer that it did not see (the
-        table of nf_conntrack_proto_tcp.c). What is said in a conversation that it does not follow is taken for the
-        first packet of a new one (nf_conntrack_tcp_loose).
+        Until there is an answer, all are new. An answer to what the namespace did not see is invalid; so is what
+        follows an answer that it did not see (the table of nf_conntrack_proto_tcp.c). What is said in a conversation
+        that it does not follow is taken for the first packet of a new one (nf_conntrack_tcp_loose).
         """
         if self.stage is Stage.FIRST:
             known = CtState.NEW
             followed = cells
         else:
-            passage = self.passages.get(stack.name)
             known = CtState.ESTABLISHED
             followed = passage.tracked if passage else 0
             if self.stage is Stage.CONFIRMATION:

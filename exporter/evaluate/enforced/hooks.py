@@ -54,8 +54,8 @@ class Passing:
 
     `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
     hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
-    what their translation is was settled on their way out. `next_hop` is whose link address they leave for, where that
-    is not their destination's.
+    what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `next_hop`
+    is whose link address they leave for, where that is not their destination's.
     """
 
     stack: Stack
@@ -69,7 +69,7 @@ class Passing:
     output_port: str = ""
     next_hop: Value | None = None
     mark: Value = 0
-    ct_mark: Value = 0
+    ct_mark: Value | None = None
     untracked: int = 0
     translated: bool = False
     local: bool = False
@@ -78,7 +78,7 @@ class Passing:
 
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""
-        return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark)
+        return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark or 0)
 
 
 See = Callable[[Passing], Packets]
@@ -107,7 +107,7 @@ class Hooks:
         if hook in _ENTRY:
             early = [chain for chain in other if chain.base.priority < CONNTRACK]
             other = [chain for chain in other if chain.base.priority >= CONNTRACK]
-            entered = list(self._entered(early, passing))
+            entered = [each for raw in self._entered(early, passing) for each in self._looked_up(raw)]
         else:
             entered = [passing]
         before = [chain for chain in other if chain.base.priority <= boundary]
@@ -127,6 +127,47 @@ class Hooks:
             kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
             yield replace(passed, untracked=passed.untracked | kept & passed.cells)
 
+    def _looked_up(self, passing: Passing) -> Iterator[Passing]:
+        """Tell packets apart by the connection that conntrack finds for them, with the mark that it has.
+
+        What comes back by loopback has been looked up already (nf_conntrack_in).
+        """
+        if passing.settled:
+            yield passing
+            return
+        again = passing.flight.passed(passing.stack)
+        for passage, cells in self._found(passing):
+            mark = (again[-1] if again else passage).ct_mark if passage is not None else 0
+            plain = cells == passing.cells and mark == passing.ct_mark
+            yield passing if plain else replace(passing, cells=cells, ct_mark=mark)
+
+    def _found(self, passing: Passing) -> Iterator[tuple[Passage | None, int]]:
+        """Yield the connections that a namespace knows, each with the packets that it takes to be of it.
+
+        Those that come through it once are of the one that the first packets began. Others it finds by the addresses
+        and ports that they come in with (resolve_normal_ct): what it passed on unchanged and sees again, as where a
+        container leads it back, is of the same connection. That is confirmed by then, and its translation is settled
+        (nf_nat_initialized); what it rewrote before is of another one.
+        """
+        stage, again = self._conversation.stage, passing.flight.passed(passing.stack)
+        known = again if stage is Stage.FIRST else self._conversation.passages.get(passing.stack.name, ())
+        left = passing.cells
+        if stage is not Stage.FIRST and len(known) == 1 and not again:
+            yield known[0], left
+            return
+        for passage in reversed(known):
+            came = passage.after.reversed() if stage in _BACK else passage.before
+            cells = came.alike(passing.arrived, left & passage.tracked)
+            if cells:
+                yield passage, cells
+                left &= ~cells
+        if left:
+            yield None, left
+
+    def _known(self, passing: Passing) -> Passage | None:
+        """Return the connection of packets that are all of one, or of none that the namespace knows."""
+        return next(self._found(passing), (None, 0))[0]
+
     def _filtered(self, chains: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         if not chains:
             yield passing
@@ -142,7 +183,7 @@ class Hooks:
             cells=outcome.accepted,
             flight=passing.flight.doubted(outcome.doubts),
             mark=_number(packets.fields[Field.MARK]),
-            ct_mark=_number(packets.fields.get(Field.CT_MARK, 0)),
+            ct_mark=_number(packets.fields.get(Field.CT_MARK, passing.ct_mark)),
         )
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
         yield from ((each, packets) for each in found)
@@ -179,17 +220,28 @@ class Hooks:
         if not begun:
             return
         first = replace(passing, cells=begun)
-        if not nat or passing.settled:
-            yield first
-        else:
-            yield from self._newly(hook, nat, first)
+        translated = [first] if not nat or passing.settled else self._newly(hook, nat, first)
+        yield from translated if hook in _ENTRY else map(self._without_clashes, translated)
+
+    def _without_clashes(self, passing: Passing) -> Passing:
+        """Drop what is taken for a new connection, and whose answers would be taken for packets of another one.
+
+        It is given another port to come from (get_unique_tuple), or lost (nf_ct_resolve_clash): whom TCP says that does
+        not know it.
+        """
+        if self._conversation.stage is not Stage.SAYING:
+            return passing
+        clashing, expected = 0, passing.flight.ends.reversed()
+        for passage in self._conversation.passages.get(passing.stack.name, ()):
+            for known in (passage.before, passage.after.reversed()):
+                clashing |= expected.alike(known, passing.cells & passage.tracked)
+        return replace(passing, cells=passing.cells & ~clashing) if clashing else passing
 
     def _begun(self, passing: Passing) -> int:
         """Return the cells whose packets a namespace takes for the first ones of a connection."""
-        stage = self._conversation.stage
-        if stage is not Stage.SAYING:
-            return passing.cells if stage is Stage.FIRST else 0
-        passage = self._conversation.passages.get(passing.stack.name)
+        if self._conversation.stage not in (Stage.FIRST, Stage.SAYING):
+            return 0
+        passage = self._known(passing)
         return passing.cells & ~(passage.tracked if passage else 0)
 
     def _newly(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
@@ -221,7 +273,7 @@ class Hooks:
 
         Destinations in the entry hooks, sources in the others, each for packets of either direction (nf_nat_packet).
         """
-        passage = self._conversation.passages.get(passing.stack.name)
+        passage = self._known(passing)
         if passage is None or not passage.tracked & passing.cells & ~passing.untracked:
             return passing
         before, after, ends = passage.before, passage.after, passing.flight.ends
@@ -273,7 +325,7 @@ class Hooks:
             _put(fields, number, _of_interface(name, lambda told: _type(passing.stack, told)))
         _put(fields, Field.SOURCE_MAC, passing.mac)
         if passing.own:
-            fields[Field.SOCKET_USER] = fields[Field.SOCKET_GROUP] = Some(0, 0xFFFFFFFF)
+            fields |= {name: Some(0, 0xFFFFFFFF, name) for name in (Field.SOCKET_USER, Field.SOCKET_GROUP)}
         fields |= self._connection(passing)
         return Packets(fields)
 
@@ -292,14 +344,14 @@ class Hooks:
     def _connection(self, passing: Passing) -> dict[Field, Constant | Column]:
         """Return what conntrack adds."""
         conversation, ends = self._conversation, passing.flight.ends
-        passage = conversation.passages.get(passing.stack.name)
+        passage = self._known(passing)
         answer = conversation.stage in _BACK
         original = passage.before if passage else passing.arrived.reversed() if answer else passing.arrived
         reply = (passage.after if passage else ends if not answer else ends.reversed()).reversed()
         fields: dict[Field, Constant | Column] = {
-            Field.CT_STATE: conversation.state(passing.stack, passing.cells, passing.untracked),
+            Field.CT_STATE: conversation.state(passing.stack, passage, passing.cells, passing.untracked),
             Field.CT_STATUS: self._status(passing, passage),
-            Field.CT_MARK: passage.ct_mark if passage else passing.ct_mark,
+            Field.CT_MARK: passing.ct_mark if passing.ct_mark is not None else passage.ct_mark if passage else 0,
             Field.CT_DIRECTION: int(answer),
             Field.CT_PROTOCOL: passing.flight.protocol,
             Field.CT_ORIGINAL_SOURCE: original.source,
@@ -315,7 +367,7 @@ class Hooks:
 
     def _status(self, passing: Passing, passage: Passage | None) -> int:
         before, after = (passage.before, passage.after) if passage else (passing.arrived, passing.flight.ends)
-        status = CtStatus(0)
+        status = CtStatus.CONFIRMED if passage is not None else CtStatus(0)
         if self._conversation.stage is not Stage.FIRST:
             status |= CtStatus.SEEN_REPLY | CtStatus.CONFIRMED
         if self._conversation.stage in (Stage.CONFIRMATION, Stage.SAYING):
@@ -416,8 +468,7 @@ def _rewritten(hook: Hook, kind: Translation, target: Target, passing: Passing) 
 def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
     """Yield packets with other destinations."""
     ends, flight = passing.flight.ends, passing.flight
-    port, doubt = _translated_port(ends.destination_port, target)
-    flight = flight.doubted({doubt: passing.cells} if doubt else {})
+    port = _translated_port(ends.destination_port, target)
     for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         there = replace(ends, destination=address if address is not None else ends.destination, destination_port=port)
@@ -427,8 +478,7 @@ def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> I
 def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
     """Yield packets with other sources."""
     ends, flight = passing.flight.ends, passing.flight
-    # which port it is of several, rules that ask for it will tell
-    port, _ = _translated_port(ends.source_port, target)
+    port = _translated_port(ends.source_port, target)
     for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         source = address if address is not None else ends.source
@@ -475,25 +525,28 @@ def _past_proxies(taken: Iterable[Taken], passed: Passing) -> Iterator[Passing]:
         yield replace(passed, cells=passed.cells & ~surely, flight=flight)
 
 
-def _translated_port(port: Port, target: Target) -> tuple[Port, str]:
-    """Return the port after a translation. A port that is in the range already stays (nf_nat_l4proto_unique_tuple)."""
+def _translated_port(port: Port, target: Target) -> Port:
+    """Return the port after a translation. A port that is in the range already stays (nf_nat_l4proto_unique_tuple).
+
+    Which one of several it is otherwise matters only to rules that ask for it.
+    """
     if not target.ports or port is None:
-        return port, ""
+        return port
     low, high = target.ports.intervals[0][0], target.ports.intervals[-1][1]
     if target.base_port is not None and isinstance(port, Atom):
         if port.low != port.high:
             raise PortsDiffer(port, range(port.low + 1, port.high + 1))
         moved = low + (port.low - target.base_port) % (high - low + 1)
-        return Atom(moved, moved), ""
+        return Atom(moved, moved)
     if low == high:
-        return Atom(low, low), ""
+        return Atom(low, low)
     if isinstance(port, Atom):
         covered = target.ports.covers(port.low, port.high)
         if covered is None:
             raise PortsDiffer(port, (low, high + 1))
         if covered:
-            return port, ""
-    return Some(low, high), SEVERAL_PORTS
+            return port
+    return Some(low, high, SEVERAL_PORTS)
 
 
 def _destinations(hook: Hook, kind: Translation, target: Target, passing: Passing) -> Iterator[_Choice]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.hops import hop_limit
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
@@ -23,7 +24,7 @@ from exporter.evaluate.enforced.segments import (
 )
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.firewall import Hook
-from exporter.model.namespace import Direction
+from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.namespace import Interface
 
-HOPS = 8
+HOPS = ENOUGH_HOPS
 """Namespaces that packets are followed through; those that go on are lost in a circle."""
 
 Moving = Departure | Arrival | Crossing
@@ -79,7 +80,7 @@ class Journey:
 
     def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Lead packets through OUTPUT; they are routed again where that rewrote or marked them (ip_route_me_harder)."""
-        passing = Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)
+        passing = Passing(item.stack, item.cells, item.flight, item.flight.ends, mark=item.mark, own=True)
         found = ways(passing)
         leaving = found.cells
         outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
@@ -149,6 +150,8 @@ class Journey:
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
+        if passing.own and stack.sends_near:
+            flight = replace(flight, hops=hop_limit(stack.namespace, stack.family, sender.interface.name))
         heard = [(receiver, *hears(sender, receiver)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
         if len(audible) > 1 and _one_and_the_same([receiver for receiver, _ in audible]):
@@ -282,9 +285,11 @@ class Journey:
         if found.local:
             yield from self._deliver(replace(passing, cells=found.local, flight=flight))
         cells = found.cells & _forwarded(passing.stack, passing.interface, found.cells)
-        if cells:
+        # ip_forward and ip6_forward look at that before the rules do
+        if cells and flight.hops > 1:
             output = found.output(passing.stack)
-            here = replace(passing, cells=cells, flight=replace(flight, routed=True), output=output)
+            led = replace(flight, routed=True, hops=flight.hops - 1)
+            here = replace(passing, cells=cells, flight=led, output=output)
             here = past_policies(here, Direction.FORWARD, Direction.OUT)
             for out in self._hooks.through(Hook.FORWARD, here):
                 yield from self._leave(out, found.leaving)
@@ -293,7 +298,7 @@ class Journey:
         for arrived in self._hooks.through(Hook.INPUT, replace(passing, output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
-            yield Delivery(inside.stack, inside.cells, flight)
+            yield Delivery(inside.stack, inside.cells, flight, inside.mark)
 
     def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
         """Return the packets whose source the kernel believes.

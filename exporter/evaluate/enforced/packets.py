@@ -23,11 +23,15 @@ class Atom(NamedTuple):
     high: int
 
 
+SOURCE_PORT = "the port that the source sends from"
+
+
 class Some(NamedTuple):
-    """One port of an interval, nobody knows which: the one that the source's kernel picks."""
+    """One number of an interval, nobody knows which: the port that the source's kernel picks, or what `doubt` says."""
 
     low: int
     high: int
+    doubt: str = SOURCE_PORT
 
 
 Constant = int | str | Atom | Some

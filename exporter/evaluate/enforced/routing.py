@@ -35,13 +35,16 @@ _BITS = {4: 32, 6: 128}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves."""
+    """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
+
+    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which.
+    """
 
     destination: int
     source: int | None = None
     interface: str = ""
     output: str = ""
-    mark: int = 0
+    mark: int | None = 0
     protocol: int | None = None
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
 
@@ -88,11 +91,13 @@ class Routing:
                     break
                 rule = self.rules[position]
                 position += 1
-                if not _applies(rule, question):
-                    continue
-                if rule.opaque:
-                    doubt = doubt or f"policy rule {rule.priority}: {rule.opaque}"
+                met = all(_conditions(rule, question))
+                unclear = _unclear(rule, question) if met else ""
+                if unclear:
+                    doubt = doubt or f"policy rule {rule.priority}: {unclear}"
                     waiting.append((position, doubt))
+                elif met == rule.inverted:
+                    continue
                 if rule.action is RuleAction.GOTO:
                     position = self._place(rule)
                 elif rule.action is RuleAction.LOOKUP:
@@ -257,8 +262,21 @@ def within(address: int, prefix: Subnet) -> bool:
     return address >> shift == int(prefix.network_address) >> shift
 
 
-def _applies(rule: PolicyRule, question: Question) -> bool:
-    return all(_conditions(rule, question)) != rule.inverted
+def _unclear(rule: PolicyRule, question: Question) -> str:
+    """Return what a rule asks for that is not known of a packet which is as it asks in all else."""
+    if rule.opaque:
+        return rule.opaque
+    if rule.mark_mask and question.mark is None:
+        return "fwmark"
+    if rule.source_ports is not None and not _covers(rule.source_ports, question.ports[0]):
+        return "sport"
+    if rule.destination_ports is not None and not _covers(rule.destination_ports, question.ports[1]):
+        return "dport"
+    return ""
+
+
+def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
+    return ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
 
 
 def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
@@ -270,12 +288,13 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
         yield rule.input_interface == (question.interface or "lo")
     if rule.output_interface:
         yield rule.output_interface == question.output
-    yield question.mark & rule.mark_mask == rule.mark & rule.mark_mask
+    if question.mark is not None:
+        yield question.mark & rule.mark_mask == rule.mark & rule.mark_mask
     if rule.protocol is not None:
         yield rule.protocol == question.protocol
     for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
         if wanted is not None:
-            yield ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
+            yield ports is not None and wanted[0] <= ports[1] and ports[0] <= wanted[1]
 
 
 def usual_policy(namespace: Namespace) -> bool:

@@ -113,7 +113,10 @@ class Filtered:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A namespace decides about a packet that came in: its own, or passed on by `output` where it `forwards`."""
+    """A namespace decides about a packet that came in: its own, or passed on by `output` where it `forwards`.
+
+    A packet that is `spent` was passed on as often as it may be.
+    """
 
     place: str
     at: At
@@ -121,6 +124,7 @@ class Routed:
     local: bool
     output: str
     forwards: bool
+    spent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +361,8 @@ class _Journey(Journey):
         found = ways(passing)
         local = bool(found.local) or passing.local
         output = self._notes.name(found.output(stack)) if found.cells else ""
-        self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface)))
+        spent = passing.flight.hops < 2
+        self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface), spent))
         yield from super()._route(passing)
 
     def _bridge_hooks(
@@ -429,4 +434,4 @@ class _Hooks(Hooks):
 
 
 def _passing(item: Departure) -> Passing:
-    return Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)
+    return Passing(item.stack, item.cells, item.flight, item.flight.ends, mark=item.mark, own=True)

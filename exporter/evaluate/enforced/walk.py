@@ -43,7 +43,6 @@ DEEPEST = 16
 """Calls within calls that the kernel follows (NFT_JUMP_STACK_SIZE)."""
 
 ENDLESS = "chains that call each other in a circle"
-SOURCE_PORT = "the port that the source sends from"
 MARK = "a mark that may be set"
 WAY_BACK = "policy rule that a way back hinges on"
 
@@ -196,7 +195,7 @@ class Walker:
                 continue
             found = self._matching.held(step, packets, held.may)
             if found.may & ~found.must:
-                for name in _doubtful(step):
+                for name in _doubtful(step, packets):
                     outcome.doubt(name, found.may & ~found.must)
             held = Held(found.may, held.must & found.must)
             if not found.may:
@@ -338,21 +337,21 @@ def _leave_open(name: str, cells: int, outcome: Outcome) -> None:
     outcome.doubt(name, cells)
 
 
-def _doubtful(match: Match) -> Iterator[str]:
+def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
     """Yield what a match that could not be decided hinges on."""
     if isinstance(match, Opaque):
         yield match.name
     elif getattr(match, "alternatives", None):
-        names = [name for alternative in match.alternatives for part in alternative for name in _doubtful(part)]  # type: ignore[union-attr]
-        yield from dict.fromkeys(names)
+        parts = [part for alternative in match.alternatives for part in alternative]  # type: ignore[union-attr]
+        yield from dict.fromkeys(name for part in parts for name in _doubtful(part, packets))
     elif isinstance(match, ReversePath):
         yield WAY_BACK
     elif getattr(match, "field", None) in (Field.MARK, Field.CT_MARK):
         yield MARK
-    elif getattr(match, "field", None) in (Field.SOURCE_PORT, Field.DESTINATION_PORT):
-        yield SOURCE_PORT
     else:
-        yield str(getattr(match, "field", "a match"))
+        name = getattr(match, "field", None)
+        value = packets.fields.get(name) if name is not None else None
+        yield value.doubt if isinstance(value, Some) else str(name or "a match")
 
 
 def _cases(step: Dispatch, packets: Packets) -> Sequence[tuple[tuple[Match, ...], Statement]]:

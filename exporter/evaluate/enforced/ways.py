@@ -151,7 +151,7 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
         with_mark = stack.either(name, "src_valid_mark")
         for source, of in _splits(ends.source, at):
             for destination, to in _splits(ends.destination, of):
-                for mark, here in _splits(passing.mark if with_mark else 0, to):
+                for mark, here in _marks(passing.mark if with_mark else 0, to):
                     back = Question(source, destination, output, "", mark, passing.flight.protocol, ports)
                     believed, doubt = stack.led_back(back, name)
                     kept |= here if believed else 0
@@ -177,7 +177,7 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
     ports = (_span(ends.source_port), _span(ends.destination_port))
     for destination, to in _splits(ends.destination, passing.cells):
         for source, of in _splits(ends.source, to):
-            for mark, marked in _splits(passing.mark, of):
+            for mark, marked in _marks(passing.mark, of):
                 for interface, cells in _names(passing.interface, marked):
                     protocol = passing.flight.protocol
                     yield Question(destination, source, interface, "", mark, protocol, ports), cells
@@ -196,6 +196,12 @@ def _splits(value: Value, cells: int) -> Iterator[tuple[int, int]]:
         yield from ((int(each), mask & cells) for each, mask in value.values.items() if mask & cells)
     elif cells:
         yield value, cells
+
+
+def _marks(value: Value, cells: int) -> Iterator[tuple[int | None, int]]:
+    yield from _splits(value, cells)
+    if isinstance(value, Column) and value.untold & cells:
+        yield None, value.untold & cells
 
 
 def _names(value: str | Column, cells: int) -> Iterator[tuple[str, int]]:

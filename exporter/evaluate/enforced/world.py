@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
+from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.routing import Question, Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
@@ -123,10 +124,15 @@ class Stack:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether nothing but routes decides about packets that the namespace itself sends or gets."""
+        """Whether nothing but routes decides about packets that the namespace itself sends or gets, however far."""
         filters = (self.ruleset, self.resolving, self.bridging, self.gates)
         beside = self.namespace.programs or self.policies
-        return all(filter_.idle for filter_ in filters) and self.routing.plain and not beside
+        return all(filter_.idle for filter_ in filters) and self.routing.plain and not beside and not self.sends_near
+
+    @cached_property
+    def sends_near(self) -> bool:
+        """Whether what the namespace sends may be lost for being passed on too often."""
+        return sends_near(self.namespace, self.family)
 
     def takes_alike(self, interfaces: Collection[str]) -> bool:
         """Return whether packets fare by one of some interfaces as by any other."""

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.segments import PASSING
@@ -192,7 +193,7 @@ def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
     return not any(
         value != "0" and path.rpartition("/")[2] in (*_SWITCHES, *choosing)
         for path, value in namespace.settings.items()
-    )
+    ) and not any(sends_near(namespace, family) for family in (4, 6))
 
 
 def _routes(namespace: Namespace) -> frozenset[Hashable]:

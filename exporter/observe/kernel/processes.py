@@ -1,8 +1,9 @@
 """Processes of the machine, found in one pass over /proc: the first one of each container, docker-proxy and dockerd.
 
 A container is known by its cgroup, whose path holds its id under cgroup v1 and v2 and with both of the engine's
-cgroup drivers; where an engine makes no cgroups (rootless), by the shim that is its parent. Command lines are read of
-docker-proxy, containerd's shim and dockerd alone, environments of nobody.
+cgroup drivers; where an engine makes no cgroups (rootless), by the shim that is its parent. docker-proxy may be called
+otherwise (`--userland-proxy-path`): it is then known by its parent, a dockerd. Command lines are read of docker-proxy,
+containerd's shim, dockerd and its children alone, environments of nobody.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class ProcessReader:
         """Return the first process of each of these containers that has one, and every docker-proxy."""
         wanted = set(containers)
         members: dict[str, list[Process]] = {}
-        relays, shims, daemons = [], {}, []
+        proxies, shims, daemons, others = [], {}, [], []
         for pid in _pids(self._proc):
             identity = self._container(pid, wanted)
             if identity:
@@ -71,17 +72,21 @@ class ProcessReader:
                 continue
             name = self._bytes(pid, "comm").rstrip(b"\n")
             if name == _PROXY:
-                relay = _relay(pid, self._arguments(pid))
-                relays += [relay] if relay else []
+                proxies.append(pid)
             elif name == _DAEMON:
                 daemons.append(Process(pid, self._start(pid)))
             elif name == _SHIM[:_LENGTH_OF_NAMES]:
                 shims[pid] = _option(self._arguments(pid), "-id")
+            else:
+                others.append(pid)
         found = _oldest(members)
         without = wanted - found.keys()
         if without and not without.isdisjoint(shims.values()):
             found |= self._children({pid: identity for pid, identity in shims.items() if identity in without})
-        return Processes(found, tuple(relays), tuple(daemons))
+        parents = {daemon.pid for daemon in daemons}
+        proxies += [pid for pid in others if parents and self._parent(pid) in parents]
+        relays = (_relay(pid, self._arguments(pid)) for pid in proxies)
+        return Processes(found, tuple(relay for relay in relays if relay is not None), tuple(daemons))
 
     def namespace(self, process: Process | Relay) -> str:
         """Return the path of a process's network namespace."""

@@ -20,6 +20,8 @@ NAMES: Final = (
     "bridge/bridge-nf-call-iptables",
     "bridge/bridge-nf-call-ip6tables",
     "bridge/bridge-nf-call-arptables",
+    "ipv4/ip_default_ttl",
+    "ipv4/tcp_fwmark_accept",
     "ipv4/conf/all/forwarding",
     "ipv4/conf/all/rp_filter",
     "ipv4/conf/all/src_valid_mark",

@@ -33,7 +33,7 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
 
     Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
     """
-    ipsets = parse_ipsets(documents.ipsets)
+    ipsets = parse_ipsets(documents.ipsets, documents.iptables.values())
     memory.turn(ipsets)
     tables = {_key(table): table for table in _native(documents, memory)}
     for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory, general):

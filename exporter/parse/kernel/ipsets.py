@@ -7,6 +7,7 @@ add blocked 192.0.2.7 nomatch
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -68,6 +69,11 @@ class IpSet:
         return tuple(self.type.partition(":")[2].split(","))
 
     @property
+    def names(self) -> frozenset[str]:
+        """What its elements begin with: of a list, the names of sets."""
+        return frozenset(element.parts[0] for element in self.elements)
+
+    @property
     def version(self) -> int | None:
         """The version of IP that the set is for, None for any."""
         return None if self.type in _ANY_FAMILY else _FAMILIES.get(self.options.get("family", "inet"), _OLD_WORLD)
@@ -75,9 +81,19 @@ class IpSet:
 
 @dataclass(frozen=True, slots=True)
 class IpSets:
-    """All sets of a namespace by name."""
+    """All sets of a namespace by name. `changed` are those that rules say to change for packets."""
 
     sets: Mapping[str, IpSet] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+
+    def dynamic(self, name: str) -> bool:
+        """Return whether packets change what is in a set, by itself, by a list that it is in, or by one in it.
+
+        What is to be added to a list is added to one of its sets (list_set_uadd's list_set_kadd).
+        """
+        lists = {other for other, found in self.sets.items() if found.type == _LIST and name in found.names}
+        own = self.sets[name].names if name in self.sets and self.sets[name].type == _LIST else frozenset()
+        return not self.changed.isdisjoint({name, *lists, *own})
 
     def match(self, name: str, directions: tuple[str, ...], version: int) -> Match | None:
         """Return what holds for packets whose parts, each of the source or the destination, are in a set.
@@ -102,8 +118,22 @@ class IpSets:
         return AnyOf(tuple((match,) for match in matches))
 
 
-def parse_ipsets(text: str) -> IpSets:
-    """Return the sets of `ipset save`. Raises ObservationError for text that is none."""
+_CHANGES = re.compile(r" --(?:add|del)-set (\S+)")
+
+
+def sets_changed(rules: str) -> frozenset[str]:
+    """Return the names of the sets that rules of iptables-save change (`-j SET --add-set NAME src`)."""
+    if " -j SET " not in rules:
+        return frozenset()
+    changing = (line for line in rules.split("\n") if " -j SET " in line)
+    return frozenset(name for line in changing for name in _CHANGES.findall(line))
+
+
+def parse_ipsets(text: str, rules: Iterable[str] = ()) -> IpSets:
+    """Return the sets of `ipset save`, which `rules` of iptables-save may change.
+
+    Raises ObservationError for text that is none.
+    """
     created: dict[str, tuple[str, Mapping[str, str]]] = {}
     elements: dict[str, list[Element]] = {}
     for position, line in enumerate(text.split("\n"), 1):
@@ -120,7 +150,8 @@ def parse_ipsets(text: str) -> IpSets:
             case _:
                 raise ObservationError(f"line {position} of ipset save is neither a set nor an element of one")
     return IpSets(
-        {name: IpSet(name, kind, options, tuple(elements[name])) for name, (kind, options) in created.items()}
+        {name: IpSet(name, kind, options, tuple(elements[name])) for name, (kind, options) in created.items()},
+        frozenset().union(*map(sets_changed, rules)) if created else frozenset(),
     )
 
 

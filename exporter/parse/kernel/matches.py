@@ -352,6 +352,8 @@ def _set(options: Sequence[Option], context: Context) -> Iterator[Match]:
 def _member(name: str, directions: str, option: Option, context: Context) -> Match:
     if context.ipsets is None:
         return Opaque("set", str(option))
+    if context.ipsets.dynamic(name):
+        return Opaque("a dynamic set", str(option))
     found = context.ipsets.match(name, tuple(directions.split(",")), context.version)
     if found is None:
         return Opaque("set", str(option))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import CopyMark, Field, SetMark
+from exporter.model.namespace import ENOUGH_HOPS
 from exporter.parse.kernel.nft_expressions import expression, name_of
 from exporter.parse.kernel.nft_maps import dispatch, looked_up
 from exporter.parse.kernel.nft_matches import missing
 from exporter.parse.kernel.nft_nat import rewrite
 from exporter.parse.kernel.nft_subjects import Number
 from exporter.parse.kernel.nft_values import integer, plain, properties, tagged
-from exporter.parse.kernel.targets import ENOUGH_HOPS
 from exporter.parse.kernel.values import ALL_BITS
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from exporter.model.firewall import (
     Call,
     CopyMark,
+    Dispatch,
     Field,
     HasBits,
+    Opaque,
     ProxyLocally,
     SetMark,
     Target,
@@ -20,6 +22,7 @@ from exporter.model.firewall import (
     Untrack,
     Verdict,
 )
+from exporter.model.namespace import ENOUGH_HOPS, USUAL_HOPS
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, addresses, bits, number, span
 
@@ -39,17 +42,12 @@ _VERDICTS = {
 
 _WITHOUT_EFFECT = frozenset({
     "AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
-    "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG",
+    "SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG",
 })  # fmt: skip
 """Targets after which the packet goes on as it was, as far as rules can see.
 
-SET changes ipsets: the sets' contents are read anew with each look, and what one packet adds for the next is not
-followed. TEE's copies carry the packet's own address and are taken by nobody else.
+TEE's copies carry the packet's own address and are taken by nobody else.
 """
-
-ENOUGH_HOPS = 8
-"""Hops that packets have to have left after TTL and HL targets; usual systems send with 64 or more."""
-USUAL_HOPS = 64
 
 LARGEST_NETMAP = 256
 """Addresses that NETMAP translates one by one."""
@@ -228,6 +226,14 @@ def _connmark(options: Sequence[Option], context: Context) -> Statement | None:
 # --- Others ---
 
 
+def _set(options: Sequence[Option], _context: Context) -> Statement | None:
+    """SET changes what is in sets, which match nobody knows whom then, and with `--map-mark` may set the mark."""
+    given = {option.name: str(option) for option in options}
+    if "--map-mark" not in given:
+        return None
+    return Dispatch((((Opaque("SET --map-mark", given["--map-set"]),), SetMark(Field.MARK, 0, 0)),))
+
+
 def _connection(options: Sequence[Option], _context: Context) -> Statement | None:
     """CT: helpers, timeouts and events change no packet's way; zones are not followed."""
     given = _given(options)
@@ -281,6 +287,7 @@ _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] 
     "MASQUERADE": partial(_own_address, Translation.MASQUERADE),
     "NOTRACK": _untrack,
     "REDIRECT": partial(_own_address, Translation.REDIRECT),
+    "SET": _set,
     "SNAT": partial(_translate, Translation.SNAT, "--to-source"),
     "TPROXY": _proxy,
     "TTL": partial(_hops, "ttl"),

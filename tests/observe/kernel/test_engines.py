@@ -53,6 +53,7 @@ TOPOLOGY = Topology(
         "ip neigh add 2001:db8:100::99 lladdr 02:00:5e:00:53:02 dev eth0 nud noarp",
         "ip neigh add fd00:a::97 lladdr 02:00:5e:00:53:06 dev lo nud permanent",
         "ip neigh add proxy 172.17.0.98 dev docker0",
+        "sysctl -qw net.ipv6.conf.docker0.hop_limit=7",
         "ip -6 neigh add proxy fd00:a::98 dev docker0",
         "ip link add odd type bridge",
         "ip link add odd0 type veth peer name odd1",
@@ -307,6 +308,7 @@ def test_settings_are_those_of_the_namespace(host: Host) -> None:
     assert {"ipv4/conf/all/forwarding", "ipv4/conf/docker0/rp_filter", "bridge/bridge-nf-call-iptables"} <= set(
         documents.settings
     )
+    assert [name for name in documents.settings if name.endswith("hop_limit")] == ["ipv6/conf/docker0/hop_limit"]
 
 
 def test_sandboxes_are_told_by_their_namespace(host: Host) -> None:

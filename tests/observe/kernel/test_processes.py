@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.observe.kernel.processes import Process, ProcessReader
+from exporter.observe.kernel.processes import Process, ProcessReader, Relay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,28 @@ def test_the_runtime_that_clears_up_is_not_the_container(proc: Path) -> None:
     """Runc is a child of the shim too, in the host's namespaces: once the container has ended, it is the only one."""
     process(proc, RUNTIME, parent=SHIM, start=9, comm="runc", mounts="host")
     assert ProcessReader(proc).read([WEB]).containers == {}
+
+
+PROXY = "-proto\0tcp\0-host-ip\x000.0.0.0\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0"
+DAEMON, RELAY = 400, 350
+
+
+@pytest.mark.parametrize(
+    ("comm", "parent", "options", "found"),
+    [
+        ("docker-proxy", DAEMON, PROXY, True),
+        ("docker-proxy", 1, PROXY, True),
+        ("some-other-name", DAEMON, PROXY, True),
+        ("some-other-name", 1, PROXY, False),
+        ("some-other-name", DAEMON, "--config\0/etc/x\0", False),
+    ],
+)
+def test_a_relay_may_have_any_name(proc: Path, comm: str, parent: int, options: str, found: bool) -> None:
+    """What a dockerd started with docker-proxy's command line is one (--userland-proxy-path)."""
+    process(proc, DAEMON, parent=1, start=4, comm="dockerd", mounts="host", command="dockerd\0")
+    process(proc, RELAY, parent=parent, start=8, comm=comm, mounts="host", command=f"/opt/{comm}\0{options}")
+    relay = Relay(RELAY, "tcp", ("0.0.0.0", 8080), ("172.17.0.2", 80))
+    assert ProcessReader(proc).read([WEB]).relays == ((relay,) if found else ())
 
 
 def test_a_process_that_ended_while_it_was_looked_at_is_nobody(proc: Path) -> None:

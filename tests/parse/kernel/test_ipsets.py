@@ -10,7 +10,7 @@ import pytest
 from exporter.errors import ObservationError
 from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs
 from exporter.model.ranges import Ranges
-from exporter.parse.kernel.ipsets import IpSets, parse_ipsets
+from exporter.parse.kernel.ipsets import IpSets, parse_ipsets, sets_changed
 
 SETS = parse_ipsets((Path(__file__).parent.parent.parent / "data" / "iptables" / "sets.ipset").read_text())
 NEVER = AnyOf(())
@@ -126,6 +126,29 @@ def test_text_that_is_no_dump(text: str) -> None:
     """The one error names the line."""
     with pytest.raises(ObservationError, match=r"line \d of ipset save"):
         parse_ipsets(text)
+
+
+def test_sets_that_rules_change() -> None:
+    """What is added to a list goes into its sets; whoever asks for a list asks for what is in its sets."""
+    text = "\n".join(f"create {name} hash:ip family inet" for name in ("one", "two", "other"))
+    text += "\ncreate all list:set size 8\nadd all one\nadd all two\ncreate some list:set size 8\nadd some other\n"
+    one = parse_ipsets(text, ["-A FORWARD -j SET --add-set one src --exist --timeout 60"])
+    assert [name for name in one.sets if one.dynamic(name)] == ["one", "all"]
+    listed = parse_ipsets(text, ["-A FORWARD -j DROP", "-A INPUT -p tcp -j SET --del-set all src"])
+    assert [name for name in listed.sets if listed.dynamic(name)] == ["one", "two", "all"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("-A FORWARD -j SET --add-set one src --del-set two dst,dst", {"one", "two"}),
+        ("-A FORWARD -j SET --map-set one src --map-mark", set()),
+        ("-A FORWARD -m set --match-set one src -j DROP", set()),
+    ],
+)
+def test_what_rules_change(rule: str, names: set[str]) -> None:
+    """SET adds and takes away; what it looks up stays as it is."""
+    assert sets_changed(rule) == names
 
 
 def test_no_sets() -> None:

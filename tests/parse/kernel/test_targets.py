@@ -9,8 +9,10 @@ import pytest
 from exporter.model.firewall import (
     Call,
     CopyMark,
+    Dispatch,
     Field,
     HasBits,
+    Opaque,
     ProxyLocally,
     SetMark,
     Statement,
@@ -78,6 +80,9 @@ ALL = 0xFFFFFFFF
         ("-j CONNMARK --save-mark", CopyMark(Field.MARK, Field.CT_MARK)),
         ("-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff00", CopyMark(Field.CT_MARK, Field.MARK, 0xFF00, 0xFF)),
         ("-j CONNMARK --save-mark --mask 0xf", CopyMark(Field.MARK, Field.CT_MARK, 0xF, 0xF)),
+        ("-j SET --map-set x src --map-mark", Dispatch((
+            ((Opaque("SET --map-mark", "--map-set x src"),), SetMark(Field.MARK, 0, 0)),
+        ))),
         ("-j CT --notrack", Untrack()),
         ("-j NOTRACK", Untrack()),
         ("-p tcp -j TPROXY --on-port 3128 --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1", ProxyLocally(
@@ -116,7 +121,8 @@ def test_ipv6_destinations(said: str, expected: Statement) -> None:
         "DSCP --set-dscp 0x10", "ECN --ecn-tcp-remove", "IDLETIMER --timeout 5 --label x", "LED --led-trigger-id x",
         'LOG --log-prefix "x -j DROP " --log-level 4', "LOG --log-prefix -j", 'NFLOG --nflog-prefix "a b"',
         "RATEEST --rateest-name x",
-        "SECMARK --selctx x", "SET --add-set x src", "TCPMSS --clamp-mss-to-pmtu", "TEE --gateway 10.0.0.1",
+        "SECMARK --selctx x", "SET --add-set x src", "SET --map-set x src --map-prio",
+        "TCPMSS --clamp-mss-to-pmtu", "TEE --gateway 10.0.0.1",
         "TOS --set-tos 1",
         "TRACE", "TTL --ttl-set 64", "TTL --ttl-inc 1", "TTL --ttl-dec 2", "TCPOPTSTRIP --strip-options 5",
         "ULOG --ulog-prefix x",

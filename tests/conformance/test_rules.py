@@ -1,0 +1,252 @@
+"""What rules, conntrack and sockets do that depends on other packets, on a real engine: packets are the judge.
+
+One host for all of them: what a case changes it puts back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.model.report import Verdict
+from tests.conformance.changes import Change
+from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=dual_stack("one", "two"),
+    containers=(
+        Container("near", "one", flags=("--ip=10.100.1.11",)),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--mac-address=02:42:0a:64:01:0c")),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--expose=7778")),
+        Container("web", flags=("--publish=7776:7777",)),
+        Container("hosted", "host"),
+    ),
+    host=(*let_through("-F POSTROUTING"), "ip6tables -w -I FORWARD -i brone -o brtwo -j DROP"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is done and undone on the host, and inside of containers; what the verdict on a pair hinges on.
+
+    From near to far there is only IPv4.
+    """
+
+    does: str
+    undoes: str
+    verdict: Verdict
+    pair: tuple[str, str] = ("near", "far")
+    doubts: frozenset[str] = frozenset()
+    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def changes(self, name: str) -> tuple[Change, ...]:
+        """Return what is done."""
+        return (Change(name, (self.does,)), *self._inside(name, 0))
+
+    def back(self, name: str) -> tuple[Change, ...]:
+        """Return what is undone."""
+        return (*self._inside(name, 1), Change(f"{name}, undone", (self.undoes,)))
+
+    def _inside(self, name: str, which: int) -> Iterator[Change]:
+        yield from (Change(name, (commands[which],), container) for container, commands in self.inside.items())
+
+
+MARKED = "iptables -w -t mangle -A PREROUTING"
+UNMARKED = "iptables -w -t mangle -F PREROUTING"
+MAPPED = (
+    "ipset create marks hash:ip skbinfo; ipset add marks 10.100.1.11 skbmark 0x7;"
+    f" {MARKED} -j SET --map-set marks src --map-mark"
+)
+
+FORWARDS = (
+    "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
+    "sysctl -qw net.ipv4.ip_forward=0",
+)
+BY_NEXT = (
+    (
+        "sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0;"
+        " ip route replace default via 10.100.1.12"
+    ),
+    "ip route replace default via 10.100.1.1",
+)
+TWICE = {"next": FORWARDS, "near": BY_NEXT}
+"""What near sends to others than its neighbours comes to the host as a frame for next, and again from there."""
+
+TRANSLATED = "iptables -w -t nat -A"
+MASQUERADED = f"{TRANSLATED} POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERADE"
+NO_LONGER = "iptables -w -t nat -F POSTROUTING"
+LAST = "iptables -w -t nat -D PREROUTING $(iptables -w -t nat -S PREROUTING | grep -c '^-A')"
+
+ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
+
+
+ONE_OF_SEVERAL = f"{TRANSLATED} PREROUTING -p tcp -d 192.0.2.1"
+
+
+def sends_with(hops: int) -> tuple[str, str]:
+    """Return how a namespace comes to send with so few hops, and with the usual number."""
+    return f"sysctl -qw net.ipv4.ip_default_ttl={hops}", "sysctl -qw net.ipv4.ip_default_ttl=64"
+
+
+CASES: dict[str, Case] = {
+    "twice through the host": Case(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
+    "twice through the host, from another address": Case(
+        MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE | {
+            "next": (
+                f"{FORWARDS[0]}; {TRANSLATED} POSTROUTING -s 10.100.1.11 -j MASQUERADE",
+                f"{FORWARDS[1]}; {NO_LONGER}",
+            ),
+        },
+    ),
+    "twice through the host, rewritten at first": Case(
+        f"{TRANSLATED} POSTROUTING -s 10.100.1.11 -o brone -j SNAT --to-source 10.100.1.77; {MASQUERADED}", NO_LONGER,
+        Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, led elsewhere at last": Case(
+        f"{TRANSLATED} PREROUTING -m mac --mac-source 02:42:0a:64:01:0c -d 10.100.2.11 -j DNAT --to 10.100.1.1",
+        LAST, Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, tracked at last": Case(
+        f"iptables -w -t raw -A PREROUTING -m mac ! --mac-source 02:42:0a:64:01:0c -s 10.100.1.11 -j CT --notrack;"
+        f" {MASQUERADED}",
+        f"iptables -w -t raw -F PREROUTING; {NO_LONGER}", Verdict.REACHABLE, inside=TWICE,
+    ),
+    "twice through the host, confirmed at last": Case(
+        "iptables -w -I FORWARD -m conntrack --ctstate NEW --ctstatus CONFIRMED -j DROP", "iptables -w -D FORWARD 1",
+        Verdict.BLOCKED, inside=TWICE,
+    ),
+    "twice through the host, marked at first": Case(
+        "iptables -w -I FORWARD -o brtwo -m connmark --mark 5 -j DROP;"
+        " iptables -w -t mangle -A FORWARD -s 10.100.1.11 -o brone -j CONNMARK --set-mark 5",
+        "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.BLOCKED, inside=TWICE,
+    ),
+    "twice through the host, to a third party": Case(
+        f"{MASQUERADED}; {TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.2.11", f"{NO_LONGER}; {LAST}",
+        Verdict.REACHABLE, inside=TWICE,
+    ),
+    "an answer twice through the host, to a third party": Case(
+        f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11", LAST,
+        Verdict.REACHABLE, ("far", "near"), inside=TWICE,
+    ),
+    "an answer twice through the host, to a third party, for who was asked": Case(
+        f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11;"
+        " iptables -w -I FORWARD -i brone -o brtwo -m conntrack ! --ctstate NEW,ESTABLISHED -j DROP",
+        f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE, ("far", "near"), inside=TWICE,
+    ),
+    "a mark that answers set": Case(
+        "iptables -w -I FORWARD -d 10.100.2.11 -m conntrack --ctdir ORIGINAL -m connmark --mark 5 -j DROP;"
+        " iptables -w -t mangle -A FORWARD -s 10.100.2.11 -m conntrack --ctdir REPLY -j CONNMARK --set-mark 5",
+        "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.REACHABLE,
+    ),
+    "the mark of what is accepted, by a route": Case(
+        f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; ip rule add fwmark 7 to 10.100.1.0/24 blackhole",
+        f"{ACCEPTS}=0; {UNMARKED}; ip rule del fwmark 7 to 10.100.1.0/24 blackhole",
+        Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, by a rule": Case(
+        f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"{ACCEPTS}=0; {UNMARKED}; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, as INPUT leaves it": Case(
+        f"{ACCEPTS}=1; iptables -w -t mangle -A INPUT -s 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"{ACCEPTS}=0; iptables -w -t mangle -F INPUT; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "the mark of what is accepted, inside": Case(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": (
+                f"{ACCEPTS}=1; {MARKED} -j MARK --set-mark 7; ip rule add fwmark 7 blackhole",
+                f"{ACCEPTS}=0; {UNMARKED}; ip rule del fwmark 7 blackhole",
+            ),
+        },
+    ),
+    "marks that answers without a socket take": Case(
+        f"sysctl -qw net.ipv4.fwmark_reflect=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
+        f"sysctl -qw net.ipv4.fwmark_reflect=0; {UNMARKED}; iptables -w -D OUTPUT 1",
+        Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "a TTL of 1": Case("true", "true", Verdict.BLOCKED, inside={"near": sends_with(1)}),
+    "a TTL of 1, of answers": Case("true", "true", Verdict.REACHABLE, inside={"far": sends_with(1)}),
+    "a TTL of 2": Case("true", "true", Verdict.REACHABLE, inside={"near": sends_with(2)}),
+    "a TTL of 2, twice through the host": Case(
+        "true", "true", Verdict.BLOCKED,
+        inside=TWICE | {"near": (f"{BY_NEXT[0]}; {sends_with(2)[0]}", f"{BY_NEXT[1]}; {sends_with(2)[1]}")},
+    ),
+    "a TTL of 1 of the host": Case(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
+    "a hop limit of 1": Case(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "far": (
+                "sysctl -qw net.ipv6.conf.eth0.hop_limit=1",
+                "sysctl -qw net.ipv6.conf.eth0.hop_limit=64",
+            ),
+        },
+    ),
+    "to one of several ports": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778", LAST, Verdict.REACHABLE,
+    ),
+    "to one of several ports, some of which are closed": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778;"
+        " iptables -w -I FORWARD -p tcp -d 10.100.2.11 --dport 7778 -j DROP",
+        f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE,
+        doubts=frozenset({"which of several ports the translation takes"}),
+    ),
+    "to one of several ports of the host, one of which is published": Case(
+        f"{ONE_OF_SEVERAL} --dport 80 -j REDIRECT --to-ports 7776-7777", LAST, Verdict.REACHABLE,
+        doubts=frozenset({"which of several ports the translation takes"}),
+    ),
+    "a set that a rule adds to": Case(
+        "ipset create banned hash:ip timeout 60;"
+        " iptables -w -I FORWARD -p tcp --dport 7777 -d 10.100.2.11 -j SET --add-set banned src;"
+        " iptables -w -I FORWARD -m set --match-set banned src -j DROP",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; ipset destroy banned",
+        Verdict.UNKNOWN, doubts=frozenset({"a dynamic set"}),
+    ),
+    "a mark that a set maps": Case(
+        f"{MAPPED}; iptables -w -I FORWARD -m mark --mark 7 -j DROP",
+        f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
+        Verdict.UNKNOWN, doubts=frozenset({"a mark that may be set"}),
+    ),
+    "a way by a mark that a set maps": Case(
+        f"{MAPPED}; ip rule add pref 77 fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNMARKED}; ip rule del pref 77; ipset destroy marks",
+        Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
+    ),
+    "a way by a port that the sender picks": Case(
+        "ip rule add pref 77 to 10.100.2.0/24 sport 40000-50000 blackhole", "ip rule del pref 77",
+        Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: sport"}),
+    ),
+    "a way by a mark that is drawn": Case(
+        f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
+        " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNMARKED}; ip rule del pref 77", Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Built]:
+    """Give the newest engine with the topology."""
+    with built(TOPOLOGY) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packets_agree(host: Built, name: str) -> None:
+    """Nothing is certain that is not as packets have it, nothing in doubt but for the reason that there is."""
+    case = CASES[name]
+    outcome = host.tried(case.changes(name), case.back(name))
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+    assert outcome.enforced.doubts == case.doubts
+    assert outcome.pair(*case.pair).verdict is case.verdict
