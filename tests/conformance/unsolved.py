@@ -102,7 +102,6 @@ ROUTER = (
         " ip netns del rtr"
     ),
 )
-OLD = "ip6tables -w -{} FORWARD -s fd00:b:1::1 -j DROP"
 MARKED = "iptables -w -t mangle -A PREROUTING -s 10.100.1.11"
 UNMARKED = "iptables -w -t mangle -F PREROUTING"
 
@@ -153,72 +152,12 @@ CASES: Mapping[str, Unsolved] = {
         " iptables -w -I FORWARD -m mark --mark 7 -j DROP",
         f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
     ),
-    "a route for a source, inside": Unsolved(
-        ("near", "far"),
-        inside={
-            "near": (
-                "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0",
-                "ip -6 route del default from fd00:a::/64; ip -6 route add default via fd00:a::1 dev eth0",
-            )
-        },
-    ),
-    "a route for a source": Unsolved(
-        ("near", "far"), "ip -6 route add fd00:b::11 from fd00:a::/64 dev brtwo",
-        "ip -6 route del fd00:b::11 from fd00:a::/64 dev brtwo",
-    ),
     "IPv4 by a gateway of IPv6": Unsolved(
         ("near", "far"), "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11"
-    ),
-    "two default routes": Unsolved(
-        ("near", "far"),
-        inside={
-            "near": (
-                "ip route replace default via 10.100.1.99; ip route append default via 10.100.1.1",
-                "ip route del default; ip route replace default via 10.100.1.1",
-            )
-        },
-    ),
-    "next hops without compat mode": Unsolved(
-        ("near", "far"),
-        "sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 dev brone; ip route add 10.100.2.11 nhid 7",
-        "ip route del 10.100.2.11; ip nexthop del id 7; sysctl -qw net.ipv4.nexthop_compat_mode=1",
-    ),
-    "preferences of routes": Unsolved(
-        ("near", "far"),
-        "ip -6 route add fd00:b::11 dev eth10 metric 50 pref low;"
-        " ip -6 route append fd00:b::11 dev brtwo metric 50 pref high",
-        "ip -6 route del fd00:b::11 dev eth10; ip -6 route del fd00:b::11 dev brtwo",
     ),
     "a route by TOS": Unsolved(
         ("near", "far"), f"ip route add blackhole 10.100.2.11 tos 0x10; {MARKED} -j TOS --set-tos 0x10",
         f"{UNMARKED}; ip route del blackhole 10.100.2.11 tos 0x10",
-    ),
-    "IPv6's rule deleted": Unsolved(
-        ("near", "far"), "ip -6 rule del pref 32766", "ip -6 rule add pref 32766 table main"
-    ),
-    "no rule of IPv4": Unsolved(
-        ("near", "next"),
-        inside={
-            "near": (
-                "ip rule flush; ip rule del pref 0",
-                "ip rule add pref 0 table local; ip rule add pref 32766 table main",
-            )
-        },
-    ),
-    "a deprecated source": Unsolved(
-        ("near", "far"), OLD.format("I"), OLD.format("D"),
-        {
-            "near": (
-                "ip -6 address add fd00:b:1::1/32 dev eth0 nodad preferred_lft 0; ip -6 route del fd00:b::/32 dev eth0",
-                "ip -6 address del fd00:b:1::1/32 dev eth0",
-            )
-        },
-    ),
-    "a local route of another table": Unsolved(
-        ("near", "hosted"),
-        "ip rule add fwmark 1 lookup 100; ip route add local default dev lo table 100;"
-        f" {MARKED} -p tcp --dport 80 -j MARK --set-mark 1",
-        f"{UNMARKED}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
     ),
     "tcp_fwmark_accept": Unsolved(
         ("near", "hosted"),

@@ -33,6 +33,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.firewall import Verdict as RuleVerdict
 from exporter.model.namespace import (
+    USUAL_RULES,
     ForwardingEntry,
     Hop,
     Interface,
@@ -210,10 +211,9 @@ def test_a_reverse_path_filter_asks_policy_rules_for_the_way_back(level: int, ar
     scene = Scene()
     other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
     d = next(address for address in scene.addresses("d") if address.version == 4)
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
     rule = PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(d))
-    scene.change("host", routes=(*scene.host.routes, away), rules=(*usual, rule))
+    scene.change("host", routes=(*scene.host.routes, away), rules=(*USUAL_RULES, rule))
     scene.set("host", ipv4__conf__all__rp_filter=level)
     assert certain(scene.ways("a", "d")) == arrives
     assert certain(scene.ways("a", "b")) == ALL_WAYS
@@ -231,11 +231,10 @@ def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int,
     table = Table(TableFamily.IP, "nat", Backend.NFTABLES, {"to": chain})
     other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
     elsewhere = Route(254, RouteKind.UNICAST, ip_network(a), (Hop(other.index),))
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
-    rules = (*usual, PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(c))) if asks == "rules" else ()
+    rules = (PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(c)),) if asks == "rules" else ()
     routes = (*scene.host.routes, away if asks == "rules" else elsewhere)
-    scene.change("host", routes=routes, rules=rules, firewall=Firewall((table,)))
+    scene.change("host", routes=routes, rules=(*USUAL_RULES, *rules), firewall=Firewall((table,)))
     scene.set("host", ipv4__conf__all__rp_filter=level)
     report = scene.report()
     ends = (next(each for each in report.containers if each.name == name) for name in "ac")
@@ -245,9 +244,8 @@ def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int,
 def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
     """Also where no rule of a firewall tells them apart."""
     scene = Scene()
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     rule = PolicyRule(4, 100, RuleAction.BLACKHOLE, protocol=17, destination_ports=(80, 90))
-    scene.change("host", rules=(*usual, rule))
+    scene.change("host", rules=(*USUAL_RULES, rule))
     report = scene.report()
     ends = (next(each for each in report.containers if each.name == name) for name in "ad")
     own = {str(address) for address in scene.addresses("d") if address.version == 4}

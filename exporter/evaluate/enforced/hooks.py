@@ -54,7 +54,8 @@ class Passing:
 
     `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
     hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
-    what their translation is was settled on their way out. `next_hop` is whose link address they leave for, where that
+    what their translation is was settled on their way out. `unbound` says that their route was found before their
+    source, which follows from it. `next_hop` is whose link address they leave for, where that
     is not their destination's.
     """
 
@@ -75,6 +76,7 @@ class Passing:
     local: bool = False
     own: bool = False
     settled: bool = False
+    unbound: bool = False
 
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""

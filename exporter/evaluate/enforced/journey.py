@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
+from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, Departure, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.ipsec import past_policies
@@ -70,7 +70,7 @@ class Journey:
 
     def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Lead packets through OUTPUT; they are routed again where that rewrote or marked them (ip_route_me_harder)."""
-        passing = Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)
+        passing = self._setting_out(item)
         found = ways(passing)
         leaving = found.cells
         outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
@@ -81,7 +81,20 @@ class Journey:
                 for out in self._hooks.through(Hook.OUTPUT, here):
                     yield from self._send(out)
 
+    def _setting_out(self, item: Departure) -> Passing:
+        """Return packets that a namespace sends, before its hooks.
+
+        Sockets ask for a route before they have a source, and stay with that; of IPv4, TCP asks again with the source
+        (ip_route_connect). An answer comes from where the first packet was sent to.
+        """
+        asks_again = item.stack.family == 4 and item.flight.protocol == TCP
+        unbound = self._conversation.stage in (Stage.FIRST, Stage.CONFIRMATION) and not asks_again
+        cells = item.cells if unbound else _from_own(item)
+        return Passing(item.stack, cells, item.flight, item.flight.ends, own=True, unbound=unbound)
+
     def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
+        if passing.flight.ends is not passing.arrived or passing.mark != 0:
+            passing = replace(passing, unbound=False)
         found = ways(passing)
         flight = passing.flight.doubted(found.doubts)
         found.keep_loopback_in(passing)
@@ -417,6 +430,22 @@ def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int
         same = sender is own and not own.port.hairpin
         isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
         found |= at if same or isolated else 0
+    return found
+
+
+def _from_own(item: Departure) -> int:
+    """Return the packets that a namespace may send from where they come from.
+
+    Of IPv4 that is one of its own addresses, as the table `local` has them: not any that a local route of another table
+    is for (__ip_dev_find in ip_route_output_key_hash_rcu).
+    """
+    stack = item.stack
+    if stack.family == 6:
+        return item.cells
+    found = 0
+    for source, cells in parts(item.flight.ends.source, item.cells):
+        if source in stack.addresses or stack.routing.is_local(int(source)):
+            found |= cells
     return found
 
 

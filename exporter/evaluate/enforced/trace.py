@@ -295,7 +295,7 @@ class _Journey(Journey):
 
     def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
         stack = item.stack
-        found = ways(_passing(item))
+        found = ways(self._setting_out(item))
         output = self._notes.name(found.output(stack)) if found.leaving else "lo" if found.local else ""
         self._notes.add(Sent(stack.name, self._notes.at(stack.family, item.flight.ends), output))
         yield from super()._depart(item)
@@ -411,7 +411,3 @@ class _Hooks(Hooks):
             names = self._notes.name(passing.interface), self._notes.name(passing.output)
             self._notes.add(Filtered(passing.stack.name, hook, steps, before, after, *names, tuple(doubts)))
         return iter(outcomes)
-
-
-def _passing(item: Departure) -> Passing:
-    return Passing(item.stack, item.cells, item.flight, item.flight.ends, own=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Hop, PolicyRule, Route
 
 SEVERAL_HOPS = "which of several next hops the packets take"
+SEVERAL_DEFAULTS = "which of several default routes packets take: that goes by which gateways were silent lately"
 OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
 PICKED_PORT = (32768, 60999)
 """The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
@@ -90,13 +91,20 @@ class Ways:
 
 def way(stack: Stack, question: Question) -> Way:
     """Return the way of one packet; of one that may take several, all of them."""
-    found = [(_along(stack, question, route), doubt) for route, doubt in stack.routing.lookups(question)]
+    found = [(_along(stack, question, route), doubt) for route, doubt in _routes(stack, question)]
     first, _ = found[0]
     if all(each == first for each, _ in found):
         return first
     exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
     doubt = next(doubt for _, doubt in found if doubt)
     return Way(local=any(each.local for each, _ in found), exits=exits, source=first.source, doubt=doubt)
+
+
+def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, str]]:
+    for route, doubt in stack.routing.lookups(question):
+        yield route, doubt
+        if route is not None:
+            yield from ((other, doubt or SEVERAL_DEFAULTS) for other in stack.routing.rivals(route))
 
 
 def _along(stack: Stack, question: Question, route: Route | None) -> Way:
@@ -180,7 +188,22 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
             for mark, marked in _splits(passing.mark, of):
                 for interface, cells in _names(passing.interface, marked):
                     protocol = passing.flight.protocol
-                    yield Question(destination, source, interface, "", mark, protocol, ports), cells
+                    question = Question(destination, source, interface, "", mark, protocol, ports)
+                    yield _as_asked(passing, question), cells
+
+
+def _as_asked(passing: Passing, question: Question) -> Question:
+    """Return what is asked for packets whose source may follow from their route.
+
+    That of IPv6 is asked for with a source where none leads there otherwise (ip6_dst_lookup_tail).
+    """
+    if not passing.unbound:
+        return question
+    stack, blind = passing.stack, replace(question, source=None)
+    if stack.family == 4:
+        return blind
+    found = way(stack, blind)
+    return blind if found.local or found.exits else question
 
 
 def _cut(rules: Sequence[PolicyRule], ends: Ends) -> None:

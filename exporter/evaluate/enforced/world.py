@@ -241,10 +241,10 @@ class Stack:
 
         Of IPv4 (inet_select_addr) that is one of the subnet of `towards`, a next hop, or the first one, which is taken
         where there is no next hop (0); none that reaches less far. Secondary ones come after all others, and are never
-        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has
-        the most bits in common with `towards`, a destination. An interface without one lends another interface's: of
-        IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of IPv6 is not used
-        for more. None where no interface has one.
+        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has the most bits
+        in common with `towards`, a destination, of those that are not deprecated. An interface without one lends
+        another interface's, as does none (0): of IPv4 that of the first which was made and has any (for_each_netdev),
+        and what is link-local of IPv6 is not used for more. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
         if self.family == 6:
@@ -258,7 +258,9 @@ class Stack:
 
     def _source_v6(self, interface: Interface | None, towards: int) -> int | None:
         told = self._sources(interface) if interface is not None else []
-        own = [item for item in told if not item.is_link_local] or [*self._lent_v6] or told
+        groups = [item for item in told if not item.is_link_local], self._lent_v6
+        preferred = ([item for item in group if not item.deprecated] for group in groups)
+        own = next(filter(None, (*preferred, *groups)), told)
         # no more bits count than those of the prefix (ipv6_get_saddr_eval)
         best = max(own, key=lambda item: min(_common(int(item.ip), towards), item.prefixlen), default=None)
         return int(best.ip) if best is not None else None
