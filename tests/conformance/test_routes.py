@@ -188,6 +188,34 @@ CASES: Mapping[str, Case] = {
         "ip route del 10.100.2.11; ip -6 route del fd00:b::11; ip nexthop flush;"
         " sysctl -qw net.ipv4.nexthop_compat_mode=1",
     ),
+    "a gateway of IPv6": Case(
+        {("near", FAR): ALL}, "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11"
+    ),
+    "a gateway of IPv6 that nobody is": Case(
+        {("near", FAR): ""}, "ip route add 10.100.2.11 via inet6 fd00:b::99 dev brtwo", "ip route del 10.100.2.11"
+    ),
+    "a gateway of IPv6, inside": Case(
+        {("near", FAR): ALL, ("far", NEAR): ALL},
+        inside={"near": ("ip route replace default via inet6 fd00:a::1", "ip route replace default via 10.100.1.1")},
+    ),
+    "a gateway of IPv6 that answers no questions": Case(
+        {("near", FAR): "", ("near", FAR_V6): ""},
+        "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11",
+        {"far": ("ip link set eth0 arp off", "ip link set eth0 arp on; ip -6 route add default via fd00:b::1 || true")},
+    ),
+    # of the bridge's two addresses the one that suits who the packets are for
+    "masquerading on the way to a gateway of IPv6": Case(
+        {("near", "10.77.0.1"): ALL},
+        "ip address add 10.77.0.2/24 dev brtwo; ip route replace 10.77.0.0/24 via inet6 fd00:b::11 dev brtwo;"
+        " iptables -w -t nat -A POSTROUTING -o brtwo -j MASQUERADE",
+        "iptables -w -t nat -F POSTROUTING; ip address del 10.77.0.2/24 dev brtwo",
+        {
+            "far": (
+                "ip address add 10.77.0.1/32 dev lo; iptables -w -A INPUT -s 10.100.2.1 -j DROP",
+                "ip address del 10.77.0.1/32 dev lo; iptables -w -F INPUT",
+            )
+        },
+    ),
     # who is no address of the table local gets no further than the first packet
     "a local route of another table": Case(
         {("near", FAR): "icmp tcp udp"},

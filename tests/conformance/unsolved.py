@@ -152,9 +152,6 @@ CASES: Mapping[str, Unsolved] = {
         " iptables -w -I FORWARD -m mark --mark 7 -j DROP",
         f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
     ),
-    "IPv4 by a gateway of IPv6": Unsolved(
-        ("near", "far"), "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11"
-    ),
     "a route by TOS": Unsolved(
         ("near", "far"), f"ip route add blackhole 10.100.2.11 tos 0x10; {MARKED} -j TOS --set-tos 0x10",
         f"{UNMARKED}; ip route del blackhole 10.100.2.11 tos 0x10",

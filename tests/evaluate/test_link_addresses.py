@@ -241,6 +241,17 @@ def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int,
     assert " ".join(path.protocol for path in report.pair(*ends).paths if str(b) in path.addresses) == arrives
 
 
+@pytest.mark.parametrize(("gateway", "arrives"), [("", ALL_WAYS), ("fd00::dead", "icmp6 tcp6 udp6")])
+def test_gateways_of_ipv6_for_ipv4(gateway: str, arrives: str) -> None:
+    """They are asked for by neighbour discovery (ip_neigh_for_gw)."""
+    scene = Scene()
+    other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
+    four, six = sorted(scene.addresses("d"), key=lambda address: address.version)
+    hop = Hop(other.index, ip_address(gateway) if gateway else six)
+    scene.change("host", routes=(*scene.host.routes, Route(254, RouteKind.UNICAST, ip_network(four), (hop,))))
+    assert certain(scene.ways("a", "d")) == arrives
+
+
 def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
     """Also where no rule of a firewall tells them apart."""
     scene = Scene()

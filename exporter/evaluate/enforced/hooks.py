@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, parts
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, is_of_ipv6, parts
 from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Rewrite, Translate, Translation
 
 if TYPE_CHECKING:
@@ -536,16 +536,24 @@ def _masqueraded(passing: Passing) -> Iterator[_Choice]:
     Of IPv4 it is the one that suits the next hop (nf_nat_masquerade_ipv4), of IPv6 the destination
     (nf_nat_masquerade_ipv6).
     """
-    stack, destination = passing.stack, passing.flight.ends.destination
-    towards = destination if stack.family == 6 or passing.next_hop is None else passing.next_hop
+    stack = passing.stack
     for name, cells in parts(passing.output, passing.cells):
         interface = stack.by_name.get(str(name))
         if interface is None:
             continue
-        for each, at in parts(towards, cells):
-            address = stack.source_for(interface.index, int(each))
+        for towards, at in _suiting(passing, cells):
+            address = stack.source_for(interface.index, towards)
             if address is not None:
                 yield address, at, ""
+
+
+def _suiting(passing: Passing, cells: int) -> Iterator[tuple[int, int]]:
+    """Yield the addresses that a source has to suit: a gateway of IPv6 is none for IPv4 (rt_nexthop)."""
+    six = passing.stack.family == 6
+    destination = passing.flight.ends.destination
+    for towards, at in parts(destination if six or passing.next_hop is None else passing.next_hop, cells):
+        instead = parts(destination, at) if not six and is_of_ipv6(int(towards)) else ((towards, at),)
+        yield from ((int(each), here) for each, here in instead)
 
 
 def _each(target: Target, cells: int) -> Iterator[_Choice]:

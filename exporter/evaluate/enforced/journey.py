@@ -149,7 +149,8 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if segment is None or sender is None or not passing.cells:
             return
-        receivers = segment.answering(way.towards, sender)
+        world = self._world.resolving(way.towards)
+        receivers = self._world.answering(stack, way)
         cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
@@ -157,12 +158,12 @@ class Journey:
         heard = [(receiver, *hears(sender, receiver, segment)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
         if len(audible) > 1:
-            answer = _who_answers(sender, [receiver for receiver, _ in audible], way.towards)
+            answer = _who_answers(world.same(sender), [world.same(receiver) for receiver, _ in audible], way.towards)
             flight = flight.doubted({answer: passing.cells})
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, segment, way, replace(passing, flight=told))
-        if not audible and not asks(sender, way.towards):
+        if not audible and not asks(world.same(sender), way.towards):
             yield from self._astray(sender, segment, replace(passing, flight=flight))
 
     def _astray(self, sender: Station, segment: Segment, passing: Passing) -> Iterator[Moving]:
@@ -380,7 +381,7 @@ class Journey:
         segment, station = self._world.segment(host, bridge.index), self._world.station(host, bridge.index)
         if segment is None or station is None:
             return
-        for receiver in segment.answering(way.towards, station):
+        for receiver in self._world.answering(host, way):
             passes, doubt = hears(station, receiver, segment)
             known, doubts = self._resolved(station, receiver, segment, way.towards, passing)
             audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
@@ -405,7 +406,11 @@ class Journey:
     def _resolved(
         self, sender: Station, receiver: Station, segment: Segment, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
-        return resolved(self._world, Asking(sender, receiver, segment, target), passing)
+        world = self._world.resolving(target)
+        if world is not self._world:
+            sender, receiver = world.same(sender), world.same(receiver)
+            segment = world.segment(sender.stack, sender.interface.index) or segment
+        return resolved(world, Asking(sender, receiver, segment, target), passing)
 
 
 def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:

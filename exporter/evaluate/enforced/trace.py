@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.packets import Atom, Column
 from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import World, asks, hears
+from exporter.evaluate.enforced.world import asks, hears, worlds
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Segment, Stack, Station
+    from exporter.evaluate.enforced.world import Segment, Stack, Station, World
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
@@ -178,7 +178,7 @@ class Tracer:
     def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
         self._bits = {sandbox: 1 << position for position, sandbox in enumerate(snapshot.sandboxes)}
         self._steps: list[Step] = []
-        self._worlds = {family: World(snapshot, kernel, family, all_rules=True) for family in (4, 6)}
+        self._worlds = worlds(snapshot, kernel, all_rules=True)
         for world in self._worlds.values():
             for stack in world.stacks.values():
                 stack.walker = Walker(stack.routing, self._steps)
@@ -307,19 +307,20 @@ class _Journey(Journey):
 
     def _linked(self, stack: Stack, way: Exit) -> Linked:
         segment, sender = self._world.segment(stack, way.interface), self._world.station(stack, way.interface)
-        receivers = segment.answering(way.towards, sender) if segment and sender else []
+        world = self._world.resolving(way.towards)
+        receivers = self._world.answering(stack, way)
         heard = [each for each in receivers if segment and sender and hears(sender, each, segment)[0]]
         receiver = next(iter([*heard, *receivers]), None)
         return Linked(
             stack.name,
             stack.routing.names[way.interface],
-            stack.family,
+            world.family,
             way.towards,
             segment.bridge.name if segment and segment.bridge else "",
             receiver.stack.name if receiver else "",
             _deafness(sender, receiver) if sender and receiver and not heard else "",
             tuple(each.port.name for each in (sender, receiver) if each and each.port),
-            sender is not None and not receivers and not asks(sender, way.towards),
+            sender is not None and not receivers and not asks(world.same(sender), way.towards),
         )
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
@@ -374,7 +375,7 @@ class _Journey(Journey):
         cells, doubts = super()._resolved(sender, receiver, segment, target, passing)
         steps = self._notes.steps()
         if not cells:
-            self._notes.add(Unanswered(sender.stack.name, sender.stack.family, target, steps))
+            self._notes.add(Unanswered(sender.stack.name, self._world.resolving(target).family, target, steps))
         return cells, doubts
 
 

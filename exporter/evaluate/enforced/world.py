@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
+from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.ports import Frame, Known, Ports
 from exporter.evaluate.enforced.routing import Question, Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
@@ -472,15 +473,25 @@ def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame
     return let_in[0] and led[0], let_in[1] or led[1]
 
 
+def worlds(snapshot: Snapshot, kernel: Kernel, *, all_rules: bool = False) -> Mapping[int, World]:
+    """Return the worlds of both families."""
+    six = World(snapshot, kernel, 6, all_rules=all_rules)
+    return {4: World(snapshot, kernel, 4, all_rules=all_rules, six=six), 6: six}
+
+
 class World:
     """All namespaces of a snapshot for one family, by sandbox id, and their segments.
 
-    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them.
+    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them. `six` is the world
+    of IPv6, whose addresses gateways of IPv4 may have.
     """
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False) -> None:
+    def __init__(
+        self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False, six: World | None = None
+    ) -> None:
         self.snapshot = snapshot
         self.family = family
+        self._six = six or self
         self.host = Stack(HOST, kernel.host, family)
         self.stacks = {HOST: self.host}
         self._segments: dict[object, Segment] = {}
@@ -551,7 +562,20 @@ class World:
     def answering(self, stack: Stack, way: Exit) -> list[Station]:
         """Return who answers for the address that packets leave a namespace for."""
         segment, sender = self.segment(stack, way.interface), self.station(stack, way.interface)
-        return [] if segment is None or sender is None else segment.answering(way.towards, sender)
+        if segment is None or sender is None:
+            return []
+        world = self.resolving(way.towards)
+        if world is not self:
+            return list(map(self.same, world.answering(world.same(sender).stack, way)))
+        return segment.answering(way.towards, sender)
+
+    def resolving(self, address: int) -> World:
+        """Return the world in which the link address of a next hop is looked for (ip_neigh_for_gw)."""
+        return self._six if is_of_ipv6(address) else self
+
+    def same(self, station: Station) -> Station:
+        """Return a station of another world as this one has it."""
+        return self._station[station.stack.name, station.interface.index]
 
     def network_at(self, stack: Stack, address: object) -> Network | None:
         """Return the network that one of a sandbox's own addresses belongs to."""
