@@ -190,7 +190,8 @@ class Route:
     """An entry of a routing table. Of several `hops` the kernel takes any.
 
     `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
-    metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`).
+    metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
+    `tos` is for packets of that type of service.
     """
 
     table: int
@@ -201,6 +202,7 @@ class Route:
     metric: int = 0
     senders: Subnet | None = None
     preference: int = 0
+    tos: str = ""
 
 
 class RuleAction(StrEnum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.evaluate.enforced.routing import UNHEEDED
+from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS
 from tests.conformance.changes import Change
 from tests.conformance.routed import dual_stack, let_through
@@ -174,6 +174,17 @@ CASES: Mapping[str, Case] = {
         "ip -6 route add fd00:b::11 dev eth10 metric 50 pref low;"
         " ip -6 route append fd00:b::11 dev brtwo metric 50 pref high",
         "ip -6 route del fd00:b::11 dev eth10; ip -6 route del fd00:b::11 dev brtwo",
+    ),
+    "routes by type of service": Case(
+        {("near", FAR): ALL, ("next", FAR): ""},
+        "ip route add blackhole 10.100.2.11 tos 0x10;"
+        " iptables -w -t mangle -A PREROUTING -s 10.100.1.12 -j TOS --set-tos 0x10",
+        "iptables -w -t mangle -F PREROUTING; ip route del blackhole 10.100.2.11 tos 0x10",
+        doubts=frozenset({OF_TOS.format(tos="0x10")}),
+    ),
+    "routes by type of service that lead the same way": Case(
+        {("near", FAR): ALL},
+        "ip route add 10.100.2.11 tos 0x10 dev brtwo src 10.100.2.1", "ip route del 10.100.2.11 tos 0x10",
     ),
     "next hops by id": Case(
         {("near", FAR): ""},

@@ -152,10 +152,6 @@ CASES: Mapping[str, Unsolved] = {
         " iptables -w -I FORWARD -m mark --mark 7 -j DROP",
         f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
     ),
-    "a route by TOS": Unsolved(
-        ("near", "far"), f"ip route add blackhole 10.100.2.11 tos 0x10; {MARKED} -j TOS --set-tos 0x10",
-        f"{UNMARKED}; ip route del blackhole 10.100.2.11 tos 0x10",
-    ),
     "tcp_fwmark_accept": Unsolved(
         ("near", "hosted"),
         f"sysctl -qw net.ipv4.tcp_fwmark_accept=1; {MARKED} -j MARK --set-mark 7;"

@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from exporter.evaluate.enforced.emission import source_of
-from exporter.evaluate.enforced.routing import UNHEEDED, Question, usual_policy
+from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
 from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, way
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.namespace import (
@@ -33,13 +33,20 @@ FAR, FAR_V6 = "192.0.2.9", "fd00:b::9"
 
 
 def route(
-    prefix: str, interface: int, gateway: str = "", senders: str = "", *, metric: int = 0, preference: int = 0
+    prefix: str,
+    interface: int,
+    gateway: str = "",
+    senders: str = "",
+    *,
+    metric: int = 0,
+    preference: int = 0,
+    tos: str = "",
 ) -> Route:
     """Return a route of the main table by one interface."""
     hop = Hop(interface, ip_address(gateway) if gateway else None)
     some = ip_network(senders) if senders else None
     kind, destination = RouteKind.UNICAST, ip_network(prefix)
-    return Route(MAIN_TABLE, kind, destination, (hop,), None, metric, senders=some, preference=preference)
+    return Route(MAIN_TABLE, kind, destination, (hop,), None, metric, senders=some, preference=preference, tos=tos)
 
 
 def namespace(
@@ -130,6 +137,22 @@ def test_preferences() -> None:
     assert led(made, FAR_V6) == ({OTHER}, "")
     worse = namespace(route("fd00:b::/64", ONE), route("fd00:b::/64", OTHER, metric=1, preference=1))
     assert led(worse, FAR_V6) == ({ONE}, "")
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (route("192.0.2.0/24", OTHER, tos="0x10", metric=9), ({ONE, OTHER}, OF_TOS.format(tos="0x10"))),
+        (route("192.0.2.0/24", ONE, tos="0x10"), ({ONE}, "")),
+        (route("192.0.2.0/28", OTHER, tos="0x10"), ({ONE, OTHER}, OF_TOS.format(tos="0x10"))),
+        (route("192.0.0.0/16", OTHER, tos="0x10"), ({ONE}, "")),
+    ],
+)
+def test_routes_by_type_of_service(other: Route, expected: tuple[set[int], str]) -> None:
+    """Whoever sends may choose it; of one prefix they come first (fib_table_lookup)."""
+    made = namespace(route("192.0.2.0/24", ONE), other)
+    assert led(made, FAR) == expected
+    assert not usual_policy(made)
 
 
 def without(priority: int) -> tuple[PolicyRule, ...]:

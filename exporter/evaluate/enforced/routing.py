@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Subnet
 
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
+OF_TOS = "routes for tos {tos}: whoever sends may choose that"
 
 _FAMILIES = (4, 6)
 _USUAL = {family: tuple(rule for rule in USUAL_RULES if rule.family == family) for family in _FAMILIES}
@@ -37,6 +38,7 @@ class Question:
     mark: int = 0
     protocol: int | None = None
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
+    tos: str = ""
 
 
 class Routing:
@@ -51,10 +53,24 @@ class Routing:
             table.settle()
         self.rules: Sequence[PolicyRule] = _of_family(namespace, family)
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
-        self.plain = _usual(self.rules, family) and not any(table.by_sender for table in self._tables.values())
-        self._unheeded = family == 6 and not self.plain and set(self.rules) < set(_USUAL[family])
+        selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
+        self.plain = _usual(self.rules, family) and not selecting
+        self._variants = tuple(self._ways_to_ask(family))
         self._family = family
         self._types: dict[tuple[int, str | None], AddressType] = {}
+
+    def _ways_to_ask(self, family: int) -> Iterator[tuple[Sequence[PolicyRule], str, str]]:
+        """Yield the policy rules that are asked, for packets of which type of service, and what is not known of that.
+
+        Where some of IPv6's usual rules were deleted and no others are there, the kernel goes on as before
+        (fib6_rule_lookup): only one that is added, if for a while, makes it heed them (fib6_rule_configure). Of IPv4
+        one that is deleted does so, too (fib4_rule_delete).
+        """
+        yield self.rules, "", ""
+        if family == 6 and set(self.rules) < set(_USUAL[family]):
+            yield _USUAL[family], "", UNHEEDED
+        for tos in sorted(set().union(*(table.by_tos for table in self._tables.values()))):
+            yield self.rules, tos, OF_TOS.format(tos=tos)
 
     def lookup(self, question: Question) -> tuple[Route | None, str]:
         """Return the route of a packet, None without one; and the name of a rule's selector that is not understood.
@@ -66,13 +82,11 @@ class Routing:
     def lookups(self, question: Question) -> Iterator[tuple[Route | None, str]]:
         """Yield all routes that a packet may take: a rule with a selector that is not understood applies, and does not.
 
-        None stands for no route; with each is the name of that selector. Where some of IPv6's usual rules were deleted
-        and no others are there, the kernel goes on as before (fib6_rule_lookup): only one that is added, if for a
-        while, makes it heed them (fib6_rule_configure). Of IPv4 one that is deleted does so, too (fib4_rule_delete).
+        None stands for no route; with each is the name of that selector, or what else is not known.
         """
-        yield from self._led_by(self.rules, question)
-        if self._unheeded:
-            yield from ((route, UNHEEDED) for route, _ in self._led_by(_USUAL[self._family], question))
+        for rules, tos, unknown in self._variants:
+            asked = replace(question, tos=tos) if tos else question
+            yield from ((route, doubt or unknown) for route, doubt in self._led_by(rules, asked))
 
     def _led_by(self, rules: Sequence[PolicyRule], question: Question) -> Iterator[tuple[Route | None, str]]:
         waiting, seen = [(0, "")], set[int]()
@@ -118,7 +132,8 @@ class Routing:
         if route.destination.prefixlen or self._family == 6 or not _by_one_gateway(route):
             return ()
         found = self._tables[route.table].everywhere
-        return [each for each in found if each.metric == route.metric and each is not route and _by_one_gateway(each)]
+        alike = (each for each in found if (each.metric, each.tos) == (route.metric, route.tos) and each is not route)
+        return list(filter(_by_one_gateway, alike))
 
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
@@ -203,16 +218,22 @@ _TYPES = {
 
 
 class _Table:
-    """A routing table by prefix length. `by_sender` tells whether it has routes for some senders alone."""
+    """A routing table by prefix length.
+
+    `by_sender` tells whether it has routes for some senders alone; `by_tos` are the types of service that some are for.
+    """
 
     def __init__(self) -> None:
         self.by_sender = False
+        self.by_tos: set[str] = set()
         self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
         self._lengths: list[tuple[int, int]] = []
 
     def add(self, route: Route) -> None:
         prefix = route.destination
         self.by_sender = self.by_sender or route.senders is not None
+        if route.tos:
+            self.by_tos.add(route.tos)
         shift = _BITS[prefix.version] - prefix.prefixlen
         self._by_length[prefix.prefixlen][int(prefix.network_address) >> shift].append(route)
         self._lengths = [(length, _BITS[prefix.version] - length) for length in self._by_length]
@@ -222,7 +243,7 @@ class _Table:
         self._lengths.sort(reverse=True)
         for prefixes in self._by_length.values():
             for routes in prefixes.values():
-                routes.sort(key=lambda route: (route.metric, -route.preference))
+                routes.sort(key=lambda route: (not route.tos, route.metric, -route.preference))
 
     @property
     def everywhere(self) -> Sequence[Route]:
@@ -238,6 +259,8 @@ class _Table:
             found = self._by_length[length].get(question.destination >> shift)
             if found and self.by_sender:
                 found = _for_sender(found, question.source or 0)
+            if found and self.by_tos:
+                found = [route for route in found if route.tos in ("", question.tos)]
             if found and not question.output:
                 return found[0]
             if found:
@@ -333,7 +356,7 @@ def usual_policy(namespace: Namespace) -> bool:
     routes = namespace.routes
     return (
         not namespace.policies
-        and not any(route.senders is not None for route in routes)
+        and not any(route.senders is not None or route.tos for route in routes)
         and all(
             _usual(_of_family(namespace, family), family)
             or all(route.destination.version != family for route in routes)

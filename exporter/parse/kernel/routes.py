@@ -59,10 +59,7 @@ def family_of(document: Mapping[str, Any], *texts: str) -> int:
 def parse_routes(
     documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int], memory: NamespaceMemory | None = None
 ) -> tuple[Route, ...]:
-    """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route.
-
-    Routes for one type of service are left out: the packets that are asked about have none.
-    """
+    """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route."""
     known = (memory or NamespaceMemory()).routes
     moved = known.moved(indexes)
     links = {name: (Hop(index),) for name, index in indexes.items()}
@@ -86,8 +83,6 @@ def _mention(documents: Sequence[Mapping[str, Any]], interfaces: frozenset[str])
 
 def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> Route | None:
     """Return a route, given what leads to those on the link of each interface: one object for all of its routes."""
-    if document.get("tos"):
-        return None
     kind = _kind(document)
     several = objects(document, "nexthops")
     hops = tuple(chain.from_iterable(_hops(hop, links) for hop in several)) if several else _hops(document, links)
@@ -102,6 +97,7 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
         metric=integer(document, "metric"),
         senders=_senders(document),
         preference=_PREFERENCES.get(text(document, "pref"), 0),
+        tos=text(document, "tos"),
     )
 
 

@@ -266,6 +266,10 @@ def net(text: str) -> Subnet:
             Route(254, RouteKind.UNICAST, net("fd00::/8"), (Hop(3),), preference=-1),
         ),
         (
+            {"dst": "10.0.0.0/8", "dev": "eth0", "tos": "0x10"},
+            Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3),), tos="0x10"),
+        ),
+        (
             {"dst": "10.0.0.0/8", "dev": "eth0", "via": {"family": "inet6", "host": "fe80::1"}},
             Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3, ip_address("fe80::1")),)),
         ),
@@ -292,11 +296,10 @@ def test_routes(document: dict[str, Any], expected: Route) -> None:
     [
         {"dst": "10.0.0.0/8", "dev": "gone"},
         {"dst": "10.0.0.0/8", "dev": "eth0", "flags": ["dead", "linkdown"]},
-        {"dst": "10.0.0.0/8", "dev": "eth0", "tos": "0x10"},
     ],
 )
 def test_routes_that_no_packet_takes(document: dict[str, Any]) -> None:
-    """Routes by dead or vanished interfaces, and those for another type of service, are left out."""
+    """Routes by dead or vanished interfaces are left out."""
     assert parse_routes([document], INDEXES) == ()
 
 
