@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
-from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS
+from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
 from tests.conformance.changes import Change
 from tests.conformance.routed import dual_stack, let_through
 from tests.conformance.runner import Built, built
@@ -127,7 +127,7 @@ CASES: Mapping[str, Case] = {
         "ip -6 route add blackhole fd00:b::11; ip -6 route add fd00:b::11 from fd00:c::/64 dev brtwo",
         "ip -6 route del blackhole fd00:b::11; ip -6 route del fd00:b::11 from fd00:c::/64 dev brtwo",
     ),
-    # of IPv4, TCP asks again
+    # of IPv4, sockets that are connected ask again
     "a policy rule for senders, inside": Case(
         {("near", FAR): "icmp udp", ("far", NEAR): "icmp udp"},
         inside={
@@ -135,6 +135,7 @@ CASES: Mapping[str, Case] = {
                 f"ip {BY_SENDER.format(NEAR, '')}", f"ip rule del from {NEAR} table 77; ip route flush table 77"
             )
         },
+        doubts=frozenset({CONNECTED}),
     ),
     "a policy rule of IPv6 for senders, inside": Case(
         {("near", FAR_V6): ALL, ("far", NEAR_V6): "icmp udp"},

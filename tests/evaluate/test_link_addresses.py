@@ -241,6 +241,22 @@ def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int,
     assert " ".join(path.protocol for path in report.pair(*ends).paths if str(b) in path.addresses) == arrives
 
 
+@pytest.mark.parametrize(
+    ("version", "sent", "got"),
+    [
+        (4, "icmp4 icmp6 tcp6 udp6", "icmp4 icmp6 tcp6 udp4 udp6"),
+        (6, ALL_WAYS, "icmp4 icmp6 tcp4 udp4 udp6"),
+    ],
+)
+def test_policy_rules_for_the_sources_of_what_is_sent(version: int, sent: str, got: str) -> None:
+    """Sockets ask for a route before they have one, answers with it; of IPv4, those that are connected ask again."""
+    scene = Scene()
+    own = next(address for address in scene.addresses("a") if address.version == version)
+    scene.change("a", rules=(*USUAL_RULES, PolicyRule(version, 100, RuleAction.BLACKHOLE, source=ip_network(own))))
+    assert certain(scene.ways("a", "b")) == sent
+    assert certain(scene.ways("b", "a")) == got
+
+
 @pytest.mark.parametrize(("gateway", "arrives"), [("", ALL_WAYS), ("fd00::dead", "icmp6 tcp6 udp6")])
 def test_gateways_of_ipv6_for_ipv4(gateway: str, arrives: str) -> None:
     """They are asked for by neighbour discovery (ip_neigh_for_gw)."""

@@ -84,7 +84,7 @@ class Journey:
     def _setting_out(self, item: Departure) -> Passing:
         """Return packets that a namespace sends, before its hooks.
 
-        Sockets ask for a route before they have a source, and stay with that; of IPv4, TCP asks again with the source
+        Sockets ask for a route before they have a source, and stay with that; of IPv4, those of TCP ask again with it
         (ip_route_connect). An answer comes from where the first packet was sent to.
         """
         asks_again = item.stack.family == 4 and item.flight.protocol == TCP
