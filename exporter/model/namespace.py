@@ -80,7 +80,8 @@ _LINK_LOCAL_V6 = 0xFE80 >> 6
 class OwnAddress:
     """An address of an interface, and the length of the prefix of those that are taken to be on its link.
 
-    `scope` is that of an address of IPv4, where somebody chooses it; of IPv6 it follows from the address.
+    `scope` is that of an address of IPv4, where somebody chooses it; of IPv6 it follows from the address. One of IPv6
+    that is `deprecated` answers, and is sent from only where there is no other.
 
     As small as can be, for large hosts have tens of thousands: ipaddress has such a class with the network made for
     each, at eight times the memory.
@@ -89,6 +90,7 @@ class OwnAddress:
     ip: Address
     prefixlen: int
     scope: int = Scope.GLOBAL
+    deprecated: bool = False
 
     @property
     def version(self) -> int:
@@ -195,7 +197,12 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An entry of a routing table. Of several `hops` the kernel takes any."""
+    """An entry of a routing table. Of several `hops` the kernel takes any.
+
+    `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
+    metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
+    `tos` is for packets of that type of service.
+    """
 
     table: int
     kind: RouteKind
@@ -203,6 +210,9 @@ class Route:
     hops: tuple[Hop, ...] = ()
     source: Address | None = None
     metric: int = 0
+    senders: Subnet | None = None
+    preference: int = 0
+    tos: str = ""
 
 
 class RuleAction(StrEnum):
@@ -237,6 +247,16 @@ class PolicyRule:
     suppress_prefix_length: int | None = None
     goto: int | None = None
     opaque: str = ""
+
+
+LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
+_USUAL = {4: {0: LOCAL_TABLE, 32766: MAIN_TABLE, 32767: DEFAULT_TABLE}, 6: {0: LOCAL_TABLE, 32766: MAIN_TABLE}}
+USUAL_RULES = tuple(
+    PolicyRule(family, priority, RuleAction.LOOKUP, table)
+    for family, tables in _USUAL.items()
+    for priority, table in tables.items()
+)
+"""The rules that every namespace begins with."""
 
 
 class Direction(StrEnum):
@@ -291,7 +311,7 @@ class Namespace:
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
-    rules: tuple[PolicyRule, ...] = ()
+    rules: tuple[PolicyRule, ...] = USUAL_RULES
     firewall: Firewall = field(default_factory=Firewall)
     listeners: tuple[Listener, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -54,7 +54,8 @@ class NamespaceDocuments:
     output of `ipset save` where a rule asks for a set.
 
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
-    true, and routes and rules have their `family` (`inet`, `inet6`). Addresses are one list, with the `ifindex` and
+    true, and routes and rules have their `family` (`inet`, `inet6`); rules are those of every namespace where they are
+    not told. Addresses are one list, with the `ifindex` and
     `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
     then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such programs or filters see their
     packets, `queue` where that is of a kind that may drop them without load, and where sandboxes are not entered
@@ -77,7 +78,7 @@ class NamespaceDocuments:
     links: Sequence[Mapping[str, Any]] = ()
     addresses: Sequence[Mapping[str, Any]] = ()
     routes: Sequence[Mapping[str, Any]] = ()
-    rules: Sequence[Mapping[str, Any]] = ()
+    rules: Sequence[Mapping[str, Any]] | None = None
     listeners: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     neighbours: Sequence[Mapping[str, Any]] = ()

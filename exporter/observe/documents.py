@@ -165,7 +165,7 @@ NAMESPACE: Final = _shape(
             "dadfailed deprecated tentative noprefixroute"
         )
     ),
-    routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags")),
+    routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref")),
     rules=Each(
         _shape(
             "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "

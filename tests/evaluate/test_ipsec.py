@@ -9,7 +9,7 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.ipsec import DOUBT
-from exporter.model.namespace import Direction, Hop, IpsecPolicy, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.namespace import USUAL_RULES, Direction, Hop, IpsecPolicy, PolicyRule, Route, RouteKind, RuleAction
 from exporter.model.report import Via
 from tests.hosts import host
 from tests.kernels import kernel
@@ -58,7 +58,7 @@ def test_members_of_a_bridge_meet_none() -> None:
 
 
 @pytest.mark.parametrize("direction", [Direction.OUT, Direction.IN])
-@pytest.mark.parametrize("rules", [(), LATER])
+@pytest.mark.parametrize("rules", [USUAL_RULES, LATER])
 def test_what_was_in_other_packets_is_not_asked_about(direction: Direction, rules: tuple[PolicyRule, ...]) -> None:
     """No reverse path filter is (secpath_exists in fib_validate_source): all that it would drop else stays open."""
     found = kernel(BUILT).set("ipv4/conf/all/rp_filter", 1).kernel()

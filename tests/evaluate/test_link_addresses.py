@@ -33,6 +33,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.firewall import Verdict as RuleVerdict
 from exporter.model.namespace import (
+    USUAL_RULES,
     ForwardingEntry,
     Hop,
     Interface,
@@ -211,10 +212,9 @@ def test_a_reverse_path_filter_asks_policy_rules_for_the_way_back(level: int, ar
     scene = Scene()
     other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
     d = next(address for address in scene.addresses("d") if address.version == 4)
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
     rule = PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(d))
-    scene.change("host", routes=(*scene.host.routes, away), rules=(*usual, rule))
+    scene.change("host", routes=(*scene.host.routes, away), rules=(*USUAL_RULES, rule))
     scene.set("host", ipv4__conf__all__rp_filter=level)
     assert certain(scene.ways("a", "d")) == arrives
     assert certain(scene.ways("a", "b")) == ALL_WAYS
@@ -232,23 +232,48 @@ def test_a_reverse_path_filter_is_asked_of_frames_that_are_rewritten(level: int,
     table = Table(TableFamily.IP, "nat", Backend.NFTABLES, {"to": chain})
     other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
     elsewhere = Route(254, RouteKind.UNICAST, ip_network(a), (Hop(other.index),))
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     away = Route(77, RouteKind.UNICAST, ip_network("0.0.0.0/0"), (Hop(other.index),))
-    rules = (*usual, PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(c))) if asks == "rules" else ()
+    rules = (PolicyRule(4, 100, RuleAction.LOOKUP, 77, source=ip_network(c)),) if asks == "rules" else ()
     routes = (*scene.host.routes, away if asks == "rules" else elsewhere)
-    scene.change("host", routes=routes, rules=rules, firewall=Firewall((table,)))
+    scene.change("host", routes=routes, rules=(*USUAL_RULES, *rules), firewall=Firewall((table,)))
     scene.set("host", ipv4__conf__all__rp_filter=level)
     report = scene.report()
     ends = (next(each for each in report.containers if each.name == name) for name in "ac")
     assert " ".join(path.protocol for path in report.pair(*ends).paths if str(b) in path.addresses) == arrives
 
 
+@pytest.mark.parametrize(
+    ("version", "sent", "got"),
+    [
+        (4, "icmp4 icmp6 tcp6 udp6", "icmp4 icmp6 tcp6 udp4 udp6"),
+        (6, ALL_WAYS, "icmp4 icmp6 tcp4 udp4 udp6"),
+    ],
+)
+def test_policy_rules_for_the_sources_of_what_is_sent(version: int, sent: str, got: str) -> None:
+    """Sockets ask for a route before they have one, answers with it; of IPv4, those that are connected ask again."""
+    scene = Scene()
+    own = next(address for address in scene.addresses("a") if address.version == version)
+    scene.change("a", rules=(*USUAL_RULES, PolicyRule(version, 100, RuleAction.BLACKHOLE, source=ip_network(own))))
+    assert certain(scene.ways("a", "b")) == sent
+    assert certain(scene.ways("b", "a")) == got
+
+
+@pytest.mark.parametrize(("gateway", "arrives"), [("", ALL_WAYS), ("fd00::dead", "icmp6 tcp6 udp6")])
+def test_gateways_of_ipv6_for_ipv4(gateway: str, arrives: str) -> None:
+    """They are asked for by neighbour discovery (ip_neigh_for_gw)."""
+    scene = Scene()
+    other = next(each for each in scene.host.interfaces.values() if each.name == scene.network("other"))
+    four, six = sorted(scene.addresses("d"), key=lambda address: address.version)
+    hop = Hop(other.index, ip_address(gateway) if gateway else six)
+    scene.change("host", routes=(*scene.host.routes, Route(254, RouteKind.UNICAST, ip_network(four), (hop,))))
+    assert certain(scene.ways("a", "d")) == arrives
+
+
 def test_a_policy_rule_may_be_for_a_part_of_the_ports() -> None:
     """Also where no rule of a firewall tells them apart."""
     scene = Scene()
-    usual = (PolicyRule(4, number, RuleAction.LOOKUP, table) for number, table in ((0, 255), (32766, 254)))
     rule = PolicyRule(4, 100, RuleAction.BLACKHOLE, protocol=17, destination_ports=(80, 90))
-    scene.change("host", rules=(*usual, rule))
+    scene.change("host", rules=(*USUAL_RULES, rule))
     report = scene.report()
     ends = (next(each for each in report.containers if each.name == name) for name in "ad")
     own = {str(address) for address in scene.addresses("d") if address.version == 4}

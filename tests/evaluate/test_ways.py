@@ -56,7 +56,7 @@ def namespace(*rules: dict[str, Any], unnumbered: int = 0, **switches: int) -> S
         route("0.0.0.0/0", FAR, 100),
     )
     usual = [{"priority": priority, "src": "all", "table": name} for priority, name in ((0, "local"), (32766, "main"))]
-    told = parse_rules([usual[0], *rules, usual[1]]) if rules else ()
+    told = parse_rules([usual[0], *rules, usual[1]] if rules else None)
     settings = {f"ipv4/conf/all/{name}": str(value) for name, value in switches.items()}
     return Stack("host", Namespace(interfaces, routes, rules=told, settings=settings), 4)
 

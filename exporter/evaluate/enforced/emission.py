@@ -74,8 +74,16 @@ def source_of(stack: Stack, address: int) -> int | None:
     if found.local:
         return address
     if not found.exits:
-        return None
+        return _picked_blindly(stack, address)
     return found.source if found.source is not None else _picked(stack, found.exits[0], address)
+
+
+def _picked_blindly(stack: Stack, address: int) -> int | None:
+    """Return the address that a namespace picks where only a route for some senders leads (ip6_dst_lookup_tail)."""
+    if stack.family == 4 or stack.routing.plain:
+        return None
+    source = stack.source_for(0, address)
+    return source if source is not None and way(stack, Question(address, source)).exits else None
 
 
 def _picked(stack: Stack, exit_: Exit, address: int) -> int | None:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, parts
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, is_of_ipv6, parts
 from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Rewrite, Translate, Translation
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ class Passing:
 
     `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
     hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
-    what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `next_hop`
-    is whose link address they leave for, where that is not their destination's.
+    what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `unbound`
+    says that their route was found before their source, which follows from it. `next_hop` is whose link address they
+    leave for, where that is not their destination's.
     """
 
     stack: Stack
@@ -75,6 +76,7 @@ class Passing:
     local: bool = False
     own: bool = False
     settled: bool = False
+    unbound: bool = False
 
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""
@@ -587,16 +589,24 @@ def _masqueraded(passing: Passing) -> Iterator[_Choice]:
     Of IPv4 it is the one that suits the next hop (nf_nat_masquerade_ipv4), of IPv6 the destination
     (nf_nat_masquerade_ipv6).
     """
-    stack, destination = passing.stack, passing.flight.ends.destination
-    towards = destination if stack.family == 6 or passing.next_hop is None else passing.next_hop
+    stack = passing.stack
     for name, cells in parts(passing.output, passing.cells):
         interface = stack.by_name.get(str(name))
         if interface is None:
             continue
-        for each, at in parts(towards, cells):
-            address = stack.source_for(interface.index, int(each))
+        for towards, at in _suiting(passing, cells):
+            address = stack.source_for(interface.index, towards)
             if address is not None:
                 yield address, at, ""
+
+
+def _suiting(passing: Passing, cells: int) -> Iterator[tuple[int, int]]:
+    """Yield the addresses that a source has to suit: a gateway of IPv6 is none for IPv4 (rt_nexthop)."""
+    six = passing.stack.family == 6
+    destination = passing.flight.ends.destination
+    for towards, at in parts(destination if six or passing.next_hop is None else passing.next_hop, cells):
+        instead = parts(destination, at) if not six and is_of_ipv6(int(towards)) else ((towards, at),)
+        yield from ((int(each), here) for each, here in instead)
 
 
 def _each(target: Target, cells: int) -> Iterator[_Choice]:

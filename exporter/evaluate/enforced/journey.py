@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import Arrival, Crossing, Delivery, Departure
+from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, Departure, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.hops import hop_limit
@@ -80,7 +80,7 @@ class Journey:
 
     def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Lead packets through OUTPUT; they are routed again where that rewrote or marked them (ip_route_me_harder)."""
-        passing = Passing(item.stack, item.cells, item.flight, item.flight.ends, mark=item.mark, own=True)
+        passing = self._setting_out(item)
         found = ways(passing)
         leaving = found.cells
         outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
@@ -91,7 +91,20 @@ class Journey:
                 for out in self._hooks.through(Hook.OUTPUT, here):
                     yield from self._send(out)
 
+    def _setting_out(self, item: Departure) -> Passing:
+        """Return packets that a namespace sends, before its hooks.
+
+        Sockets ask for a route before they have a source, and stay with that; of IPv4, those of TCP ask again with it
+        (ip_route_connect). An answer comes from where the first packet was sent to.
+        """
+        asks_again = item.stack.family == 4 and item.flight.protocol == TCP
+        unbound = self._conversation.stage in (Stage.FIRST, Stage.CONFIRMATION) and not asks_again
+        cells = item.cells if unbound else _from_own(item)
+        return Passing(item.stack, cells, item.flight, item.flight.ends, mark=item.mark, own=True, unbound=unbound)
+
     def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
+        if passing.flight.ends is not passing.arrived or passing.mark != 0:
+            passing = replace(passing, unbound=False)
         found = ways(passing)
         flight = passing.flight.doubted(found.doubts)
         found.keep_loopback_in(passing)
@@ -145,7 +158,8 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if sender is None or not passing.cells:
             return
-        receivers = sender.segment.answering(way.towards, sender)
+        world = self._world.resolving(way.towards)
+        receivers = self._world.answering(stack, way)
         cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
         passing = replace(passing, cells=cells)
         if not stack.ruleset.idle:
@@ -157,14 +171,14 @@ class Journey:
         if len(audible) > 1 and _one_and_the_same([receiver for receiver, _ in audible]):
             audible = audible[:1]
         if len(audible) > 1:
-            answer = _who_answers(sender, [receiver for receiver, _ in audible], way.towards)
+            answer = _who_answers(world.same(sender), [world.same(receiver) for receiver, _ in audible], way.towards)
             flight = flight.doubted({answer: passing.cells})
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, way, replace(passing, flight=told))
         if not audible:
             lost = replace(passing, flight=flight)
-            known = asks(sender, way.towards) or sender.segment.unseen
+            known = asks(world.same(sender), way.towards) or sender.segment.unseen
             yield from self._by_strangers(sender, lost) if known else self._astray(sender, lost)
 
     def _by_strangers(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
@@ -393,7 +407,7 @@ class Journey:
         station = self._world.station(host, bridge.index)
         if station is None:
             return
-        for receiver in station.segment.answering(way.towards, station):
+        for receiver in self._world.answering(host, way):
             passes, doubt = hears(station, receiver)
             known, doubts = self._resolved(station, receiver, way.towards, passing)
             audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
@@ -418,7 +432,8 @@ class Journey:
     def _resolved(
         self, sender: Station, receiver: Station, target: int, passing: Passing
     ) -> tuple[int, dict[str, int]]:
-        return resolved(self._world, Asking(sender, receiver, target), passing)
+        world = self._world.resolving(target)
+        return resolved(world, Asking(world.same(sender), world.same(receiver), target), passing)
 
 
 def _one_and_the_same(receivers: Sequence[Station]) -> bool:
@@ -451,6 +466,22 @@ def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int
         same = sender is own and not own.port.hairpin
         isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
         found |= at if same or isolated else 0
+    return found
+
+
+def _from_own(item: Departure) -> int:
+    """Return the packets that a namespace may send from where they come from.
+
+    Of IPv4 that is one of its own addresses, as the table `local` has them: not any that a local route of another table
+    is for (__ip_dev_find in ip_route_output_key_hash_rcu).
+    """
+    stack = item.stack
+    if stack.family == 6:
+        return item.cells
+    found = 0
+    for source, cells in parts(item.flight.ends.source, item.cells):
+        if source in stack.addresses or stack.routing.is_local(int(source)):
+            found |= cells
     return found
 
 

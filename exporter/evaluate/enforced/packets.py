@@ -137,3 +137,8 @@ def parts(value: int | str | Column, cells: int) -> Iterator[tuple[int | str, in
         yield from ((each, mask & cells) for each, mask in value.values.items() if mask & cells)
     elif cells:
         yield value, cells
+
+
+def is_of_ipv6(address: int) -> bool:
+    """Return whether an address is one of IPv6, by its number."""
+    return address >> 32 != 0

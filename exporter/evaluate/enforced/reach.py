@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.conversations import Conversations, Found
 from exporter.evaluate.enforced.likeness import Likeness
-from exporter.evaluate.enforced.world import World
+from exporter.evaluate.enforced.world import worlds
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Reach, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from exporter.evaluate.enforced.world import World
     from exporter.model.snapshot import Kernel, Network, Snapshot
 
 PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.ICMP)
@@ -43,9 +44,8 @@ class _Reaching:
         self._snapshot = snapshot
         self._sandboxes = list(snapshot.sandboxes)
         self._bits = {sandbox: 1 << position for position, sandbox in enumerate(self._sandboxes)}
-        worlds = {family: World(snapshot, kernel, family) for family in (4, 6)}
-        self._worlds = worlds
-        self._conversations = Conversations(worlds, self._bits)
+        self._worlds = worlds(snapshot, kernel)
+        self._conversations = Conversations(self._worlds, self._bits)
         self._members: dict[str, int] = {}
 
     def reach(self) -> Reach:

@@ -10,26 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import Namespace, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.model.firewall import ReversePath
+    from exporter.model.namespace import Namespace, PolicyRule, Route
     from exporter.model.snapshot import Subnet
 
-LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE = 255, 254, 253
-_USUAL = {
-    4: tuple(
-        PolicyRule(4, priority, RuleAction.LOOKUP, table)
-        for priority, table in ((0, LOCAL_TABLE), (32766, MAIN_TABLE), (32767, DEFAULT_TABLE))
-    ),
-    6: tuple(
-        PolicyRule(6, priority, RuleAction.LOOKUP, table) for priority, table in ((0, LOCAL_TABLE), (32766, MAIN_TABLE))
-    ),
-}
-"""The rules that every namespace begins with."""
+UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
+OF_TOS = "routes for tos {tos}: whoever sends may choose that"
 
+_FAMILIES = (4, 6)
+_USUAL = {family: tuple(rule for rule in USUAL_RULES if rule.family == family) for family in _FAMILIES}
 _BITS = {4: 32, 6: 128}
 
 
@@ -47,6 +41,7 @@ class Question:
     mark: int | None = 0
     protocol: int | None = None
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
+    tos: str = ""
 
 
 class Routing:
@@ -59,14 +54,26 @@ class Routing:
                 self._tables[route.table].add(route)
         for table in self._tables.values():
             table.settle()
-        own = tuple(sorted((rule for rule in namespace.rules if rule.family == family), key=lambda rule: rule.priority))
-        self.rules: Sequence[PolicyRule] = own or _USUAL[family]
+        self.rules: Sequence[PolicyRule] = _of_family(namespace, family)
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
-        self.plain = [(rule.action, rule.table) for rule in self.rules] == [
-            (rule.action, rule.table) for rule in _USUAL[family]
-        ] and not any(map(_selects, self.rules))
+        selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
+        self.plain = _usual(self.rules, family) and not selecting
+        self._variants = tuple(self._ways_to_ask(family))
         self._family = family
         self._types: dict[tuple[int, str | None], AddressType] = {}
+
+    def _ways_to_ask(self, family: int) -> Iterator[tuple[Sequence[PolicyRule], str, str]]:
+        """Yield the policy rules that are asked, for packets of which type of service, and what is not known of that.
+
+        Where some of IPv6's usual rules were deleted and no others are there, the kernel goes on as before
+        (fib6_rule_lookup): only one that is added, if for a while, makes it heed them (fib6_rule_configure). Of IPv4
+        one that is deleted does so, too (fib4_rule_delete).
+        """
+        yield self.rules, "", ""
+        if family == 6 and set(self.rules) < set(_USUAL[family]):
+            yield _USUAL[family], "", UNHEEDED
+        for tos in sorted(set().union(*(table.by_tos for table in self._tables.values()))):
+            yield self.rules, tos, OF_TOS.format(tos=tos)
 
     def lookup(self, question: Question) -> tuple[Route | None, str]:
         """Return the route of a packet, None without one; and the name of a rule's selector that is not understood.
@@ -78,18 +85,23 @@ class Routing:
     def lookups(self, question: Question) -> Iterator[tuple[Route | None, str]]:
         """Yield all routes that a packet may take: a rule with a selector that is not understood applies, and does not.
 
-        None stands for no route; with each is the name of that selector.
+        None stands for no route; with each is the name of that selector, or what else is not known.
         """
+        for rules, tos, unknown in self._variants:
+            asked = replace(question, tos=tos) if tos else question
+            yield from ((route, doubt or unknown) for route, doubt in self._led_by(rules, asked))
+
+    def _led_by(self, rules: Sequence[PolicyRule], question: Question) -> Iterator[tuple[Route | None, str]]:
         waiting, seen = [(0, "")], set[int]()
         while waiting:
             position, doubt = waiting.pop()
             # where two branches come together, the first goes on for both
             while position not in seen:
                 seen.add(position)
-                if position == len(self.rules):
+                if position == len(rules):
                     yield None, doubt
                     break
-                rule = self.rules[position]
+                rule = rules[position]
                 position += 1
                 met = all(_conditions(rule, question))
                 unclear = _unclear(rule, question) if met else ""
@@ -99,7 +111,7 @@ class Routing:
                 elif met == rule.inverted:
                     continue
                 if rule.action is RuleAction.GOTO:
-                    position = self._place(rule)
+                    position = _place(rules, rule)
                 elif rule.action is RuleAction.LOOKUP:
                     route = self._found(rule, question)
                     if route is not None:
@@ -109,9 +121,6 @@ class Routing:
                     yield None, doubt
                     break
 
-    def _place(self, goto: PolicyRule) -> int:
-        return next((at for at, item in enumerate(self.rules) if item.priority == goto.goto), len(self.rules))
-
     def _found(self, rule: PolicyRule, question: Question) -> Route | None:
         """Return the route that a rule's table has for a packet, unless the rule or the route says to look on."""
         route = self._tables[rule.table].find(question, self.names) if rule.table in self._tables else None
@@ -119,6 +128,17 @@ class Routing:
         if route is None or route.kind is RouteKind.THROW:
             return None
         return None if limit is not None and route.destination.prefixlen <= limit else route
+
+    def rivals(self, route: Route) -> Sequence[Route]:
+        """Return the routes that the kernel may take in the place of one that it found.
+
+        Of several of IPv4 to everywhere, of one metric, it leaves those whose gateway was silent (fib_select_default).
+        """
+        if route.destination.prefixlen or self._family == 6 or not _by_one_gateway(route):
+            return ()
+        found = self._tables[route.table].everywhere
+        alike = (each for each in found if (each.metric, each.tos) == (route.metric, route.tos) and each is not route)
+        return list(filter(_by_one_gateway, alike))
 
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
@@ -203,14 +223,22 @@ _TYPES = {
 
 
 class _Table:
-    """A routing table by prefix length."""
+    """A routing table by prefix length.
+
+    `by_sender` tells whether it has routes for some senders alone; `by_tos` are the types of service that some are for.
+    """
 
     def __init__(self) -> None:
+        self.by_sender = False
+        self.by_tos: set[str] = set()
         self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
         self._lengths: list[tuple[int, int]] = []
 
     def add(self, route: Route) -> None:
         prefix = route.destination
+        self.by_sender = self.by_sender or route.senders is not None
+        if route.tos:
+            self.by_tos.add(route.tos)
         shift = _BITS[prefix.version] - prefix.prefixlen
         self._by_length[prefix.prefixlen][int(prefix.network_address) >> shift].append(route)
         self._lengths = [(length, _BITS[prefix.version] - length) for length in self._by_length]
@@ -220,15 +248,24 @@ class _Table:
         self._lengths.sort(reverse=True)
         for prefixes in self._by_length.values():
             for routes in prefixes.values():
-                routes.sort(key=lambda route: route.metric)
+                routes.sort(key=lambda route: (not route.tos, route.metric, -route.preference))
+
+    @property
+    def everywhere(self) -> Sequence[Route]:
+        """The routes to everywhere."""
+        return self._by_length[0].get(0, ())
 
     def find(self, question: Question, names: dict[int, str]) -> Route | None:
         """Return the first route of the longest prefix, by the interface that is asked for if one of them leaves by it.
 
-        rt6_device_match; nothing of IPv4 asks for one.
+        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred (rt6_score_route).
         """
         for length, shift in self._lengths:
             found = self._by_length[length].get(question.destination >> shift)
+            if found and self.by_sender:
+                found = _for_sender(found, question.source or 0)
+            if found and self.by_tos:
+                found = [route for route in found if route.tos in ("", question.tos)]
             if found and not question.output:
                 return found[0]
             if found:
@@ -237,6 +274,39 @@ class _Table:
                 )
                 return next(bound, found[0])
         return None
+
+
+def _for_sender(routes: list[Route], source: int) -> list[Route]:
+    """Return the routes of one destination that are for a source: those for the fewest senders.
+
+    Those for all are passed over as well where there are others for some, none of which is for this one
+    (fib6_node_lookup_1 goes back to shorter prefixes), unless they are to everywhere: there is nowhere to go back to.
+    """
+    own = [(route.senders.prefixlen, route) for route in routes if route.senders and within(source, route.senders)]
+    if own:
+        longest = max(length for length, _ in own)
+        return [route for length, route in own if length == longest]
+    for_all = [route for route in routes if route.senders is None]
+    return for_all if len(for_all) == len(routes) or not routes[0].destination.prefixlen else []
+
+
+def _by_one_gateway(route: Route) -> bool:
+    return route.kind is RouteKind.UNICAST and len(route.hops) == 1 and route.hops[0].gateway is not None
+
+
+def _of_family(namespace: Namespace, family: int) -> tuple[PolicyRule, ...]:
+    own = (rule for rule in namespace.rules if rule.family == family)
+    return tuple(sorted(own, key=lambda rule: rule.priority))
+
+
+def _usual(rules: Sequence[PolicyRule], family: int) -> bool:
+    """Return whether rules do what those do that a namespace begins with."""
+    steps, usual = ([(rule.action, rule.table) for rule in told] for told in (rules, _USUAL[family]))
+    return steps == usual and not any(map(_selects, rules))
+
+
+def _place(rules: Sequence[PolicyRule], goto: PolicyRule) -> int:
+    return next((at for at, item in enumerate(rules) if item.priority == goto.goto), len(rules))
 
 
 def _selects(rule: PolicyRule) -> bool:
@@ -298,9 +368,17 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
 
 
 def usual_policy(namespace: Namespace) -> bool:
-    """Return whether a namespace's policy rules are the kernel's own, for both families, and it has none of IPsec.
+    """Return whether packets are routed by their destination alone: there are no policies of IPsec, either.
 
-    Its routes do not matter.
+    Policy rules of a family without routes do not matter: a kernel without IPv6 has none.
     """
-    rules = Namespace(rules=namespace.rules)
-    return not namespace.policies and all(Routing(rules, family).plain for family in (4, 6))
+    routes = namespace.routes
+    return (
+        not namespace.policies
+        and not any(route.senders is not None or route.tos for route in routes)
+        and all(
+            _usual(_of_family(namespace, family), family)
+            or all(route.destination.version != family for route in routes)
+            for family in _FAMILIES
+        )
+    )

@@ -10,8 +10,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology
-from exporter.evaluate.enforced.routing import LOCAL_TABLE, MAIN_TABLE
-from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
+from exporter.model.namespace import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    Hop,
+    Interface,
+    Namespace,
+    OwnAddress,
+    Route,
+    RouteKind,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

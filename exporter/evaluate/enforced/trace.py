@@ -19,7 +19,7 @@ from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import World
+from exporter.evaluate.enforced.world import worlds
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Stack
+    from exporter.evaluate.enforced.world import Stack, World
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
@@ -187,7 +187,7 @@ class Tracer:
     def __init__(self, snapshot: Snapshot, kernel: Kernel) -> None:
         self._bits = {sandbox: 1 << position for position, sandbox in enumerate(snapshot.sandboxes)}
         self._steps: list[Step] = []
-        self._worlds = {family: World(snapshot, kernel, family, all_rules=True) for family in (4, 6)}
+        self._worlds = worlds(snapshot, kernel, all_rules=True)
         for world in self._worlds.values():
             for stack in world.stacks.values():
                 stack.walker = Walker(stack.routing, self._steps)
@@ -304,7 +304,7 @@ class _Journey(Journey):
 
     def _depart(self, item: Departure) -> Iterator[Moving | Delivery]:
         stack = item.stack
-        found = ways(_passing(item))
+        found = ways(self._setting_out(item))
         output = self._notes.name(found.output(stack)) if found.leaving else "lo" if found.local else ""
         self._notes.add(Sent(stack.name, self._notes.at(stack.family, item.flight.ends), output))
         yield from super()._depart(item)
@@ -318,20 +318,21 @@ class _Journey(Journey):
         stack = passing.stack
         sender = self._world.station(stack, way.interface)
         bridge = sender.segment.bridge if sender else None
-        receivers = sender.segment.answering(way.towards, sender) if sender else []
+        world = self._world.resolving(way.towards)
+        receivers = self._world.answering(stack, way)
         heard = {each: doubt for each in receivers if sender for passes, doubt in [hears(sender, each)] if passes}
         receiver = next(iter([*heard, *receivers]), None)
         doubt = beyond(sender) if sender and not heard and self._strangers(sender, passing) else ""
         return Linked(
             stack.name,
             stack.routing.names[way.interface],
-            stack.family,
+            world.family,
             way.towards,
             bridge.name if bridge else "",
             receiver.stack.name if receiver else "",
             _deafness(sender, receiver) if sender and receiver and not heard else "",
             tuple(each.port.name for each in (sender, receiver) if each and each.port),
-            sender is not None and not (receivers or doubt or asks(sender, way.towards)),
+            sender is not None and not (receivers or doubt or asks(world.same(sender), way.towards)),
             heard.get(receiver, doubt) if receiver else doubt,
             not followed(sender, receiver) if sender and receiver in heard else bool(doubt),
         )
@@ -394,7 +395,7 @@ class _Journey(Journey):
         cells, doubts = super()._resolved(sender, receiver, target, passing)
         steps = self._notes.steps()
         if not cells:
-            self._notes.add(Unanswered(sender.stack.name, sender.stack.family, target, steps))
+            self._notes.add(Unanswered(sender.stack.name, self._world.resolving(target).family, target, steps))
         return cells, doubts
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.routing import Question
 from exporter.model.namespace import RouteKind
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Hop, PolicyRule, Route
 
 SEVERAL_HOPS = "which of several next hops the packets take"
+SEVERAL_DEFAULTS = "which of several default routes packets take: that goes by which gateways were silent lately"
+CONNECTED = "whether who sends has connected its socket: it then asks for a route from its address"
 OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
 PICKED_PORT = (32768, 60999)
 """The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
@@ -90,13 +93,24 @@ class Ways:
 
 def way(stack: Stack, question: Question) -> Way:
     """Return the way of one packet; of one that may take several, all of them."""
-    found = [(_along(stack, question, route), doubt) for route, doubt in stack.routing.lookups(question)]
+    return _either([(_along(stack, question, route), doubt) for route, doubt in _routes(stack, question)])
+
+
+def _either(found: Sequence[tuple[Way, str]]) -> Way:
+    """Return the ways that packets may take as one, given what is not known."""
     first, _ = found[0]
     if all(each == first for each, _ in found):
         return first
     exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
     doubt = next(doubt for _, doubt in found if doubt)
     return Way(local=any(each.local for each, _ in found), exits=exits, source=first.source, doubt=doubt)
+
+
+def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, str]]:
+    for route, doubt in stack.routing.lookups(question):
+        yield route, doubt
+        if route is not None:
+            yield from ((other, doubt or SEVERAL_DEFAULTS) for other in stack.routing.rivals(route))
 
 
 def _along(stack: Stack, question: Question, route: Route | None) -> Way:
@@ -125,7 +139,7 @@ def ways(passing: Passing) -> Ways:
     """Return the ways of packets in a namespace, by destination and, where policy rules ask for it, by more."""
     found = Ways(0, defaultdict(int), defaultdict(int))
     for question, cells in _questions(passing):
-        known = _cached(passing.stack, question) if passing.stack.routing.plain else way(passing.stack, question)
+        known = _cached(passing.stack, question) if passing.stack.routing.plain else _asked(passing, question)
         if known.local:
             found.local |= cells
         for item in known.exits:
@@ -181,6 +195,23 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
                 for interface, cells in _names(passing.interface, marked):
                     protocol = passing.flight.protocol
                     yield Question(destination, source, interface, "", mark, protocol, ports), cells
+
+
+def _asked(passing: Passing, question: Question) -> Way:
+    """Return the way of packets; of those whose source follows from their route, the one that is asked for without it.
+
+    Of IPv6 a source is tried where no way leads there otherwise (ip6_dst_lookup_tail). Of IPv4 sockets that are
+    connected ask again with it (ip_route_connect), which those of UDP may be.
+    """
+    stack = passing.stack
+    if not passing.unbound:
+        return way(stack, question)
+    blind = way(stack, replace(question, source=None))
+    if stack.family == 6:
+        return blind if blind.local or blind.exits else way(stack, question)
+    bound = way(stack, question) if question.protocol == UDP else blind
+    same = (bound.local, bound.exits) == (blind.local, blind.exits)
+    return blind if same else _either([(blind, ""), (bound, CONNECTED)])
 
 
 def _cut(rules: Sequence[PolicyRule], ends: Ends) -> None:

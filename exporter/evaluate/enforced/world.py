@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
+from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.routing import Question, Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.segments import Station
@@ -245,10 +246,10 @@ class Stack:
 
         Of IPv4 (inet_select_addr) that is one of the subnet of `towards`, a next hop, or the first one, which is taken
         where there is no next hop (0); none that reaches less far. Secondary ones come after all others, and are never
-        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has
-        the most bits in common with `towards`, a destination. An interface without one lends another interface's: of
-        IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of IPv6 is not used
-        for more. None where no interface has one.
+        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has the most bits
+        in common with `towards`, a destination, of those that are not deprecated. An interface without one lends
+        another interface's, as does none (0): of IPv4 that of the first which was made and has any (for_each_netdev),
+        and what is link-local of IPv6 is not used for more. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
         if self.family == 6:
@@ -262,7 +263,9 @@ class Stack:
 
     def _source_v6(self, interface: Interface | None, towards: int) -> int | None:
         told = self._sources(interface) if interface is not None else []
-        own = [item for item in told if not item.is_link_local] or [*self._lent_v6] or told
+        groups = [item for item in told if not item.is_link_local], self._lent_v6
+        preferred = ([item for item in group if not item.deprecated] for group in groups)
+        own = next(filter(None, (*preferred, *groups)), told)
         # no more bits count than those of the prefix (ipv6_get_saddr_eval)
         best = max(own, key=lambda item: min(_common(int(item.ip), towards), item.prefixlen), default=None)
         return int(best.ip) if best is not None else None
@@ -291,15 +294,25 @@ def _common(one: int, other: int) -> int:
     return 128 - (one ^ other).bit_length()
 
 
+def worlds(snapshot: Snapshot, kernel: Kernel, *, all_rules: bool = False) -> Mapping[int, World]:
+    """Return the worlds of both families."""
+    six = World(snapshot, kernel, 6, all_rules=all_rules)
+    return {4: World(snapshot, kernel, 4, all_rules=all_rules, six=six), 6: six}
+
+
 class World:
     """All namespaces of a snapshot for one family, by sandbox id, and their segments.
 
-    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them.
+    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them. `six` is the world
+    of IPv6, whose addresses gateways of IPv4 may have.
     """
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False) -> None:
+    def __init__(
+        self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False, six: World | None = None
+    ) -> None:
         self.snapshot = snapshot
         self.family = family
+        self._six = six or self
         self.host = Stack(HOST, kernel.host, family)
         self.stacks = {HOST: self.host}
         self._station: dict[tuple[str, int], Station] = {}
@@ -375,7 +388,20 @@ class World:
     def answering(self, stack: Stack, way: Exit) -> list[Station]:
         """Return who answers for the address that packets leave a namespace for."""
         sender = self.station(stack, way.interface)
-        return [] if sender is None else sender.segment.answering(way.towards, sender)
+        if sender is None:
+            return []
+        world = self.resolving(way.towards)
+        if world is not self:
+            return list(map(self.same, world.answering(world.same(sender).stack, way)))
+        return sender.segment.answering(way.towards, sender)
+
+    def resolving(self, address: int) -> World:
+        """Return the world in which the link address of a next hop is looked for (ip_neigh_for_gw)."""
+        return self._six if is_of_ipv6(address) else self
+
+    def same(self, station: Station) -> Station:
+        """Return a station of another world as this one has it."""
+        return self._station[station.stack.name, station.interface.index]
 
     def network_at(self, stack: Stack, address: object) -> Network | None:
         """Return the network that one of a sandbox's own addresses belongs to."""

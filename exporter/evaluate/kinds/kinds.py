@@ -269,7 +269,7 @@ class Kinds:
         return same, self._settings.get(interface.name, ())
 
     def _addressed(self, network: Network, interface: Interface, routes: Sequence[Route]) -> Hashable:
-        own = tuple((self._own(network, address), address.scope) for address in interface.addresses)
+        own = tuple((self._own(network, each), each.scope, each.deprecated) for each in interface.addresses)
         led = Counter(self._route(network, interface, route) for route in routes)
         return interface.up, interface.arp, interface.bridge, own, frozenset(led.items())
 
@@ -291,7 +291,7 @@ class Kinds:
         source = route.source and self._word(network, int(route.source), 0)
         where = "link-local" if local else self._word(network, number, destination.prefixlen)
         gateways = tuple(str(hop.gateway) for hop in route.hops)
-        return route.table, route.kind, route.metric, source, where, gateways
+        return route.table, route.kind, route.metric, route.preference, source, where, gateways
 
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""

@@ -158,7 +158,7 @@ class _Inside:
             and card.arp
             and not card.programs
             and card.kind == "veth"
-            and all(item.scope == Scope.GLOBAL for item in card.addresses)
+            and all(item.scope == Scope.GLOBAL and not item.deprecated for item in card.addresses)
         )
 
 

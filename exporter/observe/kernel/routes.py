@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exporter.observe.kernel.links import bridge_ports, is_link_local
 from exporter.observe.kernel.messages import fibmsg, rtmsg
 from exporter.observe.kernel.netlink import attributes
+from exporter.observe.kernel.nexthops import read_nexthops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.observe.kernel.links import Link
     from exporter.observe.kernel.memo import Memo
     from exporter.observe.kernel.netlink import Netlink
+    from exporter.observe.kernel.nexthops import Nexthop
 
 FAMILIES: Final = {2: "inet", 10: "inet6"}
 
@@ -32,6 +34,12 @@ _TYPES: Final = (
 _TABLES: Final = {253: "default", 254: "main", 255: "local"}
 _HOP_FLAGS: Final = ((1, "dead"), (4, "onlink"), (2, "pervasive"), (8, "offload"), (16, "linkdown"), (32, "unresolved"))
 _CLONED = 0x200
+_HEADERS = 28
+"""Bytes of the headers of netlink and of a route."""
+_NEXTHOP_ID: Final = 30
+"""RTA_NH_ID, which pyroute2 does not know."""
+_PREFERENCES: Final = {1: "high", 3: "low"}
+"""All but the usual one (`medium`), as ICMPV6_ROUTER_PREF_…"""
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
 
 
@@ -53,7 +61,40 @@ def read_routes(netlink: Netlink, decode: Memo[Route | None]) -> list[Route]:
             route = decode(message) if message[16] == family else None
             if route is not None:
                 found.append(route)
+    if any(map(_untold, found)):
+        objects = read_nexthops(netlink)
+        return [_by_objects(route, objects) if _untold(route) else route for route in found]
     return found
+
+
+def _untold(route: Route) -> bool:
+    """Return whether a route tells nothing of where it leads but the id of a nexthop object."""
+    return "nhid" in route.document and route.device is None and not route.hops
+
+
+def _by_objects(route: Route, objects: Mapping[int, Nexthop]) -> Route:
+    """Return a route as the kernel tells it with `nexthop_compat_mode`."""
+    told = objects.get(route.document["nhid"])
+    if told is None:
+        return route
+    family = route.document["family"]
+    members = ((objects[identity], weight) for identity, weight in told.members if identity in objects)
+    hops = tuple(
+        ({**_by_object(each, family), "weight": weight, "flags": _hop_flags(each.flags)}, each.device)
+        for each, weight in members
+        if each.device is not None
+    )
+    flags = _hop_flags(told.flags)
+    own = _by_object(told, family) | ({"flags": flags} if flags else {})
+    return Route({**route.document, **own}, told.device, hops)
+
+
+def _by_object(nexthop: Nexthop, family: str) -> dict[str, Any]:
+    way: dict[str, Any] = {}
+    if nexthop.gateway:
+        own = FAMILIES.get(nexthop.family, str(nexthop.family))
+        way = {"gateway": nexthop.gateway} if own == family else {"via": {"family": own, "host": nexthop.gateway}}
+    return way | ({"encap": str(nexthop.encap)} if nexthop.encap else {})
 
 
 def decode_route(message: bytes) -> Route | None:
@@ -78,7 +119,8 @@ def decode_route(message: bytes) -> Route | None:
     optional = {
         "prefsrc": decoded.get_attr("RTA_PREFSRC"),
         "metric": decoded.get_attr("RTA_PRIORITY"),
-        "nhid": decoded.get_attr("RTA_NH_ID"),
+        "nhid": _nexthop(message),
+        "pref": _PREFERENCES.get(decoded.get_attr("RTA_PREF")),
         **_way(decoded),
     }
     document |= {key: value for key, value in optional.items() if value is not None}
@@ -212,6 +254,11 @@ def _way(decoded: Any) -> dict[str, Any]:  # noqa: ANN401
     if via:
         way["via"] = {"family": FAMILIES.get(via["family"], str(via["family"])), "host": via["addr"]}
     return way | ({"encap": str(tunnel)} if tunnel else {})
+
+
+def _nexthop(message: bytes) -> int | None:
+    told = attributes(message, _HEADERS).get(_NEXTHOP_ID)
+    return None if told is None else int.from_bytes(told, "little")
 
 
 def _prefix(address: str | None, length: int, family: int) -> str:

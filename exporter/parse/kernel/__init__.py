@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import Firewall
-from exporter.model.namespace import Namespace
+from exporter.model.namespace import USUAL_RULES, Namespace
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.firewall import parse_firewall
 from exporter.parse.kernel.interfaces import parse_interfaces
@@ -91,7 +91,7 @@ def _namespace(
     namespace = Namespace(
         interfaces=interfaces,
         routes=told("routes", lambda: parse_routes(documents.routes, indexes, memory), ()),
-        rules=told("routes", lambda: parse_rules(documents.rules), ()),
+        rules=told("routes", lambda: parse_rules(documents.rules), USUAL_RULES),
         firewall=told("firewall", lambda: parse_firewall(documents, memory.rules, general), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
         settings=memory.settings,

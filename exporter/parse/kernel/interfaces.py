@@ -196,7 +196,9 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
         try:
             own = _address(text(address, "local"), integer(address, "prefixlen"))
             scope = _scope(own, text(address, "scope"))
-            yield own if scope == own.scope else OwnAddress(own.ip, own.prefixlen, scope)
+            old = own.version == 6 and bool(address.get("deprecated"))
+            usual = scope == own.scope and not old
+            yield own if usual else OwnAddress(own.ip, own.prefixlen, scope, old)
         except ValueError as error:
             raise ObservationError(f"an address of {_name(document)}: {error}") from error
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
-from exporter.model.namespace import Hop, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.namespace import USUAL_RULES, Hop, PolicyRule, Route, RouteKind, RuleAction
 from exporter.parse.fields import address, integer, mapping, objects, strings, subnet, text
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protocol
 from exporter.parse.memory import NamespaceMemory
@@ -59,10 +59,7 @@ def family_of(document: Mapping[str, Any], *texts: str) -> int:
 def parse_routes(
     documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int], memory: NamespaceMemory | None = None
 ) -> tuple[Route, ...]:
-    """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route.
-
-    Routes for one type of service are left out: the packets that are asked about have none.
-    """
+    """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route."""
     known = (memory or NamespaceMemory()).routes
     moved = known.moved(indexes)
     links = {name: (Hop(index),) for name, index in indexes.items()}
@@ -86,8 +83,6 @@ def _mention(documents: Sequence[Mapping[str, Any]], interfaces: frozenset[str])
 
 def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> Route | None:
     """Return a route, given what leads to those on the link of each interface: one object for all of its routes."""
-    if document.get("tos"):
-        return None
     kind = _kind(document)
     several = objects(document, "nexthops")
     hops = tuple(chain.from_iterable(_hops(hop, links) for hop in several)) if several else _hops(document, links)
@@ -100,27 +95,41 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
         hops=hops,
         source=address(text(document, "prefsrc")),
         metric=integer(document, "metric"),
+        senders=_senders(document),
+        preference=_PREFERENCES.get(text(document, "pref"), 0),
+        tos=text(document, "tos"),
     )
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
-    """Return the type; routes for some sources only (`from`), and those into tunnels (`encap`), are OTHER."""
-    if "from" in document or "encap" in document:
+    """Return the type; routes into tunnels (`encap`) are OTHER."""
+    if "encap" in document:
         return RouteKind.OTHER
     return _KINDS.get(text(document, "type") or "unicast", RouteKind.OTHER)
 
 
 _KINDS = {kind.value: kind for kind in RouteKind}
+_PREFERENCES = {"high": 1, "low": -1}
 
 
 def _destination(document: Mapping[str, Any]) -> Subnet:
     told = text(document, "dst")
     if told == "default":
         gateways = [text(hop, "gateway") for hop in objects(document, "nexthops")]
-        return _ANYWHERE[family_of(document, text(document, "gateway"), text(document, "prefsrc"), *gateways)]
+        named = (text(document, key) for key in ("gateway", "prefsrc", "from"))
+        return _ANYWHERE[family_of(document, *named, *gateways)]
     found = subnet(told)
     if found is None:
         raise ObservationError(f"a route to {told!r}")
+    return found
+
+
+def _senders(document: Mapping[str, Any]) -> Subnet | None:
+    if "from" not in document:
+        return None
+    found = subnet(text(document, "from"))
+    if found is None:
+        raise ObservationError(f"a route from {document['from']!r}")
     return found
 
 
@@ -142,11 +151,13 @@ _UNDERSTOOD = frozenset({
 })  # fmt: skip
 
 
-def parse_rules(documents: Sequence[Mapping[str, Any]]) -> tuple[PolicyRule, ...]:
-    """Return policy rules by priority. Raises ObservationError for what is no rule.
+def parse_rules(documents: Sequence[Mapping[str, Any]] | None) -> tuple[PolicyRule, ...]:
+    """Return policy rules by priority, the usual ones where none were told. Raises ObservationError for what is none.
 
     Keys that are not understood become the rule's `opaque`.
     """
+    if documents is None:
+        return USUAL_RULES
     rules = []
     for document in documents:
         try:

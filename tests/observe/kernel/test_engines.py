@@ -66,6 +66,10 @@ TOPOLOGY = Topology(
         "ip address add 10.100.9.1/24 dev odd; ip address add 10.100.8.1/24 dev odd scope link",
         "ip address add 10.100.7.1/24 dev odd scope 77",
         "for each in odd odd0 odd1; do ip link set $each up; done",
+        "ip -6 route add fd00:e::/64 dev docker0 pref low; ip -6 route add fd00:f::/64 dev docker0 pref high",
+        "ip nexthop add id 7 via 10.100.9.7 dev odd; ip nexthop add id 8 via 10.100.9.8 dev odd",
+        "ip nexthop add id 9 via 2001:db8:100::7 dev eth0; ip nexthop add id 10 group 7/8,3",
+        "for id in 7 9 10; do ip route add 203.0.113.$id nhid $id; done; ip -6 route add fd00:d::/64 nhid 9",
     ),
 )
 
@@ -245,15 +249,30 @@ def test_routes_and_rules_are_those_of_ip(host: Host, name: str | None, family: 
     shown = [route for route in listed if route.get("dev") not in ports or not is_made(route["dst"])]
     assert (len(shown) < len(listed)) == (name is None and family == "inet6")
     ours = without([route for route in documents.routes if route["family"] == family], "family")
-    shown = without(shown, "protocol", "pref", "scope")
+    shown = without(shown, "protocol", "scope", "nh_info")
+    shown = [{key: value for key, value in route.items() if (key, value) != ("pref", "medium")} for route in shown]
     assert ours == [{key: value for key, value in route.items() if (key, value) != ("flags", [])} for route in shown]
     shown = tool(path, "ip", "-json", "-details", "-f", family, "rule")
-    ours = without([rule for rule in documents.rules if rule["family"] == family], "family")
+    ours = without([rule for rule in documents.rules or () if rule["family"] == family], "family")
     flags = {"not", "nop", "unresolved", "l3mdev"}
     assert ours == [
         {key: True if key in flags else value for key, value in rule.items() if not key.endswith("_detached")}
         for rule in without(shown, "protocol")
     ]
+
+
+def test_routes_by_nexthop_objects_are_told_whole(host: Host) -> None:
+    """Also where the kernel tells nothing of them but an id."""
+    told, _ = host.box(None)
+    host.engine.on_host("sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0")
+    try:
+        untold = host.observe().kernel
+    finally:
+        host.engine.on_host("sysctl", "-qw", "net.ipv4.nexthop_compat_mode=1")
+    assert untold is not None
+    assert untold.host is not None
+    assert len([route for route in told.routes if "nhid" in route]) == 4
+    assert untold.host.routes == told.routes
 
 
 @pytest.mark.parametrize("name", BOXES)

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import (
+    USUAL_RULES,
     Bridge,
     ForwardingEntry,
     Hop,
@@ -199,6 +200,14 @@ def test_scopes_of_addresses(told: dict[str, Any], scope: int) -> None:
     assert found.scope == scope
 
 
+@pytest.mark.parametrize(("address", "deprecated"), [("fd00::1", True), ("10.0.0.1", False)])
+def test_deprecated_addresses(address: str, deprecated: bool) -> None:
+    """Of IPv6 alone that says anything."""
+    told = {"ifname": "docker0", "local": address, "prefixlen": 24, "deprecated": True}
+    (found,) = parse_interfaces(LINKS, [told])[4].addresses
+    assert found.deprecated is deprecated
+
+
 @pytest.mark.parametrize(
     ("links", "addresses"),
     [
@@ -244,7 +253,22 @@ def net(text: str) -> Subnet:
         ({"type": "blackhole", "dst": "10.0.0.0/8", "table": "7"}, Route(7, RouteKind.BLACKHOLE, net("10.0.0.0/8"))),
         ({"type": "throw", "dst": "fd00::/8", "table": 9}, Route(9, RouteKind.THROW, net("fd00::/8"))),
         ({"type": "nat", "dst": "10.0.0.0/8"}, Route(254, RouteKind.OTHER, net("10.0.0.0/8"))),
-        ({"dst": "fd00::/8", "from": "fd01::/8"}, Route(254, RouteKind.OTHER, net("fd00::/8"))),
+        (
+            {"dst": "fd00::/8", "from": "fd01::/16", "dev": "eth0"},
+            Route(254, RouteKind.UNICAST, net("fd00::/8"), (Hop(3),), senders=net("fd01::/16")),
+        ),
+        (
+            {"dst": "default", "from": "fd01::1", "dev": "eth0"},
+            Route(254, RouteKind.UNICAST, DEFAULT[6], (Hop(3),), senders=net("fd01::1/128")),
+        ),
+        (
+            {"dst": "fd00::/8", "dev": "eth0", "pref": "low"},
+            Route(254, RouteKind.UNICAST, net("fd00::/8"), (Hop(3),), preference=-1),
+        ),
+        (
+            {"dst": "10.0.0.0/8", "dev": "eth0", "tos": "0x10"},
+            Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3),), tos="0x10"),
+        ),
         (
             {"dst": "10.0.0.0/8", "dev": "eth0", "via": {"family": "inet6", "host": "fe80::1"}},
             Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3, ip_address("fe80::1")),)),
@@ -272,11 +296,10 @@ def test_routes(document: dict[str, Any], expected: Route) -> None:
     [
         {"dst": "10.0.0.0/8", "dev": "gone"},
         {"dst": "10.0.0.0/8", "dev": "eth0", "flags": ["dead", "linkdown"]},
-        {"dst": "10.0.0.0/8", "dev": "eth0", "tos": "0x10"},
     ],
 )
 def test_routes_that_no_packet_takes(document: dict[str, Any]) -> None:
-    """Routes by dead or vanished interfaces, and those for another type of service, are left out."""
+    """Routes by dead or vanished interfaces are left out."""
     assert parse_routes([document], INDEXES) == ()
 
 
@@ -324,6 +347,12 @@ LOOKUP = RuleAction.LOOKUP
 def test_policy_rules(document: dict[str, Any], expected: PolicyRule) -> None:
     """A rule keeps its selectors and what it does; selectors that are not understood are named."""
     assert parse_rules([document]) == (expected,)
+
+
+def test_policy_rules_that_nobody_told_of() -> None:
+    """They are those of every namespace; where there are none, that is told."""
+    assert parse_rules(None) == USUAL_RULES
+    assert parse_rules([]) == ()
 
 
 def test_policy_rules_come_by_priority() -> None:

@@ -1,0 +1,267 @@
+"""Routes and policy rules that are not as everybody has them, on a real engine: packets are the judge.
+
+One host for all of them: what a case changes it puts back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
+from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
+from tests.conformance.changes import Change
+from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.runner import Built, built
+from tests.lab import Container, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.conformance.runner import Outcome
+
+pytestmark = pytest.mark.lab
+
+TOPOLOGY = Topology(
+    networks=dual_stack("one", "two"),
+    containers=(
+        Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
+        Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
+        Container("hosted", "host"),
+    ),
+    host=let_through("-F POSTROUTING"),
+)
+NEAR, FAR, NEAR_V6, FAR_V6 = "10.100.1.11", "10.100.2.11", "fd00:a::11", "fd00:b::11"
+ALL = "icmp tcp udp"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is done and undone on the host, and inside of containers.
+
+    `arrives` is by which protocols packets from one container to an address do, `doubts` what is not known.
+    """
+
+    arrives: Mapping[tuple[str, str], str]
+    does: str = "true"
+    undoes: str = "true"
+    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    doubts: frozenset[str] = frozenset()
+
+
+RULES = {0: "local", 32766: "main", 32767: "default"}
+PREFERRED = "ip -6 address change fd00:a::11/64 dev eth0 preferred_lft forever"
+DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
+BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
+MARKED = "iptables -w -t mangle -{} PREROUTING -s 10.100.1.11 -p tcp --dport 80 -j MARK --set-mark 1"
+
+CASES: Mapping[str, Case] = {
+    "several default routes": Case(
+        {},
+        inside={
+            "near": (
+                "ip route replace default via 10.100.1.99; ip route append default via 10.100.1.1",
+                "ip route del default; ip route replace default via 10.100.1.1",
+            )
+        },
+        doubts=frozenset({SEVERAL_DEFAULTS}),
+    ),
+    "several default routes, one of which is better": Case(
+        {("near", FAR): ALL},
+        inside={"near": ("ip route add default via 10.100.1.99 metric 9", "ip route del default via 10.100.1.99")},
+    ),
+    "a deprecated address": Case(
+        {("near", FAR_V6): ALL},
+        "ip6tables -w -I FORWARD -s fd00:b:1::1 -j DROP", "ip6tables -w -D FORWARD -s fd00:b:1::1 -j DROP",
+        {
+            "near": (
+                "ip -6 address add fd00:b:1::1/32 dev eth0 nodad preferred_lft 0; ip -6 route del fd00:b::/32 dev eth0",
+                "ip -6 address del fd00:b:1::1/32 dev eth0",
+            )
+        },
+    ),
+    "a deprecated address, and one of another interface": Case(
+        {("near", FAR_V6): "icmp udp"},
+        "ip6tables -w -I FORWARD -s fd00:a::11 -p udp -j DROP", "ip6tables -w -D FORWARD -s fd00:a::11 -p udp -j DROP",
+        {
+            "near": (
+                "ip -6 address add fd00:99::1/128 dev lo; ip -6 address change fd00:a::11/64 dev eth0 preferred_lft 0",
+                f"{PREFERRED}; ip -6 address del fd00:99::1/128 dev lo",
+            )
+        },
+    ),
+    "a route for some senders, inside": Case(
+        {("near", FAR_V6): ALL, ("far", NEAR_V6): ALL},
+        inside={
+            "near": (
+                DEFAULT_OF_ONE,
+                "ip -6 route del default from fd00:a::/64; ip -6 route add default via fd00:a::1 dev eth0",
+            )
+        },
+    ),
+    # sockets find a route before they have a source, and answers have one
+    "a route for some senders beside one for all, inside": Case(
+        {("near", FAR_V6): ALL, ("far", NEAR_V6): "icmp udp"},
+        inside={
+            "near": (
+                "ip -6 route add blackhole default from fd00:a::/64",
+                "ip -6 route del blackhole default from fd00:a::/64",
+            )
+        },
+    ),
+    "a route for some senders": Case(
+        {("near", FAR_V6): ALL},
+        "ip -6 route add fd00:b::11 from fd00:a::/64 dev brtwo",
+        "ip -6 route del fd00:b::11 from fd00:a::/64 dev brtwo",
+    ),
+    "a route for fewer senders": Case(
+        {("near", FAR_V6): ALL, ("next", FAR_V6): ""},
+        "ip -6 route add blackhole fd00:b::11 from fd00:a::/64; ip -6 route add fd00:b::11 from fd00:a::11 dev brtwo",
+        "ip -6 route del blackhole fd00:b::11 from fd00:a::/64; ip -6 route del fd00:b::11 from fd00:a::11 dev brtwo",
+    ),
+    "a route for all beside one for other senders": Case(
+        {("near", FAR_V6): ALL},
+        "ip -6 route add blackhole fd00:b::11; ip -6 route add fd00:b::11 from fd00:c::/64 dev brtwo",
+        "ip -6 route del blackhole fd00:b::11; ip -6 route del fd00:b::11 from fd00:c::/64 dev brtwo",
+    ),
+    # of IPv4, sockets that are connected ask again
+    "a policy rule for senders, inside": Case(
+        {("near", FAR): "icmp udp", ("far", NEAR): "icmp udp"},
+        inside={
+            "near": (
+                f"ip {BY_SENDER.format(NEAR, '')}", f"ip rule del from {NEAR} table 77; ip route flush table 77"
+            )
+        },
+        doubts=frozenset({CONNECTED}),
+    ),
+    "a policy rule of IPv6 for senders, inside": Case(
+        {("near", FAR_V6): ALL, ("far", NEAR_V6): "icmp udp"},
+        inside={
+            "near": (
+                f"ip -6 {BY_SENDER.format(NEAR_V6, '-6')}",
+                f"ip -6 rule del from {NEAR_V6} table 77; ip -6 route flush table 77",
+            )
+        },
+    ),
+    "a policy rule of IPv6 deleted": Case(
+        {("far", NEAR_V6): ALL},
+        inside={"far": ("ip -6 rule del pref 32766", "ip -6 rule add pref 32766 table main")},
+        doubts=frozenset({UNHEEDED}),
+    ),
+    "a policy rule of IPv6 deleted, another added for a while": Case(
+        {("next", FAR_V6): ""},
+        inside={
+            "next": (
+                "ip -6 rule del pref 32766; ip -6 rule add pref 9 fwmark 9 table 99; ip -6 rule del pref 9",
+                "ip -6 rule add pref 32766 table main",
+            )
+        },
+        doubts=frozenset({UNHEEDED}),
+    ),
+    "no policy rule of IPv4": Case(
+        {("near", "10.100.1.12"): "", ("near", FAR_V6): ALL},
+        inside={
+            "near": (
+                "ip rule flush; ip rule del pref 0",
+                "; ".join(f"ip rule add pref {number} table {name}" for number, name in RULES.items()),
+            )
+        },
+    ),
+    "preferences of routes": Case(
+        {("near", FAR_V6): ALL},
+        "ip -6 route add fd00:b::11 dev eth10 metric 50 pref low;"
+        " ip -6 route append fd00:b::11 dev brtwo metric 50 pref high",
+        "ip -6 route del fd00:b::11 dev eth10; ip -6 route del fd00:b::11 dev brtwo",
+    ),
+    "routes by type of service": Case(
+        {("near", FAR): ALL, ("next", FAR): ""},
+        "ip route add blackhole 10.100.2.11 tos 0x10;"
+        " iptables -w -t mangle -A PREROUTING -s 10.100.1.12 -j TOS --set-tos 0x10",
+        "iptables -w -t mangle -F PREROUTING; ip route del blackhole 10.100.2.11 tos 0x10",
+        doubts=frozenset({OF_TOS.format(tos="0x10")}),
+    ),
+    "routes by type of service that lead the same way": Case(
+        {("near", FAR): ALL},
+        "ip route add 10.100.2.11 tos 0x10 dev brtwo src 10.100.2.1", "ip route del 10.100.2.11 tos 0x10",
+    ),
+    "next hops by id": Case(
+        {("near", FAR): ""},
+        "sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 dev brone; ip route add 10.100.2.11 nhid 7",
+        "ip route del 10.100.2.11; ip nexthop del id 7; sysctl -qw net.ipv4.nexthop_compat_mode=1",
+    ),
+    "groups of next hops by id": Case(
+        {("near", FAR): ALL, ("near", FAR_V6): ""},
+        "sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 dev brtwo; ip nexthop add id 8 group 7;"
+        " ip nexthop add id 9 blackhole; ip -6 nexthop add id 10 blackhole;"
+        " ip route add 10.100.2.11 nhid 8; ip -6 route add fd00:b::11 nhid 10",
+        "ip route del 10.100.2.11; ip -6 route del fd00:b::11; ip nexthop flush;"
+        " sysctl -qw net.ipv4.nexthop_compat_mode=1",
+    ),
+    "a gateway of IPv6": Case(
+        {("near", FAR): ALL}, "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11"
+    ),
+    "a gateway of IPv6 that nobody is": Case(
+        {("near", FAR): ""}, "ip route add 10.100.2.11 via inet6 fd00:b::99 dev brtwo", "ip route del 10.100.2.11"
+    ),
+    "a gateway of IPv6, inside": Case(
+        {("near", FAR): ALL, ("far", NEAR): ALL},
+        inside={"near": ("ip route replace default via inet6 fd00:a::1", "ip route replace default via 10.100.1.1")},
+    ),
+    "a gateway of IPv6 that answers no questions": Case(
+        {("near", FAR): "", ("near", FAR_V6): ""},
+        "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11",
+        {"far": ("ip link set eth0 arp off", "ip link set eth0 arp on; ip -6 route add default via fd00:b::1 || true")},
+    ),
+    # of the bridge's two addresses the one that suits who the packets are for
+    "masquerading on the way to a gateway of IPv6": Case(
+        {("near", "10.77.0.1"): ALL},
+        "ip address add 10.77.0.2/24 dev brtwo; ip route replace 10.77.0.0/24 via inet6 fd00:b::11 dev brtwo;"
+        " iptables -w -t nat -A POSTROUTING -o brtwo -j MASQUERADE",
+        "iptables -w -t nat -F POSTROUTING; ip address del 10.77.0.2/24 dev brtwo",
+        {
+            "far": (
+                "ip address add 10.77.0.1/32 dev lo; iptables -w -A INPUT -s 10.100.2.1 -j DROP",
+                "ip address del 10.77.0.1/32 dev lo; iptables -w -F INPUT",
+            )
+        },
+    ),
+    # who is no address of the table local gets no further than the first packet
+    "a local route of another table": Case(
+        {("near", FAR): "icmp tcp udp"},
+        f"ip rule add fwmark 1 lookup 100; ip route add local default dev lo table 100; {MARKED.format('A')}",
+        f"{MARKED.format('D')}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Built]:
+    """Give the newest engine with the topology."""
+    with built(TOPOLOGY) as made:
+        yield made
+
+
+def arrivals(outcome: Outcome, source: str, address: str) -> str:
+    """Return by which protocols packets from a container to an address arrive somewhere."""
+    told = (each for each in outcome.truth.packets.arrived if (each.source, each.address) == (source, address))
+    return " ".join(sorted({each.protocol for each in told}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packets_agree(host: Built, name: str) -> None:
+    """Packets do what the verdicts say, which are certain but where the kernel does not tell what it goes by."""
+    case = CASES[name]
+    does = Change(name, (case.does,)), *_inside(name, case, 0)
+    outcome = host.tried(does, (*_inside(name, case, 1), Change(f"{name}, undone", (case.undoes,))))
+    assert outcome.report.missing == {}
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unlike == ()
+    assert {*outcome.enforced.doubts} == case.doubts
+    assert {ends: arrivals(outcome, *ends) for ends in case.arrives} == case.arrives
+
+
+def _inside(name: str, case: Case, which: int) -> Iterator[Change]:
+    yield from (Change(name, (commands[which],), container) for container, commands in case.inside.items())

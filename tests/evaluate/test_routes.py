@@ -1,0 +1,201 @@
+"""Which of several routes packets take, which of them hinge on what the kernel does not tell, and what comes of none.
+
+What is expected here is what packets did between network namespaces with Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from exporter.evaluate.enforced.emission import source_of
+from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
+from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, way
+from exporter.evaluate.enforced.world import Stack
+from exporter.model.namespace import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    USUAL_RULES,
+    Hop,
+    Interface,
+    Namespace,
+    OwnAddress,
+    PolicyRule,
+    Route,
+    RouteKind,
+    RuleAction,
+)
+
+ONE, OTHER, THIRD = 2, 3, 4
+LINKS = {ONE: ("10.1.0.1", "fd00:1::1"), OTHER: ("10.2.0.1", "fd00:2::1"), THIRD: ("10.3.0.1", "fd00:3::1")}
+FAR, FAR_V6 = "192.0.2.9", "fd00:b::9"
+
+
+def route(
+    prefix: str,
+    interface: int,
+    gateway: str = "",
+    senders: str = "",
+    *,
+    metric: int = 0,
+    preference: int = 0,
+    tos: str = "",
+) -> Route:
+    """Return a route of the main table by one interface."""
+    hop = Hop(interface, ip_address(gateway) if gateway else None)
+    some = ip_network(senders) if senders else None
+    kind, destination = RouteKind.UNICAST, ip_network(prefix)
+    return Route(MAIN_TABLE, kind, destination, (hop,), None, metric, senders=some, preference=preference, tos=tos)
+
+
+def namespace(
+    *routes: Route, rules: tuple[PolicyRule, ...] = USUAL_RULES, old: frozenset[str] = frozenset()
+) -> Namespace:
+    """Return a namespace with three interfaces, some of whose addresses are deprecated."""
+    told = {
+        index: tuple(
+            OwnAddress(ip_address(each), 24 if "." in each else 64, deprecated=each in old) for each in each_of
+        )
+        for index, each_of in LINKS.items()
+    }
+    interfaces = {index: Interface(index, f"eth{index}", "veth", "", True, addresses=told[index]) for index in LINKS}
+    own = (
+        Route(LOCAL_TABLE, RouteKind.LOCAL, ip_network(each), (Hop(index),))
+        for index, addresses in LINKS.items()
+        for each in addresses
+    )
+    return Namespace(interfaces, (*own, *routes), rules=rules)
+
+
+def number(text: str) -> int:
+    """Return an address as a number."""
+    return int(ip_address(text))
+
+
+def led(made: Namespace, destination: str, source: str = "") -> tuple[set[int], str]:
+    """Return the interfaces that packets may leave by, and what is not known."""
+    stack = Stack("host", made, ip_address(destination).version)
+    found = way(stack, Question(number(destination), number(source) if source else None))
+    return {each.interface for each in found.exits}, found.doubt
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (route("0.0.0.0/0", OTHER, "10.2.0.9"), ({ONE, OTHER}, SEVERAL_DEFAULTS)),
+        (route("0.0.0.0/0", ONE, "10.1.0.9"), ({ONE}, "")),
+        (route("0.0.0.0/0", OTHER, "10.2.0.9", metric=1), ({ONE}, "")),
+        (route("0.0.0.0/0", OTHER), ({ONE}, "")),
+        (route("192.0.2.0/24", OTHER, "10.2.0.9"), ({OTHER}, "")),
+    ],
+)
+def test_default_routes_of_one_metric(second: Route, expected: tuple[set[int], str]) -> None:
+    """The kernel takes another than the first while a gateway is silent; one without a gateway never."""
+    assert led(namespace(route("0.0.0.0/0", ONE, "10.1.0.9"), second), FAR) == expected
+
+
+def test_gateways_of_ipv6_are_not_chosen_among_like_that() -> None:
+    """What fib_select_default does, it does for IPv4."""
+    two = route("::/0", ONE, "fd00:1::9"), route("::/0", OTHER, "fd00:2::9")
+    assert led(namespace(*two), FAR_V6) == ({ONE}, "")
+
+
+@pytest.mark.parametrize(
+    ("source", "interface"),
+    [("", ONE), ("fd00:1::1", ONE), ("fd00:2::1", THIRD), ("fd00:2::7", OTHER), ("fd00:3::1", ONE)],
+)
+def test_routes_for_some_senders(source: str, interface: int) -> None:
+    """Those for the fewest count; those for all are passed over for others, too, for what is less exact."""
+    made = namespace(
+        route("::/0", ONE),
+        route("fd00:b::/64", THIRD, metric=1),
+        route("fd00:b::/64", OTHER, senders="fd00:2::/64"),
+        route("fd00:b::/64", THIRD, senders="fd00:2::1/128", metric=9),
+    )
+    assert led(made, FAR_V6, source) == ({interface}, "")
+    assert not usual_policy(made)
+
+
+@pytest.mark.parametrize(("source", "interface"), [("", ONE), ("fd00:1::1", ONE), ("fd00:2::1", OTHER)])
+def test_default_routes_for_some_senders(source: str, interface: int) -> None:
+    """Nothing is less exact than one to everywhere that is for all."""
+    made = namespace(route("::/0", ONE, metric=1), route("::/0", OTHER, senders="fd00:2::/64", metric=9))
+    assert led(made, FAR_V6, source) == ({interface}, "")
+
+
+def test_a_source_is_picked_without_a_route() -> None:
+    """Where only a route for some senders leads, the address that is most like the destination is tried."""
+    made = namespace(route("::/0", OTHER, senders="fd00:2::/64"))
+    assert source_of(Stack("host", made, 6), number("fd00:2:0:9::1")) == number("fd00:2::1")
+    assert source_of(Stack("host", made, 6), number("fd00:3:0:9::1")) is None
+
+
+def test_preferences() -> None:
+    """Of one metric, the most preferred counts, whichever came first."""
+    made = namespace(route("fd00:b::/64", ONE, preference=-1), route("fd00:b::/64", OTHER, preference=1))
+    assert led(made, FAR_V6) == ({OTHER}, "")
+    worse = namespace(route("fd00:b::/64", ONE), route("fd00:b::/64", OTHER, metric=1, preference=1))
+    assert led(worse, FAR_V6) == ({ONE}, "")
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (route("192.0.2.0/24", OTHER, tos="0x10", metric=9), ({ONE, OTHER}, OF_TOS.format(tos="0x10"))),
+        (route("192.0.2.0/24", ONE, tos="0x10"), ({ONE}, "")),
+        (route("192.0.2.0/28", OTHER, tos="0x10"), ({ONE, OTHER}, OF_TOS.format(tos="0x10"))),
+        (route("192.0.0.0/16", OTHER, tos="0x10"), ({ONE}, "")),
+    ],
+)
+def test_routes_by_type_of_service(other: Route, expected: tuple[set[int], str]) -> None:
+    """Whoever sends may choose it; of one prefix they come first (fib_table_lookup)."""
+    made = namespace(route("192.0.2.0/24", ONE), other)
+    assert led(made, FAR) == expected
+    assert not usual_policy(made)
+
+
+def without(priority: int) -> tuple[PolicyRule, ...]:
+    """Return the usual policy rules without those of a priority."""
+    return tuple(rule for rule in USUAL_RULES if rule.priority != priority)
+
+
+@pytest.mark.parametrize(
+    ("rules", "four", "six"),
+    [
+        (USUAL_RULES, ({ONE}, ""), ({ONE}, "")),
+        (without(32767), ({ONE}, ""), ({ONE}, "")),
+        (without(32766), (set(), ""), ({ONE}, UNHEEDED)),
+        ((), (set(), ""), ({ONE}, UNHEEDED)),
+        ((*without(32766), PolicyRule(6, 9, RuleAction.NOP)), (set(), ""), (set(), "")),
+    ],
+)
+def test_rules_that_were_deleted(
+    rules: tuple[PolicyRule, ...], four: tuple[set[int], str], six: tuple[set[int], str]
+) -> None:
+    """Of IPv6 they may be heeded or not, unless there are others."""
+    made = namespace(route("0.0.0.0/0", ONE), route("::/0", ONE), rules=rules)
+    assert (led(made, FAR), led(made, FAR_V6)) == (four, six)
+    assert usual_policy(made) is (rules == USUAL_RULES)
+
+
+def test_rules_of_a_family_that_is_not_there() -> None:
+    """A kernel without IPv6 has none of it."""
+    interfaces = namespace().interfaces
+    rules = tuple(rule for rule in USUAL_RULES if rule.family == 4)
+    assert usual_policy(Namespace(interfaces, (route("0.0.0.0/0", ONE),), rules=rules))
+    assert not usual_policy(Namespace(interfaces, (route("::/0", ONE),), rules=rules))
+
+
+@pytest.mark.parametrize(
+    ("old", "source"),
+    [
+        (set(), "fd00:1::1"),
+        ({"fd00:1::1"}, "fd00:3::1"),
+        ({"fd00:1::1", "fd00:2::1", "fd00:3::1"}, "fd00:1::1"),
+    ],
+)
+def test_deprecated_addresses_are_not_sent_from(old: set[str], source: str) -> None:
+    """Those of other interfaces are better; where all are deprecated, all is as usual."""
+    made = namespace(route("::/0", ONE), old=frozenset(old))
+    assert source_of(Stack("host", made, 6), number("fd00:3::77")) == number(source)
