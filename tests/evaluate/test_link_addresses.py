@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.evaluate import evaluate, explain
-from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.neighbours import ANSWERED, LEARNED
 from exporter.evaluate.enforced.ways import OWN_GATEWAY
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import (
@@ -768,6 +768,18 @@ def test_proxy_arp_pvlan_opens_isolated_ports() -> None:
     assert scene.ways("a", "b") == {}
     scene.set("host", ipv4__conf__all__proxy_arp_pvlan=1)
     assert certain(scene.ways("a", "b")) == "icmp4 tcp4 udp4"
+
+
+def test_a_bridge_may_tell_of_whom_its_host_answers_for() -> None:
+    """Who asks by a port with proxy_arp may be told the link address of the owner, and never get there."""
+    scene = Scene()
+    for name in "abc":
+        scene.port(name, isolated=True, proxied=name == "a")
+    scene.set("host", ipv4__conf__all__proxy_arp_pvlan=1)
+    assert certain(scene.ways("a", "b")) == ""
+    assert all(ANSWERED.format(name=scene.bridge.name) in doubt for doubt in doubts(scene.ways("a", "b")))
+    assert doubts(scene.ways("a", "b"))
+    assert certain(scene.ways("b", "c")) == "icmp4 tcp4 udp4"
 
 
 def test_proxy_ndp_opens_isolated_ports_in_one_direction() -> None:

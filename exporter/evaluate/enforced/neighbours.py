@@ -60,7 +60,10 @@ def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[
         return passing.cells, {}
     cells, doubts = _asked(world, asking, passing)
     if answered_for(sender.port, receiver.port) and (
-        cells != passing.cells or world.host.fixed(_bridge_of(asking), asking.target) is not None
+        cells != passing.cells
+        or world.host.fixed(_bridge_of(asking), asking.target) is not None
+        # where the receiver answers for somebody else, the bridge may tell of that one himself
+        or asking.target not in receiver.stack.addresses
     ):
         name = ANSWERED.format(name=_bridge_of(asking).name)
         return passing.cells, {**doubts, name: passing.cells}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -157,12 +158,17 @@ def _is_made(destination: str) -> bool:
 
 def read_rules(netlink: Netlink, decode: Memo[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the policy rules of both families. Raises as `Netlink.dump` does."""
-    return [
-        decode(message)
-        for family in FAMILIES
-        for message in netlink.dump(_GET_RULE, _MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-        if message[16] == family
-    ]
+    return [decode(message) for family in FAMILIES for message in _rules_of(netlink, family) if message[16] == family]
+
+
+def _rules_of(netlink: Netlink, family: int) -> list[bytes]:
+    """Return the rules of a family: none, where the kernel was started without it (ipv6.disable=1)."""
+    try:
+        return netlink.dump(_GET_RULE, _MESSAGE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:  # fib_nl_dumprule
+            return []
+        raise
 
 
 def table_name(table: int) -> str:

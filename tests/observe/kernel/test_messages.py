@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from exporter.observe.kernel.links import without_counters
+from exporter.observe.kernel.memo import Memo
 from exporter.observe.kernel.netlink import attribute
-from exporter.observe.kernel.routes import decode_rule
+from exporter.observe.kernel.routes import decode_rule, read_rules
 
 PROGRAM = """
 import sys
@@ -51,3 +54,20 @@ def test_a_rule_for_a_port_has_a_mask_that_asks_for_all_of_it(mask: int, unknown
     body += attribute(24, (80).to_bytes(2, sys.byteorder) * 2) + attribute(29, mask.to_bytes(2, sys.byteorder))
     rule = decode_rule((16 + len(body)).to_bytes(4, sys.byteorder) + bytes(12) + body)
     assert (rule["dport"], rule["action"], rule.get("unknown")) == (80, "prohibit", unknown)
+
+
+class _WithoutIpv6:
+    """The kernel as it answers for a family that it was started without, and for IPv4."""
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """Refuse what fib_nl_dumprule refuses."""
+        del kind
+        if body[0] == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return [bytes(16) + body]
+
+
+def test_a_kernel_that_was_started_without_ipv6_has_no_rules_of_it() -> None:
+    """With ipv6.disable=1 there is nobody to list them."""
+    found = read_rules(_WithoutIpv6(), Memo(lambda message: {"family": message[16]}))  # type: ignore[arg-type]
+    assert found == [{"family": socket.AF_INET}]
