@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,20 @@ class Ranges:
             if begin <= high:
                 kept.append((begin, high))
         return type(self)(tuple(kept))
+
+    def holds(self, other: Ranges) -> bool | None:
+        """Return whether the set has all numbers of another: True, False if it has none of them, None for a part."""
+        first: bool | None = None
+        for low, high in other.intervals:
+            covered = self.covers(low, high)
+            if covered is None or (first is not None and covered is not first):
+                return None
+            first = covered
+        return bool(first)
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers one by one."""
+        return chain.from_iterable(range(low, high + 1) for low, high in self.intervals)
 
     def __bool__(self) -> bool:
         return bool(self.intervals)

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.hooks import SEVERAL_PORTS, Hooks, Passing
-from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.evaluate.enforced.packets import Atom, Column, Some, only
 from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
 from exporter.model.namespace import Namespace
@@ -38,7 +38,7 @@ def number(text: str) -> int:
 
 
 NEAR, NEXT, FAR, OTHER = map(number, ("10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.0.9"))
-PICKED, PORT = Some(32768, 60999), Atom(80, 80)
+PICKED, PORT = Some(32768, 60999), only(80)
 SENT = Ends(NEAR, PICKED, FAR, PORT)
 
 
@@ -75,7 +75,7 @@ def sources(passed: list[Passing]) -> dict[object, int]:
         ([(SENT, SENT, 0b11)], {NEAR: 0b11}),
         ([(SENT, SENT, 0b01)], {NEAR: 0b01, OTHER: 0b10}),
         ([(replace(SENT, source=NEXT), SENT, 0b11)], {OTHER: 0b11}),
-        ([(replace(SENT, source_port=Atom(7, 7)), SENT, 0b11)], {OTHER: 0b11}),
+        ([(replace(SENT, source_port=only(7)), SENT, 0b11)], {OTHER: 0b11}),
         ([(replace(SENT, source=Column({NEAR: 0b10, NEXT: 0b01})), SENT, 0b11)], {NEAR: 0b10, OTHER: 0b01}),
     ],
 )
@@ -131,7 +131,7 @@ COMMIT
         ("90-95", Some(90, 95, SEVERAL_PORTS), 0, {}),
         ("95-105", Some(95, 105, SEVERAL_PORTS), 0b11, {SEVERAL_PORTS: 0b11}),
         ("75-85", PORT, 0b11, {}),
-        ("8000", Atom(8000, 8000), 0b11, {}),
+        ("8000", only(8000), 0b11, {}),
     ],
 )
 def test_which_of_several_ports_it_is_matters_to_rules_that_ask(

@@ -23,9 +23,10 @@ from exporter.evaluate.enforced.flight import (
     Stage,
 )
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some, parts
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some, only, parts
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
+from exporter.model.ranges import Ranges
 from exporter.model.report import HOST, Protocol
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
-_ALL = Atom(LOWEST, HIGHEST)
+_ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,7 +220,7 @@ class Conversations:
             )
 
     def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> Iterator[Found]:
-        yield from self._at(family, protocol, address, Atom(port, port), self._bits[HOST])
+        yield from self._at(family, protocol, address, only(port), self._bits[HOST])
 
 
 class _Listening:
@@ -239,17 +240,15 @@ class _Listening:
 
     def at(self, protocol: Protocol, address: object, ports: Port) -> Listener | None:
         """Return the socket that takes packets to an address and port; raise PortsDiffer where ports differ in that."""
-        if isinstance(ports, Atom) and ports.low != ports.high:
-            bounds = (bound for port in self._ports[protocol] for bound in (port, port + 1))
-            inside = [bound for bound in bounds if ports.low <= bound <= ports.high]
-            held = [port for port in inside if self._holds(protocol, port) or self._holds(protocol, port - 1)]
-            if any(ports.low < bound for bound in held) or self._holds(protocol, ports.low):
-                raise PortsDiffer(ports, [*held, ports.low + 1])
-            return None
         if not isinstance(ports, Atom):
             return None
+        if ports.single is None:
+            held = [port for port in self._ports[protocol] if port in ports.ports and self._holds(protocol, port)]
+            if held:
+                raise PortsDiffer(ports, map(Ranges.of, held))
+            return None
         exact, wild = None, None
-        for listener in self._by_port.get((protocol, ports.low), ()):
+        for listener in self._by_port.get((protocol, ports.single), ()):
             if int(listener.address) == address and listener.address.version == self._family:
                 exact = exact or listener
             elif listener.address.is_unspecified and self._takes(listener):
@@ -259,7 +258,7 @@ class _Listening:
     def among(self, protocol: Protocol, address: object, ports: Some) -> Iterator[Listener]:
         """Yield the sockets that take what comes to some of the ports, and never leads to a container of the host's."""
         for port in (each for each in self._ports[protocol] if ports.low <= each <= ports.high):
-            found = self.at(protocol, address, Atom(port, port))
+            found = self.at(protocol, address, only(port))
             if found is not None and self.held(found):
                 yield found
 

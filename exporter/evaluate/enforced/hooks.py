@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, TCP, UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, is_of_ipv6, parts
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, PortsDiffer, Some, is_of_ipv6, only, parts
 from exporter.model.firewall import CtState, CtStatus, Field, Hook, ProxyLocally, Rewrite, Translate, Translation
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -536,16 +537,15 @@ def _translated_port(port: Port, target: Target) -> Port:
         return port
     low, high = target.ports.intervals[0][0], target.ports.intervals[-1][1]
     if target.base_port is not None and isinstance(port, Atom):
-        if port.low != port.high:
-            raise PortsDiffer(port, range(port.low + 1, port.high + 1))
-        moved = low + (port.low - target.base_port) % (high - low + 1)
-        return Atom(moved, moved)
+        if port.single is None:
+            raise PortsDiffer(port, map(Ranges.of, port.ports.numbers()))
+        return only(low + (port.single - target.base_port) % (high - low + 1))
     if low == high:
-        return Atom(low, low)
+        return only(low)
     if isinstance(port, Atom):
-        covered = target.ports.covers(port.low, port.high)
+        covered = target.ports.holds(port.ports)
         if covered is None:
-            raise PortsDiffer(port, (low, high + 1))
+            raise PortsDiffer(port, [target.ports])
         if covered:
             return port
     return Some(low, high, SEVERAL_PORTS)

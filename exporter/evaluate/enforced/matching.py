@@ -83,10 +83,13 @@ class Matching:
     @staticmethod
     def _in_ranges(match: InRanges, packets: Packets, cells: int) -> Held:
         value = packets.fields.get(match.field)
-        if isinstance(value, Atom | Some):
+        if isinstance(value, Atom):
+            covered = match.ranges.holds(value.ports)
+            if covered is None:
+                raise PortsDiffer(value, [match.ranges])
+            return Held(cells, cells) if covered != match.negated else _NOBODY
+        if isinstance(value, Some):
             covered = match.ranges.covers(value.low, value.high)
-            if covered is None and isinstance(value, Atom):
-                raise PortsDiffer(value, (bound for low, high in match.ranges.intervals for bound in (low, high + 1)))
             if covered is None:
                 return Held(cells, 0)
             return Held(cells, cells) if covered != match.negated else _NOBODY

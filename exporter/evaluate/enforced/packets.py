@@ -6,9 +6,12 @@ differs is a column. Sets of packets are whole numbers, so that a rule costs one
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +20,20 @@ if TYPE_CHECKING:
 
 
 class Atom(NamedTuple):
-    """All ports of an interval, which so far nothing told apart: what tells them apart raises `PortsDiffer`."""
+    """Ports which so far nothing told apart: what tells them apart raises `PortsDiffer`."""
 
-    low: int
-    high: int
+    ports: Ranges
+
+    @property
+    def single(self) -> int | None:
+        """The only port, if there is but one."""
+        (low, high), *others = self.ports.intervals
+        return low if low == high and not others else None
+
+
+def only(port: int) -> Atom:
+    """Return one port."""
+    return Atom(Ranges.of(port))
 
 
 SOURCE_PORT = "the port that the source sends from"
@@ -40,17 +53,26 @@ Constant = int | str | Atom | Some
 class PortsDiffer(Exception):
     """Something treats the ports of an atom differently: each part has to be looked at by itself."""
 
-    def __init__(self, atom: Atom, bounds: Iterable[int]) -> None:
-        """Cut an atom before each bound within it."""
+    def __init__(self, atom: Atom, sets: Iterable[Ranges]) -> None:
+        """Name the sets of ports that something asks for."""
         self.atom = atom
-        self.bounds = sorted({bound for bound in bounds if atom.low < bound <= atom.high})
-        super().__init__(f"ports {atom.low}-{atom.high} differ at {self.bounds}")
+        self.sets = [*sets]
+        super().__init__(f"ports {atom.ports.intervals} differ by {self.sets}")
 
     @property
     def parts(self) -> list[Atom]:
-        """The intervals that ports have to be looked at by."""
-        edges = [self.atom.low, *self.bounds, self.atom.high + 1]
-        return [Atom(low, high - 1) for low, high in pairwise(edges)]
+        """The ports that are in the same sets, each of which has to be looked at by itself."""
+        changes: dict[int, set[int]] = defaultdict(set)
+        for number, ports in enumerate((self.atom.ports, *self.sets)):
+            for bound in chain.from_iterable((low, high + 1) for low, high in ports.intervals):
+                changes[bound] ^= {number}
+        found: dict[frozenset[int], list[tuple[int, int]]] = defaultdict(list)
+        within: set[int] = set()
+        for begin, end in pairwise(sorted(changes)):
+            within ^= changes[begin]
+            if 0 in within:
+                found[frozenset(within)].append((begin, end - 1))
+        return [Atom(Ranges.union(intervals)) for intervals in found.values()]
 
 
 class Column:

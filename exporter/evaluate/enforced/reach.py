@@ -35,7 +35,7 @@ class _Record(NamedTuple):
     within: str
     protocol: Protocol
     address: tuple[int, int]
-    ports: tuple[int, int] | None
+    ports: tuple[tuple[int, int], ...]
     undecided: str
 
 
@@ -93,7 +93,7 @@ class _Reaching:
     def _records(
         self, world: World, family: int, protocol: Protocol, addresses: Sequence[int], found: Found
     ) -> Iterator[_Record]:
-        ports = (found.ports.low, found.ports.high) if found.ports else None
+        ports = found.ports.ports.intervals if found.ports else ()
         doubts: dict[int, list[str]] = defaultdict(list)
         for name, cells in found.doubts.items():
             doubts[cells & found.cells].append(name)
@@ -148,7 +148,7 @@ class _Reaching:
         """Return the sources that hold a link to a sandbox, where its port is one that the link opens."""
         sandbox = self._snapshot.sandboxes[found.stack.name]
         exposed = {port.port for port in sandbox.exposed if port.protocol is found.protocol}
-        if found.ports is None or not (found.ports.low == found.ports.high and found.ports.low in exposed):
+        if found.ports is None or found.ports.single not in exposed:
             return 0
         parents = 0
         for link in self._snapshot.links:
@@ -211,7 +211,7 @@ def _paths(records: Iterable[_Record]) -> list[Path]:
     )
     for record in records:
         key = (record.via, record.network, record.within, record.protocol, record.undecided, record.address)
-        ports[key].extend([record.ports] if record.ports else [])
+        ports[key].extend(record.ports)
     certain: dict[tuple[Protocol, tuple[int, int]], PortSet] = {}
     for (_, _, _, protocol, undecided, address), intervals in ports.items():
         if not undecided:

@@ -119,8 +119,7 @@ class Segment:
             if isinstance(value, int):
                 parts.append(bisect_right(bounds, value))
             elif isinstance(value, Atom):
-                first, last = bisect_right(bounds, value.low), bisect_right(bounds, value.high)
-                parts.append(first if first == last else value)
+                parts.append(_between(bounds, value))
             else:
                 parts.append(value)
         for name, names in self._names.items():
@@ -148,6 +147,17 @@ class Segment:
         return index.candidates(packets)
 
 
+def _between(bounds: Sequence[int], atom: Atom) -> Hashable:
+    """Return the bounds that ports lie between; themselves where some of an interval lie beyond one."""
+    places = set()
+    for low, high in atom.ports.intervals:
+        place = bisect_right(bounds, low)
+        if place != bisect_right(bounds, high):
+            return atom
+        places.add(place)
+    return frozenset(places) if len(places) > 1 else places.pop()
+
+
 class _Index:
     """The rules of a segment by the value of the first guard that is the same for all packets."""
 
@@ -169,9 +179,10 @@ class _Index:
             value = packets.fields[name]
             if isinstance(value, Atom | Some):
                 ports = self._sorted[name]
-                first, last = bisect_right(ports, value.low - 1), bisect_right(ports, value.high)
-                for port in ports[first:last]:
-                    found.extend(rules[port])
+                intervals = value.ports.intervals if isinstance(value, Atom) else ((value.low, value.high),)
+                for low, high in intervals:
+                    for port in ports[bisect_right(ports, low - 1) : bisect_right(ports, high)]:
+                        found.extend(rules[port])
             elif isinstance(value, int | str):
                 found.extend(rules.get(value, ()))
         return sorted(found, key=_number)

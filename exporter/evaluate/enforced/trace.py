@@ -14,7 +14,7 @@ from exporter.evaluate.enforced.emission import Emission, source_of
 from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Atom, Column, parts
+from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
@@ -197,7 +197,7 @@ class Tracer:
         """Send a packet from a sandbox."""
         notes = _Notes(self._steps, self._bits[sandbox])
         conversations = _Conversations(self._worlds, self._bits, notes)
-        address, ports = ip_address(packet.address), None if packet.port is None else Atom(packet.port, packet.port)
+        address, ports = ip_address(packet.address), None if packet.port is None else only(packet.port)
         found = conversations.one(address.version, packet.protocol, int(address), ports, self._bits[sandbox])
         return Traced(tuple(notes.all), tuple(dict.fromkeys(map(_ended, found))))
 
@@ -242,7 +242,7 @@ class _Notes:
 
 
 def _port(port: Port) -> int | None:
-    return port.low if port is not None and port.low == port.high else None
+    return port.single if isinstance(port, Atom) else None
 
 
 class _Conversations(Conversations):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.packets import Packets
     from exporter.evaluate.enforced.ruleset import BaseChain, PreparedTable, Segment
     from exporter.model.firewall import Chain, Match, Rule, Statement, Target
+    from exporter.model.ranges import Ranges
 
 DEEPEST = 16
 """Calls within calls that the kernel follows (NFT_JUMP_STACK_SIZE)."""
@@ -175,7 +176,7 @@ class Walker:
                     break
         except PortsDiffer as difference:
             # cut at what all rules here ask for, or there would be a new start for each of them
-            raise PortsDiffer(difference.atom, [*difference.bounds, *_port_bounds(candidates)]) from None
+            raise PortsDiffer(difference.atom, [*difference.sets, *_port_sets(candidates)]) from None
         outcome.passed = cells
         return outcome
 
@@ -303,11 +304,11 @@ class _Place:
     depth: int
 
 
-def _port_bounds(rules: Iterable[tuple[int, Rule]]) -> Iterator[int]:
+def _port_sets(rules: Iterable[tuple[int, Rule]]) -> Iterator[Ranges]:
     for _, rule in rules:
         for step in rule.steps:
             if isinstance(step, InRanges) and step.field in _PORTS:
-                yield from (bound for low, high in step.ranges.intervals for bound in (low, high + 1))
+                yield step.ranges
 
 
 _PORTS = (

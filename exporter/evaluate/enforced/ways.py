@@ -160,6 +160,7 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
     if stack.family == 6 or stack.routing.plain:
         return cells
     kept, cells = cells & passing.flight.sealed, cells & ~passing.flight.sealed
+    _cut(stack.routing.rules, ends.reversed())
     ports = (_span(ends.destination_port), _span(ends.source_port))
     for name, at in _names(passing.interface, cells):
         with_mark = stack.either(name, "src_valid_mark")
@@ -218,8 +219,9 @@ def _cut(rules: Sequence[PolicyRule], ends: Ends) -> None:
     """Raise PortsDiffer where a policy rule is for a part of the ports that packets stand for."""
     for rule in rules:
         for wanted, port in ((rule.source_ports, ends.source_port), (rule.destination_ports, ends.destination_port)):
-            if wanted is not None and isinstance(port, Atom) and Ranges((wanted,)).covers(port.low, port.high) is None:
-                raise PortsDiffer(port, (wanted[0], wanted[1] + 1))
+            asked = Ranges((wanted,)) if wanted is not None else None
+            if asked is not None and isinstance(port, Atom) and asked.holds(port.ports) is None:
+                raise PortsDiffer(port, [asked])
 
 
 def _splits(value: Value, cells: int) -> Iterator[tuple[int, int]]:
@@ -243,4 +245,7 @@ def _names(value: str | Column, cells: int) -> Iterator[tuple[str, int]]:
 
 
 def _span(port: Port) -> tuple[int, int] | None:
+    """Return the ports that packets may have; of those that no policy rule tells apart, one stands for all."""
+    if isinstance(port, Atom):
+        return port.ports.intervals[0][0], port.ports.intervals[0][0]
     return (port.low, port.high) if port is not None else None
