@@ -13,7 +13,7 @@ import pytest
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.hooks import SEVERAL_PORTS, Hooks, Passing
 from exporter.evaluate.enforced.packets import Atom, Column, Some, only
-from exporter.evaluate.enforced.world import Stack
+from exporter.evaluate.enforced.stack import Stack
 from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
 from exporter.model.namespace import Namespace
 from exporter.parse.kernel.ipsets import IpSets

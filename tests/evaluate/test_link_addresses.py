@@ -13,8 +13,8 @@ import pytest
 
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.neighbours import ANSWERED, LEARNED
+from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import OWN_GATEWAY
-from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import (
     Backend,
     Base,

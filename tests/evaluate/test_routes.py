@@ -11,8 +11,8 @@ import pytest
 
 from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
+from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, way
-from exporter.evaluate.enforced.world import Stack
 from exporter.model.namespace import (
     LOCAL_TABLE,
     MAIN_TABLE,

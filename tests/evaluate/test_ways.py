@@ -13,8 +13,8 @@ import pytest
 
 from exporter.evaluate.enforced.emission import source_of
 from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import PICKED_PORT, way
-from exporter.evaluate.enforced.world import Stack
 from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Passage, Port, Value
     from exporter.evaluate.enforced.journey import Moving
-    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.evaluate.enforced.stack import Stack
+    from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Listener
     from exporter.model.snapshot import Address, Network
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.evaluate.enforced.world import World
 
 
 @dataclass(frozen=True, slots=True, eq=False)

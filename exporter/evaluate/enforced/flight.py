@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exporter.evaluate.enforced.segments import Station
-    from exporter.evaluate.enforced.world import Stack
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58

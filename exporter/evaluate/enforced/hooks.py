@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Port, Value
     from exporter.evaluate.enforced.packets import Constant
     from exporter.evaluate.enforced.ruleset import BaseChain
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Taken
-    from exporter.evaluate.enforced.world import Stack
     from exporter.model.firewall import Target
 
 CONNTRACK = -200

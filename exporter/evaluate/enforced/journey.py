@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Interface
 
 HOPS = ENOUGH_HOPS

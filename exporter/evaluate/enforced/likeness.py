@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.emission import Emission
     from exporter.evaluate.enforced.packets import Column
-    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.evaluate.enforced.stack import Stack
+    from exporter.evaluate.enforced.world import World
     from exporter.model.firewall import Chain, Firewall, Match, Step
     from exporter.model.ranges import Ranges
 

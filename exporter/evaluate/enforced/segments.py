@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.evaluate.enforced.ports import Ports
-    from exporter.evaluate.enforced.world import Stack
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface
     from exporter.model.snapshot import Network
 

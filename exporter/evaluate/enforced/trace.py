@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
-    from exporter.evaluate.enforced.world import Stack, World
+    from exporter.evaluate.enforced.world import World
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Ends, Port, Value
     from exporter.evaluate.enforced.hooks import Passing
-    from exporter.evaluate.enforced.world import Stack
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Hop, PolicyRule, Route
 
 SEVERAL_HOPS = "which of several next hops the packets take"

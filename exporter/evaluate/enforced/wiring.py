@@ -12,7 +12,7 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from exporter.evaluate.enforced.world import Stack
+    from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Network
 
