@@ -95,6 +95,8 @@ class Field(StrEnum):
     """The packet that is expected back."""
     PACKET_TYPE = "packet_type"
     """0 to this host, 1 broadcast, 2 multicast, 3 to another host (nft's `meta pkttype`)."""
+    IPSEC = "ipsec"
+    """1 of what came or leaves in packets of IPsec, else 0."""
     SOCKET_USER = "socket_user"
     SOCKET_GROUP = "socket_group"
     """Owner of the socket that sent a packet; packets that are forwarded have none."""

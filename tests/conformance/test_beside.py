@@ -66,6 +66,15 @@ CASES: dict[str, tuple[str, str, tuple[str, str], Verdict]] = {
     "the card of a macvlan network is down": (
         "ip link set eth10 down; sleep 1", "ip link set eth10 up", ("mac1", "mac2"), Verdict.BLOCKED,
     ),
+    "rules for packets of IPsec": (
+        "iptables -w -I FORWARD -m policy --dir in --pol ipsec -j DROP",
+        "iptables -w -D FORWARD -m policy --dir in --pol ipsec -j DROP", ("near", "far"), Verdict.REACHABLE,
+    ),
+    "rules for packets that are none of IPsec": (
+        "for tool in iptables ip6tables; do $tool -w -I FORWARD -m policy --dir out --pol none -j DROP; done",
+        "for tool in iptables ip6tables; do $tool -w -D FORWARD -m policy --dir out --pol none -j DROP; done",
+        ("near", "far"), Verdict.BLOCKED,
+    ),
     "connections that are assured": (
         "iptables -w -I FORWARD -m conntrack --ctstatus ASSURED -j DROP",
         "iptables -w -D FORWARD -m conntrack --ctstatus ASSURED -j DROP", ("near", "far"), Verdict.REACHABLE,

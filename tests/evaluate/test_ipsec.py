@@ -76,3 +76,21 @@ def test_what_was_in_other_packets_is_not_asked_about(direction: Direction, rule
     paths = [path for path in report.pair(by_name["a"], by_name["h"]).paths if path.via is Via.HOST]
     whys = {path.undecided for path in paths if GATEWAYS[1] in path.addresses}
     assert whys == ({DOUBT.format(source=ALL, destination=ALL)} if direction is Direction.OUT else set())
+
+
+@pytest.mark.parametrize(
+    ("asked", "sealed", "told"),
+    [("none", False, None), ("ipsec", False, ""), ("none", True, DOUBT), ("ipsec", True, DOUBT)],
+)
+def test_rules_for_packets_of_ipsec(asked: str, sealed: bool, told: str | None) -> None:
+    """Where no policy selects them, packets are none; of what one selects, nobody knows."""
+    found = kernel(BUILT).rules(f"-A INPUT -m policy --dir in --pol {asked} -j DROP").kernel()
+    sender = next(each.sandbox for each in BUILT.snapshot.containers.values() if each.name == "a")
+    policies = (block("0.0.0.0/0", Direction.OUT),) if sealed else ()
+    sending = replace(found.sandboxes[sender], policies=policies)
+    report = evaluate(replace(BUILT.snapshot, kernel=replace(found, sandboxes={**found.sandboxes, sender: sending})))
+    by_name = {container.name: container for container in report.containers}
+    paths = report.pair(by_name["a"], by_name["h"]).paths
+    whys = {why for path in paths for why in path.undecided.split("; ")}
+    expected = {told.format(source=ALL, destination=ALL)} if told is not None else set()
+    assert whys == (expected | {"ipsec"} if sealed else expected)

@@ -311,6 +311,8 @@ class Hooks:
             Field.OUTPUT_PORT: passing.output_port,
             Field.MARK: passing.mark,
             Field.PACKET_TYPE: 0,
+            # whether it is sealed as its policy has it, nobody knows
+            Field.IPSEC: Column({0: -1}, untold=flight.sealed) if flight.sealed else 0,
         }
         if flight.protocol in (TCP, UDP):
             _put(fields, Field.SOURCE_PORT, ends.source_port)

@@ -360,9 +360,23 @@ def _member(name: str, directions: str, option: Option, context: Context) -> Mat
     return AnyOf(((found,),), negated=True) if option.negated else found
 
 
+_OF_POLICY = {"none": 0, "ipsec": 1}
+
+
+def _policy(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """Whether a packet is one of IPsec (policy_mt), and of which: what more is asked holds for none that is not."""
+    given = {option.name: option for option in options}
+    wanted = given["--pol"].only if "--pol" in given else ""
+    if wanted not in _OF_POLICY or "--dir" not in given:
+        raise ValueError("neither of packets of IPsec nor of others")
+    yield InRanges(Field.IPSEC, Ranges.of(_OF_POLICY[wanted]))
+    yield from (opaque(option) for option in options if option.name not in ("--pol", "--dir", "--strict"))
+
+
 _TOGETHER: Mapping[str, Callable[[Sequence[Option], Context], Iterator[Match]]] = {
     "addrtype": _address_type,
     "conntrack": conntrack_matches,
+    "policy": _policy,
     "rpfilter": _reverse_path,
     "set": _set,
     "state": state_matches,

@@ -125,6 +125,10 @@ FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
         ("-m mac ! --mac-source 02:42:AC:11:00:02", (
             InRanges(Field.SOURCE_MAC, Ranges.of(0x0242AC110002), negated=True),
         )),
+        ("-m policy --dir in --pol none", (InRanges(Field.IPSEC, Ranges.of(0)),)),
+        ("-m policy --dir out --pol ipsec --strict --reqid 5", (
+            InRanges(Field.IPSEC, Ranges.of(1)), Opaque("reqid", "--reqid 5"),
+        )),
         ("-m mark --mark 0x1/0xff", (HasBits(Field.MARK, 0xFF, 1),)),
         ("-m mark ! --mark 5", (HasBits(Field.MARK, 0xFFFFFFFF, 5, negated=True),)),
         ("-m connmark --mark 0x5", (HasBits(Field.CT_MARK, 0xFFFFFFFF, 5),)),
@@ -245,7 +249,7 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
         ('-m string --string "-j ACCEPT" --algo bm', "string"), ("-m u32 --u32 0x6&0xff=0x1", "u32"),
         ('-m bpf --bytecode "1,6 0 0 1"', "bpf"), ("-m time --timestart 08:00", "time"), ("-m quota --quota 5",
         "quota"),
-        ("-m helper --helper ftp", "helper"), ("-m policy --dir in --pol none", "policy"), ("-m cpu --cpu 1", "cpu"),
+        ("-m helper --helper ftp", "helper"), ("-m policy --dir in --strict", "policy"), ("-m cpu --cpu 1", "cpu"),
         ("-m cgroup --cgroup 5", "cgroup"), ("-m nfacct --nfacct-name x", "nfacct"), ("-m length --length 100",
         "length"),
         ("-m ttl --ttl-gt 5", "ttl"), ("-m hl --hl-gt 5", "hl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",
