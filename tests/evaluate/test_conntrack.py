@@ -11,8 +11,10 @@ from ipaddress import ip_address
 import pytest
 
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
-from exporter.evaluate.enforced.hooks import SEVERAL_PORTS, Hooks, Passing
+from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.packets import Atom, Column, Some, only
+from exporter.evaluate.enforced.passing import Passing
+from exporter.evaluate.enforced.rewriting import SEVERAL_PORTS
 from exporter.evaluate.enforced.stack import Stack
 from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
 from exporter.model.namespace import Namespace

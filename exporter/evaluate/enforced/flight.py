@@ -36,6 +36,10 @@ class Stage(Enum):
     SAYING = "saying"
 
 
+BACK = (Stage.ANSWER, Stage.SAYING)
+"""Packets from the side that the first one was sent to."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Passage:
     """A namespace that the first packets came through: what its conntrack knows of their connections.
@@ -59,6 +63,11 @@ class Ends:
     source_port: Port
     destination: Value
     destination_port: Port
+
+    @property
+    def destined(self) -> tuple[Value, Port]:
+        """Where packets go to."""
+        return self.destination, self.destination_port
 
     def reversed(self) -> Ends:
         """Return the ends of an answer."""

@@ -11,8 +11,9 @@ from exporter.model.firewall import Field, Hook
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Flight
-    from exporter.evaluate.enforced.hooks import Hooks, Passing
     from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.passing import Passing
+    from exporter.evaluate.enforced.sight import Sight
     from exporter.model.namespace import Interface
 
 MARKED = "a mark that is set at an interface"
@@ -21,7 +22,7 @@ _LEAVING = (Hook.FORWARD, Hook.POSTROUTING, Hook.OUTPUT)
 
 
 def past_bridge(
-    seen: Hooks,
+    seen: Sight,
     hooks: tuple[Hook, ...],
     passing: Passing,
     port: str | Column,
@@ -45,7 +46,7 @@ def past_bridge(
     return cells, flight
 
 
-def past_gates(seen: Hooks, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+def past_gates(seen: Sight, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
     """Lead packets past what sees all that come in (ingress) or leave (egress) by their interfaces."""
     flight = passing.flight
     if passing.stack.gates.idle:
@@ -57,7 +58,7 @@ def past_gates(seen: Hooks, hook: Hook, interfaces: str | Column, passing: Passi
     return kept, flight
 
 
-def _past_gate(seen: Hooks, hook: Hook, name: str, passing: Passing) -> tuple[int, Flight]:
+def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing) -> tuple[int, Flight]:
     stack, cells, flight = passing.stack, passing.cells, passing.flight
     if not name:
         return cells, flight

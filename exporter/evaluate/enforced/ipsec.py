@@ -14,7 +14,7 @@ from exporter.evaluate.enforced.routing import within
 from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:
-    from exporter.evaluate.enforced.hooks import Passing
+    from exporter.evaluate.enforced.passing import Passing
     from exporter.model.namespace import IpsecPolicy
 
 DOUBT = "what a policy of IPsec from {source} to {destination} lets through"

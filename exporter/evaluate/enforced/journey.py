@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, Departure, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
-from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.hops import hop_limit
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
 from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import (
     PROXY_ANSWERS,
     TWO_ANSWER,
@@ -425,10 +426,10 @@ class Journey:
     def _bridge_hooks(
         self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
     ) -> tuple[int, Flight]:
-        return past_bridge(self._hooks, hooks, passing, port, output, bridge)
+        return past_bridge(self._hooks.sight, hooks, passing, port, output, bridge)
 
     def _gated(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
-        return past_gates(self._hooks, hook, interfaces, passing)
+        return past_gates(self._hooks.sight, hook, interfaces, passing)
 
     def _resolved(
         self, sender: Station, receiver: Station, target: int, passing: Passing

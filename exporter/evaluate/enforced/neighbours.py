@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
-from exporter.evaluate.enforced.hooks import Hooks, Passing
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.segments import hears, is_group, link_address
+from exporter.evaluate.enforced.sight import Sight
 from exporter.model.firewall import CtState, Field, Hook
 from exporter.model.namespace import Direction, Scope
 
@@ -37,7 +38,7 @@ FIXED = "whose the link address is that is fixed for {address}"
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
 _NOWHERE = Ends(0, None, 0, None)
-_HOOKS = Hooks(Conversation(Stage.FIRST))
+_SIGHT = Sight(Conversation(Stage.FIRST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +292,7 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
     for hook in hooks:
         chains = [chain for chain in stack.resolving.chains(hook) if chain.base.kind != "nat"]
         if chains and passing.cells:
-            packets = _HOOKS.packets(passing)
+            packets = _SIGHT.packets(passing)
             packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
             outcome = stack.walker.through(chains, packets, passing.cells)
             passing = replace(passing, cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
@@ -304,12 +305,12 @@ def _past_policies(passing: Passing, direction: Direction) -> Passing:
 
 
 def _gated(passing: Passing, hook: Hook, interface: str) -> Passing:
-    cells, flight = past_gates(_HOOKS, hook, interface, passing)
+    cells, flight = past_gates(_SIGHT, hook, interface, passing)
     return replace(passing, cells=cells, flight=flight)
 
 
 def _bridged(
     passing: Passing, hooks: tuple[Hook, ...], entering: str, leaving: str, bridge: Interface | None
 ) -> Passing:
-    cells, flight = past_bridge(_HOOKS, hooks, passing, entering, leaving, bridge)
+    cells, flight = past_bridge(_SIGHT, hooks, passing, entering, leaving, bridge)
     return replace(passing, cells=cells, flight=flight)

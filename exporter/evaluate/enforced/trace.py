@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.conversations import Conversations
 from exporter.evaluate.enforced.emission import Emission, source_of
 from exporter.evaluate.enforced.flight import Departure
-from exporter.evaluate.enforced.hooks import Hooks, Passing
+from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Atom, Column, only, parts
+from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker

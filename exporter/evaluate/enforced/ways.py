@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Ends, Port, Value
-    from exporter.evaluate.enforced.hooks import Passing
+    from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Hop, PolicyRule, Route
 

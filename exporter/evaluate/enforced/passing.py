@@ -1,0 +1,48 @@
+"""Packets in one namespace, on their way from hook to hook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import Passage
+
+if TYPE_CHECKING:
+    from exporter.evaluate.enforced.flight import Ends, Flight, Value
+    from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.stack import Stack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passing:
+    """Packets in one namespace, between its hooks.
+
+    `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
+    hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
+    what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `unbound`
+    says that their route was found before their source, which follows from it. `next_hop` is whose link address they
+    leave for, where that is not their destination's.
+    """
+
+    stack: Stack
+    cells: int
+    flight: Flight
+    arrived: Ends
+    interface: str | Column = ""
+    port: str | Column = ""
+    mac: int | Column | None = None
+    output: str | Column = ""
+    output_port: str = ""
+    next_hop: Value | None = None
+    mark: Value = 0
+    ct_mark: Value | None = None
+    untracked: int = 0
+    translated: bool = False
+    local: bool = False
+    own: bool = False
+    settled: bool = False
+    unbound: bool = False
+
+    def passage(self) -> Passage:
+        """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""
+        return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark or 0)
