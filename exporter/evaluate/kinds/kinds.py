@@ -17,7 +17,7 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.dead import DeadMemory
 from exporter.evaluate.kinds.directory import Directory, Owner, bounds
-from exporter.evaluate.kinds.entangled import entangled
+from exporter.evaluate.kinds.entangled import entangled, visited
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -80,7 +80,8 @@ class Kinds:
         }
         self.entangled = entangled(snapshot, kernel) if kernel is not None else frozenset[int]()
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
-        self.peculiar |= {Owner("network", network) for network in joined}
+        odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
+        self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}
         plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
         if joined:
             plain -= {name for name in plain if not joined.isdisjoint(snapshot.sandboxes[name].networks)}
@@ -109,6 +110,7 @@ class Kinds:
         self._mark_ranges()
         self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
+        self.leading_astray: set[int] = set()
         self._follow_routes()
         self._mark_sockets()
         self._bounds = sorted({*survey.noted.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
@@ -147,11 +149,11 @@ class Kinds:
         return surveyor.survey
 
     def _ports_differ(self) -> bool:
-        """Return whether bridges have ports that keep something from whoever it is that has them."""
+        """Return whether bridges have ports that keep something from whoever it is that has them, or are down."""
         interfaces = self._host.interfaces if self._host is not None else {}
         return any(
             interface.port is not None
-            and interface.port not in PASSING
+            and (interface.port not in PASSING or not interface.up)
             and interface.kind == "veth"
             and index not in self.cables
             for index, interface in interfaces.items()
@@ -294,7 +296,10 @@ class Kinds:
         return route.table, route.kind, route.metric, route.preference, source, where, gateways
 
     def _follow_routes(self) -> None:
-        """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
+        """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar.
+
+        What such routes leave by is no part of the network, whatever else it is, and stays where others go.
+        """
         for route, into in self._leads.routes if self._leads is not None else ():
             if len(route.hops) == 1:
                 only = self._bridges.get(route.hops[0].interface)
@@ -309,6 +314,7 @@ class Kinds:
                 if into is not None and into != only:
                     self.peculiar |= {Owner("network", into), Owner("network", only)}
             else:
+                self.leading_astray.update(hop.interface for hop in route.hops)
                 told = {*over, into} - {None}
                 self.peculiar |= {Owner("network", network) for network in told if network is not None}
 
