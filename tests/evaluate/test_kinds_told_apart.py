@@ -239,6 +239,25 @@ def test_a_port_that_is_down_of_a_container_that_was_not_read() -> None:
     assert reach.between(ids["a2"], ids["a3"]).verdict is Verdict.REACHABLE
 
 
+def test_a_link_address_of_somebody_who_was_not_read() -> None:
+    """Who was read and has the same one is in doubt with him."""
+    made = kernel(town()).engine_rules()
+    read = made.look().snapshot.kernel
+    assert read is not None
+    mac = _card(made.look().snapshot, "a1").mac
+    unread = _unread_with_cables(made, lambda end: replace(end, peer_mac=mac), "a3")
+    assert unread.kernel is not None
+    ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
+    partly = {name: namespace for name, namespace in read.sandboxes.items() if name != ids["a3"]}
+    changed = replace(unread, kernel=replace(unread.kernel, sandboxes=partly))
+    check(changed)
+    assert changed.kernel is not None
+    reach = enforced_reach(changed, changed.kernel)
+    assert reach.between(ids["a2"], ids["a1"]).verdict is Verdict.UNKNOWN
+    assert reach.between(ids["a2"], ids["a3"]).verdict is Verdict.UNKNOWN
+    assert reach.between(ids["a2"], ids["a4"]).verdict is Verdict.REACHABLE
+
+
 def test_a_cable_that_was_moved_to_another_bridge() -> None:
     """Whoever is on a bridge that is not his network's meets those who are there, and no others of their kind."""
     built = town().network("n2")

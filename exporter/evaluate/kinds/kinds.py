@@ -96,7 +96,7 @@ class Kinds:
             and self._usual_host()
             and not _at_single_interfaces(self._host)
             and not self._ports_differ()
-            and not self._link_addresses_twice()
+            and not self._link_addresses_twice(kernel)
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
@@ -159,11 +159,17 @@ class Kinds:
             for index, interface in interfaces.items()
         )
 
-    def _link_addresses_twice(self) -> bool:
-        """Return whether two interfaces at the other ends of the host's cables have the same link address."""
-        interfaces = self._host.interfaces.values() if self._host is not None else ()
-        told = [interface.peer_mac for interface in interfaces if interface.peer_mac]
-        return len({*told}) < len(told)
+    def _link_addresses_twice(self, kernel: Kernel | None) -> bool:
+        """Return whether an interface of a container that was not read has the same link address as another one.
+
+        They are told at the host's ends of their cables.
+        """
+        if kernel is None:
+            return False
+        cards = [card for each in kernel.sandboxes.values() for card in each.interfaces.values() if card.kind == "veth"]
+        read = {card.peer for card in cards}
+        told = [each.peer_mac for each in kernel.host.interfaces.values() if each.peer_mac and each.index not in read]
+        return len({*told}) < len(told) or not {card.mac for card in cards}.isdisjoint(told)
 
     def _usual_host(self) -> bool:
         return self._host is None or usual_policy(self._host)
