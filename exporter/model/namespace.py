@@ -320,3 +320,10 @@ class Namespace:
     forwarding: tuple[ForwardingEntry, ...] = ()
     programs: tuple[str, ...] = ()
     policies: tuple[IpsecPolicy, ...] = ()
+
+    def setting(self, path: str, default: int = 0) -> int:
+        """Return a sysctl's number by its path under `net/`; the default where there is none."""
+        try:
+            return int(self.settings[path])
+        except (KeyError, ValueError):
+            return default

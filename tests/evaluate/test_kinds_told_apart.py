@@ -228,6 +228,61 @@ def test_a_port_of_an_interface_that_is_down() -> None:
     assert evaluate(changed).totals.unknown_pairs == 0
 
 
+def test_a_port_that_is_down_of_a_container_that_was_not_read() -> None:
+    """Whose it is is known by the addresses at its other end, and he hears nobody."""
+    changed = _unread_with_cables(kernel(town()).engine_rules(), lambda end: replace(end, up=False), "a1")
+    check(changed)
+    assert changed.kernel is not None
+    reach = enforced_reach(changed, changed.kernel)
+    ids = {sandbox.name: sandbox.id for sandbox in changed.sandboxes.values()}
+    assert reach.between(ids["a2"], ids["a1"]).verdict is Verdict.BLOCKED
+    assert reach.between(ids["a2"], ids["a3"]).verdict is Verdict.REACHABLE
+
+
+def test_a_link_address_of_somebody_who_was_not_read() -> None:
+    """Who was read and has the same one is in doubt with him."""
+    made = kernel(town()).engine_rules()
+    read = made.look().snapshot.kernel
+    assert read is not None
+    mac = _card(made.look().snapshot, "a1").mac
+    unread = _unread_with_cables(made, lambda end: replace(end, peer_mac=mac), "a3")
+    assert unread.kernel is not None
+    ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
+    partly = {name: namespace for name, namespace in read.sandboxes.items() if name != ids["a3"]}
+    changed = replace(unread, kernel=replace(unread.kernel, sandboxes=partly))
+    check(changed)
+    assert changed.kernel is not None
+    reach = enforced_reach(changed, changed.kernel)
+    assert reach.between(ids["a2"], ids["a1"]).verdict is Verdict.UNKNOWN
+    assert reach.between(ids["a2"], ids["a3"]).verdict is Verdict.UNKNOWN
+    assert reach.between(ids["a2"], ids["a4"]).verdict is Verdict.REACHABLE
+
+
+def test_a_cable_that_was_moved_to_another_bridge() -> None:
+    """Whoever is on a bridge that is not his network's meets those who are there, and no others of their kind."""
+    built = town().network("n2")
+    for number in range(ALIKE):
+        built.container(f"c{number}", "n2")
+    seen = kernel(built).engine_rules().look().snapshot
+    for name, other in (("a1", "c1"), ("c1", "b1"), ("b1", "a2")):
+        (card,), (there,) = _cards(seen, name), _cards(seen, other)
+
+        def moved(own: Namespace, card: int = card, there: int = there) -> Namespace:
+            end = replace(own.interfaces[card], master=own.interfaces[there].master)
+            return replace(own, interfaces={**own.interfaces, card: end})
+
+        check(_with(seen, "host", moved))
+
+
+def test_a_route_of_the_host_by_a_port() -> None:
+    """What leads to a container by the port of another one does so whether or not others speak for that one."""
+    seen = kernel(town()).engine_rules().look().snapshot
+    (card,) = _cards(seen, "b3")
+    route = Route(254, RouteKind.UNICAST, ip_network(names(seen)["a2"]), (Hop(card),))
+    changed = _with(seen, "host", lambda own: replace(own, routes=(*own.routes, route)))
+    check(_with(changed, "b1", lambda own: replace(own, routes=own.routes[:-1])))
+
+
 def test_cables_within_a_container_are_not_the_hosts() -> None:
     """Who runs containers himself has cables to namespaces that nobody knows; indexes mean something else there."""
     seen = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0").look().snapshot
@@ -372,11 +427,13 @@ def _cards(snapshot: Snapshot, name: str) -> list[int]:
     return [each.peer for each in snapshot.kernel.sandboxes[sandbox].interfaces.values() if each.peer is not None]
 
 
-def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
-    """The addresses at the other end of a cable tell whose port it is, though nobody looked inside."""
-    made = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0")
+def _unread_with_cables(
+    made: KernelOf, change: Callable[[Interface], Interface] = lambda end: end, *whose: str
+) -> Snapshot:
+    """Return a host that tells the other ends of its cables, which nobody looked at; `whose` are changed."""
     seen = made.look().snapshot
     assert seen.kernel is not None
+    changed = {end for name in whose for end in _cards(seen, name)}
     cards = [card for each in seen.kernel.sandboxes.values() for card in each.interfaces.values()]
     ends = {card.peer: card for card in cards if card.peer is not None}
 
@@ -386,9 +443,16 @@ def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
             for index, cable in own.interfaces.items()
             if index in ends
         }
+        known |= {index: change(cable) for index, cable in known.items() if index in changed}
         return replace(own, interfaces={**own.interfaces, **known})
 
-    unread = _with(made.unread("sandboxes", "not asked for").look().snapshot, "host", told)
+    return _with(made.unread("sandboxes", "not asked for").look().snapshot, "host", told)
+
+
+def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
+    """The addresses at the other end of a cable tell whose port it is, though nobody looked inside."""
+    made = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0")
+    unread = _unread_with_cables(made)
     assert unread.kernel is not None
     reach = enforced_reach(unread, unread.kernel)
     ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}

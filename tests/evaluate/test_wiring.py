@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,7 +98,7 @@ def made(kind: str, address: str = "", *, index: int = NEW, **parts: Any) -> Int
     """Return an interface that somebody made."""
     own = (own_address(address),) if address else ()
     return replace(
-        Interface(index, f"if{index}", kind, f"02:00:00:00:03:{index - NEW:02x}", True, addresses=own), **parts
+        Interface(index, f"if{index}", kind, f"02:00:00:00:03:{(index - NEW) % 256:02x}", True, addresses=own), **parts
     )
 
 
@@ -203,6 +204,41 @@ def test_a_router_that_is_no_container(number: int, verdict: Verdict) -> None:
         hand.inside(source, to=f"{hand.address(destination)}/32", via=router)
     assert hand.verdict("a1", "b1") is verdict
     assert hand.verdict("a1", "b2") is Verdict.BLOCKED
+
+
+def test_bridges_upon_bridges_are_followed_once() -> None:
+    """A container may put a bridge on many interfaces that all stand on the next one: each is looked at once."""
+    hand = Hand()
+    bridges = [made("bridge", index=NEW + number) for number in range(4)]
+    steps = [
+        made("macvlan", index=NEW + 10 + 25 * number + each, master=one.index, peer=next_.index, peer_here=True)
+        for number, (one, next_) in enumerate(pairwise(bridges))
+        for each in range(25)
+    ]
+    # the last one stands on the first, as no kernel has it
+    circle = made("macvlan", index=NEW + 5, master=bridges[-1].index, peer=bridges[0].index, peer_here=True)
+    hand.inside("a1", *bridges, *steps, circle)
+    hand.inside("a2", made("macvlan", index=NEW + 9, peer=NEW + 9, peer_here=True))
+    assert hand.verdict("a1", "a2") is Verdict.REACHABLE
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+
+
+def test_a_chain_of_bridges() -> None:
+    """What cables join goes on, by however many bridges: the last one hears the first."""
+    hand = Hand()
+    between = range(2 * NEW, 4 * NEW)
+    bridges = [hand.bridge("n0"), *between, hand.bridge("n1")]
+    hand.on_host(*(made("bridge", index=index) for index in between))
+    cables = []
+    for end, (one, other) in zip(count(10 * NEW, 2), pairwise(bridges), strict=False):
+        cables.append(made("veth", index=end, master=one, peer=end + 1, peer_here=True))
+        cables.append(made("veth", index=end + 1, master=other, peer=end, peer_here=True))
+    hand.on_host(*cables)
+    a1, b1 = hand.card("a1"), hand.card("b1")
+    hand.inside("a1", replace(a1, addresses=(*a1.addresses, own_address("10.64.0.1/24"))))
+    hand.inside("b1", replace(b1, addresses=(*b1.addresses, own_address("10.64.0.2/24"))))
+    assert hand.verdict("b1", "a1") is Verdict.UNKNOWN
+    assert hand.verdict("b1", "a2") is Verdict.BLOCKED
 
 
 def test_one_link_address_twice() -> None:

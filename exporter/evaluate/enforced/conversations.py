@@ -283,7 +283,7 @@ def _answer(delivery: Delivery) -> Departure:
 
     It may take the mark of what it was asked with (inet_request_mark), which routes and rules then see.
     """
-    accepts = delivery.stack.setting("ipv4/tcp_fwmark_accept")
+    accepts = delivery.stack.namespace.setting("ipv4/tcp_fwmark_accept")
     mark = delivery.mark if accepts else 0
     return Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()), mark)
 

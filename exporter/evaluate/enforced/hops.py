@@ -16,8 +16,7 @@ def hop_limit(namespace: Namespace, family: int, interface: str) -> int:
     Of IPv4 that is one number for all (ip4_dst_hoplimit), of IPv6 each interface has its own (ip6_dst_hoplimit).
     """
     path = "ipv4/ip_default_ttl" if family == 4 else f"ipv6/conf/{interface}/hop_limit"
-    told = namespace.settings.get(path, "")
-    return int(told) if told.isdecimal() else USUAL_HOPS
+    return namespace.setting(path, USUAL_HOPS)
 
 
 def sends_near(namespace: Namespace, family: int) -> bool:

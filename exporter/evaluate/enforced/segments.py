@@ -61,8 +61,8 @@ class Segment:
 
     `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
     those that do not pass everything and that nobody is known to have. Of an `unseen` one nobody can tell who hears
-    whom: it stands for tunnels, or for a namespace that was not read. `joined` are others that frames may come to by
-    ways that are not followed.
+    whom: it stands for tunnels, or for a namespace that was not read. `joined` stands for all others that frames may
+    come to by ways that are not followed, and itself: whoever is on one of them is on that.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Segment:
     ports: Ports | None = None
     unplaced: frozenset[Port] = frozenset()
     unseen: bool = False
-    joined: tuple[Segment, ...] = ()
+    joined: Segment | None = None
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
     _proxying: list[Station] | None = None
@@ -87,24 +87,21 @@ class Segment:
         """
         fixed = asker.stack.fixed(asker.interface, address)
         if fixed is not None and asker.interface.kind != "ipvlan":
-            heard = (station for segment in (self, *self.joined) for station in segment.stations)
-            found = [station for station in heard if _at(fixed, address, asker, station)]
+            found = [station for station in self._widely.stations if _at(fixed, address, asker, station)]
         elif not (asker.interface.arp or self.unseen):
             found = []
         else:
             found = self.answerers(address)
             near = {station.stack for station in found}
-            further = (station for segment in self.joined for station in segment.answerers(address))
+            further = self.joined.answerers(address) if self.joined is not None else ()
             found += [station for station in further if station.stack not in near]
         return [station for station in found if station.stack is not asker.stack]
 
     def routed_to(self, destination: int, asker: Station) -> list[Station]:
         """Return who may get packets by a router that is not seen, where nobody else answers for the next hop."""
-        segments = (self, *self.joined)
-        if not any(segment.unseen for segment in segments):
+        if not self._widely.unseen:
             return []
-        owners = (station for segment in segments for station in segment.owners.get(destination, ()))
-        return [station for station in owners if station.stack is not asker.stack]
+        return [station for station in self._widely.owners.get(destination, ()) if station.stack is not asker.stack]
 
     def is_shared(self, mac: str) -> bool:
         """Return whether several ports lead to interfaces with a link address."""
@@ -128,6 +125,10 @@ class Segment:
                 for own in _answered(station):
                     self._answering[own].append(station)
         return self._answering
+
+    @property
+    def _widely(self) -> Segment:
+        return self if self.joined is None else self.joined
 
     @property
     def _proxies(self) -> list[Station]:

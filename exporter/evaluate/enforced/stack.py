@@ -127,16 +127,9 @@ class Stack:
         passes = {self.forwards_from(each) for each in interfaces}
         return self.plain and len(passes) < 2 and not any(map(self.reverse_path_filter, interfaces))
 
-    def setting(self, path: str, default: int = 0) -> int:
-        """Return a sysctl's number by its path under `net/`; the default where there is none."""
-        try:
-            return int(self.namespace.settings[path])
-        except (KeyError, ValueError):
-            return default
-
     def conf(self, interface: str, name: str) -> int:
         """Return a setting of an interface for this family."""
-        return self.setting(f"ipv{self.family}/conf/{interface}/{name}")
+        return self.namespace.setting(f"ipv{self.family}/conf/{interface}/{name}")
 
     def forwards_from(self, interface: str) -> bool:
         """Return whether packets that came in by an interface are passed on.
@@ -216,17 +209,17 @@ class Stack:
 
         The namespace's or the bridge's own (br_nf_pre_routing).
         """
-        own = bridge.bridge
+        own, setting = bridge.bridge, self.namespace.setting
         if self.family == 4:
-            return bool(self.setting("bridge/bridge-nf-call-iptables")) or (own is not None and own.calls_iptables)
-        return bool(self.setting("bridge/bridge-nf-call-ip6tables")) or (own is not None and own.calls_ip6tables)
+            return bool(setting("bridge/bridge-nf-call-iptables")) or (own is not None and own.calls_iptables)
+        return bool(setting("bridge/bridge-nf-call-ip6tables")) or (own is not None and own.calls_ip6tables)
 
     def calls_resolving(self, bridge: Interface) -> bool:
         """Return whether questions for link addresses that a bridge passes on meet the hooks that see them."""
         if self.family == 6:
             return self.calls_iptables(bridge)
         own = bridge.bridge is not None and bridge.bridge.calls_arptables
-        return own or bool(self.setting("bridge/bridge-nf-call-arptables"))
+        return own or bool(self.namespace.setting("bridge/bridge-nf-call-arptables"))
 
     def source_for(self, interface: int, towards: int, scope: Scope = Scope.GLOBAL) -> int | None:
         """Return the address that the namespace sends from by an interface, to somebody `scope` away.

@@ -10,7 +10,7 @@ from exporter.evaluate.enforced.segments import PASSING, Segment
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface, Namespace
@@ -43,13 +43,19 @@ class Wiring:
         self._known = Known(host.namespace)
         self._segments: dict[Hashable, Segment] = {}
         self._joints: list[tuple[Segment, Segment]] = []
+        self._inside: dict[tuple[str, int], Place] = {}
         # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
         # by index, for one alone may be taken in several namespaces
-        self._cables: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+        cables: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+        ports: dict[tuple[str, int], list[Interface]] = defaultdict(list)
         for name, namespace in inside.items():
             for card in namespace.interfaces.values():
                 if card.kind == "veth" and not card.peer_here:
-                    self._cables[card.index, card.peer].append(name)
+                    cables[card.index, card.peer].append(name)
+                if card.master is not None:
+                    ports[name, card.master].append(card)
+        self._cables: Mapping[tuple[int, int | None], Sequence[str]] = dict(cables)
+        self._ports: Mapping[tuple[str, int], Sequence[Interface]] = dict(ports)
 
     # --- Interfaces of sandboxes ---
 
@@ -89,11 +95,9 @@ class Wiring:
 
     def _by_hand(self, stack: Stack, interface: Interface, depth: int) -> Place:
         """Return where an interface is that no engine made."""
-        own = stack.namespace.interfaces
         if interface.kind == "bridge":
-            ports = (each for each in own.values() if each.master == interface.index and each.up)
-            usable = (port for port in ports if port.port is None or port.port.forwarding)
-            return self._inside(interface, [self._place(stack, port, None, depth) for port in usable])
+            return self._of_bridge(stack, interface, depth)
+        own = stack.namespace.interfaces
         other = own.get(interface.peer) if interface.peer is not None and interface.peer_here else None
         if interface.kind == "veth":
             return Place(self._cable(stack.name, interface, other))
@@ -101,13 +105,23 @@ class Wiring:
             return self._place(stack, other, None, depth)
         return Place(self._tunnels())
 
-    def _inside(self, bridge: Interface, ports: Sequence[Place]) -> Place:
-        """Return where a bridge of a sandbox is: where its port leads. Of several, each hears what the others do."""
-        if len(ports) == 1:
-            return ports[0]
-        segment = Segment(bridge.name)
-        self._joints += ((segment, port.segment) for port in ports)
-        return Place(segment)
+    def _of_bridge(self, stack: Stack, bridge: Interface, depth: int) -> Place:
+        """Return where a bridge of a sandbox is: where its port leads. Of several, each hears what the others do.
+
+        It is looked for once, however many interfaces stand on it: as many may stand on each of these. One that stands
+        on itself, as no kernel has it, leads nowhere.
+        """
+        key = stack.name, bridge.index
+        known = self._inside.get(key)
+        if known is None:
+            segment = Segment(bridge.name)
+            self._inside[key] = Place(segment)
+            up = (port for port in self._ports.get(key, ()) if port.up)
+            usable = (port for port in up if port.port is None or port.port.forwarding)
+            places = [self._place(stack, port, None, depth) for port in usable]
+            known = self._inside[key] = places[0] if len(places) == 1 else Place(segment)
+            self._joints += ((known.segment, place.segment) for place in places)
+        return known
 
     def _cable(self, name: str, interface: Interface, other: Interface | None) -> Segment:
         """Return the segment of a cable that ends at none of the host's interfaces.
@@ -116,10 +130,10 @@ class Wiring:
         """
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
-        ends = (self._cables[interface.index, interface.peer], self._cables[interface.peer or 0, interface.index])
-        if not ends[1]:
+        there = self._cables.get((interface.peer or 0, interface.index))
+        if there is None:
             return self._unread(name, interface)
-        known = all(len(names) == 1 for names in ends)
+        known = len(there) == len(self._cables.get((interface.index, interface.peer), ())) == 1
         return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=not known)
 
     # --- Interfaces of the host ---
@@ -225,12 +239,19 @@ def together(ports: Sequence[Interface]) -> list[Interface]:
     return [port for port in ports if counted[port.peer_namespace] > 1]
 
 
-def _join(joints: Sequence[tuple[Segment, Segment]]) -> None:
-    """Tell each segment of all others that joints lead to."""
-    groups: dict[int, dict[int, Segment]] = {}
+def _join(joints: Iterable[tuple[Segment, Segment]]) -> None:
+    """Give all segments that joints connect, by way of others as well, the one that stands for all of them."""
+    beside: dict[Segment, list[Segment]] = defaultdict(list)
     for one, other in joints:
-        merged = {**groups.get(id(one), {id(one): one}), **groups.get(id(other), {id(other): other})}
-        groups.update(dict.fromkeys(merged, merged))
-    for group in {id(group): group for group in groups.values()}.values():
-        for segment in group.values():
-            segment.joined = tuple(each for each in group.values() if each is not segment)
+        if one is not other:
+            beside[one].append(other)
+            beside[other].append(one)
+    for first in beside:
+        everyone, waiting = Segment(first.name), [first]
+        while waiting:
+            segment = waiting.pop()
+            if segment.joined is None:
+                segment.joined = everyone
+                everyone.unseen = everyone.unseen or segment.unseen
+                everyone.stations += segment.stations
+                waiting += beside[segment]

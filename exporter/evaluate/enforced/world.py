@@ -81,7 +81,7 @@ class World:
         """Whether packets may go by ways that are not followed, from one namespace to another."""
         segments = {id(station.segment): station.segment for station in self._station.values()}.values()
         return any(
-            segment.joined or (segment.unseen and len({station.stack for station in segment.stations}) > 1)
+            segment.joined is not None or (segment.unseen and len({station.stack for station in segment.stations}) > 1)
             for segment in segments
         )
 

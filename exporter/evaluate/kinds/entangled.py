@@ -29,6 +29,20 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     return frozenset(joined | {port.master for port in together(unknown) if port.master is not None})
 
 
+def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
+    """Return the indexes of bridges with a port of a container that the engine has on other networks alone."""
+    host = kernel.host.interfaces
+    indexes = {interface.name: interface.index for interface in host.values()}
+    bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
+    found: set[int] = set()
+    for name, namespace in kernel.sandboxes.items():
+        own = {bridges[network] for network in snapshot.sandboxes[name].networks}
+        ends = ((card, host.get(card.peer)) for card in namespace.interfaces.values() if card.peer is not None)
+        plugged = (end.master for card, end in ends if end is not None and end.peer == card.index)
+        found.update(master for master in plugged if master is not None and master not in own)
+    return frozenset(found)
+
+
 def _waiting(snapshot: Snapshot, kernel: Kernel) -> Counter[int]:
     """Return how many ports are of containers whose namespaces were not read, by bridge."""
     indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}

@@ -17,7 +17,7 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.dead import DeadMemory
 from exporter.evaluate.kinds.directory import Directory, Owner, bounds
-from exporter.evaluate.kinds.entangled import entangled
+from exporter.evaluate.kinds.entangled import entangled, visited
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -80,7 +80,8 @@ class Kinds:
         }
         self.entangled = entangled(snapshot, kernel) if kernel is not None else frozenset[int]()
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
-        self.peculiar |= {Owner("network", network) for network in joined}
+        odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
+        self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}
         plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
         if joined:
             plain -= {name for name in plain if not joined.isdisjoint(snapshot.sandboxes[name].networks)}
@@ -95,7 +96,7 @@ class Kinds:
             and self._usual_host()
             and not _at_single_interfaces(self._host)
             and not self._ports_differ()
-            and not self._link_addresses_twice()
+            and not self._link_addresses_twice(kernel)
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
         )
@@ -109,6 +110,7 @@ class Kinds:
         self._mark_ranges()
         self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
+        self.leading_astray: set[int] = set()
         self._follow_routes()
         self._mark_sockets()
         self._bounds = sorted({*survey.noted.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
@@ -151,17 +153,28 @@ class Kinds:
         interfaces = self._host.interfaces if self._host is not None else {}
         return any(
             interface.port is not None
-            and interface.port not in PASSING
+            and (interface.port not in PASSING or self._keeps_somebody_apart(interface))
             and interface.kind == "veth"
             and index not in self.cables
             for index, interface in interfaces.items()
         )
 
-    def _link_addresses_twice(self) -> bool:
-        """Return whether two interfaces at the other ends of the host's cables have the same link address."""
-        interfaces = self._host.interfaces.values() if self._host is not None else ()
-        told = [interface.peer_mac for interface in interfaces if interface.peer_mac]
-        return len({*told}) < len(told)
+    def _keeps_somebody_apart(self, port: Interface) -> bool:
+        """Return whether a port is down and a container's: one that nobody has yet comes up in a moment."""
+        return not port.up and any(int(own.ip) in self.directory.owners for own in port.peer_addresses)
+
+    def _link_addresses_twice(self, kernel: Kernel | None) -> bool:
+        """Return whether an interface of a container that was not read has the same link address as another one.
+
+        They are told at the host's ends of their cables.
+        """
+        ends = [each for each in kernel.host.interfaces.values() if each.peer_mac] if kernel is not None else []
+        if kernel is None or not ends:
+            return False
+        cards = [card for each in kernel.sandboxes.values() for card in each.interfaces.values() if card.kind == "veth"]
+        read = {card.peer for card in cards}
+        told = [each.peer_mac for each in ends if each.index not in read]
+        return len({*told}) < len(told) or not {card.mac for card in cards}.isdisjoint(told)
 
     def _usual_host(self) -> bool:
         return self._host is None or usual_policy(self._host)
@@ -294,7 +307,10 @@ class Kinds:
         return route.table, route.kind, route.metric, route.preference, source, where, gateways
 
     def _follow_routes(self) -> None:
-        """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar."""
+        """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar.
+
+        What such routes leave by is no part of the network, whatever else it is, and stays where others go.
+        """
         for route, into in self._leads.routes if self._leads is not None else ():
             if len(route.hops) == 1:
                 only = self._bridges.get(route.hops[0].interface)
@@ -309,6 +325,7 @@ class Kinds:
                 if into is not None and into != only:
                     self.peculiar |= {Owner("network", into), Owner("network", only)}
             else:
+                self.leading_astray.update(hop.interface for hop in route.hops)
                 told = {*over, into} - {None}
                 self.peculiar |= {Owner("network", network) for network in told if network is not None}
 

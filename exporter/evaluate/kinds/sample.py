@@ -236,6 +236,7 @@ def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
     master = host.interfaces.get(interface.master) if interface.master is not None else None
     return (
         interface.index not in kinds.cables
+        and interface.index not in kinds.leading_astray
         and interface.master not in kinds.entangled
         and interface.kind == "veth"
         and master is not None
