@@ -227,6 +227,13 @@ def _guards(rule: Rule) -> Mapping[Field, int | str]:
     return found
 
 
+def _acting(chain: Chain) -> Iterator[tuple[int, Rule]]:
+    """Yield the rules that do something to packets, with their numbers: nothing hinges on those that log or count."""
+    for number, rule in enumerate(chain.rules):
+        if any(isinstance(step, Statement) for step in rule.steps):
+            yield number, rule
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedChain:
     """A chain cut into segments."""
@@ -256,13 +263,13 @@ class PreparedTable:
         """Return what a chain looks at."""
         if name not in self._interests:
             self._interests[name] = interest = Interest()  # found again by chains that call each other in a circle
-            for rule in (self.table.chains.get(name) or Chain(name)).rules:
+            for _, rule in _acting(self.table.chains.get(name) or Chain(name)):
                 interest.add(self._rule_interest(rule))
         return self._interests[name]
 
     def _segments(self, chain: Chain) -> Iterator[Segment]:
-        interests = [self._rule_interest(rule) for rule in chain.rules]
-        numbered = list(enumerate(chain.rules))
+        numbered = list(_acting(chain))
+        interests = {number: self._rule_interest(rule) for number, rule in numbered}
         for _, group in groupby(numbered, key=lambda item: interests[item[0]].fields()):
             rules = list(group)
             together = Interest()

@@ -19,6 +19,7 @@ from exporter.model.firewall import (
     Dispatch,
     Field,
     InRanges,
+    NameIs,
     Opaque,
     ProxyLocally,
     ReversePath,
@@ -344,7 +345,8 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
         yield match.name
     elif getattr(match, "alternatives", None):
         parts = [part for alternative in match.alternatives for part in alternative]  # type: ignore[union-attr]
-        yield from dict.fromkeys(name for part in parts for name in _doubtful(part, packets))
+        untold = (part for part in parts if not _is_told(part, packets))
+        yield from dict.fromkeys(name for part in untold for name in _doubtful(part, packets))
     elif isinstance(match, ReversePath):
         yield WAY_BACK
     elif getattr(match, "field", None) in (Field.MARK, Field.CT_MARK):
@@ -353,6 +355,14 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
         name = getattr(match, "field", None)
         value = packets.fields.get(name) if name is not None else None
         yield value.doubt if isinstance(value, Some) else str(name or "a match")
+
+
+def _is_told(match: Match, packets: Packets) -> bool:
+    """Return whether a match compares a field whose values are known."""
+    if not isinstance(match, InRanges | NameIs):
+        return False
+    value = packets.fields.get(match.field)
+    return not (isinstance(value, Some) or (isinstance(value, Column) and value.untold))
 
 
 def _cases(step: Dispatch, packets: Packets) -> Sequence[tuple[tuple[Match, ...], Statement]]:

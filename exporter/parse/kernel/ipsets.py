@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, NameIs
@@ -179,7 +179,8 @@ def _members(found: IpSet, directions: tuple[str, ...], version: int) -> Match:
         groups[(*rest, "wildcard") if element.wildcard else rest].append(element)
     if any(element.nomatch for element in found.elements) and kinds.count("net") > 1:
         raise ValueError("exceptions in two networks at once")
-    alternatives = tuple(tuple(_alternative(found, group, at, directions, version)) for group in groups.values())
+    told = (tuple(_alternative(found, group, at, directions, version)) for group in groups.values())
+    alternatives = _ports_together(told)
     if len(alternatives) == 1 and len(alternatives[0]) == 1:
         return alternatives[0][0]
     return AnyOf(alternatives)
@@ -191,6 +192,23 @@ def _gathered(kinds: tuple[str, ...]) -> int:
         if kind in kinds:
             return kinds.index(kind)
     return -1
+
+
+def _ports_together(alternatives: Iterable[tuple[Match, ...]]) -> tuple[tuple[Match, ...], ...]:
+    """Return alternatives, those that differ in their ports alone as one: sets have hundreds of ports."""
+    groups: dict[tuple[Match, ...], list[tuple[int, int]]] = defaultdict(list)
+    for alternative in alternatives:
+        ports = (match.ranges for match in alternative if _is_of_ports(match))
+        groups[_with_ports(alternative, Ranges())] += (interval for each in ports for interval in each.intervals)
+    return tuple(_with_ports(rest, Ranges.union(intervals)) for rest, intervals in groups.items())
+
+
+def _with_ports(alternative: tuple[Match, ...], ports: Ranges) -> tuple[Match, ...]:
+    return tuple(InRanges(match.field, ports) if _is_of_ports(match) else match for match in alternative)
+
+
+def _is_of_ports(match: Match) -> TypeGuard[InRanges]:
+    return isinstance(match, InRanges) and match.field in _PORTS
 
 
 def _alternative(
@@ -251,6 +269,7 @@ def _single(kind: str, part: str, found: IpSet, version: int, *, outgoing: bool,
             yield InRanges(name, _layered([(part, False)], found, version))
 
 
+_PORTS = frozenset({Field.SOURCE_PORT, Field.DESTINATION_PORT})
 _WITH_PORTS = frozenset({6, 17, 132, 136})
 _ICMP = {1: ICMP_TYPES, 58: ICMPV6_TYPES}
 

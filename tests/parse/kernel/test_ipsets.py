@@ -58,8 +58,7 @@ TCP, UDP, ICMP = (of(Field.PROTOCOL, number) for number in (6, 17, 1))
         ("marked", "src,src", AnyOf(((span(Field.SOURCE, "10.0.0.1"), HasBits(Field.MARK, 0xFF, 5)),))),
         ("macs", "src", of(Field.SOURCE_MAC, 0x0242AC110002)),
         ("open", "dst", AnyOf((
-            (of(Field.PROTOCOL, 6, 17), of(Field.DESTINATION_PORT, 80)),
-            (of(Field.PROTOCOL, 6, 17), of(Field.DESTINATION_PORT, 443)),
+            (of(Field.PROTOCOL, 6, 17), of(Field.DESTINATION_PORT, 80, 443)),
         ))),
         ("seats", "src,src", AnyOf((
             (span(Field.SOURCE, "10.0.0.1"), of(Field.SOURCE_MAC, 0x0242AC110002)), (span(Field.SOURCE, "10.0.0.2"),),
@@ -82,6 +81,15 @@ def test_sets_are_of_one_family() -> None:
     assert SETS.match("ips6", ("src",), 6) == span(Field.SOURCE, "fd00::", "fd00:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
     assert SETS.match("open", ("dst",), 6) == SETS.match("open", ("dst",), 4)
     assert SETS.match("macs", ("src",), 6) is not None
+
+
+def test_hundreds_of_ports_are_one_alternative() -> None:
+    """Elements that differ in their ports alone are asked about once, of each protocol."""
+    entries = (f"add s 10.0.0.1,{name}:{port}" for port in range(1000, 1600, 2) for name in ("tcp", "udp"))
+    sets = parse_ipsets("\n".join(["create s hash:ip,port family inet", *entries]))
+    ports = InRanges(Field.DESTINATION_PORT, Ranges.of(*range(1000, 1600, 2)))
+    there = span(Field.DESTINATION, "10.0.0.1")
+    assert sets.match("s", ("dst", "dst"), 4) == AnyOf(((there, TCP, ports), (there, UDP, ports)))
 
 
 def test_the_smallest_network_decides() -> None:
