@@ -369,6 +369,13 @@ def test_what_is_no_policy_rule(document: dict[str, Any]) -> None:
         parse_rules([document])
 
 
+@pytest.mark.parametrize("key", ["address", "peer_mac"])
+def test_what_is_no_link_address(key: str) -> None:
+    """It is refused before anybody looks for its number."""
+    with pytest.raises(ObservationError):
+        parse_interfaces([{"ifindex": 2, "ifname": "eth0", key: "inet6"}], [])
+
+
 def test_listeners() -> None:
     """A socket keeps where it listens, and docker-proxy's where it passes everything on to."""
     proxy = {"protocol": "tcp", "address": "::", "port": 80, "v6only": True, "program": "docker-proxy"}
