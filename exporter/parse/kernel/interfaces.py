@@ -7,21 +7,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
 from exporter.parse.addresses import parse_address
-from exporter.parse.fields import integer, mapping, objects, strings, text
+from exporter.parse.fields import integer, link_address, mapping, objects, strings, text
 from exporter.parse.kernel.values import number
 from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-
-_LINK_ADDRESS = re.compile("(?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2})*)?")
 
 Usable = tuple[str, tuple[OwnAddress, ...]]
 """Addresses that answer, and the name of the interface that has them."""
@@ -82,7 +79,7 @@ def _interface(
         index=_index(link),
         name=_name(link),
         kind=kind,
-        mac=_link_address(link, "address"),
+        mac=link_address(link, "address"),
         # without its card, or the carrier of that, a macvlan sends nothing (netif_stacked_transfer_operstate)
         up="UP" in flags and (kind != "macvlan" or "LOWER_UP" in flags),
         master=indexes.get(text(link, "master")),
@@ -97,16 +94,9 @@ def _interface(
         programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
-        peer_mac=_link_address(link, "peer_mac"),
+        peer_mac=link_address(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
     )
-
-
-def _link_address(link: Mapping[str, Any], key: str) -> str:
-    found = text(link, key)
-    if not _LINK_ADDRESS.fullmatch(found):
-        raise ObservationError(f"{found!r} is no link address of {_name(link)}")
-    return found
 
 
 def _programs(link: Mapping[str, Any]) -> tuple[str, ...]:

@@ -135,7 +135,15 @@ def test_neighbours() -> None:
     )
 
 
-@pytest.mark.parametrize("document", [{"dev": "eth0"}, {"dev": "eth0", "dst": "x"}, {"dst": "", "proxy": True}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dev": "eth0"},
+        {"dev": "eth0", "dst": "10.0.0.3", "lladdr": "zz"},
+        {"dev": "eth0", "dst": "x"},
+        {"dst": "", "proxy": True},
+    ],
+)
 def test_what_is_no_neighbour(document: dict[str, Any]) -> None:
     """Documents without an address are refused."""
     with pytest.raises(ObservationError):
