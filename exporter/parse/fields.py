@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # Go's strconv.ParseBool, which the bridge driver applies to its options.
 _GO_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _GO_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+_LINK_ADDRESS = re.compile("(?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2})*)?")
 
 
 def text(document: Mapping[str, Any], key: str) -> str:
@@ -77,6 +81,14 @@ def subnet(value: str) -> Subnet | None:
         return parse_network(value)
     except ValueError:
         return None
+
+
+def link_address(document: Mapping[str, Any], key: str) -> str:
+    """Return a link address of any length as it is written, empty where there is none. Raises ObservationError."""
+    found = text(document, key)
+    if not _LINK_ADDRESS.fullmatch(found):
+        raise ObservationError(f"{found!r} is no link address")
+    return found
 
 
 def go_bool(value: str) -> bool | None:

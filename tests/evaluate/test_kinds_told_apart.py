@@ -274,6 +274,18 @@ def test_a_cable_that_was_moved_to_another_bridge() -> None:
         check(_with(seen, "host", moved))
 
 
+@pytest.mark.parametrize("network", ["n1", "n2", "n3"])
+def test_who_has_the_address_of_a_gateway_himself(network: str) -> None:
+    """What he sends there stays with him, unlike what he sends to the gateways of others."""
+    built = town().network("n2").network("n3")
+    for number in range(ALIKE):
+        built.container(f"c{number}", "n2").container(f"d{number}", "n3")
+    seen = kernel(built).engine_rules().look().snapshot
+    pools = next(each.pools for each in seen.networks.values() if each.name == network)
+    local = Route(255, RouteKind.LOCAL, ip_network(str(pools[0].gateway)), (Hop(1),))
+    check(_with(seen, "a2", lambda own: replace(own, routes=(*own.routes, local))))
+
+
 def test_a_route_of_the_host_by_a_port() -> None:
     """What leads to a container by the port of another one does so whether or not others speak for that one."""
     seen = kernel(town()).engine_rules().look().snapshot

@@ -5,6 +5,7 @@ What is expected here is what packets did between network namespaces with Linux 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -177,6 +178,19 @@ def test_rules_that_were_deleted(
     made = namespace(route("0.0.0.0/0", ONE), route("::/0", ONE), rules=rules)
     assert (led(made, FAR), led(made, FAR_V6)) == (four, six)
     assert usual_policy(made) is (rules == USUAL_RULES)
+
+
+@pytest.mark.parametrize(("target", "interface"), [(100, ONE), (60, OTHER), (50, OTHER), (10, OTHER)])
+def test_rules_that_lead_to_others(target: int, interface: int) -> None:
+    """One leads to a later rule; one whose target is not there is passed over, and so is what no kernel takes."""
+    rules = (
+        PolicyRule(4, 50, RuleAction.GOTO, goto=target),
+        PolicyRule(4, 70, RuleAction.LOOKUP, 7),
+        PolicyRule(4, 100, RuleAction.LOOKUP, MAIN_TABLE),
+    )
+    other = replace(route("0.0.0.0/0", OTHER), table=7)
+    stack = Stack("host", namespace(route("0.0.0.0/0", ONE), other, rules=rules), 4)
+    assert [each.interface for each in way(stack, Question(int(ip_address(FAR)))).exits] == [interface]
 
 
 def test_rules_of_a_family_that_is_not_there() -> None:

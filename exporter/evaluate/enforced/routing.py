@@ -111,7 +111,7 @@ class Routing:
                 elif met == rule.inverted:
                     continue
                 if rule.action is RuleAction.GOTO:
-                    position = _place(rules, rule)
+                    position = _place(rules, rule, position)
                 elif rule.action is RuleAction.LOOKUP:
                     route = self._found(rule, question)
                     if route is not None:
@@ -305,8 +305,12 @@ def _usual(rules: Sequence[PolicyRule], family: int) -> bool:
     return steps == usual and not any(map(_selects, rules))
 
 
-def _place(rules: Sequence[PolicyRule], goto: PolicyRule) -> int:
-    return next((at for at, item in enumerate(rules) if item.priority == goto.goto), len(rules))
+def _place(rules: Sequence[PolicyRule], goto: PolicyRule, following: int) -> int:
+    """Return where a rule leads: to a later one, as none leads back (fib_nl_newrule), else to the one that follows it.
+
+    One whose target is not there is passed over (fib_rules_lookup).
+    """
+    return next((at for at in range(following, len(rules)) if rules[at].priority == goto.goto), following)
 
 
 def _selects(rule: PolicyRule) -> bool:

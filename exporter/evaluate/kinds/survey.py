@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from exporter.evaluate.enforced.routing import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
+from exporter.evaluate.kinds.directory import bounds
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader
@@ -153,6 +154,10 @@ class Surveyor:
         chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
         self.survey.noted.add(self._reader.all_apart(rule for chain in chains for rule in chain.rules))
         self.note_routes(self._directory.leads(namespace.routes, {}))
+        owners = self._directory.owners
+        exact = {low for low, high in (bounds(route.destination) for route in namespace.routes) if low == high}
+        # whoever has the address of a network's gateway himself, or looks for it elsewhere
+        self.survey.noted.peculiar |= {owners[address] for address in exact & owners.keys()}
         self.survey.noted.unusual |= not usual_policy(namespace)
 
     def note_routes(self, leads: Leads) -> None:

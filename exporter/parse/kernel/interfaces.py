@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import ObservationError
 from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
 from exporter.parse.addresses import parse_address
-from exporter.parse.fields import integer, mapping, objects, strings, text
+from exporter.parse.fields import integer, link_address, mapping, objects, strings, text
 from exporter.parse.kernel.values import number
 from exporter.parse.memory import NamespaceMemory
 
@@ -79,7 +79,7 @@ def _interface(
         index=_index(link),
         name=_name(link),
         kind=kind,
-        mac=text(link, "address"),
+        mac=link_address(link, "address"),
         # without its card, or the carrier of that, a macvlan sends nothing (netif_stacked_transfer_operstate)
         up="UP" in flags and (kind != "macvlan" or "LOWER_UP" in flags),
         master=indexes.get(text(link, "master")),
@@ -94,7 +94,7 @@ def _interface(
         programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
-        peer_mac=text(link, "peer_mac"),
+        peer_mac=link_address(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
     )
 

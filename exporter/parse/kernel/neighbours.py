@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import ForwardingEntry, Neighbour, ProxiedNeighbour
-from exporter.parse.fields import integer, strings, text
+from exporter.parse.fields import integer, link_address, strings, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def parse_neighbours(documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int]) -> tuple[Neighbour, ...]:
-    """Return the neighbours whose link address is fixed. Raises ObservationError for one without an address."""
+    """Return the neighbours whose link address is fixed. Raises ObservationError for wrong ones."""
     return tuple(
-        Neighbour(indexes[text(document, "dev")], _address(document), text(document, "lladdr").lower())
+        Neighbour(indexes[text(document, "dev")], _address(document), link_address(document, "lladdr").lower())
         for document in documents
         if not document.get("proxy") and text(document, "dev") in indexes
     )

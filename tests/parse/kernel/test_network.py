@@ -135,7 +135,15 @@ def test_neighbours() -> None:
     )
 
 
-@pytest.mark.parametrize("document", [{"dev": "eth0"}, {"dev": "eth0", "dst": "x"}, {"dst": "", "proxy": True}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dev": "eth0"},
+        {"dev": "eth0", "dst": "10.0.0.3", "lladdr": "zz"},
+        {"dev": "eth0", "dst": "x"},
+        {"dst": "", "proxy": True},
+    ],
+)
 def test_what_is_no_neighbour(document: dict[str, Any]) -> None:
     """Documents without an address are refused."""
     with pytest.raises(ObservationError):
@@ -367,6 +375,13 @@ def test_what_is_no_policy_rule(document: dict[str, Any]) -> None:
     """Values that are none are refused."""
     with pytest.raises(ObservationError):
         parse_rules([document])
+
+
+@pytest.mark.parametrize("key", ["address", "peer_mac"])
+def test_what_is_no_link_address(key: str) -> None:
+    """It is refused before anybody looks for its number."""
+    with pytest.raises(ObservationError):
+        parse_interfaces([{"ifindex": 2, "ifname": "eth0", key: "inet6"}], [])
 
 
 def test_listeners() -> None:
