@@ -26,7 +26,7 @@ from tests.lab import HOST, VERSIONS, Arrival, Engine, LabError, build, measure,
 from tests.lab.system import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from exporter.model.observation import Observation
     from exporter.model.report import PairVerdict, Report
@@ -129,6 +129,13 @@ class Built:
         finally:
             for change in undone:
                 apply(self.engine, change)
+
+    def done(self, name: str, does: str, undoes: str, inside: Mapping[str, tuple[str, str]] | None = None) -> Outcome:
+        """Do what is told on the host and then inside of containers, compare verdicts with packets, and undo it."""
+        within = (inside or {}).items()
+        changes = (Change(name, (there,), container) for container, (there, _) in within)
+        undone = (Change(name, (back,), container) for container, (_, back) in within)
+        return self.tried((Change(name, (does,)), *changes), (*undone, Change(f"{name}, undone", (undoes,))))
 
 
 @contextmanager

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.model.report import Verdict
-from tests.conformance.changes import Change
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tests.conformance.runner import Built
 
 pytestmark = pytest.mark.lab
 
@@ -82,18 +79,11 @@ CASES: dict[str, tuple[str, str, tuple[str, str], Verdict]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_packets_agree(host: Built, name: str) -> None:
     """Nothing is in doubt, and everything is as packets have it."""
     does, undoes, pair, verdict = CASES[name]
-    outcome = host.tried((Change(name, (does,)),), (Change(f"{name}, undone", (undoes,)),))
+    outcome = host.done(name, does, undoes)
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == frozenset()

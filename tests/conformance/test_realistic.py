@@ -5,7 +5,6 @@ One host for all of them: what a case changes it puts back. Rules of known progr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,14 @@ import pytest
 
 from exporter.evaluate.enforced.packets import SOURCE_PORT
 from exporter.model.report import Verdict
-from tests.conformance.changes import Change
+from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    from tests.conformance.runner import Built
 
 pytestmark = pytest.mark.lab
 
@@ -42,21 +42,6 @@ TOPOLOGY = Topology(
         f"iptables-save > {BEFORE}",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is done and undone on the host, where rules of iptables are put back, and inside of containers.
-
-    `pair` is one whose verdict hinges on that, `doubts` what is not known.
-    """
-
-    pair: tuple[str, str]
-    verdict: Verdict
-    does: str = "true"
-    undoes: str = "true"
-    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    doubts: frozenset[str] = frozenset()
 
 
 def rules(*names: str) -> str:
@@ -156,26 +141,13 @@ CASES: Mapping[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_packets_agree(host: Built, name: str) -> None:
     """Packets do what the verdicts say, and nothing is in doubt but what the rules leave to chance or to programs."""
     case = CASES[name]
-    does = Change(name, (case.does,)), *_inside(name, case, 0)
-    undone = Change(f"{name}, undone", (f"iptables-restore < {BEFORE}; {case.undoes}",))
-    outcome = host.tried(does, (*_inside(name, case, 1), undone))
+    outcome = host.done(name, case.does, f"iptables-restore < {BEFORE}; {case.undoes}", case.inside)
     assert outcome.report.missing == {}
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == case.doubts
     assert outcome.pair(*case.pair).verdict is case.verdict
-
-
-def _inside(name: str, case: Case, which: int) -> Iterator[Change]:
-    yield from (Change(name, (commands[which],), container) for container, commands in case.inside.items())

@@ -13,13 +13,10 @@ import pytest
 from exporter.evaluate.enforced.walk import WAY_BACK
 from tests.conformance.changes import Change
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.conformance.runner import Outcome
+    from tests.conformance.runner import Built, Outcome
 
 pytestmark = pytest.mark.lab
 
@@ -135,13 +132,6 @@ CASES = {
         (BY_HOST[0], OF_THIRD[0], STRICT), (BY_HOST[1], OF_THIRD[1], OFF), {GATEWAY: "icmp tcp"}
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
 
 
 def arrivals(outcome: Outcome, address: str) -> str:

@@ -13,13 +13,10 @@ import pytest
 from tests.conformance.changes import Change
 from tests.conformance.generator import PORTS
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.conformance.runner import Outcome
+    from tests.conformance.runner import Built, Outcome
 
 pytestmark = pytest.mark.lab
 
@@ -139,13 +136,6 @@ CASES = {
     ),
 }  # fmt: skip
 NOTHING = "nft delete table inet behind"
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
 
 
 def led(outcome: Outcome, address: str) -> str:

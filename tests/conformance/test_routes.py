@@ -12,15 +12,13 @@ import pytest
 
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
-from tests.conformance.changes import Change
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from tests.conformance.runner import Outcome
+    from tests.conformance.runner import Built, Outcome
 
 pytestmark = pytest.mark.lab
 
@@ -237,13 +235,6 @@ CASES: Mapping[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
-
-
 def arrivals(outcome: Outcome, source: str, address: str) -> str:
     """Return by which protocols packets from a container to an address arrive somewhere."""
     told = (each for each in outcome.truth.packets.arrived if (each.source, each.address) == (source, address))
@@ -254,14 +245,9 @@ def arrivals(outcome: Outcome, source: str, address: str) -> str:
 def test_packets_agree(host: Built, name: str) -> None:
     """Packets do what the verdicts say, which are certain but where the kernel does not tell what it goes by."""
     case = CASES[name]
-    does = Change(name, (case.does,)), *_inside(name, case, 0)
-    outcome = host.tried(does, (*_inside(name, case, 1), Change(f"{name}, undone", (case.undoes,))))
+    outcome = host.done(name, case.does, case.undoes, case.inside)
     assert outcome.report.missing == {}
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert {*outcome.enforced.doubts} == case.doubts
     assert {ends: arrivals(outcome, *ends) for ends in case.arrives} == case.arrives
-
-
-def _inside(name: str, case: Case, which: int) -> Iterator[Change]:
-    yield from (Change(name, (commands[which],), container) for container, commands in case.inside.items())

@@ -5,19 +5,19 @@ One host for all of them: what a case changes it puts back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.model.report import Verdict
-from tests.conformance.changes import Change
+from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    from tests.conformance.runner import Built
 
 
 pytestmark = pytest.mark.lab
@@ -35,30 +35,20 @@ TOPOLOGY = Topology(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is done and undone on the host, and inside of containers; what the verdict on a pair hinges on.
+NEAR_AND_FAR = "near", "far"
+"""From the one to the other there is only IPv4."""
 
-    From near to far there is only IPv4.
-    """
 
-    does: str
-    undoes: str
-    verdict: Verdict
-    pair: tuple[str, str] = ("near", "far")
-    doubts: frozenset[str] = frozenset()
-    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-
-    def changes(self, name: str) -> tuple[Change, ...]:
-        """Return what is done."""
-        return (Change(name, (self.does,)), *self._inside(name, 0))
-
-    def back(self, name: str) -> tuple[Change, ...]:
-        """Return what is undone."""
-        return (*self._inside(name, 1), Change(f"{name}, undone", (self.undoes,)))
-
-    def _inside(self, name: str, which: int) -> Iterator[Change]:
-        yield from (Change(name, (commands[which],), container) for container, commands in self.inside.items())
+def hinging(
+    does: str,
+    undoes: str,
+    verdict: Verdict,
+    pair: tuple[str, str] = NEAR_AND_FAR,
+    doubts: frozenset[str] = frozenset(),
+    inside: Mapping[str, tuple[str, str]] | None = None,
+) -> Case:
+    """Return a case about a pair."""
+    return Case(pair, verdict, does, undoes, inside or {}, doubts)
 
 
 MARKED = "iptables -w -t mangle -A PREROUTING"
@@ -99,8 +89,8 @@ def sends_with(hops: int) -> tuple[str, str]:
 
 
 CASES: dict[str, Case] = {
-    "twice through the host": Case(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
-    "twice through the host, from another address": Case(
+    "twice through the host": hinging(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
+    "twice through the host, from another address": hinging(
         MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE | {
             "next": (
                 f"{FORWARDS[0]}; {TRANSLATED} POSTROUTING -s 10.100.1.11 -j MASQUERADE",
@@ -108,61 +98,61 @@ CASES: dict[str, Case] = {
             ),
         },
     ),
-    "twice through the host, rewritten at first": Case(
+    "twice through the host, rewritten at first": hinging(
         f"{TRANSLATED} POSTROUTING -s 10.100.1.11 -o brone -j SNAT --to-source 10.100.1.77; {MASQUERADED}", NO_LONGER,
         Verdict.REACHABLE, inside=TWICE,
     ),
-    "twice through the host, led elsewhere at last": Case(
+    "twice through the host, led elsewhere at last": hinging(
         f"{TRANSLATED} PREROUTING -m mac --mac-source 02:42:0a:64:01:0c -d 10.100.2.11 -j DNAT --to 10.100.1.1",
         LAST, Verdict.REACHABLE, inside=TWICE,
     ),
-    "twice through the host, tracked at last": Case(
+    "twice through the host, tracked at last": hinging(
         f"iptables -w -t raw -A PREROUTING -m mac ! --mac-source 02:42:0a:64:01:0c -s 10.100.1.11 -j CT --notrack;"
         f" {MASQUERADED}",
         f"iptables -w -t raw -F PREROUTING; {NO_LONGER}", Verdict.REACHABLE, inside=TWICE,
     ),
-    "twice through the host, confirmed at last": Case(
+    "twice through the host, confirmed at last": hinging(
         "iptables -w -I FORWARD -m conntrack --ctstate NEW --ctstatus CONFIRMED -j DROP", "iptables -w -D FORWARD 1",
         Verdict.BLOCKED, inside=TWICE,
     ),
-    "twice through the host, marked at first": Case(
+    "twice through the host, marked at first": hinging(
         "iptables -w -I FORWARD -o brtwo -m connmark --mark 5 -j DROP;"
         " iptables -w -t mangle -A FORWARD -s 10.100.1.11 -o brone -j CONNMARK --set-mark 5",
         "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.BLOCKED, inside=TWICE,
     ),
-    "twice through the host, to a third party": Case(
+    "twice through the host, to a third party": hinging(
         f"{MASQUERADED}; {TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.2.11", f"{NO_LONGER}; {LAST}",
         Verdict.REACHABLE, inside=TWICE,
     ),
-    "an answer twice through the host, to a third party": Case(
+    "an answer twice through the host, to a third party": hinging(
         f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11", LAST,
         Verdict.REACHABLE, ("far", "near"), inside=TWICE,
     ),
-    "an answer twice through the host, to a third party, for who was asked": Case(
+    "an answer twice through the host, to a third party, for who was asked": hinging(
         f"{TRANSLATED} PREROUTING -d 192.0.2.1 -j DNAT --to 10.100.1.11;"
         " iptables -w -I FORWARD -i brone -o brtwo -m conntrack ! --ctstate NEW,ESTABLISHED -j DROP",
         f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE, ("far", "near"), inside=TWICE,
     ),
-    "a mark that answers set": Case(
+    "a mark that answers set": hinging(
         "iptables -w -I FORWARD -d 10.100.2.11 -m conntrack --ctdir ORIGINAL -m connmark --mark 5 -j DROP;"
         " iptables -w -t mangle -A FORWARD -s 10.100.2.11 -m conntrack --ctdir REPLY -j CONNMARK --set-mark 5",
         "iptables -w -D FORWARD 1; iptables -w -t mangle -F FORWARD", Verdict.REACHABLE,
     ),
-    "the mark of what is accepted, by a route": Case(
+    "the mark of what is accepted, by a route": hinging(
         f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; ip rule add fwmark 7 to 10.100.1.0/24 blackhole",
         f"{ACCEPTS}=0; {UNMARKED}; ip rule del fwmark 7 to 10.100.1.0/24 blackhole",
         Verdict.REACHABLE, ("near", "hosted"),
     ),
-    "the mark of what is accepted, by a rule": Case(
+    "the mark of what is accepted, by a rule": hinging(
         f"{ACCEPTS}=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
         f"{ACCEPTS}=0; {UNMARKED}; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
     ),
-    "the mark of what is accepted, as INPUT leaves it": Case(
+    "the mark of what is accepted, as INPUT leaves it": hinging(
         f"{ACCEPTS}=1; iptables -w -t mangle -A INPUT -s 10.100.1.11 -j MARK --set-mark 7;"
         " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
         f"{ACCEPTS}=0; iptables -w -t mangle -F INPUT; iptables -w -D OUTPUT 1", Verdict.REACHABLE, ("near", "hosted"),
     ),
-    "the mark of what is accepted, inside": Case(
+    "the mark of what is accepted, inside": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
             "near": (
                 f"{ACCEPTS}=1; {MARKED} -j MARK --set-mark 7; ip rule add fwmark 7 blackhole",
@@ -170,21 +160,21 @@ CASES: dict[str, Case] = {
             ),
         },
     ),
-    "marks that answers without a socket take": Case(
+    "marks that answers without a socket take": hinging(
         f"sysctl -qw net.ipv4.fwmark_reflect=1; {MARKED} -s 10.100.1.11 -j MARK --set-mark 7;"
         " iptables -w -I OUTPUT -m mark --mark 7 -j DROP",
         f"sysctl -qw net.ipv4.fwmark_reflect=0; {UNMARKED}; iptables -w -D OUTPUT 1",
         Verdict.REACHABLE, ("near", "hosted"),
     ),
-    "a TTL of 1": Case("true", "true", Verdict.BLOCKED, inside={"near": sends_with(1)}),
-    "a TTL of 1, of answers": Case("true", "true", Verdict.REACHABLE, inside={"far": sends_with(1)}),
-    "a TTL of 2": Case("true", "true", Verdict.REACHABLE, inside={"near": sends_with(2)}),
-    "a TTL of 2, twice through the host": Case(
+    "a TTL of 1": hinging("true", "true", Verdict.BLOCKED, inside={"near": sends_with(1)}),
+    "a TTL of 1, of answers": hinging("true", "true", Verdict.REACHABLE, inside={"far": sends_with(1)}),
+    "a TTL of 2": hinging("true", "true", Verdict.REACHABLE, inside={"near": sends_with(2)}),
+    "a TTL of 2, twice through the host": hinging(
         "true", "true", Verdict.BLOCKED,
         inside=TWICE | {"near": (f"{BY_NEXT[0]}; {sends_with(2)[0]}", f"{BY_NEXT[1]}; {sends_with(2)[1]}")},
     ),
-    "a TTL of 1 of the host": Case(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
-    "a hop limit of 1": Case(
+    "a TTL of 1 of the host": hinging(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
+    "a hop limit of 1": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
             "far": (
                 "sysctl -qw net.ipv6.conf.eth0.hop_limit=1",
@@ -192,41 +182,41 @@ CASES: dict[str, Case] = {
             ),
         },
     ),
-    "to one of several ports": Case(
+    "to one of several ports": hinging(
         f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778", LAST, Verdict.REACHABLE,
     ),
-    "to one of several ports, some of which are closed": Case(
+    "to one of several ports, some of which are closed": hinging(
         f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777-7778;"
         " iptables -w -I FORWARD -p tcp -d 10.100.2.11 --dport 7778 -j DROP",
         f"{LAST}; iptables -w -D FORWARD 1", Verdict.REACHABLE,
         doubts=frozenset({"which of several ports the translation takes"}),
     ),
-    "to one of several ports of the host, one of which is published": Case(
+    "to one of several ports of the host, one of which is published": hinging(
         f"{ONE_OF_SEVERAL} --dport 80 -j REDIRECT --to-ports 7776-7777", LAST, Verdict.REACHABLE,
         doubts=frozenset({"which of several ports the translation takes"}),
     ),
-    "a set that a rule adds to": Case(
+    "a set that a rule adds to": hinging(
         "ipset create banned hash:ip timeout 60;"
         " iptables -w -I FORWARD -p tcp --dport 7777 -d 10.100.2.11 -j SET --add-set banned src;"
         " iptables -w -I FORWARD -m set --match-set banned src -j DROP",
         "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; ipset destroy banned",
         Verdict.UNKNOWN, doubts=frozenset({"a dynamic set"}),
     ),
-    "a mark that a set maps": Case(
+    "a mark that a set maps": hinging(
         f"{MAPPED}; iptables -w -I FORWARD -m mark --mark 7 -j DROP",
         f"{UNMARKED}; iptables -w -D FORWARD 1; ipset destroy marks",
         Verdict.UNKNOWN, doubts=frozenset({"a mark that may be set"}),
     ),
-    "a way by a mark that a set maps": Case(
+    "a way by a mark that a set maps": hinging(
         f"{MAPPED}; ip rule add pref 77 fwmark 7 to 10.100.2.0/24 blackhole",
         f"{UNMARKED}; ip rule del pref 77; ipset destroy marks",
         Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
     ),
-    "a way by a port that the sender picks": Case(
+    "a way by a port that the sender picks": hinging(
         "ip rule add pref 77 to 10.100.2.0/24 sport 40000-50000 blackhole", "ip rule del pref 77",
         Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: sport"}),
     ),
-    "a way by a mark that is drawn": Case(
+    "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
         " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",
         f"{UNMARKED}; ip rule del pref 77", Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: fwmark"}),
@@ -234,18 +224,11 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_packets_agree(host: Built, name: str) -> None:
     """Nothing is certain that is not as packets have it, nothing in doubt but for the reason that there is."""
     case = CASES[name]
-    outcome = host.tried(case.changes(name), case.back(name))
+    outcome = host.done(name, case.does, case.undoes, case.inside)
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == case.doubts

@@ -5,19 +5,19 @@ One host for all of them: what a case changes it puts back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.model.report import Verdict
-from tests.conformance.changes import Change
+from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
-from tests.conformance.runner import Built, built
 from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    from tests.conformance.runner import Built
 
 pytestmark = pytest.mark.lab
 
@@ -44,21 +44,6 @@ TOPOLOGY = Topology(
     ),
     host=let_through("-F POSTROUTING"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is done and undone on the host, and inside of containers, and what two of them are to each other then.
-
-    Commands name the processes of containers as `{near}`. `doubts` are what cannot be known, and is the only reason.
-    """
-
-    pair: tuple[str, str]
-    verdict: Verdict
-    does: str = "true"
-    undoes: str = "true"
-    inside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    doubts: frozenset[str] = frozenset()
 
 
 def macvlan(address: str, mode: str = "bridge") -> tuple[str, str]:
@@ -186,26 +171,14 @@ CASES: Mapping[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Built]:
-    """Give the newest engine with the topology."""
-    with built(TOPOLOGY) as made:
-        yield made
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_packets_agree(host: Built, name: str) -> None:
     """Nothing is in doubt but what cannot be known, and everything else is as packets have it."""
     case = CASES[name]
     pids = {each.name: host.engine.pid_of(each.name) for each in TOPOLOGY.containers}
-    does = Change(name, (case.does.format(**pids),)), *_inside(case, name, 0)
-    undoes = *_inside(case, name, 1), Change(f"{name}, undone", (case.undoes,))
-    outcome = host.tried(does, undoes)
+    # commands name the processes of containers as {near}
+    outcome = host.done(name, case.does.format(**pids), case.undoes, case.inside)
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert {told for reasons in outcome.enforced.doubts for told in reasons.split("; ")} == case.doubts
     assert outcome.pair(*case.pair).verdict is case.verdict
-
-
-def _inside(case: Case, name: str, which: int) -> Iterator[Change]:
-    yield from (Change(name, (commands[which],), container) for container, commands in case.inside.items())

@@ -21,6 +21,8 @@ _ALONE = frozenset({"", "dummy", "ifb", "vrf"})
 _OF_CARDS = frozenset({"vlan", "bond", "team"})
 """Kinds that lead outside as well, where they stand on the host's cards."""
 _CHILDREN = frozenset({"macvlan", "ipvlan"})
+_OUTWARD = _ALONE | _OF_CARDS | _CHILDREN
+"""Kinds by which no other interface of this host is reached from the host's own."""
 _ROUTING = frozenset({"l3", "l3s"})
 """Modes of ipvlan in which nobody outside is asked for link addresses."""
 _NESTED = 8
@@ -149,7 +151,7 @@ class Wiring:
             known = self._segments.get(("card", interface.peer))
         if known is not None:
             return Place(known)
-        if interface.kind in _ALONE | _OF_CARDS | _CHILDREN or interface.master is not None:
+        if interface.kind in _OUTWARD or interface.master is not None:
             return None
         if interface.kind != "veth":
             return Place(self._tunnels())
@@ -198,7 +200,7 @@ class Wiring:
             beyond = self._master(other) if other is not None and other.up else None
             if beyond is not None:
                 self._joints.append((self._bridge(bridge), self._bridge(beyond)))
-        elif port.kind not in _ALONE | _OF_CARDS | _CHILDREN:
+        elif port.kind not in _OUTWARD:
             self._joints.append((self._bridge(bridge), self._tunnels()))
 
     def _of_nobody(self, segment: Segment, strange: Mapping[int, Sequence[Interface]]) -> Sequence[Interface]:

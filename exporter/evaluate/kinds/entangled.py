@@ -31,12 +31,10 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
 
 def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     """Return the indexes of bridges with a port of a container that the engine has on other networks alone."""
-    host = kernel.host.interfaces
-    indexes = {interface.name: interface.index for interface in host.values()}
-    bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
+    host, bridges = kernel.host.interfaces, _bridges(snapshot, kernel)
     found: set[int] = set()
     for name, namespace in kernel.sandboxes.items():
-        own = {bridges[network] for network in snapshot.sandboxes[name].networks}
+        own = {bridges.get(network) for network in snapshot.sandboxes[name].networks}
         ends = ((card, host.get(card.peer)) for card in namespace.interfaces.values() if card.peer is not None)
         plugged = (end.master for card, end in ends if end is not None and end.peer == card.index)
         found.update(master for master in plugged if master is not None and master not in own)
@@ -45,7 +43,14 @@ def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
 
 def _waiting(snapshot: Snapshot, kernel: Kernel) -> Counter[int]:
     """Return how many ports are of containers whose namespaces were not read, by bridge."""
-    indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+    bridges = _bridges(snapshot, kernel)
     unread = (sandbox for sandbox in snapshot.sandboxes.values() if sandbox.id not in kernel.sandboxes)
-    networks = (snapshot.networks[network] for sandbox in unread for network in sandbox.networks)
-    return Counter(indexes[network.interface] for network in networks if network.interface in indexes)
+    networks = (network for sandbox in unread for network in sandbox.networks)
+    return Counter(bridges[network] for network in networks if network in bridges)
+
+
+def _bridges(snapshot: Snapshot, kernel: Kernel) -> dict[str, int]:
+    """Return the indexes of networks' bridges, by the networks' ids."""
+    indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
+    networks = snapshot.networks.values()
+    return {network.id: indexes[network.interface] for network in networks if network.interface in indexes}
