@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import UNPLACED
@@ -38,7 +37,7 @@ def past_bridge(
     for hook in hooks:
         entering = port or inside
         leaving = (output or (bridge.name if bridge else "")) if hook in _LEAVING else ""
-        view = replace(passing, cells=cells, interface="" if hook is Hook.OUTPUT else entering, output=leaving)
+        view = passing._replace(cells=cells, interface="" if hook is Hook.OUTPUT else entering, output=leaving)
         outcome = stack.bridge_walker.through(stack.bridging.chains(hook), seen.packets(view), cells)
         cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
         if not cells:
@@ -53,7 +52,7 @@ def past_gates(seen: Sight, hook: Hook, interfaces: str | Column, passing: Passi
         return passing.cells, flight
     kept = 0
     for name, cells in parts(interfaces, passing.cells):
-        here, flight = _past_gate(seen, hook, str(name), replace(passing, cells=cells, flight=flight))
+        here, flight = _past_gate(seen, hook, str(name), passing._replace(cells=cells, flight=flight))
         kept |= here
     return kept, flight
 
@@ -66,7 +65,7 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing) -> tuple[in
     if doubt:
         flight = flight.doubted({doubt: cells})
     inside, outside = (name, "") if hook is Hook.INGRESS else ("", name)
-    view = replace(passing, interface=inside, output=outside, port="", output_port="")
+    view = passing._replace(interface=inside, output=outside, port="", output_port="")
     chains = stack.gates.chains(hook, name)
     if chains:
         packets = seen.unconnected(view)

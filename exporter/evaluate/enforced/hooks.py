@@ -77,7 +77,7 @@ class Hooks:
         for passed, packets in self._walk(early, passing, self.sight.entering):
             state = packets.fields[Field.CT_STATE]
             kept = state.values.get(int(CtState.UNTRACKED), 0) if isinstance(state, Column) else 0
-            yield replace(passed, untracked=passed.untracked | kept & passed.cells)
+            yield passed._replace(untracked=passed.untracked | kept & passed.cells)
 
     def _looked_up(self, passing: Passing) -> Iterator[Passing]:
         """Tell packets apart by the connection that conntrack finds for them, with the mark that it has.
@@ -91,7 +91,7 @@ class Hooks:
         for passage, cells in self.sight.found(passing):
             mark = (again[-1] if again else passage).ct_mark if passage is not None else 0
             plain = cells == passing.cells and mark == passing.ct_mark
-            yield passing if plain else replace(passing, cells=cells, ct_mark=mark)
+            yield passing if plain else passing._replace(cells=cells, ct_mark=mark)
 
     def _filtered(self, chains: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         if not chains:
@@ -103,8 +103,7 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        passed = replace(
-            passing,
+        passed = passing._replace(
             cells=outcome.accepted,
             flight=passing.flight.doubted(outcome.doubts),
             mark=_number(packets.fields[Field.MARK]),
@@ -132,19 +131,19 @@ class Hooks:
             if not fresh:
                 continue
             seen[key] = seen.get(key, 0) | fresh
-            here = replace(led, cells=fresh)
+            here = led._replace(cells=fresh)
             # before conntrack has seen them, it takes them for what they are then
-            yield replace(here, arrived=ends) if see == self.sight.entering else here
+            yield here._replace(arrived=ends) if see == self.sight.entering else here
             outcome = led.stack.walker.through(chains, see(here), fresh)
-            waiting += rewrites(outcome.taken, replace(here, flight=here.flight.doubted(outcome.doubts)))
+            waiting += rewrites(outcome.taken, here._replace(flight=here.flight.doubted(outcome.doubts)))
 
     def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         begun = self._begun(passing)
         if passing.cells & ~begun:
-            yield self._as_before(hook, replace(passing, cells=passing.cells & ~begun))
+            yield self._as_before(hook, passing._replace(cells=passing.cells & ~begun))
         if not begun:
             return
-        first = replace(passing, cells=begun)
+        first = passing._replace(cells=begun)
         translated = [first] if not nat or passing.settled else self._newly(hook, nat, first)
         yield from translated if hook in ENTRY else map(self._without_clashes, translated)
 
@@ -160,7 +159,7 @@ class Hooks:
         for passage in self._conversation.passages.get(passing.stack.name, ()):
             for known in (passage.before, passage.after.reversed()):
                 clashing |= expected.alike(known, passing.cells & passage.tracked)
-        return replace(passing, cells=passing.cells & ~clashing) if clashing else passing
+        return passing._replace(cells=passing.cells & ~clashing) if clashing else passing
 
     def _begun(self, passing: Passing) -> int:
         """Return the cells whose packets a namespace takes for the first ones of a connection."""
@@ -185,12 +184,12 @@ class Hooks:
                 {name: cells & doubted for name, cells in outcome.doubts.items() if cells & doubted}
             )
             remaining = outcome.accepted
-            yield from self._led_astray([chain], outcome.taken, replace(passing, flight=flight), self.sight.packets)
+            yield from self._led_astray([chain], outcome.taken, passing._replace(flight=flight), self.sight.packets)
         if remaining | kept:
-            yield replace(passing, cells=remaining | kept, flight=flight)
+            yield passing._replace(cells=remaining | kept, flight=flight)
         for taken, cells in parts:
             if isinstance(taken.statement, Translate) and taken.target is not None:
-                here = replace(passing, cells=cells, flight=flight, translated=True)
+                here = passing._replace(cells=cells, flight=flight, translated=True)
                 yield from translated(hook, taken.statement.kind, taken.target, here)
 
     def _as_before(self, hook: Hook, passing: Passing) -> Passing:
@@ -212,7 +211,7 @@ class Hooks:
             ends = replace(ends, source=before.destination, source_port=before.destination_port)
         elif not answering and after.source != before.source:
             ends = replace(ends, source=after.source, source_port=after.source_port)
-        return replace(passing, flight=replace(passing.flight, ends=ends))
+        return passing._replace(flight=replace(passing.flight, ends=ends))
 
 
 def _past_programs(hook: Hook, passing: Passing) -> Passing:
@@ -221,7 +220,7 @@ def _past_programs(hook: Hook, passing: Passing) -> Passing:
     if not programs or hook not in _OF_PROCESSES:
         return passing
     doubt = _PROGRAMS.format(place=" and ".join(programs))
-    return replace(passing, flight=passing.flight.doubted({doubt: passing.cells}))
+    return passing._replace(flight=passing.flight.doubted({doubt: passing.cells}))
 
 
 def _number(value: object) -> Value:
@@ -245,6 +244,6 @@ def _past_proxies(taken: Iterable[Taken], passed: Passing) -> Iterator[Passing]:
             surely |= item.surely
     flight = passed.flight.doubted({TRANSPARENT: proxied & passed.cells} if proxied & passed.cells else {})
     if proxied & passed.cells:
-        yield replace(passed, cells=proxied & passed.cells, flight=flight, local=True)
+        yield passed._replace(cells=proxied & passed.cells, flight=flight, local=True)
     if passed.cells & ~surely:
-        yield replace(passed, cells=passed.cells & ~surely, flight=flight)
+        yield passed._replace(cells=passed.cells & ~surely, flight=flight)

@@ -40,7 +40,7 @@ def past_policies(passing: Passing, *directions: Direction) -> Passing:
                     flight = replace(flight, sealed=flight.sealed | selected)
             if not policy.narrow:
                 left &= ~selected
-    return passing if flight is passing.flight else replace(passing, flight=flight)
+    return passing if flight is passing.flight else passing._replace(flight=flight)
 
 
 def _selected(policy: IpsecPolicy, passing: Passing, cells: int) -> int:

@@ -88,7 +88,7 @@ class Journey:
         outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
         for cells, output in outputs:
             if cells:
-                here = replace(passing, cells=cells, output=output)
+                here = passing._replace(cells=cells, output=output)
                 here = here if output == "lo" else past_policies(here, Direction.OUT)
                 for out in self._hooks.through(Hook.OUTPUT, here):
                     yield from self._send(out)
@@ -106,15 +106,15 @@ class Journey:
 
     def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
         if passing.flight.ends is not passing.arrived or passing.mark != 0:
-            passing = replace(passing, unbound=False)
+            passing = passing._replace(unbound=False)
         found = ways(passing)
         flight = passing.flight.doubted(found.doubts)
         found.keep_loopback_in(passing)
         if found.local:
-            here = replace(passing, cells=found.local, flight=flight, output="lo")
+            here = passing._replace(cells=found.local, flight=flight, output="lo")
             for out in self._hooks.through(Hook.POSTROUTING, here):
                 yield from self._loop(out)
-        yield from self._leave(replace(passing, flight=flight), found.leaving)
+        yield from self._leave(passing._replace(flight=flight), found.leaving)
 
     def _loop(self, passing: Passing) -> Iterator[Delivery]:
         """Take packets of a namespace to itself back in by its loopback."""
@@ -124,7 +124,7 @@ class Journey:
         kept = passing.cells & ~lost
         if not kept:
             return
-        back = replace(passing, cells=kept, interface="lo", output="", settled=True, own=False)
+        back = passing._replace(cells=kept, interface="lo", output="", settled=True, own=False)
         for inside in self._hooks.through(Hook.PREROUTING, back):
             yield from self._deliver(inside)
 
@@ -133,7 +133,7 @@ class Journey:
         stack = passing.stack
         if stack.ruleset.idle:
             for way, cells in leaving.items():
-                yield from self._launch(replace(passing, cells=cells & passing.cells), way)
+                yield from self._launch(passing._replace(cells=cells & passing.cells), way)
             return
         outputs: dict[int | str, int] = {}
         next_hops: dict[int | str, int] = {}
@@ -144,7 +144,7 @@ class Journey:
             next_hops[way.towards] = next_hops.get(way.towards, 0) | cells
             total |= cells
         output = Column(outputs) if len(outputs) > 1 else str(next(iter(outputs), ""))
-        here = replace(passing, cells=passing.cells & total, output=output, next_hop=Column(next_hops))
+        here = passing._replace(cells=passing.cells & total, output=output, next_hop=Column(next_hops))
         if not here.cells:
             return
         for out in self._hooks.through(Hook.POSTROUTING, here):
@@ -152,7 +152,7 @@ class Journey:
             sent = past_policies(out, Direction.OUT)
             for way, cells in leaving.items():
                 if sent.cells & cells:
-                    yield from self._launch(replace(sent, cells=sent.cells & cells), way)
+                    yield from self._launch(sent._replace(cells=sent.cells & cells), way)
 
     def _launch(self, passing: Passing, way: Exit) -> Iterator[Moving]:
         """Find who answers for the next hop's address, and send the packets there."""
@@ -163,7 +163,7 @@ class Journey:
         world = self._world.resolving(way.towards)
         receivers = self._world.answering(stack, way)
         cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
-        passing = replace(passing, cells=cells)
+        passing = passing._replace(cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
         if passing.own and stack.sends_near:
@@ -177,9 +177,9 @@ class Journey:
             flight = flight.doubted({answer: passing.cells})
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
-            yield from self._frames(sender, receiver, way, replace(passing, flight=told))
+            yield from self._frames(sender, receiver, way, passing._replace(flight=told))
         if not audible:
-            lost = replace(passing, flight=flight)
+            lost = passing._replace(flight=flight)
             known = asks(world.same(sender), way.towards) or sender.segment.unseen
             yield from self._by_strangers(sender, lost) if known else self._astray(sender, lost)
 
@@ -216,9 +216,9 @@ class Journey:
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
             cells, flight = self._bridge_hooks(
-                (Hook.OUTPUT, Hook.POSTROUTING), replace(passing, cells=cells, flight=flight), "", port, bridge
+                (Hook.OUTPUT, Hook.POSTROUTING), passing._replace(cells=cells, flight=flight), "", port, bridge
             )
-            cells, flight = self._gated(Hook.EGRESS, port, replace(passing, cells=cells, flight=flight))
+            cells, flight = self._gated(Hook.EGRESS, port, passing._replace(cells=cells, flight=flight))
         if not cells:
             return
         if bridge is not None and host not in (sender.stack, receiver.stack):
@@ -261,7 +261,7 @@ class Journey:
         """
         cells, flight = self._bridge_hooks((Hook.INPUT,), passing, port, "", None)
         if cells:
-            yield from self._route(replace(passing, cells=cells, flight=flight))
+            yield from self._route(passing._replace(cells=cells, flight=flight))
 
     def _rewritten(self, passing: Passing, port: str | Column, *, called: bool) -> Iterator[Moving | Delivery]:
         """Lead packets on that got another destination: on a bridge, br_netfilter may keep them frames."""
@@ -272,9 +272,9 @@ class Journey:
             back = sum(cells for at, cells in parts(passing.interface, passing.cells) if at == name)
             if back and bridge.kind == "bridge" and passing.stack.calls_iptables(bridge):
                 routed &= ~back
-                yield from self._redirected(bridge, port, replace(passing, cells=back, interface=name))
+                yield from self._redirected(bridge, port, passing._replace(cells=back, interface=name))
         if routed:
-            left = replace(passing, cells=routed)
+            left = passing._replace(cells=routed)
             yield from self._handed_up(left, port) if called else self._route(left)
 
     def _meets_hooks_as_frames(self, item: Arrival) -> bool:
@@ -299,19 +299,19 @@ class Journey:
             found.leaving[way] = led_back(passing, cells, leaves_by, found.doubts)
         flight = passing.flight.doubted(found.doubts)
         if found.local:
-            yield from self._deliver(replace(passing, cells=found.local, flight=flight))
+            yield from self._deliver(passing._replace(cells=found.local, flight=flight))
         cells = found.cells & _forwarded(passing.stack, passing.interface, found.cells)
         # ip_forward and ip6_forward look at that before the rules do
         if cells and flight.hops > 1:
             output = found.output(passing.stack)
             led = replace(flight, routed=True, hops=flight.hops - 1)
-            here = replace(passing, cells=cells, flight=led, output=output)
+            here = passing._replace(cells=cells, flight=led, output=output)
             here = past_policies(here, Direction.FORWARD, Direction.OUT)
             for out in self._hooks.through(Hook.FORWARD, here):
                 yield from self._leave(out, found.leaving)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
-        for arrived in self._hooks.through(Hook.INPUT, replace(passing, output="")):
+        for arrived in self._hooks.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             yield Delivery(inside.stack, inside.cells, flight, inside.mark)
@@ -338,9 +338,9 @@ class Journey:
         output = receiver.port.name if receiver is not None and receiver.port else ""
         passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
         cells, flight = self._gated(Hook.INGRESS, item.port, passing)
-        passing = replace(passing, cells=cells, flight=flight)
+        passing = passing._replace(cells=cells, flight=flight)
         cells, flight = self._bridge_hooks((Hook.PREROUTING,), passing, item.port, output, bridge)
-        passing = replace(passing, cells=cells, flight=flight)
+        passing = passing._replace(cells=cells, flight=flight)
         if not cells:
             return
         if not host.calls_iptables(bridge):
@@ -359,20 +359,20 @@ class Journey:
         br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
         """
         name = item.bridge.name
-        here = replace(passing, output=name, output_port=output)
+        here = passing._replace(output=name, output_port=output)
         for forwarded in self._hooks.through(Hook.FORWARD, here):
             framed = self._filtered(item, forwarded, output)
             # br_nf_post_routing names no interface that frames came in by
-            sent = replace(framed, interface="")
+            sent = framed._replace(interface="")
             for out in self._hooks.through(Hook.POSTROUTING, sent) if sent.cells else ():
                 kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
-                yield from self._passed_on(item, replace(out, flight=kept), output)
+                yield from self._passed_on(item, out._replace(flight=kept), output)
 
     def _filtered(self, item: Crossing, passing: Passing, output: str) -> Passing:
         """Lead frames past what the bridge's own chains say of those that it passes on."""
         hooks = (Hook.FORWARD, Hook.POSTROUTING)
         cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
-        return replace(passing, cells=cells, flight=flight)
+        return passing._replace(cells=cells, flight=flight)
 
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
         cells, flight = self._gated(Hook.EGRESS, output, passing)
@@ -389,7 +389,7 @@ class Journey:
         """
         host = self._world.host
         if host.family == 4:
-            passing = replace(passing, cells=self._valid(host, passing.cells, passing.flight, bridge.name))
+            passing = passing._replace(cells=self._valid(host, passing.cells, passing.flight, bridge.name))
         left = passing.cells
         kept = host.family == 6 or host.forwards_from(bridge.name)
         found = ways(passing)
@@ -399,9 +399,9 @@ class Journey:
                 doubts = dict(found.doubts)
                 believed = led_back(passing, cells, bridge.name, doubts)
                 flight = replace(passing.flight.doubted(doubts), routed=True)
-                yield from self._sent_back(bridge, way, port, replace(passing, cells=believed, flight=flight))
+                yield from self._sent_back(bridge, way, port, passing._replace(cells=believed, flight=flight))
         if left:
-            yield from self._handed_up(replace(passing, cells=left), port)
+            yield from self._handed_up(passing._replace(cells=left), port)
 
     def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Moving]:
         """Send frames that got another destination to whoever on their bridge answers for the next hop."""
@@ -418,7 +418,7 @@ class Journey:
             crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
             output = receiver.port.name if receiver.port else ""
             if audible:
-                routed = replace(passing, cells=audible, flight=flight, next_hop=way.towards)
+                routed = passing._replace(cells=audible, flight=flight, next_hop=way.towards)
                 yield from self._bridged(crossing, routed, output)
 
     # --- What packets meet outside of the hooks of IP ---

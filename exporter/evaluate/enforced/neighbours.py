@@ -7,7 +7,7 @@ the neighbour asks nobody; an interface without ARP neither asks nor learns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -246,16 +246,16 @@ class _Way:
         message = message.doubted({doubt: cells} if doubt else {})
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
         passing = _past_policies(passing, Direction.OUT)
-        passing = _through(replace(passing, output=self.one.interface.name), Hook.OUTPUT)
+        passing = _through(passing._replace(output=self.one.interface.name), Hook.OUTPUT)
         # ndisc_alloc_skb names the interface already, which ip6_output takes for the one that it came in by
-        passing = _through(replace(passing, interface=self.one.interface.name), Hook.POSTROUTING)
-        passing = replace(passing, interface="")
+        passing = _through(passing._replace(interface=self.one.interface.name), Hook.POSTROUTING)
+        passing = passing._replace(interface="")
         # the header of the link is there from here on
-        passing = replace(passing, mac=link_address(self.one.interface))
+        passing = passing._replace(mac=link_address(self.one.interface))
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         if self.bridge is not None:
             passing = self._by_bridge(self.bridge, passing)
-        passing = replace(passing, stack=self.other.stack, output="", interface=self.other.interface.name)
+        passing = passing._replace(stack=self.other.stack, output="", interface=self.other.interface.name)
         passing = _gated(passing, Hook.INGRESS, self.other.interface.name)
         if self.bridge is not None and self.other.stack is self.world.host:
             port = _port(self.one)
@@ -266,7 +266,7 @@ class _Way:
 
     def _by_bridge(self, bridge: Interface, passing: Passing) -> Passing:
         host, entering, leaving = self.world.host, _port(self.one), _port(self.other)
-        passing = replace(passing, stack=host)
+        passing = passing._replace(stack=host)
         if self.one.stack is host:
             passing = _bridged(passing, (Hook.OUTPUT, Hook.POSTROUTING), "", leaving, bridge)
             return _gated(passing, Hook.EGRESS, leaving)
@@ -275,9 +275,9 @@ class _Way:
             return passing
         passing = _bridged(passing, (Hook.PREROUTING,), entering, leaving, bridge)
         if host.calls_resolving(bridge):
-            passing = _through(replace(passing, interface=bridge.name, output=""), Hook.PREROUTING)
-            passing = _through(replace(passing, output=bridge.name), Hook.FORWARD)
-            passing = _through(replace(passing, interface=""), Hook.POSTROUTING)
+            passing = _through(passing._replace(interface=bridge.name, output=""), Hook.PREROUTING)
+            passing = _through(passing._replace(output=bridge.name), Hook.FORWARD)
+            passing = _through(passing._replace(interface=""), Hook.POSTROUTING)
         passing = _bridged(passing, (Hook.FORWARD, Hook.POSTROUTING), entering, leaving, bridge)
         return _gated(passing, Hook.EGRESS, leaving)
 
@@ -295,7 +295,7 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
             packets = _SIGHT.packets(passing)
             packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
             outcome = stack.walker.through(chains, packets, passing.cells)
-            passing = replace(passing, cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
+            passing = passing._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
     return passing
 
 
@@ -306,11 +306,11 @@ def _past_policies(passing: Passing, direction: Direction) -> Passing:
 
 def _gated(passing: Passing, hook: Hook, interface: str) -> Passing:
     cells, flight = past_gates(_SIGHT, hook, interface, passing)
-    return replace(passing, cells=cells, flight=flight)
+    return passing._replace(cells=cells, flight=flight)
 
 
 def _bridged(
     passing: Passing, hooks: tuple[Hook, ...], entering: str, leaving: str, bridge: Interface | None
 ) -> Passing:
     cells, flight = past_bridge(_SIGHT, hooks, passing, entering, leaving, bridge)
-    return replace(passing, cells=cells, flight=flight)
+    return passing._replace(cells=cells, flight=flight)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.flight import Passage
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.stack import Stack
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Passing:
+class Passing(NamedTuple):
     """Packets in one namespace, between its hooks.
 
     `arrived` are their ends as they came in; `untracked` the cells that conntrack does not follow. `local` says that a
@@ -22,6 +20,7 @@ class Passing:
     what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `unbound`
     says that their route was found before their source, which follows from it. `next_hop` is whose link address they
     leave for, where that is not their destination's.
+    It is a tuple since it is what is made most, each from the one before: that costs a fifth of what a dataclass takes.
     """
 
     stack: Stack

@@ -45,7 +45,7 @@ def _led_to(addresses: Iterable[_Choice], target: Target, passing: Passing) -> I
     for address, cells, unsure in addresses:
         sure = flight.doubted({unsure: cells} if unsure else {})
         there = replace(ends, destination=address if address is not None else ends.destination, destination_port=port)
-        yield replace(passing, cells=cells, flight=replace(sure, ends=there))
+        yield passing._replace(cells=cells, flight=replace(sure, ends=there))
 
 
 def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -> Iterator[Passing]:
@@ -56,7 +56,7 @@ def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -
         sure = flight.doubted({unsure: cells} if unsure else {})
         source = address if address is not None else ends.source
         there = replace(ends, source=source, source_port=port)
-        yield replace(passing, cells=cells, flight=replace(sure, ends=there))
+        yield passing._replace(cells=cells, flight=replace(sure, ends=there))
 
 
 def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
@@ -68,9 +68,9 @@ def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
             led = [
                 changed
                 for item in of_statement
-                for each in (replace(passing, cells=item.cells), *before)
+                for each in (passing._replace(cells=item.cells), *before)
                 if item.cells & each.cells
-                for changed in _rewritten_by(item, replace(each, cells=item.cells & each.cells))
+                for changed in _rewritten_by(item, each._replace(cells=item.cells & each.cells))
             ]
             yield from led
             before = led
