@@ -73,6 +73,8 @@ GUARDS = (
     "subnet of destination",
 )
 """What rules exclude each other by: two that ask for different values of one of these hold for no packet both."""
+_GUARD = {guard: place for place, guard in enumerate(GUARDS)}
+_SUBNET_GUARD = {field: _GUARD[f"subnet of {field}"] for field in _ENDS}
 
 
 class Mention(NamedTuple):
@@ -194,7 +196,7 @@ class RuleReader:
         if steps and isinstance(steps[-1], Translate):
             self._target(steps[-1], steps, mentions, local=local or asks_for_local(steps))
         owner = self._owner(mentions) if simple and mentions else None
-        if owner is None or not any(mention.proves for mention in mentions if mention.owner == owner):
+        if owner is None:
             self._general(steps, mentions)
             return None
         words: list[Hashable] = list(steps)
@@ -232,17 +234,17 @@ class RuleReader:
 
     def _guards(self, steps: Iterable[Step]) -> tuple[int | str | None, ...]:
         """Return single values that a rule asks for."""
-        found: dict[str, int | str] = {}
+        found: list[int | str | None] = [None] * len(GUARDS)
         for step in steps:
             if isinstance(step, InRanges) and not step.negated and len(step.ranges.intervals) == 1:
                 low, high = step.ranges.intervals[0]
-                if low == high and step.field in GUARDS:
-                    found[step.field] = low
-                if step.field in _ENDS and (network := self._directory.inside(low, high)) is not None:
-                    found[f"subnet of {step.field}"] = network
-            elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1:
-                found[step.field] = step.names[0]
-        return tuple([found.get(guard) for guard in GUARDS])
+                if low == high and step.field in _GUARD:
+                    found[_GUARD[step.field]] = low
+                if step.field in _SUBNET_GUARD and (network := self._directory.inside(low, high)) is not None:
+                    found[_SUBNET_GUARD[step.field]] = network
+            elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1 and step.field in _GUARD:
+                found[_GUARD[step.field]] = step.names[0]
+        return tuple(found)
 
     def _relation(self, owner: Owner, named: Owner) -> int | None:
         """Return which of a sandbox's networks a rule of its names."""
@@ -352,13 +354,16 @@ class RuleReader:
                 self._nested(match)
 
     def _owner(self, mentions: Sequence[Mention]) -> Owner | None:
-        """Return the one owner that a rule names, beside networks that it is on."""
-        sandboxes = {mention.owner for mention in mentions if mention.owner.kind == "sandbox"}
-        networks = {mention.owner for mention in mentions if mention.owner.kind == "network"}
-        if len(sandboxes) == 1:
-            (owner,) = sandboxes
-            return owner if all(self._on(owner.id, network.id) for network in networks) else None
-        return next(iter(networks)) if not sandboxes and len(networks) == 1 else None
+        """Return the one owner that a rule names, and that it proves to be one's; networks that he is on may be named."""
+        owners = {mention.owner for mention in mentions}
+        sandboxes = [owner for owner in owners if owner.kind == "sandbox"] if len(owners) > 1 else [*owners]
+        if len(sandboxes) != 1:
+            return None
+        (owner,) = sandboxes
+        owners.remove(owner)
+        if not all(self._on(owner.id, network.id) for network in owners):
+            return None
+        return owner if any([mention.proves for mention in mentions if mention.owner == owner]) else None
 
     def _general(self, steps: Iterable[Step], mentions: Iterable[Mention]) -> None:
         """Note what a rule tells apart that stays."""
