@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.packets import SOURCE_PORT
 from exporter.model.report import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
@@ -215,6 +216,27 @@ CASES: dict[str, Case] = {
     "a way by a port that the sender picks": hinging(
         "ip rule add pref 77 to 10.100.2.0/24 sport 40000-50000 blackhole", "ip rule del pref 77",
         Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: sport"}),
+    ),
+    "a way that one port is kept from, which the sender may pick": hinging(
+        "ip rule add pref 77 to 10.100.2.0/24 sport 40000 blackhole", "ip rule del pref 77", Verdict.REACHABLE,
+    ),
+    "a port that the sender may pick": hinging(
+        "iptables -w -I FORWARD -d 10.100.2.11 -p tcp --sport 40000 -j DROP;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -p udp -m multiport --sports 50000:50010,50020 -j DROP",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1", Verdict.REACHABLE,
+    ),
+    "a port that the sender may pick, of answers": hinging(
+        "iptables -w -I FORWARD -s 10.100.2.11 -p tcp --dport 40000 -j DROP", "iptables -w -D FORWARD 1",
+        Verdict.REACHABLE,
+    ),
+    "a port that docker-proxy may pick": hinging(
+        "iptables -w -I INPUT -i docker0 -p tcp --dport 40000 -j DROP", "iptables -w -D INPUT 1",
+        Verdict.REACHABLE, ("near", "web"),
+    ),
+    "the only port that is let through, which the sender may pick": hinging(
+        "iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 ! -p icmp -j DROP;"
+        " iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 -p tcp --sport 40000 -j ACCEPT",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1", Verdict.UNKNOWN, doubts=frozenset({SOURCE_PORT}),
     ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"

@@ -30,6 +30,17 @@ class Atom(NamedTuple):
         (low, high), *others = self.ports.intervals
         return low if low == high and not others else None
 
+    @property
+    def size(self) -> int:
+        """How many ports there are."""
+        return sum(high - low + 1 for low, high in self.ports.intervals)
+
+
+class Picked(Atom):
+    """Ports of which a source's kernel picks one."""
+
+    __slots__ = ()
+
 
 def only(port: int) -> Atom:
     """Return one port."""
