@@ -117,6 +117,7 @@ class Interface:
     port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
     macvlan's. `programs` are what else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue.
     Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
+    `group` is the number of the group that somebody put the interface in.
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
     """
 
@@ -137,6 +138,7 @@ class Interface:
     arp: bool = True
     peer_mac: str = ""
     peer_addresses: tuple[OwnAddress, ...] = ()
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)

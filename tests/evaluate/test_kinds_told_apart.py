@@ -170,6 +170,23 @@ def test_a_rule_about_an_address_that_is_translated() -> None:
     check(made.inside("a2", "-A OUTPUT -d 203.0.113.5/32 -j DROP").look().snapshot)
 
 
+def test_a_group_of_interfaces_that_a_rule_asks_for() -> None:
+    """Of two containers with the same rules, one has its interface in the group."""
+    made = kernel(town()).engine_rules()
+    for name in ("a1", "a2"):
+        made.inside(name, "-A INPUT -m devgroup --src-group 0x5 -j DROP")
+
+    def grouped(own: Namespace) -> Namespace:
+        return replace(own, interfaces={index: replace(each, group=5) for index, each in own.interfaces.items()})
+
+    changed = _with(made.look().snapshot, "a1", grouped)
+    check(changed)
+    reach = evaluate(changed)
+    by_name = {container.name: container for container in reach.containers}
+    assert reach.pair(by_name["a3"], by_name["a1"]).verdict is Verdict.BLOCKED
+    assert reach.pair(by_name["a3"], by_name["a2"]).verdict is Verdict.REACHABLE
+
+
 def test_isolated_ports_of_containers_that_were_not_read() -> None:
     """Who has the port is not known then, and two that may both be isolated may hear each other or not."""
     made = kernel(town()).engine_rules().isolate("a1", "n0").isolate("a2", "n0").unread("sandboxes", "not asked for")

@@ -96,6 +96,7 @@ def _interface(
         arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=link_address(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
+        group=integer(link, "group"),
     )
 
 
