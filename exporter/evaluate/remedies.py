@@ -131,7 +131,7 @@ def opening(case: Case) -> str:
             inside = note.place != HOST
             return f"{_rule_in(case, step, note.place)} taken away" if inside else _unfiltered(case, note, step)
         case Routed(output=output, forwards=True, spent=True) if output:
-            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit)"
+            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit, hoplimit of routes)"
         case Routed(output=output) if output:
             family = "ipv6.conf.all" if ":" in case.packet.address else f"ipv4.conf.{note.interface}"
             return f"net.{family}.forwarding=1 in {place}"

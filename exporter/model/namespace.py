@@ -203,7 +203,8 @@ class Route:
 
     `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
     metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
-    `tos` is for packets of that type of service.
+    `tos` is for packets of that type of service. `hop_limit` is what packets that a namespace itself sends by it are
+    sent with, 0 where that is as by others.
     """
 
     table: int
@@ -215,6 +216,7 @@ class Route:
     senders: Subnet | None = None
     preference: int = 0
     tos: str = ""
+    hop_limit: int = 0
 
 
 class RuleAction(StrEnum):

@@ -144,7 +144,7 @@ NAMESPACE: Final = _shape(
     ipsets=_TEXT,
     links=Each(
         _shape(
-            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
+            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc group "
             "tcx queue",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
@@ -165,7 +165,9 @@ NAMESPACE: Final = _shape(
             "dadfailed deprecated tentative noprefixroute"
         )
     ),
-    routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref")),
+    routes=Each(
+        _shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref metrics")
+    ),
     rules=Each(
         _shape(
             "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "

@@ -95,6 +95,12 @@ def sends_with(hops: int) -> tuple[str, str]:
     return f"sysctl -qw net.ipv4.ip_default_ttl={hops}", "sysctl -qw net.ipv4.ip_default_ttl=64"
 
 
+def sends_by_default_with(version: int, hops: int, gateway: str = "10.100.1.1") -> tuple[str, str]:
+    """Return how the default route comes to limit the hops of what is sent by it, and how it no longer does."""
+    change = f"ip -{version} route change default via {gateway} dev eth0"
+    return f"{change} hoplimit {hops}", change
+
+
 CASES: dict[str, Case] = {
     "twice through the host": hinging(MASQUERADED, NO_LONGER, Verdict.REACHABLE, inside=TWICE),
     "twice through the host, from another address": hinging(
@@ -181,6 +187,25 @@ CASES: dict[str, Case] = {
         inside=TWICE | {"near": (f"{BY_NEXT[0]}; {sends_with(2)[0]}", f"{BY_NEXT[1]}; {sends_with(2)[1]}")},
     ),
     "a TTL of 1 of the host": hinging(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
+    "a TTL of 1, by a route": hinging(
+        "true", "true", Verdict.BLOCKED, inside={"near": sends_by_default_with(4, 1)},
+    ),
+    "a TTL of 64, by a route, of few": hinging(
+        "true", "true", Verdict.REACHABLE, inside={
+            "near": (
+                f"{sends_with(1)[0]}; {sends_by_default_with(4, 64)[0]}",
+                f"{sends_with(1)[1]}; {sends_by_default_with(4, 64)[1]}",
+            ),
+        },
+    ),
+    "a TTL of 1, by a route, of answers": hinging(
+        "true", "true", Verdict.REACHABLE, inside={"far": sends_by_default_with(4, 1, "10.100.2.1")},
+    ),
+    "a hop limit of 1, by a route": hinging(
+        "ip6tables -w -I FORWARD -j ACCEPT; iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 -j DROP",
+        "ip6tables -w -D FORWARD 1; iptables -w -D FORWARD 1",
+        Verdict.BLOCKED, inside={"near": sends_by_default_with(6, 1, "fd00:a::1")},
+    ),
     "a hop limit of 1": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
             "far": (

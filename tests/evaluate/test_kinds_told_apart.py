@@ -144,6 +144,24 @@ def test_a_route(where: str, destination: str) -> None:
     check(_with(seen, where, lambda own: replace(own, routes=(*own.routes, black))))
 
 
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_a_route_that_limits_hops(where: str) -> None:
+    """What one container sends comes no further than to the host, what others send does."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+
+    def limited(own: Namespace) -> Namespace:
+        return replace(own, routes=tuple(replace(each, hop_limit=1) for each in own.routes))
+
+    changed = _with(seen, where, limited)
+    check(changed)
+    report = evaluate(changed)
+    by_name = {container.name: container for container in report.containers}
+    assert report.pair(by_name["a1"], by_name["b1"]).verdict is (
+        Verdict.BLOCKED if where == "a1" else Verdict.REACHABLE
+    )
+    assert report.pair(by_name["a2"], by_name["b1"]).verdict is Verdict.REACHABLE
+
+
 def test_a_route_by_another_container() -> None:
     """A container that somebody sends packets by is like no other one."""
     seen = opened(kernel(town()).engine_rules()).look().snapshot

@@ -108,7 +108,7 @@ def decode_link(message: bytes) -> Link:
         document["linkinfo"] = _link_info(info, kind)
     group = decoded.get_attr("IFLA_GROUP")
     if group:
-        document["group"] = int(group)
+        document["group"] = str(group)
     xdp = decoded.get_attr("IFLA_XDP")
     if xdp is not None and xdp.get_attr("IFLA_XDP_ATTACHED"):
         document["xdp"] = True
