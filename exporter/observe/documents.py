@@ -144,8 +144,8 @@ NAMESPACE: Final = _shape(
     ipsets=_TEXT,
     links=Each(
         _shape(
-            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc group "
-            "tcx queue",
+            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
+            "tcx queue group",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(
@@ -166,7 +166,10 @@ NAMESPACE: Final = _shape(
         )
     ),
     routes=Each(
-        _shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref metrics")
+        _shape(
+            "family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref",
+            metrics=Each(_shape("hoplimit")),
+        )
     ),
     rules=Each(
         _shape(

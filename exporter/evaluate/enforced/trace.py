@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.conversations import Asked, Conversations
-from exporter.evaluate.enforced.emission import Emission, source_of
+from exporter.evaluate.enforced.emission import Emission, sources_of
 from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.journey import Journey
@@ -279,8 +279,8 @@ class _Conversations(Conversations):
     def emission(self, world: World, address: int) -> Emission:
         """Return from where the packet's sender sends to an address: nobody else is asked about."""
         place = next(name for name, bit in self._bits.items() if bit & self._notes.cell)
-        source = source_of(world.stacks[place], address)
-        return Emission((), (), {} if source is None else {source: self._notes.cell})
+        own = sources_of(world.stacks[place], address)
+        return Emission((), (), dict.fromkeys(own.addresses, self._notes.cell))
 
     def _journey(self, world: World, conversation: Conversation) -> Journey:
         return _Journey(world, conversation, self._notes)
@@ -289,13 +289,13 @@ class _Conversations(Conversations):
         """Let the packet itself set out, so that its way out of its own namespace is told, too."""
         address = int(flight.ends.destination)  # type: ignore[arg-type]
         place = next(name for name, bit in self._bits.items() if bit & cells)
-        source = source_of(world.stacks[place], address)
-        if source is None:
+        own, doubt = sources_of(world.stacks[place], address)
+        if not own:
             ports = flight.ends.destination_port
             self._notes.add(Sent(place, At(world.family, 0, None, address, _port(ports)), ""))
-            return []
-        ends = replace(flight.ends, source=source)
-        return [Departure(world.stacks[place], self._bits[place], replace(flight, ends=ends))]
+        told = flight.doubted({doubt: self._bits[place]} if doubt else {})
+        flights = (replace(told, ends=replace(flight.ends, source=source)) for source in own)
+        return [Departure(world.stacks[place], self._bits[place], each) for each in flights]
 
     def _led_on(
         self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery

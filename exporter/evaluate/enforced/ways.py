@@ -41,12 +41,16 @@ class Exit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere."""
+    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere.
+
+    `either` are the single ways where nobody knows which of them it is: each has a source of its own.
+    """
 
     local: bool
     exits: tuple[Exit, ...] = ()
     source: int | None = None
     doubt: str = ""
+    either: tuple[Way, ...] = ()
 
 
 @dataclass(slots=True)
@@ -107,7 +111,8 @@ def _either(found: Sequence[tuple[Way, str]]) -> Way:
         return first
     exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
     doubt = next(doubt for _, doubt in found if doubt)
-    return Way(local=any(each.local for each, _ in found), exits=exits, source=first.source, doubt=doubt)
+    either = tuple(dict.fromkeys(each for each, _ in found))
+    return Way(local=any(each.local for each in either), exits=exits, source=first.source, doubt=doubt, either=either)
 
 
 def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, str]]:
