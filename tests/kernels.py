@@ -200,12 +200,12 @@ class KernelOf:
             self._tables.append(table)
         return self
 
-    def inside(self, container: str, *lines: str) -> Self:
-        """Add rules of the table filter inside a container."""
+    def inside(self, container: str, *lines: str, table: str = "filter") -> Self:
+        """Add rules of a table inside a container."""
         chains = _Chains()
         for line in lines:
             chains.rules.setdefault(line.split()[1], []).append(line)
-        return self.table(_parsed(chains, "filter", 4), container)
+        return self.table(_parsed(chains, table, 4), container)
 
     def set(self, path: str, value: int) -> Self:
         """Set one of the host's sysctls, by its path under `net/`."""

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from exporter.errors import UnknownContainer
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
-from exporter.evaluate.trips import trips
+from exporter.evaluate.trips import carries, each_way, trips
 from exporter.model.explanation import Explanation, Finding, Question
 from exporter.model.ports import PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from exporter.model.explanation import Trip
     from exporter.model.report import ContainerSummary, Report
     from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox, Snapshot
 
@@ -60,23 +61,24 @@ def explain(
         raise UnknownContainer(f"{source!r} and {destination!r} are the same container: a pair needs two")
     asked = Question(protocol, port, address)
     paths = tuple(_narrowed(report.pair(first, second).paths, asked))
-    return Explanation(
-        first,
-        second,
-        _answer(paths, protocol),
-        paths,
-        tuple(_findings(snapshot, report, first, second, asked)),
-        trips(snapshot, first, second, asked, paths) if report.declared is not None else (),
-    )
+    followed = trips(snapshot, first, second, asked, paths) if report.declared is not None else ()
+    findings = tuple(_findings(snapshot, report, first, second, asked, followed))
+    return Explanation(first, second, _answer(paths, protocol), paths, findings, followed)
 
 
 def _findings(
-    snapshot: Snapshot, report: Report, first: ContainerSummary, second: ContainerSummary, asked: Question
+    snapshot: Snapshot,
+    report: Report,
+    first: ContainerSummary,
+    second: ContainerSummary,
+    asked: Question,
+    followed: Sequence[Trip],
 ) -> Iterator[Finding]:
     """Yield what opens and what blocks; where the kernel and the configuration disagree, what the latter says apart."""
     verdict = report.pair(first, second)
     topology = Topology.of(snapshot)
-    openings = list(_openings(tuple(_narrowed(verdict.paths, asked)), asked.protocol))
+    target = snapshot.sandboxes[second.sandbox]
+    openings = list(_openings(snapshot, target, tuple(_narrowed(verdict.paths, asked)), asked, followed))
     promised = verdict if report.declared is None else report.declared.between(first.sandbox, second.sandbox)
     if promised.verdict is verdict.verdict:
         obstacles = list(_obstacles(topology, first, second, verdict))
@@ -84,7 +86,7 @@ def _findings(
         return
     yield from openings or [Finding("the kernel lets nothing through", opens=False)]
     yield Finding(f"the configuration promises otherwise: {promised.verdict}")
-    configured = _openings(tuple(_narrowed(promised.paths, asked)), asked.protocol)
+    configured = _openings(snapshot, target, tuple(_narrowed(promised.paths, asked)), asked)
     for finding in (*configured, *_obstacles(topology, first, second, promised)):
         yield Finding(f"configured: {finding.text}")
 
@@ -129,19 +131,30 @@ def _answer(paths: tuple[Path, ...], protocol: Protocol | None) -> Verdict:
     return Verdict.UNKNOWN if paths else Verdict.BLOCKED
 
 
-def _openings(paths: tuple[Path, ...], asked: Protocol | None) -> Iterator[Finding]:
-    carrying = [path for path in paths if path.protocol is not Protocol.ICMP or asked is Protocol.ICMP]
-    if paths and not carrying:
+def _openings(
+    snapshot: Snapshot, target: Sandbox, paths: tuple[Path, ...], asked: Question, followed: Sequence[Trip] = ()
+) -> Iterator[Finding]:
+    """Yield what opens a way; `followed` are packets that tell which rule it is that leads elsewhere."""
+    ways = each_way(snapshot, target, paths, asked)
+    if paths and not ways:
         yield Finding("ICMP echo passes, TCP and UDP do not")
-    seen: dict[tuple[Via, str | None, str], None] = dict.fromkeys(
-        (path.via, path.network, path.undecided) for path in carrying
-    )
-    for via, network, undecided in seen:
-        text = _OPENED_BY[via].format(network=network) if network or via not in _OFF_NETWORKS else _OFF_NETWORKS[via]
-        if undecided:
-            yield Finding(f"perhaps {text}; not known: {undecided}")
+    found: dict[Finding, None] = {}
+    for path in ways:
+        text = _opening(path, next((trip.led_by for trip in followed if carries(path, trip.packet)), ""))
+        if path.undecided:
+            found[Finding(f"perhaps {text}; not known: {path.undecided}")] = None
         else:
-            yield Finding(text, opens=True)
+            found[Finding(text, opens=True)] = None
+    yield from found
+
+
+def _opening(path: Path, led_by: str) -> str:
+    if path.via is Via.PUBLISHED_PORT and led_by:
+        there = f" on network {path.network}" if path.network else ""
+        return f"{led_by} leads from another address or port to the container{there}"
+    if path.network or path.via not in _OFF_NETWORKS:
+        return _OPENED_BY[path.via].format(network=path.network)
+    return _OFF_NETWORKS[path.via]
 
 
 def _obstacles(

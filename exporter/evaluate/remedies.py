@@ -14,6 +14,7 @@ from exporter.model.snapshot import GatewayMode
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.trace import Traced
     from exporter.evaluate.enforced.walk import Step
+    from exporter.evaluate.names import Names
     from exporter.evaluate.telling import Told
     from exporter.model.explanation import Packet
     from exporter.model.report import ContainerSummary, Path
@@ -36,7 +37,7 @@ _APART = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A packet from one container to another, and what became of it."""
+    """A packet from one container to another, and what became of it. `names` are those of places."""
 
     snapshot: Snapshot
     source: ContainerSummary
@@ -44,6 +45,7 @@ class Case:
     packet: Packet
     told: Told
     traced: Traced
+    names: Names
 
     def sandbox(self, container: ContainerSummary) -> Sandbox:
         """Return a container's sandbox."""
@@ -67,9 +69,9 @@ def closing(case: Case, path: Path) -> str:
     if path.via is Via.HOST:
         inside = case.source if case.source.sandbox == HOST else case.destination
         return f"{inside.name} outside of the host's namespace (without --network host)"
-    leading = _leading(case)
-    if path.via is Via.PUBLISHED_PORT and leading is not None:
-        return f"{_rule(leading)} taken away"
+    led_by = leading(case)
+    if path.via is Via.PUBLISHED_PORT and led_by:
+        return f"{led_by} taken away"
     if path.via in _APART:
         names = {"source": case.source.name, "destination": case.destination.name, "network": path.network}
         return _APART[path.via].format(**names)
@@ -101,11 +103,11 @@ def _accepted_by_user(case: Case) -> Step | None:
     return last.step
 
 
-def _leading(case: Case) -> Step | None:
-    """Return the last rule that is not the engine's and leads the packet to somebody else."""
+def leading(case: Case) -> str:
+    """Return the last rule that leads the packet to somebody else and is not the engine's, empty without one."""
     filtered = (note for note in case.traced.notes if isinstance(note, Filtered))
-    led = [step for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
-    return next(iter(led[::-1]), None)
+    led = [(step, note.place) for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
+    return _rule_in(case, *led[-1]) if led else ""
 
 
 def _leads(step: Step) -> bool:
@@ -118,17 +120,18 @@ def _leads(step: Step) -> bool:
 
 def opening(case: Case) -> str:
     """Return what would let a packet through that is lost."""
-    lost, leading = case.told.lost, _leading(case)
-    if leading is not None and int(ip_address(case.packet.address)) in case.sandbox(case.destination).addresses:
-        return f"{_rule(leading)} taken away"
+    lost, led_by = case.told.lost, leading(case)
+    if led_by and int(ip_address(case.packet.address)) in case.sandbox(case.destination).addresses:
+        return f"{led_by} taken away"
     if lost is None:
         return _published(case)
     note, step, place = lost.note, lost.step, lost.hop.place
     match note:
         case Filtered() if step is not None:
-            return _unfiltered(case, note, step) if note.place == HOST else f"{_rule(step)} inside {place} taken away"
+            inside = note.place != HOST
+            return f"{_rule_in(case, step, note.place)} taken away" if inside else _unfiltered(case, note, step)
         case Routed(output=output, forwards=True, spent=True) if output:
-            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit)"
+            return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit, hoplimit of routes)"
         case Routed(output=output) if output:
             family = "ipv6.conf.all" if ":" in case.packet.address else f"ipv4.conf.{note.interface}"
             return f"net.{family}.forwarding=1 in {place}"
@@ -168,6 +171,10 @@ def _is_engines(step: Step) -> bool:
 
 def _rule(step: Step) -> str:
     return f"rule {step.number} of {step.table} {step.chain}"
+
+
+def _rule_in(case: Case, step: Step, place: str) -> str:
+    return _rule(step) if place == HOST else f"{_rule(step)} inside {case.names.place(place)}"
 
 
 def _audible(note: Linked) -> str:

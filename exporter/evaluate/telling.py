@@ -73,6 +73,7 @@ class _Teller:
         self._name = ""
         self._relayed = ""
         self._hops: list[Hop] = []
+        self._lost: Turn | None = None
         self._last: Note | None = None
         self._arrived = False
 
@@ -100,8 +101,11 @@ class _Teller:
             return
         if not self._arrived and not self._hops[-1].lost:
             self._hops.append(self._lose(Hop(self._hops[-1].place, "lets it go no further", lost=True), None))
+        # of a packet that may go several ways, one that is lost matters only where none arrives
+        if self._told.lost is None and not self._arrived:
+            self._told.lost, self._told.leg = self._lost, self._name
         self._told.legs.append(Leg(self._name or "request", tuple(self._hops)))
-        self._hops, self._arrived = [], False
+        self._hops, self._arrived, self._lost = [], False, None
 
     def _relay(self, note: Relayed) -> None:
         self._close()
@@ -112,8 +116,7 @@ class _Teller:
         self._name = "docker-proxy"
 
     def _lose(self, hop: Hop, step: Step | None) -> Hop:
-        if self._told.lost is None:
-            self._told.lost, self._told.leg = Turn(self._last, step, hop), self._name
+        self._lost = self._lost or Turn(self._last, step, hop)
         return hop
 
     def _hops_of(self, note: Note) -> Iterator[Hop]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import LOOPBACK, Topology
-from exporter.evaluate.enforced.trace import Tracer
+from exporter.evaluate.enforced.flight import Stage
+from exporter.evaluate.enforced.trace import Arrived, Begun, Tracer
 from exporter.evaluate.names import Names
-from exporter.evaluate.remedies import Case, closing, opening
+from exporter.evaluate.remedies import Case, closing, leading, opening
 from exporter.evaluate.telling import tell
 from exporter.model.explanation import Packet, Trip
-from exporter.model.report import HOST, Protocol, Verdict
+from exporter.model.ports import PortSet
+from exporter.model.report import HOST, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from exporter.evaluate.enforced.trace import Traced
     from exporter.evaluate.telling import Told
@@ -44,22 +48,21 @@ def trips(
     for packet in list(chosen)[:MOST]:
         traced = tracer.trace(source.sandbox, packet)
         told = tell(traced.notes, names)
-        case = Case(snapshot, source, destination, packet, told, traced)
-        found.append(_trip(case, names, paths))
+        found.append(_trip(Case(snapshot, source, destination, packet, told, traced, names), paths))
     return tuple(found)
 
 
-def _trip(case: Case, names: Names, paths: tuple[Path, ...]) -> Trip:
+def _trip(case: Case, paths: tuple[Path, ...]) -> Trip:
     packet, told = case.packet, case.told
     verdict, doubts = _verdict(case.traced, case.destination)
     legs = tuple(told.legs)
     if verdict is Verdict.BLOCKED:
-        return Trip(packet, verdict, legs, _lost(case, names), _loser(told), opening(case))
+        return Trip(packet, verdict, legs, _lost(case), _loser(told), opening(case))
     path = next((path for path in paths if carries(path, packet)), None)
     outcome = f"arrives in {case.destination.name}" + (" and is answered" if packet.protocol is Protocol.TCP else "")
     if doubts:
         outcome = f"perhaps {outcome}; not known: {'; '.join(doubts)}"
-    return Trip(packet, verdict, legs, outcome, _winner(told), closing(case, path) if path else "")
+    return Trip(packet, verdict, legs, outcome, _winner(told), closing(case, path) if path else "", leading(case))
 
 
 def carries(path: Path, packet: Packet) -> bool:
@@ -77,14 +80,35 @@ def _verdict(traced: Traced, destination: ContainerSummary) -> tuple[Verdict, tu
     return (Verdict.REACHABLE, ()) if certain else (Verdict.UNKNOWN, there[0].doubts)
 
 
-def _lost(case: Case, names: Names) -> str:
+def _lost(case: Case) -> str:
     told, lost = case.told, case.told.lost
     if lost is not None:
         what = {"answer": "its answer is lost", "confirmation": "what confirms its answer is lost"}
         return f"{what.get(told.leg.removeprefix('relayed '), 'is lost')} in {lost.hop.place}"
     if case.traced.ended:
-        return f"arrives in {names.place(case.traced.ended[0].place)}, not in {case.destination.name}"
-    return "is answered from another address than it was sent to, which ends the connection"
+        return f"arrives in {case.names.place(case.traced.ended[0].place)}, not in {case.destination.name}"
+    return _misled(case)
+
+
+def _misled(case: Case) -> str:
+    """Return what ends a connection none of whose packets is lost."""
+    arrived: dict[Stage, str] = {}
+    stage = Stage.FIRST
+    for note in case.traced.notes:
+        if isinstance(note, Begun):
+            stage = note.stage
+            if stage is Stage.FIRST:
+                arrived.clear()
+        elif isinstance(note, Arrived):
+            arrived.setdefault(stage, note.place)
+    place, answered = arrived.get(Stage.FIRST, HOST), arrived.get(Stage.ANSWER)
+    elsewhere = "" if place == case.destination.sandbox else f", not in {case.destination.name}"
+    told = f"arrives in {case.names.place(place)}{elsewhere}"
+    if answered is None:
+        return told
+    if answered != (HOST if case.told.relayed else case.source.sandbox):
+        return f"{told}, and its answer in {case.names.place(answered)}"
+    return f"{told}, and is answered from another address than it was sent to, which ends the connection"
 
 
 def _loser(told: Told) -> str:
@@ -104,6 +128,39 @@ def _winner(told: Told) -> str:
 # --- Which packets ---
 
 
+def each_way(snapshot: Snapshot, target: Sandbox, paths: Iterable[Path], asked: Question) -> list[Path]:
+    """Return a path for each way to a sandbox; what leads to it from elsewhere than its published ports is one apart.
+
+    Echo is none, unless it is asked for.
+    """
+    found: dict[object, Path] = {}
+    for path in paths:
+        if path.protocol is not Protocol.ICMP or asked.protocol is Protocol.ICMP:
+            for part, published in _by_publisher(snapshot, target, path):
+                found.setdefault((part.via, part.network, part.undecided, published), part)
+    return list(found.values())
+
+
+def _by_publisher(snapshot: Snapshot, target: Sandbox, path: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the parts of a path, and whether it is the engine that says it leads to the sandbox."""
+    if path.via is not Via.PUBLISHED_PORT or snapshot.kernel is None:
+        yield path, False
+        return
+    published = [port for port in target.published if port.protocol is path.protocol]
+    interfaces = snapshot.kernel.host.interfaces.values()
+    known = {str(own.ip) for interface in interfaces for own in interface.addresses}
+    bound = {str(port.host_ip) for port in published}
+    here = tuple(each for each in path.addresses if each in bound or each in known or ip_address(each).is_loopback)
+    rest = tuple(each for each in path.addresses if each not in here)
+    ports = PortSet.of(*(port.host_port for port in published))
+    if here and path.ports & ports:
+        yield replace(path, addresses=here, ports=path.ports & ports), True
+    if here and not path.ports <= ports:
+        yield replace(path, addresses=here, ports=path.ports - ports), False
+    if rest or not path.ports:
+        yield replace(path, addresses=rest or here), False
+
+
 def _chosen(
     snapshot: Snapshot,
     source: ContainerSummary,
@@ -112,14 +169,10 @@ def _chosen(
     paths: tuple[Path, ...],
 ) -> Iterator[Packet]:
     target = snapshot.sandboxes[destination.sandbox]
-    carrying = [path for path in paths if path.protocol is not Protocol.ICMP or asked.protocol is Protocol.ICMP]
-    seen = set()
-    for path in carrying:
-        way = path.via, path.network, path.undecided
-        if way not in seen:
-            seen.add(way)
-            yield Packet(path.protocol, path.addresses[0], _open_port(target, path))
-    if not seen:
+    ways = each_way(snapshot, target, paths, asked)
+    for path in ways:
+        yield Packet(path.protocol, path.addresses[0], _open_port(target, path))
+    if not ways:
         protocol = asked.protocol or Protocol.TCP
         for address, port in _doors(Topology.of(snapshot), snapshot.sandboxes[source.sandbox], target, asked):
             yield Packet(protocol, str(address), None if protocol is Protocol.ICMP else asked.port or port)

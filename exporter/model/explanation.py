@@ -97,7 +97,8 @@ class Leg:
 class Trip:
     """What became of a packet to the destination, of its answer, and why.
 
-    `decided_by` is what blocks or lets through, `change` the nearest change that would make it otherwise.
+    `decided_by` is what blocks or lets through, `change` the nearest change that would make it otherwise. `led_by` is
+    the rule that leads the packet to another address or port than it was sent to, where that is none of the engine's.
     """
 
     packet: Packet
@@ -106,6 +107,7 @@ class Trip:
     outcome: str
     decided_by: str
     change: str
+    led_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class Interface:
     port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
     macvlan's. `programs` are what else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue.
     Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
+    `group` is the number of the group that somebody put the interface in.
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
     """
 
@@ -137,6 +138,7 @@ class Interface:
     arp: bool = True
     peer_mac: str = ""
     peer_addresses: tuple[OwnAddress, ...] = ()
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,8 @@ class Route:
 
     `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
     metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
-    `tos` is for packets of that type of service.
+    `tos` is for packets of that type of service. `hop_limit` is what packets that a namespace itself sends by it are
+    sent with, 0 where that is as by others.
     """
 
     table: int
@@ -213,6 +216,7 @@ class Route:
     senders: Subnet | None = None
     preference: int = 0
     tos: str = ""
+    hop_limit: int = 0
 
 
 class RuleAction(StrEnum):

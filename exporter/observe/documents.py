@@ -145,7 +145,7 @@ NAMESPACE: Final = _shape(
     links=Each(
         _shape(
             "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
-            "tcx queue",
+            "tcx queue group",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(
@@ -165,7 +165,12 @@ NAMESPACE: Final = _shape(
             "dadfailed deprecated tentative noprefixroute"
         )
     ),
-    routes=Each(_shape("family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref")),
+    routes=Each(
+        _shape(
+            "family type dst from tos table dev gateway via prefsrc metric nexthops nhid encap flags pref",
+            metrics=Each(_shape("hoplimit")),
+        )
+    ),
     rules=Each(
         _shape(
             "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "

@@ -52,6 +52,10 @@ class Case:
 
 RULES = {0: "local", 32766: "main", 32767: "default"}
 PREFERRED = "ip -6 address change fd00:a::11/64 dev eth0 preferred_lft forever"
+BY_ANOTHER_ADDRESS = (
+    "ip address add 10.100.1.77/24 dev eth0; ip route replace default via 10.100.1.99;"
+    " ip route append default via 10.100.1.1 src 10.100.1.77"
+)
 DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
 BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
 MARKED = "iptables -w -t mangle -{} PREROUTING -s 10.100.1.11 -p tcp --dport 80 -j MARK --set-mark 1"
@@ -66,6 +70,18 @@ CASES: Mapping[str, Case] = {
             )
         },
         doubts=frozenset({SEVERAL_DEFAULTS}),
+    ),
+    "several default routes by which packets come from different addresses": Case(
+        {},
+        "iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 -j DROP",
+        "iptables -w -D FORWARD 1",
+        {
+            "near": (
+                BY_ANOTHER_ADDRESS,
+                "ip route del default; ip route replace default via 10.100.1.1; ip address del 10.100.1.77/24 dev eth0",
+            )
+        },
+        frozenset({SEVERAL_DEFAULTS}),
     ),
     "several default routes, one of which is better": Case(
         {("near", FAR): ALL},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.packets import SOURCE_PORT
 from exporter.model.report import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
@@ -77,6 +78,12 @@ MASQUERADED = f"{TRANSLATED} POSTROUTING -s 10.100.1.0/24 ! -o brone -j MASQUERA
 NO_LONGER = "iptables -w -t nat -F POSTROUTING"
 LAST = "iptables -w -t nat -D PREROUTING $(iptables -w -t nat -S PREROUTING | grep -c '^-A')"
 
+BESIDE = (
+    "nft add table inet beside; nft 'add chain inet beside forward { type filter hook forward priority -5; }';"
+    " nft 'add rule inet beside forward"
+)
+UNDONE = "nft delete table inet beside"
+
 ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
 
 
@@ -86,6 +93,12 @@ ONE_OF_SEVERAL = f"{TRANSLATED} PREROUTING -p tcp -d 192.0.2.1"
 def sends_with(hops: int) -> tuple[str, str]:
     """Return how a namespace comes to send with so few hops, and with the usual number."""
     return f"sysctl -qw net.ipv4.ip_default_ttl={hops}", "sysctl -qw net.ipv4.ip_default_ttl=64"
+
+
+def sends_by_default_with(version: int, hops: int, gateway: str = "10.100.1.1") -> tuple[str, str]:
+    """Return how the default route comes to limit the hops of what is sent by it, and how it no longer does."""
+    change = f"ip -{version} route change default via {gateway} dev eth0"
+    return f"{change} hoplimit {hops}", change
 
 
 CASES: dict[str, Case] = {
@@ -174,6 +187,25 @@ CASES: dict[str, Case] = {
         inside=TWICE | {"near": (f"{BY_NEXT[0]}; {sends_with(2)[0]}", f"{BY_NEXT[1]}; {sends_with(2)[1]}")},
     ),
     "a TTL of 1 of the host": hinging(sends_with(1)[0], sends_with(1)[1], Verdict.REACHABLE),
+    "a TTL of 1, by a route": hinging(
+        "true", "true", Verdict.BLOCKED, inside={"near": sends_by_default_with(4, 1)},
+    ),
+    "a TTL of 64, by a route, of few": hinging(
+        "true", "true", Verdict.REACHABLE, inside={
+            "near": (
+                f"{sends_with(1)[0]}; {sends_by_default_with(4, 64)[0]}",
+                f"{sends_with(1)[1]}; {sends_by_default_with(4, 64)[1]}",
+            ),
+        },
+    ),
+    "a TTL of 1, by a route, of answers": hinging(
+        "true", "true", Verdict.REACHABLE, inside={"far": sends_by_default_with(4, 1, "10.100.2.1")},
+    ),
+    "a hop limit of 1, by a route": hinging(
+        "ip6tables -w -I FORWARD -j ACCEPT; iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 -j DROP",
+        "ip6tables -w -D FORWARD 1; iptables -w -D FORWARD 1",
+        Verdict.BLOCKED, inside={"near": sends_by_default_with(6, 1, "fd00:a::1")},
+    ),
     "a hop limit of 1": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
             "far": (
@@ -215,6 +247,70 @@ CASES: dict[str, Case] = {
     "a way by a port that the sender picks": hinging(
         "ip rule add pref 77 to 10.100.2.0/24 sport 40000-50000 blackhole", "ip rule del pref 77",
         Verdict.UNKNOWN, doubts=frozenset({"policy rule 77: sport"}),
+    ),
+    "a way that one port is kept from, which the sender may pick": hinging(
+        "ip rule add pref 77 to 10.100.2.0/24 sport 40000 blackhole", "ip rule del pref 77", Verdict.REACHABLE,
+    ),
+    "a port that the sender may pick": hinging(
+        "iptables -w -I FORWARD -d 10.100.2.11 -p tcp --sport 40000 -j DROP;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -p udp -m multiport --sports 50000:50010,50020 -j DROP",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1", Verdict.REACHABLE,
+    ),
+    "a port that the sender may pick, of answers": hinging(
+        "iptables -w -I FORWARD -s 10.100.2.11 -p tcp --dport 40000 -j DROP", "iptables -w -D FORWARD 1",
+        Verdict.REACHABLE,
+    ),
+    "a port that docker-proxy may pick": hinging(
+        "iptables -w -I INPUT -i docker0 -p tcp --dport 40000 -j DROP", "iptables -w -D INPUT 1",
+        Verdict.REACHABLE, ("near", "web"),
+    ),
+    "the only port that is let through, which the sender may pick": hinging(
+        "iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 ! -p icmp -j DROP;"
+        " iptables -w -I FORWARD -s 10.100.1.11 -d 10.100.2.11 -p tcp --sport 40000 -j ACCEPT",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1", Verdict.UNKNOWN, doubts=frozenset({SOURCE_PORT}),
+    ),
+    "a status that never comes alone": hinging(
+        f"{BESIDE} ip daddr 10.100.2.11 ct status != dnat drop'", UNDONE, Verdict.BLOCKED,
+    ),
+    "a status that is compared as a whole": hinging(
+        f"{BESIDE} ip daddr 10.100.2.11 ct status == dnat drop'", UNDONE, Verdict.REACHABLE,
+    ),
+    "packets of no IPsec": hinging(
+        f"{BESIDE} ip daddr 10.100.2.11 meta ipsec missing meta l4proto tcp drop';"
+        " nft 'add rule inet beside forward ip daddr 10.100.2.11 rt ipsec missing meta l4proto udp drop';"
+        " nft 'add rule inet beside forward ipsec in reqid != 5 drop'",
+        UNDONE, Verdict.BLOCKED,
+    ),
+    "a cgroup of what is passed on": hinging(
+        f"{BESIDE} meta cgroup != 5 drop';"
+        " iptables -w -t mangle -A POSTROUTING -s 10.100.1.11 -d 10.100.2.11 -m cgroup ! --cgroup 5 -j DROP",
+        f"iptables -w -t mangle -F POSTROUTING; {UNDONE}", Verdict.REACHABLE,
+    ),
+    "a group of interfaces": hinging(
+        f"ip link set brtwo group 5; {BESIDE} oifgroup 5 meta l4proto tcp drop';"
+        " iptables -w -I FORWARD -p udp -m devgroup --src-group 0x0 --dst-group 0x5 -j DROP",
+        f"iptables -w -D FORWARD 1; {UNDONE}; ip link set brtwo group 0", Verdict.BLOCKED,
+    ),
+    "a group that nobody is in": hinging(
+        f"{BESIDE} iifgroup 5 drop'; iptables -w -I FORWARD -m devgroup ! --src-group 0x0 -j DROP",
+        f"iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
+    ),
+    "headers that packets do not have": hinging(
+        "ip6tables -w -I FORWARD -m rt --rt-type 0 -j DROP; ip6tables -w -I FORWARD -m frag --fragmore -j DROP;"
+        " ip6tables -w -I FORWARD -m hbh -j DROP; ip6tables -w -I FORWARD -m dst ! --dst-len 5 -j DROP",
+        "for each in 1 2 3 4; do ip6tables -w -D FORWARD 1; done", Verdict.REACHABLE, ("near", "next"),
+    ),
+    "chance that is none": hinging(
+        "iptables -w -I FORWARD -d 10.100.2.11 -p tcp -m statistic --mode random --probability 1 -j DROP;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -p udp -m statistic --mode nth --every 1 --packet 0 -j DROP;"
+        " iptables -w -I FORWARD -m statistic --mode random --probability 0 -j DROP",
+        "for each in 1 2 3; do iptables -w -D FORWARD 1; done", Verdict.BLOCKED,
+    ),
+    "what is asked of a connection that is not followed": hinging(
+        "iptables -w -t raw -I PREROUTING -d 10.100.2.11 -j CT --notrack;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -m conntrack ! --ctstatus CONFIRMED -j DROP;"
+        f" {BESIDE} ip daddr 10.100.2.11 ct mark 0 drop'",
+        f"iptables -w -t raw -D PREROUTING 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
     ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"

@@ -20,6 +20,9 @@ from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
 from exporter.model.namespace import Namespace
 from exporter.parse.kernel.ipsets import IpSets
 from exporter.parse.kernel.iptables import parse_iptables
+from tests.hosts import host
+from tests.kernels import kernel
+from tests.looks import CLOSED, OPEN
 
 RULES = """*nat
 :PREROUTING ACCEPT [0:0]
@@ -161,3 +164,15 @@ def test_answers_are_told_apart_by_what_they_answer(stack: Stack) -> None:
     again = Flight(UDP, replace(ends, source=OTHER), passages=(first.passage(),))
     (second,) = hooks.through(Hook.POSTROUTING, Passing(stack, 0b11, again, again.ends))
     assert second.flight.ends.source == OTHER
+
+
+@pytest.mark.parametrize(
+    "asks", ["! --ctstatus CONFIRMED", "! --ctorigdst 10.9.9.9", "--ctdir ORIGINAL", "! --ctproto 47"]
+)
+def test_what_is_not_followed_has_no_connection(asks: str) -> None:
+    """What is asked of it holds for no packet that conntrack does not follow, negated or not; for others it does."""
+    drops = f"-I DOCKER-USER -p udp -m conntrack {asks} -j DROP"
+    for notrack, verdict in ((("-A PREROUTING -s 172.17.0.2 -j CT --notrack",), OPEN), ((), CLOSED)):
+        of = kernel(host("28.5").container("a").container("b")).engine_rules()
+        seen = of.rules(drops).rules(*notrack, table="raw").look()
+        assert seen.direct("a", "b", "bridge", "80/udp") == verdict

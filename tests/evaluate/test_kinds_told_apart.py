@@ -144,6 +144,24 @@ def test_a_route(where: str, destination: str) -> None:
     check(_with(seen, where, lambda own: replace(own, routes=(*own.routes, black))))
 
 
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_a_route_that_limits_hops(where: str) -> None:
+    """What one container sends comes no further than to the host, what others send does."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+
+    def limited(own: Namespace) -> Namespace:
+        return replace(own, routes=tuple(replace(each, hop_limit=1) for each in own.routes))
+
+    changed = _with(seen, where, limited)
+    check(changed)
+    report = evaluate(changed)
+    by_name = {container.name: container for container in report.containers}
+    assert report.pair(by_name["a1"], by_name["b1"]).verdict is (
+        Verdict.BLOCKED if where == "a1" else Verdict.REACHABLE
+    )
+    assert report.pair(by_name["a2"], by_name["b1"]).verdict is Verdict.REACHABLE
+
+
 def test_a_route_by_another_container() -> None:
     """A container that somebody sends packets by is like no other one."""
     seen = opened(kernel(town()).engine_rules()).look().snapshot
@@ -168,6 +186,23 @@ def test_a_rule_about_an_address_that_is_translated() -> None:
     words = names(made.look().snapshot)
     made.rules(f"-A PREROUTING -d 203.0.113.5/32 -p tcp -j DNAT --to-destination {words['a0']}:80", table="nat")
     check(made.inside("a2", "-A OUTPUT -d 203.0.113.5/32 -j DROP").look().snapshot)
+
+
+def test_a_group_of_interfaces_that_a_rule_asks_for() -> None:
+    """Of two containers with the same rules, one has its interface in the group."""
+    made = kernel(town()).engine_rules()
+    for name in ("a1", "a2"):
+        made.inside(name, "-A INPUT -m devgroup --src-group 0x5 -j DROP")
+
+    def grouped(own: Namespace) -> Namespace:
+        return replace(own, interfaces={index: replace(each, group=5) for index, each in own.interfaces.items()})
+
+    changed = _with(made.look().snapshot, "a1", grouped)
+    check(changed)
+    reach = evaluate(changed)
+    by_name = {container.name: container for container in reach.containers}
+    assert reach.pair(by_name["a3"], by_name["a1"]).verdict is Verdict.BLOCKED
+    assert reach.pair(by_name["a3"], by_name["a2"]).verdict is Verdict.REACHABLE
 
 
 def test_isolated_ports_of_containers_that_were_not_read() -> None:

@@ -10,10 +10,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from exporter.evaluate.enforced.emission import source_of
+from exporter.evaluate.enforced.emission import sources_of
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, way
+from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, SEVERAL_HOPS, way
 from exporter.model.namespace import (
     LOCAL_TABLE,
     MAIN_TABLE,
@@ -96,6 +96,34 @@ def test_default_routes_of_one_metric(second: Route, expected: tuple[set[int], s
     assert led(namespace(route("0.0.0.0/0", ONE, "10.1.0.9"), second), FAR) == expected
 
 
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (route("0.0.0.0/0", OTHER, "10.2.0.9"), (["10.1.0.1", "10.2.0.1"], SEVERAL_DEFAULTS)),
+        (route("0.0.0.0/0", OTHER, "10.2.0.9", metric=1), (["10.1.0.1"], "")),
+        (route("0.0.0.0/0", ONE, "10.1.0.8"), (["10.1.0.1"], "")),
+        (
+            replace(route("0.0.0.0/0", ONE, "10.1.0.9"), source=ip_address("10.3.0.1")),
+            (["10.1.0.1", "10.3.0.1"], SEVERAL_DEFAULTS),
+        ),
+    ],
+)
+def test_where_packets_come_from_by_several_defaults(second: Route, expected: tuple[list[str], str]) -> None:
+    """Each route has an address of its own to send from, or names it."""
+    stack = Stack("host", namespace(route("0.0.0.0/0", ONE, "10.1.0.9"), second), 4)
+    found = sources_of(stack, number(FAR))
+    assert ([str(ip_address(each)) for each in found.addresses], found.doubt) == expected
+
+
+def test_where_packets_come_from_by_several_next_hops() -> None:
+    """By each hop from an address that suits it."""
+    hops = Hop(ONE, ip_address("10.1.0.9")), Hop(OTHER, ip_address("10.2.0.9"))
+    several = replace(route("0.0.0.0/0", ONE), hops=hops)
+    found = sources_of(Stack("host", namespace(several), 4), number(FAR))
+    assert found.addresses == (number("10.1.0.1"), number("10.2.0.1"))
+    assert found.doubt == SEVERAL_HOPS
+
+
 def test_gateways_of_ipv6_are_not_chosen_among_like_that() -> None:
     """What fib_select_default does, it does for IPv4."""
     two = route("::/0", ONE, "fd00:1::9"), route("::/0", OTHER, "fd00:2::9")
@@ -128,8 +156,8 @@ def test_default_routes_for_some_senders(source: str, interface: int) -> None:
 def test_a_source_is_picked_without_a_route() -> None:
     """Where only a route for some senders leads, the address that is most like the destination is tried."""
     made = namespace(route("::/0", OTHER, senders="fd00:2::/64"))
-    assert source_of(Stack("host", made, 6), number("fd00:2:0:9::1")) == number("fd00:2::1")
-    assert source_of(Stack("host", made, 6), number("fd00:3:0:9::1")) is None
+    assert sources_of(Stack("host", made, 6), number("fd00:2:0:9::1")).addresses == (number("fd00:2::1"),)
+    assert sources_of(Stack("host", made, 6), number("fd00:3:0:9::1")).addresses == ()
 
 
 def test_preferences() -> None:
@@ -212,4 +240,4 @@ def test_rules_of_a_family_that_is_not_there() -> None:
 def test_deprecated_addresses_are_not_sent_from(old: set[str], source: str) -> None:
     """Those of other interfaces are better; where all are deprecated, all is as usual."""
     made = namespace(route("::/0", ONE), old=frozenset(old))
-    assert source_of(Stack("host", made, 6), number("fd00:3::77")) == number(source)
+    assert sources_of(Stack("host", made, 6), number("fd00:3::77")).addresses == (number(source),)

@@ -462,6 +462,46 @@ class TestWhatOpens:
         assert rules(found)[-1] == ("DOCKER-USER", 1, "accept")
         assert found.change == "rule 1 of ip filter DOCKER-USER taken away"
 
+    def test_who_leads_packets_on(self) -> None:
+        """A published port is one; a translation of somebody's own is told as the rule that it is."""
+        of = kernel(town()).engine_rules().flush("PREROUTING", "raw").rules("-I DOCKER-USER -j ACCEPT")
+        of.rules("-A PREROUTING -d 192.0.2.1/32 -p tcp -j DNAT --to-destination 172.17.0.3:80", table="nat")
+        found = ask(of, "two", "web")
+        texts = [finding.text for finding in found.findings if finding.opens]
+        assert texts == [
+            "the host lets other bridges reach this address on network bridge",
+            "rule 2 of ip nat PREROUTING leads from another address or port to the container on network bridge",
+            "a published port leads from the host's address to the container on network bridge",
+        ]
+        packets = [str(each.packet) for each in found.trips]
+        assert packets == ["172.17.0.3:80/tcp", "192.0.2.1:80/tcp", "172.17.0.1:8080/tcp"]
+
+    def test_who_leads_packets_on_inside(self) -> None:
+        """A rule in a container's own namespace is told with the container."""
+        of = kernel(town()).engine_rules()
+        of.inside("one", "-A OUTPUT -d 192.0.2.1/32 -j DNAT --to-destination 172.20.0.3", table="nat")
+        found = ask(of, "one", "two", Protocol.TCP, 80, ip_address("192.0.2.1"))
+        rule = "rule 1 of ip nat OUTPUT inside one"
+        assert found.findings[0].text == f"{rule} leads from another address or port to the container on network open"
+        assert found.trips[0].change == f"{rule} taken away"
+
+    def test_a_connection_that_is_answered_from_elsewhere(self) -> None:
+        """What nftables rewrites behind conntrack's back arrives, and is answered from where it went."""
+        steps = (
+            InRanges(Field.FAMILY, Ranges.of(4)),
+            InRanges(Field.DESTINATION, Ranges.of(int(ip_address("192.0.2.1")))),
+            Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(int(ip_address("172.20.0.3"))), Ranges()),)),
+        )
+        chain = Chain("at", (Rule(steps, "ip daddr 192.0.2.1 ip daddr set 172.20.0.3"),), Base(Hook.PREROUTING, -300))
+        table = Table(TableFamily.INET, "mine", Backend.NFTABLES, {"at": chain})
+        found = trip(
+            kernel(town()).engine_rules().table(table), "one", "two", Protocol.TCP, 80, ip_address("192.0.2.1")
+        )
+        assert found.verdict == CLOSED
+        assert found.outcome == (
+            "arrives in two, and is answered from another address than it was sent to, which ends the connection"
+        )
+
 
 class TestQuestions:
     def test_one_packet_for_each_way(self) -> None:

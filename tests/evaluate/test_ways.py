@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter.evaluate.enforced.emission import source_of
+from exporter.evaluate.enforced.emission import sources_of
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import PICKED_PORT, way
@@ -296,7 +296,7 @@ def test_a_namespace_sends_from_what_suits_the_gateway(gateway: str | None, expe
     hop = Hop(IN, ip_address(gateway) if gateway else None)
     routes = (Route(254, RouteKind.UNICAST, ip_network("10.77.0.0/16"), (hop,)),)
     own = Stack("host", Namespace(stack.namespace.interfaces, routes), 4)
-    assert source_of(own, number("10.77.0.1")) == number(expected)
+    assert sources_of(own, number("10.77.0.1")).addresses == (number(expected),)
 
 
 def test_a_namespace_sends_by_ipv6_from_what_suits_the_destination() -> None:
@@ -304,4 +304,4 @@ def test_a_namespace_sends_by_ipv6_from_what_suits_the_destination() -> None:
     stack = sending(address("fd00:1::1", 64), address("fd00:2::1", 64))
     routes = (Route(254, RouteKind.UNICAST, ip_network("::/0"), (Hop(IN, ip_address("fd00:1::9")),)),)
     own = Stack("host", Namespace(stack.namespace.interfaces, routes), 6)
-    assert source_of(own, number("fd00:2:0:1::1")) == number("fd00:2::1")
+    assert sources_of(own, number("fd00:2:0:1::1")).addresses == (number("fd00:2::1"),)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.emission import Emission, emission
 from exporter.evaluate.enforced.flight import (
@@ -23,7 +23,17 @@ from exporter.evaluate.enforced.flight import (
     Stage,
 )
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some, only, parts
+from exporter.evaluate.enforced.packets import (
+    SOURCE_PORT,
+    Atom,
+    Column,
+    Picked,
+    PortsDiffer,
+    Some,
+    only,
+    parts,
+)
+from exporter.evaluate.enforced.routing import OF_PORTS
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges
@@ -42,6 +52,12 @@ if TYPE_CHECKING:
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
 _ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
+_ANY_PICKED = Picked(Ranges((PICKED_PORT,)))
+_NEARLY_ALL = _ANY_PICKED.size * 99 // 100
+_MOST_CUTS = 16
+
+Relay = tuple[int, Protocol, int, int]
+"""Where docker-proxy leads connections on to: a version of IP, a protocol, an address and a port."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +77,23 @@ class Found:
     doubts: Mapping[str, int]
 
 
+class Asked(NamedTuple):
+    """What conversations are asked about: those of some cells with an address and its ports."""
+
+    family: int
+    protocol: Protocol
+    address: int
+    ports: Port
+    cells: int
+
+
 class Conversations:
     """All conversations of the sandboxes of two worlds, IPv4's and IPv6's. `bits` are the cells of sandboxes."""
 
     def __init__(self, worlds: Mapping[int, World], bits: Mapping[str, int]) -> None:
         self._worlds = worlds
         self._bits = bits
-        self._relayed: dict[tuple[int, Protocol, int, int], list[Found]] = {}
+        self._relayed: dict[Relay, list[Found]] = {}
         self._emissions: dict[tuple[int, int], Emission] = {}
         self._listening = {family: _Listening(world) for family, world in worlds.items()}
 
@@ -77,17 +103,47 @@ class Conversations:
         while pending:
             ports = pending.pop()
             try:
-                found = list(self._at(family, protocol, address, ports, cells))
+                found = self._at(Asked(family, protocol, address, ports, cells))
             except PortsDiffer as difference:
                 pending.extend(difference.parts)
             else:
                 yield from found
 
-    def _at(self, family: int, protocol: Protocol, address: int, ports: Port, cells: int) -> Iterator[Found]:
+    def _at(self, asked: Asked) -> list[Found]:
+        """Return the conversations that come about, whichever port they come from.
+
+        Where that matters, those count for certain that come about from nearly all ports: who sends does not stay with
+        one that rules single out.
+        """
+        found = list(self._from(Some(*PICKED_PORT), asked))
+        hinging = 0
+        for each in found:
+            hinging |= _hinging(each)
+        if not hinging:
+            return found
+        surely = [each for each in self._from_most(asked._replace(cells=hinging)) if not _hinging(each)]
+        return [*filter(_any, (_besides(each, surely) for each in found)), *surely]
+
+    def _from_most(self, asked: Asked) -> list[Found]:
+        """Return the conversations from those ports that nothing tells apart, where these are nearly all there are."""
+        picked = _ANY_PICKED
+        for _ in range(_MOST_CUTS):
+            try:
+                return list(self._from(picked, asked))
+            except PortsDiffer as difference:
+                if not isinstance(difference.atom, Picked):
+                    raise
+                picked = Picked(*max(difference.parts, key=lambda part: part.size))
+                if picked.size < _NEARLY_ALL:
+                    break
+        return []
+
+    def _from(self, picked: Picked | Some, asked: Asked) -> Iterator[Found]:
+        """Yield the conversations from the ports that a kernel may pick."""
+        family, protocol, address, ports, cells = asked
         world = self._worlds[family]
         number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[family]
-        picked = Some(*PICKED_PORT) if protocol in _NUMBERS else None
-        flight = Flight(number, Ends(0, picked, address, ports), icmp_type=kind)
+        flight = Flight(number, Ends(0, picked if protocol in _NUMBERS else None, address, ports), icmp_type=kind)
         for delivery in self._journey(world, Conversation(Stage.FIRST)).deliveries(*self._sent(world, flight, cells)):
             if protocol is Protocol.TCP:
                 confirmed = self._confirmed(world, flight, delivery)
@@ -204,7 +260,7 @@ class Conversations:
         key = (address.version, protocol, int(address), port)
         if key not in self._relayed:
             self._relayed[key] = []  # a proxy that leads to itself leads nowhere
-            self._relayed[key] = list(self._to_container(*key))
+            self._relayed[key] = self._to_container(*key)
         for second in self._relayed[key]:
             doubts = dict(delivery.flight.doubts)
             for name in second.doubts:
@@ -220,8 +276,8 @@ class Conversations:
                 doubts=doubts,
             )
 
-    def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> Iterator[Found]:
-        yield from self._at(family, protocol, address, only(port), self._bits[HOST])
+    def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> list[Found]:
+        return self._at(Asked(family, protocol, address, only(port), self._bits[HOST]))
 
 
 class _Listening:
@@ -276,6 +332,27 @@ class _Listening:
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
+
+
+def _hinging(found: Found) -> int:
+    """Return the cells for which it is not known because of the port that is picked."""
+    cells = 0
+    for name, doubted in found.doubts.items():
+        if name == SOURCE_PORT or name.endswith(OF_PORTS):
+            cells |= doubted
+    return cells & found.cells
+
+
+def _any(found: Found) -> bool:
+    return found.cells != 0
+
+
+def _besides(found: Found, surely: Sequence[Found]) -> Found:
+    """Return what was found without what hinges on the port, and is known to be there from nearly all."""
+    known = 0
+    for each in surely:
+        known |= each.cells if each.stack is found.stack else 0
+    return replace(found, cells=found.cells & ~(known & _hinging(found)))
 
 
 def _answer(delivery: Delivery) -> Departure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, Delivery, Departure, Ends, Flight, Stage
 from exporter.evaluate.enforced.journey import Journey
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.stack import Stack
-    from exporter.evaluate.enforced.ways import Exit
+    from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.evaluate.enforced.world import World
 
 
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 class Emission:
     """What is sent to one address: `together`, by namespaces without rules, and `alone`, by each of the others.
 
+    Of one that may send from several addresses, there is an entry for each, with why nobody knows which it is.
     `sources` are the cells by the address that they send from.
     """
 
     together: Sequence[Arrival | Crossing]
-    alone: Sequence[tuple[Stack, int, int]]
+    alone: Sequence[tuple[Stack, int, int, str]]
     sources: Mapping[int, int]
 
     def moving(self, flight: Flight, cells: int) -> Iterator[Moving]:
@@ -45,38 +46,55 @@ class Emission:
                 ends = replace(flight.ends, source=item.flight.ends.source)
                 told = replace(flight, ends=ends, doubts=item.flight.doubts, routed=item.flight.routed)
                 yield replace(item, cells=item.cells & cells, flight=told)
-        for stack, bit, source in self.alone:
+        for stack, bit, source, doubt in self.alone:
             if bit & cells:
-                yield Departure(stack, bit, replace(flight, ends=replace(flight.ends, source=source)))
+                told = flight.doubted({doubt: bit} if doubt else {})
+                yield Departure(stack, bit, replace(told, ends=replace(flight.ends, source=source)))
 
 
 def emission(world: World, bits: Mapping[str, int], address: int) -> Emission:
     """Return what all namespaces send to an address; those without a route there send nothing."""
-    alone: list[tuple[Stack, int, int]] = []
+    alone: list[tuple[Stack, int, int, str]] = []
     under_way: list[Arrival | Crossing] = []
     sources: dict[int, int] = defaultdict(int)
     journey = Journey(world, Conversation(Stage.FIRST))
     for name, stack in world.stacks.items():
-        source = source_of(stack, address)
-        if source is None:
-            continue
-        sources[source] |= bits[name]
-        begun = list(journey.begun(_departure(stack, bits[name], source, address))) if stack.plain else []
-        if stack.plain and not any(isinstance(item, Delivery) for item in begun):
-            under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
-        else:
-            alone.append((stack, bits[name], source))
+        own, doubt = sources_of(stack, address)
+        for source in own:
+            sources[source] |= bits[name]
+        if len(own) == 1 and stack.plain:
+            begun = list(journey.begun(_departure(stack, bits[name], own[0], address)))
+            if not any(isinstance(item, Delivery) for item in begun):
+                under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
+                continue
+        alone.extend((stack, bits[name], source, doubt) for source in own)
     return Emission(list(_together(under_way)), alone, sources)
 
 
-def source_of(stack: Stack, address: int) -> int | None:
-    """Return the address that a namespace sends from to another; None where no route leads there."""
+class Sources(NamedTuple):
+    """The addresses that a namespace may send from, and of several why nobody knows which it is."""
+
+    addresses: tuple[int, ...]
+    doubt: str
+
+
+def sources_of(stack: Stack, address: int) -> Sources:
+    """Return the addresses that a namespace may send from to another; none where no route leads there."""
     found = way(stack, Question(address))
+    sources = (source for each in found.either or (found,) for source in _sources(stack, each, address))
+    addresses = tuple(dict.fromkeys(source for source in sources if source is not None))
+    return Sources(addresses, found.doubt if len(addresses) > 1 else "")
+
+
+def _sources(stack: Stack, found: Way, address: int) -> Iterator[int | None]:
     if found.local:
-        return address
-    if not found.exits:
-        return _picked_blindly(stack, address)
-    return found.source if found.source is not None else _picked(stack, found.exits[0], address)
+        yield address
+    elif not found.exits:
+        yield _picked_blindly(stack, address)
+    elif found.source is not None:
+        yield found.source
+    else:
+        yield from (_picked(stack, each, address) for each in found.exits)
 
 
 def _picked_blindly(stack: Stack, address: int) -> int | None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def hop_limit(namespace: Namespace, family: int, interface: str) -> int:
-    """Return what packets are sent with by an interface.
+    """Return what packets are sent with by an interface, where their route says nothing else (RTAX_HOPLIMIT).
 
     Of IPv4 that is one number for all (ip4_dst_hoplimit), of IPv6 each interface has its own (ip6_dst_hoplimit).
     """
@@ -21,5 +21,7 @@ def hop_limit(namespace: Namespace, family: int, interface: str) -> int:
 
 def sends_near(namespace: Namespace, family: int) -> bool:
     """Return whether packets of a namespace may be lost for being passed on too often."""
+    if any(0 < route.hop_limit < ENOUGH_HOPS and route.destination.version == family for route in namespace.routes):
+        return True
     names = (interface.name for interface in namespace.interfaces.values())
     return any(hop_limit(namespace, family, name) < ENOUGH_HOPS for name in names)

@@ -167,7 +167,8 @@ class Journey:
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
         if passing.own and stack.sends_near:
-            flight = replace(flight, hops=hop_limit(stack.namespace, stack.family, sender.interface.name))
+            hops = way.hops or hop_limit(stack.namespace, stack.family, sender.interface.name)
+            flight = replace(flight, hops=hops)
         heard = [(receiver, *hears(sender, receiver)) for receiver in receivers]
         audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
         if len(audible) > 1 and _one_and_the_same([receiver for receiver, _ in audible]):

@@ -181,7 +181,7 @@ def _compared(
         return _NOBODY
     if isinstance(value, Column):
         held = value.mask(match, holds)
-        must = cells & ~value.untold & (~held if negated else held)
+        must = cells & ~value.untold & (value.told & ~held if negated else held)
         return Held(must | (cells & value.untold), must)
     if isinstance(value, Atom | Some):
         return Held(cells, 0)

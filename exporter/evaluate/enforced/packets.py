@@ -30,6 +30,17 @@ class Atom(NamedTuple):
         (low, high), *others = self.ports.intervals
         return low if low == high and not others else None
 
+    @property
+    def size(self) -> int:
+        """How many ports there are."""
+        return sum(high - low + 1 for low, high in self.ports.intervals)
+
+
+class Picked(Atom):
+    """Ports of which a source's kernel picks one."""
+
+    __slots__ = ()
+
 
 def only(port: int) -> Atom:
     """Return one port."""
@@ -78,13 +89,14 @@ class PortsDiffer(Exception):
 class Column:
     """A value for each cell; of cells in `untold`, nobody knows which. Columns never change."""
 
-    __slots__ = ("_cache", "untold", "values")
+    __slots__ = ("_cache", "_told", "untold", "values")
 
     def __init__(self, values: Mapping[int | str, int], untold: int = 0) -> None:
         """Keep masks of cells by value; masks are disjoint."""
         self.values = values
         self.untold = untold
         self._cache: dict[int, int] = {}
+        self._told: int | None = None
 
     def mask(self, match: object, holds: Callable[..., bool]) -> int:
         """Return the cells whose value satisfies; `match` identifies the question, which is then asked once."""
@@ -96,6 +108,20 @@ class Column:
                     known |= cells
             self._cache[id(match)] = known
         return known
+
+    @property
+    def told(self) -> int:
+        """The cells that have a value which is known; others may have one that is not, or none."""
+        if self._told is None:
+            self._told = 0
+            for cells in self.values.values():
+                self._told |= cells
+        return self._told
+
+    def within(self, cells: int) -> Column:
+        """Return the column in which no other cells have a value."""
+        values = {value: mask & cells for value, mask in self.values.items() if mask & cells}
+        return Column(values, self.untold & cells)
 
     def over(self, cells: int, value: int | str) -> Column:
         """Return the column in which these cells have this value."""

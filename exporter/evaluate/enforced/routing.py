@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Subnet
 
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
+OF_PORTS = (": sport", ": dport")
+"""How the names of what policy rules ask for end that are for some ports alone."""
 OF_TOS = "routes for tos {tos}: whoever sends may choose that"
 
 _FAMILIES = (4, 6)

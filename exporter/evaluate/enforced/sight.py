@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, BACK, TCP, UDP, Stage
-from exporter.evaluate.enforced.packets import Column, Packets, Some
+from exporter.evaluate.enforced.packets import Atom, Column, Packets, Some
 from exporter.model.firewall import CtState, CtStatus, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from exporter.evaluate.enforced.flight import Conversation, Passage
     from exporter.evaluate.enforced.packets import Constant
@@ -57,12 +57,13 @@ class Sight:
             fields[Field.ICMP_CODE] = 0
         if flight.protocol == TCP:
             fields[Field.TCP_FLAGS] = _FLAGS[self._conversation.stage]
-        for name, kind, number in (
-            (passing.interface, Field.INPUT_KIND, Field.INPUT_TYPE),
-            (passing.output, Field.OUTPUT_KIND, Field.OUTPUT_TYPE),
+        for name, kind, number, group in (
+            (passing.interface, Field.INPUT_KIND, Field.INPUT_TYPE, Field.INPUT_GROUP),
+            (passing.output, Field.OUTPUT_KIND, Field.OUTPUT_TYPE, Field.OUTPUT_GROUP),
         ):
             _put(fields, kind, _of_interface(name, lambda told: _kind(passing.stack, told)))
             _put(fields, number, _of_interface(name, lambda told: _type(passing.stack, told)))
+            _put(fields, group, _group(passing.stack, name))
         _put(fields, Field.SOURCE_MAC, passing.mac)
         if passing.own:
             fields |= {name: Some(0, 0xFFFFFFFF, name) for name in (Field.SOCKET_USER, Field.SOCKET_GROUP)}
@@ -88,8 +89,8 @@ class Sight:
         answer = conversation.stage in BACK
         original = passage.before if passage else passing.arrived.reversed() if answer else passing.arrived
         reply = (passage.after if passage else ends if not answer else ends.reversed()).reversed()
+        state = conversation.state(passing.stack, passage, passing.cells, passing.untracked)
         fields: dict[Field, Constant | Column] = {
-            Field.CT_STATE: conversation.state(passing.stack, passage, passing.cells, passing.untracked),
             Field.CT_STATUS: self._status(passing, passage),
             Field.CT_MARK: passing.ct_mark if passing.ct_mark is not None else passage.ct_mark if passage else 0,
             Field.CT_DIRECTION: int(answer),
@@ -103,7 +104,7 @@ class Sight:
         _put(fields, Field.CT_ORIGINAL_DESTINATION_PORT, original.destination_port)
         _put(fields, Field.CT_REPLY_SOURCE_PORT, reply.source_port)
         _put(fields, Field.CT_REPLY_DESTINATION_PORT, reply.destination_port)
-        return fields
+        return {Field.CT_STATE: state, **_of_connections(fields, state)}
 
     def _status(self, passing: Passing, passage: Passage | None) -> int:
         before, after = (passage.before, passage.after) if passage else (passing.arrived, passing.flight.ends)
@@ -149,6 +150,26 @@ class Sight:
 _CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))
 
 
+def _of_connections(
+    fields: Mapping[Field, Constant | Column], state: int | Column
+) -> Mapping[Field, Constant | Column]:
+    """Return what conntrack knows of packets; of those that are of no connection, it knows their state alone."""
+    if not isinstance(state, Column):
+        return {name: _without(value, -1) for name, value in fields.items()} if state in _WITHOUT_CONNECTION else fields
+    without = 0
+    for kind in _WITHOUT_CONNECTION:
+        without |= state.values.get(int(kind), 0)
+    return {name: _without(value, without) for name, value in fields.items()} if without else fields
+
+
+def _without(value: Constant | Column, cells: int) -> Constant | Column:
+    if isinstance(value, Column):
+        return value.within(~cells)
+    return value if isinstance(value, Atom | Some) else Column({value: ~cells})
+
+
+_WITHOUT_CONNECTION = (CtState.INVALID, CtState.UNTRACKED)
+
 _ARP_FRAME = 0x0806
 
 
@@ -182,6 +203,13 @@ def _kind(stack: Stack, name: str) -> str | None:
     """Return the kind of an interface; cards have none (nft_meta_get_eval_kind)."""
     interface = stack.by_name.get(name)
     return interface.kind or None if interface is not None else None
+
+
+def _group(stack: Stack, name: str | Column) -> Constant | Column | None:
+    """Return the group of an interface: nearly always nobody made any."""
+    if not stack.grouped:
+        return 0 if name else None
+    return _of_interface(name, lambda told: stack.by_name[told].group if told in stack.by_name else None)
 
 
 def _type(stack: Stack, name: str) -> int | None:

@@ -54,6 +54,11 @@ class Stack:
         return {address: frozenset(indexes) for address, indexes in found.items()}
 
     @cached_property
+    def grouped(self) -> bool:
+        """Whether somebody put interfaces into groups."""
+        return any(interface.group for interface in self.namespace.interfaces.values())
+
+    @cached_property
     def policies(self) -> tuple[IpsecPolicy, ...]:
         """The policies of IPsec for the family."""
         return tuple(policy for policy in self.namespace.policies if policy.source.version == self.family)

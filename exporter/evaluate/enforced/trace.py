@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.conversations import Conversations
-from exporter.evaluate.enforced.emission import Emission, source_of
+from exporter.evaluate.enforced.conversations import Asked, Conversations
+from exporter.evaluate.enforced.emission import Emission, sources_of
 from exporter.evaluate.enforced.flight import Departure
 from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.journey import Journey
@@ -26,9 +26,10 @@ from exporter.model.report import HOST
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.conversations import Found
+    from exporter.evaluate.enforced.conversations import Found, Relay
     from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.packets import Picked, Some
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Step
@@ -200,7 +201,8 @@ class Tracer:
         notes = _Notes(self._steps, self._bits[sandbox])
         conversations = _Conversations(self._worlds, self._bits, notes)
         address, ports = ip_address(packet.address), None if packet.port is None else only(packet.port)
-        found = conversations.one(address.version, packet.protocol, int(address), ports, self._bits[sandbox])
+        asked = Asked(address.version, packet.protocol, int(address), ports, self._bits[sandbox])
+        found = conversations.one(asked)
         return Traced(tuple(notes.all), tuple(dict.fromkeys(map(_ended, found))))
 
 
@@ -253,16 +255,32 @@ class _Conversations(Conversations):
     def __init__(self, worlds: Mapping[int, World], bits: Mapping[str, int], notes: _Notes) -> None:
         super().__init__(worlds, bits)
         self._notes = notes
+        self._begun = 0
+        self._told: dict[Relay, list[Found]] = {}
 
-    def one(self, family: int, protocol: Protocol, address: int, port: Port, cell: int) -> list[Found]:
+    def one(self, asked: Asked) -> list[Found]:
         """Return where a conversation comes about."""
-        return list(self._at(family, protocol, address, port, cell))
+        return self._at(asked)
+
+    def _from(self, picked: Picked | Some, asked: Asked) -> Iterator[Found]:
+        begun, told = len(self._notes.all), dict(self._relayed)
+        yield from super()._from(picked, asked)
+        self._begun, self._told = begun, told
+
+    def _from_most(self, asked: Asked) -> list[Found]:
+        """Tell of the packet as it is from nearly all ports, in the place of from any, where that is known."""
+        first, before = self._begun, len(self._notes.all)
+        # what docker-proxy leads on is told anew
+        self._relayed = self._told
+        found = super()._from_most(asked)
+        del self._notes.all[slice(first, self._begun) if found else slice(before, None)]
+        return found
 
     def emission(self, world: World, address: int) -> Emission:
         """Return from where the packet's sender sends to an address: nobody else is asked about."""
         place = next(name for name, bit in self._bits.items() if bit & self._notes.cell)
-        source = source_of(world.stacks[place], address)
-        return Emission((), (), {} if source is None else {source: self._notes.cell})
+        own = sources_of(world.stacks[place], address)
+        return Emission((), (), dict.fromkeys(own.addresses, self._notes.cell))
 
     def _journey(self, world: World, conversation: Conversation) -> Journey:
         return _Journey(world, conversation, self._notes)
@@ -271,13 +289,13 @@ class _Conversations(Conversations):
         """Let the packet itself set out, so that its way out of its own namespace is told, too."""
         address = int(flight.ends.destination)  # type: ignore[arg-type]
         place = next(name for name, bit in self._bits.items() if bit & cells)
-        source = source_of(world.stacks[place], address)
-        if source is None:
+        own, doubt = sources_of(world.stacks[place], address)
+        if not own:
             ports = flight.ends.destination_port
             self._notes.add(Sent(place, At(world.family, 0, None, address, _port(ports)), ""))
-            return []
-        ends = replace(flight.ends, source=source)
-        return [Departure(world.stacks[place], self._bits[place], replace(flight, ends=ends))]
+        told = flight.doubted({doubt: self._bits[place]} if doubt else {})
+        flights = (replace(told, ends=replace(flight.ends, source=source)) for source in own)
+        return [Departure(world.stacks[place], self._bits[place], each) for each in flights]
 
     def _led_on(
         self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.matching import Held, Matching
-from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
+from exporter.evaluate.enforced.packets import SOURCE_PORT, Atom, Column, Picked, PortsDiffer, Some
 from exporter.model.firewall import (
     Backend,
     Call,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.matching import Lookups
-    from exporter.evaluate.enforced.packets import Packets
+    from exporter.evaluate.enforced.packets import Constant, Packets
     from exporter.evaluate.enforced.ruleset import BaseChain, PreparedTable, Segment
     from exporter.model.firewall import Chain, Match, Rule, Statement, Target
     from exporter.model.ranges import Ranges
@@ -176,6 +176,8 @@ class Walker:
                 if not cells:
                     break
         except PortsDiffer as difference:
+            if isinstance(difference.atom, Picked):
+                raise
             # cut at what all rules here ask for, or there would be a new start for each of them
             raise PortsDiffer(difference.atom, [*difference.sets, *_port_sets(candidates)]) from None
         outcome.passed = cells
@@ -354,7 +356,14 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
     else:
         name = getattr(match, "field", None)
         value = packets.fields.get(name) if name is not None else None
-        yield value.doubt if isinstance(value, Some) else str(name or "a match")
+        yield _untold(value) or str(name or "a match")
+
+
+def _untold(value: Constant | Column | None) -> str:
+    """Return what is not known of a value of which there may be several."""
+    if isinstance(value, Some):
+        return value.doubt
+    return SOURCE_PORT if isinstance(value, Picked) else ""
 
 
 def _is_told(match: Match, packets: Packets) -> bool:

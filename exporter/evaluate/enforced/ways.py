@@ -29,20 +29,28 @@ PICKED_PORT = (32768, 60999)
 
 
 class Exit(NamedTuple):
-    """A way out of a namespace: by an interface, to the owner of an address there."""
+    """A way out of a namespace: by an interface, to the owner of an address there.
+
+    `hops` are those that its own packets are sent with by that way, 0 as many as by others.
+    """
 
     interface: int
     towards: int
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere."""
+    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere.
+
+    `either` are the single ways where nobody knows which of them it is: each has a source of its own.
+    """
 
     local: bool
     exits: tuple[Exit, ...] = ()
     source: int | None = None
     doubt: str = ""
+    either: tuple[Way, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,7 +111,8 @@ def _either(found: Sequence[tuple[Way, str]]) -> Way:
         return first
     exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
     doubt = next(doubt for _, doubt in found if doubt)
-    return Way(local=any(each.local for each, _ in found), exits=exits, source=first.source, doubt=doubt)
+    either = tuple(dict.fromkeys(each for each, _ in found))
+    return Way(local=any(each.local for each in either), exits=exits, source=first.source, doubt=doubt, either=either)
 
 
 def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, str]]:
@@ -116,13 +125,15 @@ def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, st
 def _along(stack: Stack, question: Question, route: Route | None) -> Way:
     if route is None or route.kind is not RouteKind.UNICAST:
         return Way(local=route is not None and route.kind is RouteKind.LOCAL)
-    exits = tuple(dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop)))
+    exits = tuple(
+        dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop, route))
+    )
     source = int(route.source) if route.source is not None else None
     doubt = "" if len(exits) < 2 else SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
     return Way(local=False, exits=exits, source=source, doubt=doubt)
 
 
-def _exits(stack: Stack, destination: int, hop: Hop) -> Iterator[Exit]:
+def _exits(stack: Stack, destination: int, hop: Hop, route: Route) -> Iterator[Exit]:
     """Yield the way out by a hop: to its gateway, or to the destination itself where it has none.
 
     A gateway that was an address of the namespace's own when the route was made leads to the destination, too, for IPv4
@@ -130,9 +141,9 @@ def _exits(stack: Stack, destination: int, hop: Hop) -> Iterator[Exit]:
     own later is asked for like any other. The kernel does not tell which it was.
     """
     gateway = int(hop.gateway) if hop.gateway is not None else destination
-    yield Exit(hop.interface, gateway)
+    yield Exit(hop.interface, gateway, route.hop_limit)
     if stack.family == 4 and hop.gateway is not None and gateway in stack.addresses:
-        yield Exit(hop.interface, destination)
+        yield Exit(hop.interface, destination, route.hop_limit)
 
 
 def ways(passing: Passing) -> Ways:

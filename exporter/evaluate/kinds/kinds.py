@@ -304,7 +304,7 @@ class Kinds:
         source = route.source and self._word(network, int(route.source), 0)
         where = "link-local" if local else self._word(network, number, destination.prefixlen)
         gateways = tuple(str(hop.gateway) for hop in route.hops)
-        return route.table, route.kind, route.metric, route.preference, source, where, gateways
+        return route.table, route.kind, route.metric, route.preference, route.hop_limit, source, where, gateways
 
     def _follow_routes(self) -> None:
         """Sort the host's routes by bridge; one that leads into a network's subnets elsewhere makes that peculiar.

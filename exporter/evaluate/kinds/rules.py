@@ -60,7 +60,9 @@ PORTS = frozenset(
     }
 )
 _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-_UNIQUE = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT})
+_UNIQUE = frozenset({
+    Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP,
+})  # fmt: skip
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
 
 GUARDS = (

@@ -106,6 +106,9 @@ def decode_link(message: bytes) -> Link:
     if info is not None:
         kind = str(info.get_attr("IFLA_INFO_KIND") or "")
         document["linkinfo"] = _link_info(info, kind)
+    group = decoded.get_attr("IFLA_GROUP")
+    if group:
+        document["group"] = str(group)
     xdp = decoded.get_attr("IFLA_XDP")
     if xdp is not None and xdp.get_attr("IFLA_XDP_ATTACHED"):
         document["xdp"] = True

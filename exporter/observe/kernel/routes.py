@@ -122,6 +122,7 @@ def decode_route(message: bytes) -> Route | None:
         "metric": decoded.get_attr("RTA_PRIORITY"),
         "nhid": _nexthop(message),
         "pref": _PREFERENCES.get(decoded.get_attr("RTA_PREF")),
+        "metrics": _metrics(decoded.get_attr("RTA_METRICS")),
         **_way(decoded),
     }
     document |= {key: value for key, value in optional.items() if value is not None}
@@ -130,6 +131,12 @@ def decode_route(message: bytes) -> Route | None:
         for hop in decoded.get_attr("RTA_MULTIPATH") or ()
     )
     return Route(document, decoded.get_attr("RTA_OIF"), hops)
+
+
+def _metrics(told: Any) -> list[dict[str, int]] | None:  # noqa: ANN401 - pyroute2 has no types
+    """Return the metrics that decide about packets, as `ip` shows them."""
+    limit = told.get_attr("RTAX_HOPLIMIT") if told is not None else None
+    return [{"hoplimit": limit}] if limit else None
 
 
 def route_documents(routes: Iterable[Route], links: Iterable[Link]) -> list[dict[str, Any]]:

@@ -96,7 +96,16 @@ def _interface(
         arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=link_address(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
+        group=_group(text(link, "group")),
     )
+
+
+def _group(told: str) -> int:
+    """Return the number of a group: a name of any but the usual one is known only to who gave it."""
+    try:
+        return number(told)
+    except ValueError:
+        return 0
 
 
 def _programs(link: Mapping[str, Any]) -> tuple[str, ...]:

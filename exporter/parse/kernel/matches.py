@@ -29,6 +29,8 @@ from exporter.parse.kernel.names import ICMP_TYPES, ICMPV6_TYPES
 from exporter.parse.kernel.options import opaque
 from exporter.parse.kernel.values import (
     ALL_BITS,
+    NEVER,
+    OF_A_SOCKET,
     address_match,
     addresses,
     bits,
@@ -86,7 +88,7 @@ def module_matches(module: str, options: Sequence[Option], context: Context) -> 
     text = " ".join(map(str, options))
     try:
         yield from tuple(whole(options, context)) if whole else (Opaque(module, text),)
-    except ValueError:
+    except (ValueError, KeyError):
         yield Opaque(module, text)
 
 
@@ -245,6 +247,14 @@ def _with_socket(match: Match, option: Option) -> Match:
     return AnyOf(((match,),), negated=True) if option.negated else match
 
 
+_GROUPS = {"--src-group": Field.INPUT_GROUP, "--dst-group": Field.OUTPUT_GROUP}
+
+
+def _group(option: Option, _context: Context) -> Match:
+    value, mask = bits("0" if option.only == "default" else option.only)
+    return HasBits(_GROUPS[option.name], mask, value, option.negated)
+
+
 _SOURCE_PORTS, _DESTINATION_PORTS = partial(_ports, Field.SOURCE_PORT), partial(_ports, Field.DESTINATION_PORT)
 _TRANSPORT: Mapping[str, Handler] = {
     "--sport": _SOURCE_PORTS,
@@ -279,6 +289,7 @@ _INDEPENDENT: Mapping[str, Mapping[str, Handler]] = {
     "mac": {"--mac-source": _mac},
     "mark": {"--mark": partial(_mark, Field.MARK)},
     "connmark": {"--mark": partial(_mark, Field.CT_MARK)},
+    "devgroup": {"--src-group": _group, "--dst-group": _group},
     "pkttype": {"--pkt-type": _packet_type},
     "physdev": {
         "--physdev-in": _port_in,
@@ -360,6 +371,32 @@ def _member(name: str, directions: str, option: Option, context: Context) -> Mat
     return AnyOf(((found,),), negated=True) if option.negated else found
 
 
+def _statistic(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """Chance and turns: `--probability 0` is never, `1` always, and so is every one of one."""
+    given = {option.name: option for option in options}
+    mode, negated = given.pop("--mode").only, any(option.negated for option in options)
+    numbers = {name: float(option.only) for name, option in given.items()}
+    if mode == "random" and numbers in ({"--probability": 0}, {"--probability": 1}):
+        always = numbers["--probability"] == 1
+    elif mode == "nth" and numbers == {"--every": 1, "--packet": 0}:
+        always = True
+    else:
+        raise ValueError("neither always nor never")
+    if always == negated:
+        yield NEVER
+
+
+def _of_cgroup(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """Yield the match of a packet's socket's cgroup: of one that has none, nothing holds (cgroup_mt)."""
+    yield OF_A_SOCKET
+    yield Opaque("cgroup", " ".join(map(str, options)))
+
+
+def _extension(_options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """Extension headers of IPv6: packets that are asked about have none, and nothing holds of these, negated or not."""
+    yield NEVER
+
+
 _OF_POLICY = {"none": 0, "ipsec": 1}
 
 
@@ -375,9 +412,15 @@ def _policy(options: Sequence[Option], _context: Context) -> Iterator[Match]:
 
 _TOGETHER: Mapping[str, Callable[[Sequence[Option], Context], Iterator[Match]]] = {
     "addrtype": _address_type,
+    "cgroup": _of_cgroup,
     "conntrack": conntrack_matches,
+    "dst": _extension,
+    "frag": _extension,
+    "hbh": _extension,
     "policy": _policy,
     "rpfilter": _reverse_path,
+    "rt": _extension,
     "set": _set,
     "state": state_matches,
+    "statistic": _statistic,
 }

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING
 
-from exporter.model.firewall import Field, InRanges, ReversePath, Side, TableFamily
+from exporter.model.firewall import CtStatus, Field, InRanges, ReversePath, Side, TableFamily
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_names import (
     DIRECTIONS,
     ETHER_TYPES,
     FAMILIES,
     FAMILY_NUMBERS,
+    GROUPS,
     ICMP_CODES,
     ICMP_TYPES,
     ICMPV6_CODES,
@@ -48,8 +49,10 @@ from exporter.parse.kernel.nft_values import (
     plain,
     properties,
     tagged,
+    whether,
     words,
 )
+from exporter.parse.kernel.values import OF_A_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -253,6 +256,8 @@ def _family(value: object) -> int:
 
 _FAMILY = Number(Field.FAMILY, 8, _family, 0xFF)
 
+_WHETHER_IPSEC = Number(Field.IPSEC, 8, whether, 0xFF)
+
 _META: Mapping[str, Subject] = {
     "nfproto": _FAMILY,
     "protocol": _number(Field.ETHER_TYPE, 16, ETHER_TYPES),
@@ -267,6 +272,10 @@ _META: Mapping[str, Subject] = {
     "iiftype": _number(Field.INPUT_TYPE, 16, INTERFACE_TYPES),
     "oiftype": _number(Field.OUTPUT_TYPE, 16, INTERFACE_TYPES),
     "pkttype": _number(Field.PACKET_TYPE, 8, PACKET_TYPES),
+    "ipsec": _WHETHER_IPSEC,
+    "secpath": _WHETHER_IPSEC,
+    "iifgroup": _number(Field.INPUT_GROUP, 32, GROUPS),
+    "oifgroup": _number(Field.OUTPUT_GROUP, 32, GROUPS),
     "skuid": _number(Field.SOCKET_USER, 32),
     "skgid": _number(Field.SOCKET_GROUP, 32),
 }
@@ -276,6 +285,8 @@ def _meta(body: object, context: Context) -> Left:
     """Return what the kernel knows beside the packet; time, load, chance and cgroups are not known here."""
     key = properties(body).get("key")
     name = f"meta {key}"
+    if key == "cgroup":
+        return Left(name, Unknown(name), (OF_A_SOCKET,))
     if key == "nfproto" and context.family not in (TableFamily.INET, *_VERSIONS):
         return Left(name, Unknown(name))
     return Left(name, _META.get(key, Unknown(name)) if isinstance(key, str) else Unknown("meta"))
@@ -284,11 +295,12 @@ def _meta(body: object, context: Context) -> Left:
 # --- Connections ---
 
 _ALL_STATUSES = sum(STATUSES.values())
+_TRANSLATED = CtStatus.SNAT | CtStatus.DNAT
 
 _CONNECTIONS: Mapping[str, Subject] = {
     "state": _number(Field.CT_STATE, 32, STATES),
-    # the kernel keeps more bits than anybody can tell from outside: only comparisons with a mask can be decided
-    "status": replace(_number(Field.CT_STATUS, 32, STATUSES), known=_ALL_STATUSES),
+    # the kernel keeps more bits than anybody can tell from outside, one beside each of a translation (IPS_DST_NAT_DONE)
+    "status": replace(_number(Field.CT_STATUS, 32, STATUSES), known=_ALL_STATUSES, attended=_TRANSLATED),
     "mark": _number(Field.CT_MARK, 32),
     "direction": _number(Field.CT_DIRECTION, 8, DIRECTIONS),
     "protocol": _number(Field.CT_PROTOCOL, 8, TRANSPORTS),
@@ -327,7 +339,19 @@ def _connection(body: object, context: Context) -> Left:
     return Left(name, _address(end, version), of_family(version, context) if family else ())
 
 
+def _transformed(body: object, _context: Context) -> Left:
+    """Return what a policy's state says of a packet of IPsec; of any other the rule is over (nft_xfrm_get_eval)."""
+    name = f"ipsec {properties(body).get('key')}"
+    return Left(name, Unknown(name), (InRanges(Field.IPSEC, Ranges.of(1)),))
+
+
 # --- Routes ---
+
+
+def _of_route(body: object, _context: Context) -> Left:
+    key = properties(body).get("key")
+    return Left("rt", _WHETHER_IPSEC if key == "ipsec" else Unknown("rt"))
+
 
 _LOOKED_UP = {"saddr": Field.SOURCE, "daddr": Field.DESTINATION}
 _SIDES = {"iif": Side.INPUT, "oif": Side.OUTPUT}
@@ -417,6 +441,8 @@ _EXPRESSIONS: Mapping[str, Callable[[object, Context], Left]] = {
     "meta": _meta,
     "ct": _connection,
     "fib": _route,
+    "rt": _of_route,
+    "ipsec": _transformed,
     "exthdr": _extension,
     "ip option": _ip_option,
     "tcp option": _tcp_option,

@@ -17,6 +17,8 @@ ETHER_TYPES = {"ip": 0x0800, "arp": 0x0806, "ip6": 0x86DD, "vlan": 0x8100, "8021
 
 PACKET_TYPES = {"host": 0, "unicast": 0, "broadcast": 1, "multicast": 2, "other": 3}
 
+GROUPS = {"default": 0}
+
 DIRECTIONS = {"original": 0, "reply": 1}
 
 STATES = {state.name.lower(): int(state) for state in CtState if state.name}

@@ -38,7 +38,7 @@ ALWAYS = AnyOf(((),))
 _NOT_IN_EVERY_PACKET = frozenset({
     *(field for field in Field if field.value.startswith("ct_") and field is not Field.CT_STATE),
     Field.SOCKET_USER, Field.SOCKET_GROUP, Field.SOURCE_MAC, Field.DESTINATION_MAC,
-    Field.INPUT_TYPE, Field.OUTPUT_TYPE,
+    Field.INPUT_TYPE, Field.OUTPUT_TYPE, Field.INPUT_GROUP, Field.OUTPUT_GROUP,
 })  # fmt: skip
 """Fields that no other match of the rule vouches for; without one, the kernel gives the whole rule up (NFT_BREAK)."""
 
@@ -65,7 +65,7 @@ def either(matches: Iterable[Match]) -> Match:
 class Number:
     """A number, `((packet's & keep) ^ toggle) >> shift`; a negative shift goes to the left.
 
-    `known` are the bits that a packet's field tells of the kernel's.
+    `known` are the bits that a packet's field tells of the kernel's, `attended` those that never come without others.
     """
 
     field: Field
@@ -75,6 +75,7 @@ class Number:
     toggle: int = 0
     shift: int = 0
     known: int = -1
+    attended: int = 0
 
     @property
     def present(self) -> tuple[Match, ...]:
@@ -98,12 +99,20 @@ class Number:
 
     def _within(self, intervals: Sequence[tuple[int, int]]) -> Match:
         if self.keep & ~self.known:
-            raise ValueError("bits of which nothing is told")
+            return either(self._in_part(low, high) for low, high in intervals)
         free = self.keep ^ self._all
         if not (self.toggle or self.shift or free & (free + 1)):
             ranges = Ranges.union(_above(low, high, free) for low, high in intervals)
             return InRanges(self.field, ranges) if ranges else NEVER
         return either(match for low, high in intervals for match in self._between(low, high))
+
+    def _in_part(self, low: int, high: int) -> Match:
+        """Return what holds for a number that has bits of which nothing is told: none of them, or nobody knows."""
+        if low != high or low & ~self.known or not self.whole:
+            raise ValueError("bits of which nothing is told")
+        if low & self.attended:
+            return NEVER
+        return AnyOf(((HasBits(self.field, self.known, low), Opaque(self.field.replace("_", " "))),))
 
     def ordered(self, operator: str, value: object) -> Match:
         """Return what holds for numbers below or above a value, or that value itself: `<`, `<=`, `>`, `>=`."""

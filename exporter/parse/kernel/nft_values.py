@@ -59,6 +59,13 @@ def words(value: object) -> frozenset[str]:
     return frozenset(word for word in found if isinstance(word, str))
 
 
+def whether(value: object) -> int:
+    """Return 1 for what is there, 0 for what is not."""
+    if not isinstance(value, bool):
+        raise ValueError("neither there nor not")  # noqa: TRY004
+    return int(value)
+
+
 def integer(value: object) -> int:
     """Return a number."""
     if not isinstance(value, int) or isinstance(value, bool):

@@ -98,6 +98,7 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
         senders=_senders(document),
         preference=_PREFERENCES.get(text(document, "pref"), 0),
         tos=text(document, "tos"),
+        hop_limit=next((integer(told, "hoplimit") for told in objects(document, "metrics")), 0),
     )
 
 

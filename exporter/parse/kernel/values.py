@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match
+from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs
 from exporter.model.ranges import Ranges
 from exporter.parse.addresses import parse_address, parse_network
 from exporter.parse.kernel.names import PROTOCOLS
@@ -15,6 +15,12 @@ _BITS = {4: 32, 6: 128}
 
 NEVER = AnyOf(())
 """No alternative at all: holds for no packet."""
+
+
+OF_A_SOCKET = AnyOf(
+    ((InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))),), (NameIs(Field.OUTPUT_INTERFACE, ("",)),))
+)
+"""Holds for packets that may be known to be of a socket: those that a namespace sends, and those that come to it."""
 
 
 def number(text: str, highest: int = ALL_BITS) -> int:

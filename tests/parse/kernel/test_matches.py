@@ -23,6 +23,7 @@ from exporter.model.firewall import (
     Side,
 )
 from exporter.model.ranges import Ranges
+from exporter.parse.kernel.values import OF_A_SOCKET
 from tests.parse.kernel.rules import doubts, matches, rule
 
 TCP, UDP = InRanges(Field.PROTOCOL, Ranges.of(6)), InRanges(Field.PROTOCOL, Ranges.of(17))
@@ -125,6 +126,13 @@ FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
         ("-m mac ! --mac-source 02:42:AC:11:00:02", (
             InRanges(Field.SOURCE_MAC, Ranges.of(0x0242AC110002), negated=True),
         )),
+        ("-m devgroup --src-group 0x5", (HasBits(Field.INPUT_GROUP, 0xFFFFFFFF, 5),)),
+        ("-m devgroup ! --dst-group 0x1/0xff", (HasBits(Field.OUTPUT_GROUP, 0xFF, 1, negated=True),)),
+        ("-m devgroup --dst-group default", (HasBits(Field.OUTPUT_GROUP, 0xFFFFFFFF, 0),)),
+        ("-m statistic --mode random --probability 1.00000000000", ()),
+        ("-m statistic --mode random ! --probability 0.00000000000", ()),
+        ("-m statistic --mode random --probability 0.00000000000", (AnyOf(()),)),
+        ("-m statistic --mode nth ! --every 1 --packet 0", (AnyOf(()),)),
         ("-m policy --dir in --pol none", (InRanges(Field.IPSEC, Ranges.of(0)),)),
         ("-m policy --dir out --pol ipsec --strict --reqid 5", (
             InRanges(Field.IPSEC, Ranges.of(1)), Opaque("reqid", "--reqid 5"),
@@ -214,6 +222,14 @@ def test_accept_local_is_known_but_for_own_addresses() -> None:
     assert isinstance(found.alternatives[1][1], Opaque)
 
 
+def test_a_cgroup_is_asked_of_packets_with_a_socket() -> None:
+    """What is passed on has none, and `!` does not hold for it, either."""
+    for said in ("--cgroup 5", "! --cgroup 5"):
+        of_a_socket, found = matches(f"-m cgroup {said}")
+        assert of_a_socket == OF_A_SOCKET
+        assert isinstance(found, Opaque)
+
+
 def test_a_port_that_packets_do_not_leave_by() -> None:
     """`! --physdev-out` holds for packets of no bridge, and never for those that leave a bridge by no port."""
     (found,) = matches("-m physdev ! --physdev-out veth1")
@@ -226,6 +242,8 @@ def test_a_port_that_packets_do_not_leave_by() -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
+        ("-m rt --rt-type 0", (AnyOf(()),)), ("-m frag ! --fragmore", (AnyOf(()),)), ("-m hbh", (AnyOf(()),)),
+        ("-m dst --dst-len 5", (AnyOf(()),)),
         ("-s fd00::/16", (between(SOURCE, "fd00::", "fd00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),)),
         ("! -d fd00::1/128", (between(DESTINATION, "fd00::1", "fd00::1", negated=True),)),
         ("-s fd00::1/ffff::ffff", (HasBits(SOURCE, number("ffff::ffff"), number("fd00::1")),)),
@@ -245,7 +263,8 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
     [
         ("-m limit --limit 5/sec", "limit"), ("-m recent --set --name x --rsource", "recent"),
         ("-m hashlimit --hashlimit-above 5/sec --hashlimit-name h", "hashlimit"), ("-m statistic --mode random",
-        "statistic"),
+        "statistic"), ("-m statistic --mode nth --every 3 --packet 0", "statistic"),
+        ("-m statistic --mode random --probability 0.5", "statistic"),
         ('-m string --string "-j ACCEPT" --algo bm', "string"), ("-m u32 --u32 0x6&0xff=0x1", "u32"),
         ('-m bpf --bytecode "1,6 0 0 1"', "bpf"), ("-m time --timestart 08:00", "time"), ("-m quota --quota 5",
         "quota"),
@@ -257,8 +276,8 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
         ("-m ecn --ecn-tcp-cwr", "ecn"), ("-m connlimit --connlimit-above 3", "connlimit"),
         ("-m connbytes --connbytes 5", "connbytes"), ("-m socket --transparent", "socket"), ("-m rateest --rateest x",
         "rateest"),
-        ("-m eui64", "eui64"), ("-m frag --fragmore", "frag"), ("-m hbh", "hbh"), ("-m dst", "dst"),
-        ("-m rt --rt-type 0", "rt"),
+        ("-m eui64", "eui64"), ("-m devgroup --src-group mine", "src-group"),
+        ("-m devgroup --of 5", "of"),
         ("-m mh --mh-type 5", "mh"), ("-m ipv6header --soft", "ipv6header"), ("-m ah --ahspi 1", "ah"),
         ("-m esp --espspi 1", "esp"), ("-m nonsense --what ever", "nonsense"), ("-m conntrack --ctexpire 10:20",
         "ctexpire"),

@@ -278,6 +278,10 @@ def net(text: str) -> Subnet:
             Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3),), tos="0x10"),
         ),
         (
+            {"dst": "10.0.0.0/8", "dev": "eth0", "metrics": [{"mtu": 1400, "hoplimit": 3}]},
+            Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3),), hop_limit=3),
+        ),
+        (
             {"dst": "10.0.0.0/8", "dev": "eth0", "via": {"family": "inet6", "host": "fe80::1"}},
             Route(254, RouteKind.UNICAST, net("10.0.0.0/8"), (Hop(3, ip_address("fe80::1")),)),
         ),

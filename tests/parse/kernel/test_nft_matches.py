@@ -25,6 +25,7 @@ from tests.parse.kernel.nft import TCP, UDP, V4, V6, are, between, doubts, numbe
 
 SOURCE, DESTINATION = Field.SOURCE, Field.DESTINATION
 FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
+STATUSES = sum(CtStatus)
 STATE, FLAGS, MARK = Field.CT_STATE, Field.TCP_FLAGS, Field.MARK
 CT_MARK_THERE = between(Field.CT_MARK, 0, 0xFFFFFFFF)
 NEW, ESTABLISHED, RELATED = int(CtState.NEW), int(CtState.ESTABLISHED), int(CtState.RELATED)
@@ -158,6 +159,11 @@ METADATA: dict[str, tuple[Step, ...]] = {
     'meta iifkind "bridge"': (NameIs(Field.INPUT_KIND, ("bridge",)),),
     "oiftype loopback": (are(Field.OUTPUT_TYPE, 772),),
     "meta pkttype { broadcast, multicast }": (between(Field.PACKET_TYPE, 1, 2),),
+    "meta ipsec exists": (are(Field.IPSEC, 1),),
+    "meta ipsec != exists": (are(Field.IPSEC, 1, negated=True),),
+    "rt ipsec missing": (are(Field.IPSEC, 0),),
+    "iifgroup 5": (are(Field.INPUT_GROUP, 5),),
+    "oifgroup != default": (are(Field.OUTPUT_GROUP, 0, negated=True),),
     "meta skuid { 0, 1000-2000 }": (InRanges(Field.SOCKET_USER, Ranges(((0, 0), (1000, 2000)))),),
     "meta skgid != 5": (are(Field.SOCKET_GROUP, 5, negated=True),),
     "meta mark 0xffffffff": (are(MARK, 0xFFFFFFFF),),
@@ -192,6 +198,14 @@ CONNECTIONS: dict[str, tuple[Step, ...]] = {
     "ct state invalid,untracked": (AnyBit(STATE, int(CtState.INVALID | CtState.UNTRACKED)),),
     "ct status dnat": (AnyBit(Field.CT_STATUS, int(CtStatus.DNAT)),),
     "ct status ! dnat,snat": (AnyBit(Field.CT_STATUS, int(CtStatus.DNAT | CtStatus.SNAT), negated=True),),
+    "ct status == dnat": (AnyOf(()),),
+    "ct status != dnat": (InRanges(Field.CT_STATUS, Ranges(((0, 0xFFFFFFFF),))),),
+    "ct status { dnat, snat }": (AnyOf(()),),
+    "ct status == confirmed": (AnyOf(((HasBits(Field.CT_STATUS, STATUSES, 8), Opaque("ct status")),)),),
+    "ct status != confirmed": (
+        InRanges(Field.CT_STATUS, Ranges(((0, 0xFFFFFFFF),))),
+        AnyOf(((HasBits(Field.CT_STATUS, STATUSES, 8), Opaque("ct status")),), negated=True),
+    ),
     "ct status & (dnat|snat) == dnat": (
         HasBits(Field.CT_STATUS, int(CtStatus.DNAT | CtStatus.SNAT), int(CtStatus.DNAT)),
     ),
@@ -258,10 +272,7 @@ OPAQUE = {
     "meta cgroup 5": "meta cgroup",
     'meta hour "10:00"-"12:00"': "meta hour",
     "meta random <= 5": "meta random",
-    "iifgroup 5": "meta iifgroup",
-    "meta ipsec exists": "meta ipsec",
-    "ct status == dnat": "ct status",
-    "ct status { dnat, snat }": "ct status",
+    "ct status < dnat": "ct status",
     "ct zone 5": "ct zone",
     "ct original packets < 3": "ct packets",
     "ct label 5": "ct label",
@@ -277,6 +288,7 @@ OPAQUE = {
     "jhash ip saddr mod 2 == 0": "jhash",
     'osf name "Linux"': "osf",
     "rt classid 5": "rt",
+    "ipsec in reqid 5": "ipsec reqid",
     "ct count over 5": "ct count",
     "limit rate over 5/second": "limit",
     "quota until 5 mbytes": "quota",
