@@ -356,7 +356,7 @@ class RuleReader:
                 self._nested(match)
 
     def _owner(self, mentions: Sequence[Mention]) -> Owner | None:
-        """Return the one owner that a rule names, and that it proves to be one's; networks that he is on may be named."""
+        """Return the one owner that a rule names, beside its networks, where the rule is proven to be its own."""
         owners = {mention.owner for mention in mentions}
         sandboxes = [owner for owner in owners if owner.kind == "sandbox"] if len(owners) > 1 else [*owners]
         if len(sandboxes) != 1:
@@ -365,7 +365,7 @@ class RuleReader:
         owners.remove(owner)
         if not all(self._on(owner.id, network.id) for network in owners):
             return None
-        return owner if any([mention.proves for mention in mentions if mention.owner == owner]) else None
+        return owner if any(mention.proves for mention in mentions if mention.owner == owner) else None
 
     def _general(self, steps: Iterable[Step], mentions: Iterable[Mention]) -> None:
         """Note what a rule tells apart that stays."""
