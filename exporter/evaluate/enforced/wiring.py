@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _ALONE = frozenset({"", "dummy", "ifb", "vrf"})
 """Kinds that lead to nobody on this host: cards, whose other end is outside, and what has none."""
-_OF_CARDS = frozenset({"vlan", "bond", "team"})
+OF_CARDS = frozenset({"vlan", "bond", "team"})
 """Kinds that lead outside as well, where they stand on the host's cards."""
 _CHILDREN = frozenset({"macvlan", "ipvlan"})
-_OUTWARD = _ALONE | _OF_CARDS | _CHILDREN
+_OUTWARD = _ALONE | OF_CARDS | _CHILDREN
 """Kinds by which no other interface of this host is reached from the host's own."""
 _ROUTING = frozenset({"l3", "l3s"})
 """Modes of ipvlan in which nobody outside is asked for link addresses."""
