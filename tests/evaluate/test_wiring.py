@@ -295,6 +295,11 @@ def test_cables_into_a_namespace_that_was_not_read() -> None:
     hand.inside("a1", to="10.64.2.1/32", via="10.64.1.254", by=NEW)
     assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
     assert hand.verdict("b1", "a1") is Verdict.BLOCKED
+    # indexes mean something else there: both ends may have the same
+    hand.inside("b1", made("veth", "10.64.2.1/24", peer=NEW, peer_namespace=4))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    hand.on_host(made("veth", peer=NEW, peer_namespace=9))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
     hand.inside("b2", made("veth", "10.64.1.2/24", peer=5, peer_namespace=4))
     assert hand.verdict("a1", "b2") is Verdict.UNKNOWN
     hand.inside("b3", replace(hand.card("b3"), addresses=(*hand.card("b3").addresses, own_address("10.64.3.1/24"))))

@@ -77,7 +77,7 @@ class Wiring:
     def _place(self, stack: Stack, interface: Interface, network: Network | None, depth: int) -> Place:
         kind = interface.kind
         end = self._host.get(interface.peer) if interface.peer is not None and not interface.peer_here else None
-        if kind == "veth" and end is not None and (end.kind, end.peer) == ("veth", interface.index):
+        if end is not None and is_plugged(self._host, stack.namespace, interface):
             return self._plugged(end)
         if kind == "macvlan" and end is not None:
             return Place(self._at(("card", end.index), end.name))
@@ -138,8 +138,9 @@ class Wiring:
         """
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
-        there = self._cables.get((interface.peer or 0, interface.index))
-        if there is None:
+        there = self._cables.get((interface.peer or 0, interface.index), ())
+        # one whose ends have the same index is not its own other end
+        if len(there) == (interface.peer == interface.index):
             segment = self._unread(name, interface)
             # of a bridge inside, those are containers of an engine in there
             self._loose += [segment] if interface.master is None else []
@@ -270,6 +271,31 @@ class Wiring:
         if found is None:
             found = self._segments[key] = Segment(name, unseen=unseen)
         return found
+
+
+def is_plugged(host: Mapping[int, Interface], namespace: Namespace, card: Interface) -> bool:
+    """Return whether an interface of a namespace is the other end of one of the host's, as both tell by their indexes.
+
+    That of a cable into a namespace which was not read may have the index that a card of the host has. Then it is told
+    by the number by which the namespace knows the host, that of its cables to bridges there.
+    """
+    if not _name_each_other(host, card):
+        return False
+    if card.peer_namespace is None or host[card.peer or 0].master is not None:
+        return True
+    others = (each for each in namespace.interfaces.values() if _name_each_other(host, each))
+    numbers = {each.peer_namespace for each in others if host[each.peer or 0].master is not None}
+    return not numbers or card.peer_namespace in numbers
+
+
+def _name_each_other(host: Mapping[int, Interface], card: Interface) -> bool:
+    end = host.get(card.peer or 0)
+    return (
+        end is not None
+        and not card.peer_here
+        and (card.kind, end.kind) == ("veth", "veth")
+        and (end.peer, end.peer_here) == (card.index, False)
+    )
 
 
 def _led_out_of(host: Namespace) -> Iterator[int]:

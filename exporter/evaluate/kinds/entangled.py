@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.wiring import TAP, together
+from exporter.evaluate.enforced.wiring import TAP, is_plugged, together
+from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from exporter.model.namespace import Interface, Namespace
@@ -20,8 +21,8 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
 
     One that leads to an unknown namespace alone does so where packets are sent to somebody there, who passes them on.
     """
-    cards = [card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values()]
-    taken = {(card.peer, card.index) for card in cards}
+    cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
+    taken = Counter((card.peer, card.index) for card in cards)
     joined: set[int] = set()
     strange: dict[int, list[Interface]] = defaultdict(list)
     for interface in kernel.host.interfaces.values():
@@ -35,7 +36,7 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
     joined.update(port.master for port in together(unknown) if port.master is not None)
     leading = tapped.union(port.master for port in unknown if port.master is not None)
-    if leading and (_has_loose_ends(kernel, cards, taken) or _asks_nobody(snapshot, kernel, leading)):
+    if leading and (_has_loose_ends(kernel, taken) or _asks_nobody(snapshot, kernel, leading)):
         joined |= leading
     return frozenset(joined)
 
@@ -52,13 +53,17 @@ def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _has_loose_ends(kernel: Kernel, cards: Sequence[Interface], taken: AbstractSet[tuple[int | None, int]]) -> bool:
+def _has_loose_ends(kernel: Kernel, taken: Counter[tuple[int | None, int]]) -> bool:
     """Return whether a container has a cable into a namespace that was not read, and that is not inside of it."""
-    cables = (card for card in cards if card.kind == "veth" and not card.peer_here and card.master is None)
-    ends = ((card, kernel.host.interfaces.get(card.peer or 0)) for card in cables)
     return any(
-        (card.index, card.peer) not in taken and (end is None or (end.kind, end.peer) != ("veth", card.index))
-        for card, end in ends
+        card.kind == "veth"
+        and not card.peer_here
+        and card.master is None
+        and taken[card.index, card.peer or 0] == (card.index == card.peer)
+        and not is_plugged(kernel.host.interfaces, namespace, card)
+        for name, namespace in kernel.sandboxes.items()
+        if name != HOST
+        for card in namespace.interfaces.values()
     )
 
 
