@@ -33,7 +33,8 @@ _BITS = {4: 32, 6: 128}
 class Question:
     """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
 
-    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which.
+    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which. Of a `disguised`
+    one nobody knows whether it still has its `source`.
     """
 
     destination: int
@@ -44,6 +45,7 @@ class Question:
     protocol: int | None = None
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
     tos: str = ""
+    disguised: bool = False
 
 
 class Routing:
@@ -342,6 +344,8 @@ def _unclear(rule: PolicyRule, question: Question) -> str:
     """Return what a rule asks for that is not known of a packet which is as it asks in all else."""
     if rule.opaque:
         return rule.opaque
+    if rule.source is not None and question.disguised:
+        return "from"
     if rule.mark_mask and question.mark is None:
         return "fwmark"
     if rule.source_ports is not None and not _covers(rule.source_ports, question.ports[0]):
@@ -356,7 +360,8 @@ def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
 
 
 def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
-    for prefix, address in ((rule.source, question.source), (rule.destination, question.destination)):
+    source = None if question.disguised else rule.source
+    for prefix, address in ((source, question.source), (rule.destination, question.destination)):
         if prefix is not None:
             yield address is not None and within(address, prefix)
     if rule.input_interface:

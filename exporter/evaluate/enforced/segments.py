@@ -62,7 +62,8 @@ class Segment:
     `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
     those that do not pass everything and that nobody is known to have. Of an `unseen` one nobody can tell who hears
     whom: it stands for tunnels, or for a namespace that was not read. `joined` stands for all others that frames may
-    come to by ways that are not followed, and itself: whoever is on one of them is on that.
+    come to by ways that are not followed, and itself: whoever is on one of them is on that. `outside` stands for
+    all segments that those have cables to whom nobody knows and who have one to this: they may be routers.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Segment:
     unplaced: frozenset[Port] = frozenset()
     unseen: bool = False
     joined: Segment | None = None
+    outside: Segment | None = None
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
     _proxying: list[Station] | None = None
