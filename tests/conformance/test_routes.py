@@ -54,7 +54,27 @@ RULES = {0: "local", 32766: "main", 32767: "default"}
 PREFERRED = "ip -6 address change fd00:a::11/64 dev eth0 preferred_lft forever"
 DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
 BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
+TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
+SHUT = (
+    "iptables -w -{0} INPUT -d 10.100.1.11 -j DROP",
+    "ip6tables -w -{0} INPUT -p tcp -j DROP",
+    "ip6tables -w -{0} INPUT -p udp -j DROP",
+)
 MARKED = "iptables -w -t mangle -{} PREROUTING -s 10.100.1.11 -p tcp --dport 80 -j MARK --set-mark 1"
+
+
+def takes(prefix: str, *, table: str = "") -> tuple[str, str]:
+    """Return what makes a namespace take packets to addresses that none of its interfaces has, and what undoes that."""
+    family, where = "-6" if ":" in prefix else "", f" table {table}" if table else ""
+    return tuple(each.format(family, prefix, where) for each in TAKEN)  # type: ignore[return-value]
+
+
+def by_rule(rule: str, prefix: str) -> tuple[str, str]:
+    """Return what makes it take those that a policy rule is for."""
+    family = "-6" if ":" in prefix else ""
+    do, undo = takes(prefix, table="100")
+    return f"ip {family} rule add {rule} pref 5 lookup 100; {do}", f"ip {family} rule del pref 5; {undo}"
+
 
 CASES: Mapping[str, Case] = {
     "several default routes": Case(
@@ -231,6 +251,76 @@ CASES: Mapping[str, Case] = {
         {("near", FAR): "icmp tcp udp"},
         f"ip rule add fwmark 1 lookup 100; ip route add local default dev lo table 100; {MARKED.format('A')}",
         f"{MARKED.format('D')}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
+    ),
+    "a whole local route": Case({("near", "10.91.0.5"): ALL, ("host", "10.91.0.5"): ALL}, *takes("10.91.0.0/24")),
+    "a whole local route of IPv6": Case({("near", "2001:db8:91::5"): ALL}, *takes("2001:db8:91::/64")),
+    "a whole local route, inside": Case(
+        {("far", "10.92.0.5"): ALL, ("far", NEAR): "", ("far", NEAR_V6): "icmp"},
+        "ip route add 10.92.0.0/24 via 10.100.1.11", "ip route del 10.92.0.0/24",
+        {
+            "near": (
+                "; ".join((takes("10.92.0.0/24")[0], *(each.format("A") for each in SHUT))),
+                "; ".join((takes("10.92.0.0/24")[1], *(each.format("D") for each in SHUT))),
+            )
+        },
+    ),
+    "a whole local route of IPv6, inside": Case(
+        {("far", "2001:db8:92::5"): ALL},
+        "ip -6 route add 2001:db8:92::/64 via fd00:a::11", "ip -6 route del 2001:db8:92::/64",
+        {"near": takes("2001:db8:92::/64")},
+    ),
+    "a local route to an address that no interface has": Case(
+        {("far", "10.93.0.7"): ALL},
+        "ip route add 10.93.0.7 via 10.100.1.11", "ip route del 10.93.0.7",
+        {"near": takes("10.93.0.7")},
+    ),
+    # ARP asks the routes, neighbour discovery the interfaces
+    "whole local routes to a part of the network": Case(
+        {("next", "10.100.1.133"): ALL, ("far", "10.100.1.133"): ALL, ("next", "fd00:a::1:5"): ""},
+        inside={
+            "near": (
+                f"{takes('10.100.1.128/25')[0]}; {takes('fd00:a::1:0/112')[0]}",
+                f"{takes('10.100.1.128/25')[1]}; {takes('fd00:a::1:0/112')[1]}",
+            )
+        },
+    ),
+    "whole local routes of two to a part of the network": Case(
+        {("far", "10.100.1.133"): ALL},
+        inside={"near": takes("10.100.1.128/25"), "next": takes("10.100.1.192/26")},
+        doubts=frozenset({"two that answer for 10.100.1.192"}),
+    ),
+    "a whole local route to a part of the network, arp_ignore": Case(
+        {("next", "10.100.1.133"): ""},
+        inside={
+            "near": (
+                f"{takes('10.100.1.128/25')[0]}; sysctl -qw net.ipv4.conf.all.arp_ignore=3",
+                f"{takes('10.100.1.128/25')[1]}; sysctl -qw net.ipv4.conf.all.arp_ignore=0",
+            )
+        },
+    ),
+    "a whole local route for some who ask": Case(
+        {("next", "10.100.1.133"): "icmp udp", ("far", "10.100.1.133"): ""},
+        inside={"near": by_rule("from 10.100.1.12", "10.100.1.128/25")},
+    ),
+    "a whole local route of another table": Case(
+        {("near", "10.94.0.5"): "icmp udp"}, *by_rule("iif brone", "10.94.0.0/24")
+    ),
+    "a whole local route of IPv6, of another table": Case(
+        {("near", "2001:db8:94::5"): ALL}, *by_rule("iif brone", "2001:db8:94::/64")
+    ),
+    "parts of a whole local route that rules tell apart": Case(
+        {("far", "10.95.0.5"): "", ("far", "10.95.0.69"): "icmp udp", ("far", "10.95.0.133"): ALL},
+        "ip route add 10.95.0.0/24 via 10.100.1.11; iptables -w -I FORWARD -p tcp -d 10.95.0.64/26 -j DROP;"
+        " iptables -w -I FORWARD -d 10.95.0.5 -j DROP",
+        "iptables -w -D FORWARD -d 10.95.0.5 -j DROP; iptables -w -D FORWARD -p tcp -d 10.95.0.64/26 -j DROP;"
+        " ip route del 10.95.0.0/24",
+        {"near": takes("10.95.0.0/24")},
+    ),
+    "parts of a whole local route that routes tell apart": Case(
+        {("far", "10.96.0.5"): ALL, ("far", "10.96.0.133"): ""},
+        "ip route add 10.96.0.0/24 via 10.100.1.11; ip route add blackhole 10.96.0.128/25",
+        "ip route del blackhole 10.96.0.128/25; ip route del 10.96.0.0/24",
+        {"near": takes("10.96.0.0/24")},
     ),
 }  # fmt: skip
 

@@ -371,6 +371,25 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
             yield ports is not None and wanted[0] <= ports[1] and ports[0] <= wanted[1]
 
 
+def bounds(prefix: Subnet) -> tuple[int, int]:
+    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the prefix."""
+    low = int(prefix.network_address)
+    return low, low | (1 << prefix.max_prefixlen - prefix.prefixlen) - 1
+
+
+def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
+    """Yield the prefixes of local routes: packets to any address in them end here, whether or not an interface has it.
+
+    Those of loopback and those of a single link are no addresses that others send to.
+    """
+    for route in routes:
+        prefix = route.destination
+        if route.kind is RouteKind.LOCAL and prefix.version == family:
+            first = int(prefix.network_address)
+            if first >> 24 != 127 if family == 4 else first != 1 and first >> 118 != 0xFE80 >> 6:
+                yield prefix
+
+
 def usual_policy(namespace: Namespace) -> bool:
     """Return whether packets are routed by their destination alone: there are no policies of IPsec, either.
 

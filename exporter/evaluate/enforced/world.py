@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.segments import Station
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.strangers import Held, strangers
+from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.report import HOST
 
@@ -100,6 +100,7 @@ class World:
         subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
         held = Held(frozenset(self._addresses(everyone)), subnets)
         yield from strangers((each.firewall for each in everyone), self.family, held)
+        yield from lent_strangers(everyone, self.family, held)
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
