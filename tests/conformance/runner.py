@@ -30,6 +30,7 @@ from tests.lab.system import run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from exporter.model.namespace import Namespace
     from exporter.model.observation import Observation
     from exporter.model.report import PairVerdict, Report
     from exporter.model.snapshot import Snapshot
@@ -263,13 +264,17 @@ def _asked_about(snapshot: Snapshot) -> Iterator[str]:
         yield from (str(_ADDRESS[family](address)) for address in world.asked_about())
 
 
+def _namespaces(snapshot: Snapshot) -> tuple[Namespace, ...]:
+    kernel = snapshot.kernel
+    return (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ()
+
+
 def _of_local_routes(snapshot: Snapshot) -> Iterator[str]:
     """Yield some of the addresses that nobody has and that routes lead to a namespace itself all the same.
 
     They are not those that verdicts are about, and count for pairs alone.
     """
-    kernel = snapshot.kernel
-    for namespace in (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ():
+    for namespace in _namespaces(snapshot):
         for route in namespace.routes:
             prefix = route.destination
             if route.kind is RouteKind.LOCAL and 0 < prefix.prefixlen < prefix.max_prefixlen and not prefix.is_loopback:

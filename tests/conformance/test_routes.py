@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.gateways import SILENT
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
+from exporter.evaluate.enforced.segments import BEYOND
 from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
 from tests.conformance.routed import dual_stack, let_through
 from tests.lab import Container, Topology
@@ -54,6 +56,8 @@ RULES = {0: "local", 32766: "main", 32767: "default"}
 PREFERRED = "ip -6 address change fd00:a::11/64 dev eth0 preferred_lft forever"
 DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
 BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
+BY_NOBODY = "ip -6 rule add pref 5 lookup 77; ip -6 route add fd00:b::/64 via fd00:a::99 table 77"
+AT_NOBODY = "ip neigh replace fd00:a::99 lladdr 02:00:5e:00:53:01 dev eth0 nud permanent"
 TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
 SHUT = (
     "iptables -w -{0} INPUT -d 10.100.1.11 -j DROP",
@@ -67,6 +71,12 @@ def takes(prefix: str, *, table: str = "") -> tuple[str, str]:
     """Return what makes a namespace take packets to addresses that none of its interfaces has, and what undoes that."""
     family, where = "-6" if ":" in prefix else "", f" table {table}" if table else ""
     return tuple(each.format(family, prefix, where) for each in TAKEN)  # type: ignore[return-value]
+
+
+def by_gateways(*routes: str) -> tuple[str, str]:
+    """Return what makes routes of IPv6 beside each other, and what undoes that."""
+    do, undo = (tuple(f"ip -6 route {verb} {route}" for route in routes) for verb in ("append", "del"))
+    return "; ".join(do), "; ".join(undo)
 
 
 def by_rule(rule: str, prefix: str) -> tuple[str, str]:
@@ -251,6 +261,66 @@ CASES: Mapping[str, Case] = {
         {("near", FAR): "icmp tcp udp"},
         f"ip rule add fwmark 1 lookup 100; ip route add local default dev lo table 100; {MARKED.format('A')}",
         f"{MARKED.format('D')}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
+    ),
+    "a gateway of IPv6 that nobody is, beside a route for more": Case(
+        {},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99")},
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that nobody is, beside one that nobody is": Case(
+        {("near", FAR_V6): ""},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99 metric 10", "fd00:b::/64 via fd00:a::98 metric 20",
+                                    "blackhole fd00:b::/64 metric 30")},
+    ),
+    # once the first metric is in vain, the most preferred of all others is next
+    "a gateway of IPv6 that nobody is, beside a preferred one": Case(
+        {},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99 metric 10", "blackhole fd00:b::/64 metric 20",
+                                    "fd00:b::/64 via fd00:a::1 metric 30 pref high")},
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that nobody is, of another table": Case(
+        {("near", FAR_V6): ""},
+        inside={"near": (BY_NOBODY, "ip -6 rule del pref 5; ip -6 route flush table 77")},
+    ),
+    "a gateway of IPv6 that nobody is, beside a route of the same table that says to look on": Case(
+        {},
+        inside={
+            "near": (
+                f"{BY_NOBODY}; ip -6 route add throw default table 77",
+                "ip -6 rule del pref 5; ip -6 route flush table 77",
+            )
+        },
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that does not pass packets on, beside a route for more": Case(
+        {("near", FAR_V6): ""}, inside={"near": by_gateways("fd00:b::/64 via fd00:a::12")}
+    ),
+    "a gateway of IPv6 that nobody is and whose link address is fixed, beside a route for more": Case(
+        {("near", FAR_V6): ""},
+        inside={
+            "near": (
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[0]}; {AT_NOBODY}",
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; ip neigh del fd00:a::99 dev eth0",
+            )
+        },
+    ),
+    # who passes packets on waits for any gateway
+    "a gateway of IPv6 that nobody is, inside of who forwards": Case(
+        {("near", FAR_V6): ""},
+        inside={
+            "near": (
+                f"sysctl -qw net.ipv6.conf.all.forwarding=1; {by_gateways('fd00:b::/64 via fd00:a::99')[0]}",
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; sysctl -qw net.ipv6.conf.all.forwarding=0",
+            )
+        },
+    ),
+    "gateways of IPv6 that nobody is, beside routes for more": Case(
+        {},
+        "sysctl -qw net.ipv6.conf.all.forwarding=0; ip -6 route add fd00:b::11 via fd00:a::99;"
+        " ip -6 route add fd00:a::11 via 2001:db8:100::99",
+        "ip -6 route del fd00:b::11; ip -6 route del fd00:a::11; sysctl -qw net.ipv6.conf.all.forwarding=1",
+        doubts=frozenset({SILENT.format(address="fd00:a::99"), BEYOND.format(name="eth0")}),
     ),
     "a whole local route": Case({("near", "10.91.0.5"): ALL, ("host", "10.91.0.5"): ALL}, *takes("10.91.0.0/24")),
     "a whole local route of IPv6": Case({("near", "2001:db8:91::5"): ALL}, *takes("2001:db8:91::/64")),

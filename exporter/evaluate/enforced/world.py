@@ -7,6 +7,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.gateways import answering_gateways, left_where_silent
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.segments import Station
@@ -75,6 +76,9 @@ class World:
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
         wiring.settle()
+        for stack in self.stacks.values() if self.family == 6 else ():
+            if left_where_silent(stack.namespace, stack.routing):
+                stack.routing.answers = answering_gateways(self, stack)
 
     @cached_property
     def partly_seen(self) -> bool:

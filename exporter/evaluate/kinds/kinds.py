@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.gateways import left_where_silent
 from exporter.evaluate.enforced.routing import bounds, usual_policy
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.strangers import lends, redirects_strangers
@@ -100,6 +101,7 @@ class Kinds:
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
             and not any(map(lends, self._namespaces(kernel)))
+            and not self._goes_by_who_answers(kernel)
         )
         self._rules: dict[Owner, list[Hashable]] = defaultdict(list)
         for place, said in survey.chains.items():
@@ -142,6 +144,13 @@ class Kinds:
         if kernel is not None:
             yield kernel.host
             yield from (kernel.sandboxes[name] for name in self.read)
+
+    def _goes_by_who_answers(self, kernel: Kernel | None) -> bool:
+        """Return whether somebody's way hinges on who answers on a network's bridge."""
+        if kernel is None:
+            return False
+        inside = (kernel.sandboxes[name] for name in self.read - {HOST})
+        return not left_where_silent(kernel.host).isdisjoint(self._bridges) or any(map(left_where_silent, inside))
 
     def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
         if kernel is None or firewall is None:
