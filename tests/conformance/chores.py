@@ -464,13 +464,12 @@ def inside(facts: Facts, random: Random) -> Iterator[Change]:
         yield Change(f"inside: {title}", (command,), name, doubts=doubts)
     subnet = random.choice([each for each in facts.subnets if ":" not in each] or ["172.17.0.0/16"])
     taken = f"ip route add local {_last_quarter(subnet)} dev lo || true"
-    yield Change(
-        "inside: takes a part of a network", (taken,), name, doubts=("two that answer for ", "whether an owner ")
-    )
+    answered = _BY_ROUTE["home, of a part of a network"]
+    yield Change("inside: takes a part of a network", (taken,), name, doubts=answered)
     told = "ip -6 route show default | sed -n 's/.* via \\([^ ]*:\\):[^ ]* dev.*/\\1:5399/p'"
     silent = f'gateway=$({told}); test -z "$gateway" || ip -6 route add {six}/128 via $gateway || true'
-    doubts = ("whether it is known just now that gateway ", "what ")
-    yield Change("inside: a gateway of IPv6 that nobody is", (silent,), name, doubts=doubts)
+    left = ("whether it is known just now that gateway ", "what ")
+    yield Change("inside: a gateway of IPv6 that nobody is", (silent,), name, doubts=left)
     begin = "iptables -w -A INPUT -p udp"
     limit = f"{begin} -m limit --limit 1/min --limit-burst 1 -j ACCEPT; {begin} -j DROP"
     yield Change("inside: limited", (limit,), name, doubts=("limit",))
