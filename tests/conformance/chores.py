@@ -29,7 +29,6 @@ _OF_FRAMES: Final = ("arp ", "ether ", "xt ")
 
 _BY_ROUTE: Final = {
     "by one of two": ("which of several next hops the packets take",),
-    "its own": ("two that answer for ",),
     "home, of a part of a network": ("two that answer for ", "whether an owner "),
 }
 """How reasons begin for which paths are undecided because of a route."""
@@ -321,7 +320,7 @@ class OnHost(Somebody):
             "by a container": f"{one}/32 via {other}",
             "by a card": f"{one}/32 via 198.51.100.1",
             "into another bridge": f"{one}/32 dev {bridge}",
-            "its own": f"local {one}/32 dev lo",
+            "its own": "local 10.77.4.77/32 dev lo",
             "prohibited": f"prohibit {self._subnet}",
             "thrown": f"throw {one}/32",
             "by one of two": f"{one}/32 nexthop via {other} nexthop via 198.51.100.1",
