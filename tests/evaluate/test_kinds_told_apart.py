@@ -170,6 +170,20 @@ def test_a_local_route(where: str, destination: str) -> None:
     check(_with(there, "host", lambda own: replace(own, routes=(*own.routes, led))))
 
 
+@pytest.mark.parametrize("where", ["a1", "host"])
+@pytest.mark.parametrize(("chain", "field"), [("INPUT", "-s"), ("OUTPUT", "-d"), ("INPUT", "-d"), ("OUTPUT", "-s")])
+def test_a_rule_about_an_address_that_is_taken(where: str, chain: str, field: str) -> None:
+    """It is met by packets to whoever takes them, or by his answers, though no interface has the address."""
+    made = opened(kernel(town().container("own", "host")).engine_rules())
+    if where == "host":
+        made.rules(f"-I {chain} {field} 10.99.0.7 -j DROP")
+    else:
+        made.inside(where, f"-A {chain} {field} 10.99.0.7 -j DROP")
+    seen = made.look().snapshot
+    taken = Route(255, RouteKind.LOCAL, ip_network("10.99.0.7/32"), (Hop(1),))
+    assert check(_with(seen, "host", lambda own: replace(own, routes=(*own.routes, taken))))
+
+
 def test_a_route_by_another_container() -> None:
     """A container that somebody sends packets by is like no other one."""
     seen = opened(kernel(town()).engine_rules()).look().snapshot

@@ -487,6 +487,12 @@ def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
                 yield prefix
 
 
+def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
+    for family in _FAMILIES:
+        yield from map(bounds, lent(namespace.routes, family))
+
+
 def usual_policy(namespace: Namespace) -> bool:
     """Return whether packets are routed by their destination alone: there are no policies of IPsec, either.
 

@@ -92,8 +92,9 @@ def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> fr
 
 def lends(namespace: Namespace) -> bool:
     """Return whether a local route leads more than one address to the namespace that nobody need have."""
-    prefixes = (prefix for family in _LAST for prefix in lent(namespace.routes, family))
-    return any(prefix.prefixlen < prefix.max_prefixlen for prefix in prefixes)
+    local = [route for route in namespace.routes if route.kind is RouteKind.LOCAL]
+    several = [route for route in local if route.destination.prefixlen < route.destination.max_prefixlen]
+    return any(True for family in _LAST for _ in lent(several, family))
 
 
 def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
