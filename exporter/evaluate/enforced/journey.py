@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import (
     PROXY_ANSWERS,
     TWO_ANSWER,
+    answers_as_own,
     asks,
     beyond,
     followed,
@@ -477,7 +478,7 @@ def _who_answers(sender: Station, receivers: list[Station], address: int) -> str
     """Return what is not known where several may take what is sent to the owner of an address."""
     if not asks(sender, address):
         text = FIXED
-    elif all(address in receiver.stack.addresses for receiver in receivers):
+    elif all(answers_as_own(receiver, address, sender) for receiver in receivers):
         text = TWO_ANSWER
     else:
         text = PROXY_ANSWERS

@@ -7,13 +7,14 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.gateways import answering_gateways, left_where_silent
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.strangers import Held, strangers
+from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
 from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.report import HOST
@@ -79,6 +80,9 @@ class World:
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
         wiring.settle()
+        for stack in self.stacks.values() if self.family == 6 else ():
+            if left_where_silent(stack.namespace, stack.routing):
+                stack.routing.answers = answering_gateways(self, stack)
 
     @cached_property
     def partly_seen(self) -> bool:
@@ -104,6 +108,7 @@ class World:
         subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
         held = Held(frozenset(self._addresses(everyone)), subnets)
         yield from strangers((each.firewall for each in everyone), self.family, held)
+        yield from lent_strangers(everyone, self.family, held)
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
