@@ -54,7 +54,9 @@ _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
 _ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
 _ANY_PICKED = Picked(Ranges((PICKED_PORT,)))
 _NEARLY_ALL = _ANY_PICKED.size * 99 // 100
+"""Ports that a kernel picks one of so surely that it is never told otherwise by a few tries."""
 _MOST_CUTS = 16
+"""Sets of ports that are taken from these before it is left open which of them is picked: each is a new start."""
 
 Relay = tuple[int, Protocol, int, int]
 """Where docker-proxy leads connections on to: a version of IP, a protocol, an address and a port."""
