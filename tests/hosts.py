@@ -268,7 +268,8 @@ class Host:
                 subnet = ip_network(config["Subnet"])
                 endpoint |= {address: str(subnet[1 + taken]), length: subnet.prefixlen}
                 endpoint[gateway] = _next_hop(config) if self._has_gateway(document) else ""
-        return endpoint
+        number = sum(self._members.values())
+        return endpoint | {"MacAddress": f"02:42:00:01:{number >> 8:02x}:{number & 255:02x}"}
 
     def _has_gateway(self, network: Document) -> bool:
         isolated = "isolated" in network["Options"].values()

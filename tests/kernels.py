@@ -25,6 +25,7 @@ from exporter.model.namespace import (
     Route,
     RouteKind,
     Scope,
+    link_local_of,
 )
 from exporter.model.report import HOST, Protocol
 from exporter.model.snapshot import Kernel
@@ -277,12 +278,14 @@ class KernelOf:
     def _wire(self) -> None:
         for network in self._bridged():
             index = self._bridges[network.id] = len(self._host) + 1
+            mac = f"02:42:ff:00:00:{index:02x}"
             addresses = tuple(OwnAddress(pool.gateway, pool.subnet.prefixlen) for pool in network.pools if pool.gateway)
+            addresses += (OwnAddress(link_local_of(mac), 64),) if network.ipv6 else ()
             self._host[index] = Interface(
                 index,
                 network.interface,
                 "bridge",
-                f"02:42:ff:00:00:{index:02x}",
+                mac,
                 up=True,
                 addresses=addresses,
                 bridge=Bridge(),
@@ -312,9 +315,8 @@ class KernelOf:
                 port=Port(),
             )
             addresses = tuple(_addresses(endpoint, network))
-            interfaces[index] = Interface(
-                index, f"eth{number}", "veth", f"02:42:00:00:00:{outside:02x}", True, peer=outside, addresses=addresses
-            )
+            mac = endpoint.mac or f"02:42:00:00:00:{outside:02x}"
+            interfaces[index] = Interface(index, f"eth{number}", "veth", mac, True, peer=outside, addresses=addresses)
             routes += _connected(index, addresses)
             if number == 0:
                 routes += _defaults(index, endpoint)
@@ -332,6 +334,8 @@ def _addresses(endpoint: Endpoint, network: Network) -> Iterator[OwnAddress]:
         if address is not None:
             pool = next(pool for pool in network.pools if address in pool.subnet)
             yield OwnAddress(address, pool.subnet.prefixlen)
+    if endpoint.link_local is not None:
+        yield OwnAddress(endpoint.link_local, 64)
 
 
 def _connected(index: int, addresses: tuple[OwnAddress, ...]) -> Iterator[Route]:

@@ -9,6 +9,7 @@ from exporter.cli import look
 from exporter.errors import ProbeError, UnknownContainer
 from exporter.evaluate.explain import find
 from exporter.evaluate.probes import Planner, lacking
+from exporter.model.namespace import is_link_local
 from exporter.model.probe import PairProbed, ProbeResult
 from exporter.observe.probe import Prober
 from exporter.runtime.probing import put_to_the_test
@@ -36,6 +37,8 @@ def probe(config: Config, source: str, destination: str, asked: Question) -> Pai
             raise ProbeError(f"cannot probe: {why}")
         planner = Planner(snapshot, snapshot.kernel, report, random.SystemRandom())
         probes = planner.about(first, second, asked)
+        if not probes and asked.address is not None and is_link_local(int(asked.address)):
+            raise ProbeError(f"cannot probe: {asked.address} is a link-local address, to which no packets are sent")
         if not probes:
             raise ProbeError(
                 f"cannot probe: {asked.address or 'what was asked about'} is no address of {second.name} or of the "

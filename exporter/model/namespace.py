@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import Firewall
@@ -74,6 +74,18 @@ class Scope(IntEnum):
 
 
 _LINK_LOCAL_V6 = 0xFE80 >> 6
+_FIRST_LINK_LOCAL = 0xFE80 << 112
+
+
+def is_link_local(address: int) -> bool:
+    """Return whether an address, by its number, means nothing beyond its link: one of fe80::/10."""
+    return address >> 118 == _LINK_LOCAL_V6
+
+
+def link_local_of(mac: str) -> IPv6Address:
+    """Return the link-local address that follows from an interface's link address (addrconf_ifid_eui48)."""
+    number = int(mac.replace(":", ""), 16)
+    return IPv6Address(_FIRST_LINK_LOCAL | (number >> 24 ^ 1 << 17) << 40 | 0xFFFE << 24 | number & 0xFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class OwnAddress:
     @property
     def is_link_local(self) -> bool:
         """Return whether the address means nothing beyond its link (fe80::/10); of IPv4, the kernel routes all."""
-        return self.version == 6 and int(self.ip) >> 118 == _LINK_LOCAL_V6
+        return self.version == 6 and is_link_local(int(self.ip))
 
     @property
     def network(self) -> Subnet:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.model.namespace import link_local_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
@@ -121,7 +123,10 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A sandbox's attachment to a network. An address is None where the endpoint has none of that family."""
+    """A sandbox's attachment to a network. An address is None where the endpoint has none of that family.
+
+    `mac` is the link address that the engine gave, where there is an address of IPv6.
+    """
 
     network_id: str
     ipv4: Address | None
@@ -129,6 +134,12 @@ class Endpoint:
     gateway_v4: Address | None
     gateway_v6: Address | None
     gw_priority: int = 0
+    mac: str = ""
+
+    @property
+    def link_local(self) -> IPv6Address | None:
+        """The link-local address that follows from the link address, None where that is not known."""
+        return link_local_of(self.mac) if self.mac else None
 
     def address(self, family: int) -> Address | None:
         """Return the address of IP version 4 or 6."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -111,17 +112,28 @@ def _endpoints(networks: Mapping[str, Any], product: Product) -> Iterator[tuple[
     """
     for name, document in sorted(networks.items()):
         if isinstance(document, Mapping) and (text(document, "EndpointID") or product is Product.PODMAN):
+            ipv6 = address(text(document, "GlobalIPv6Address"))
             yield (
                 name,
                 Endpoint(
                     network_id=text(document, "NetworkID"),
                     ipv4=address(text(document, "IPAddress")),
-                    ipv6=address(text(document, "GlobalIPv6Address")),
+                    ipv6=ipv6,
                     gateway_v4=address(text(document, "Gateway")),
                     gateway_v6=address(text(document, "IPv6Gateway")),
                     gw_priority=integer(document, "GwPriority"),
+                    mac=_mac(document) if ipv6 is not None else "",
                 ),
             )
+
+
+def _mac(document: Mapping[str, Any]) -> str:
+    """Return the link address of an endpoint; empty where it has none, as with ipvlan, or one of another kind."""
+    told = text(document, "MacAddress").lower()
+    return told if _MAC.fullmatch(told) else ""
+
+
+_MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def _public(port: Mapping[str, Any]) -> int:

@@ -466,12 +466,11 @@ def _inside(member: Member) -> NamespaceDocuments:
     resolves = bridge.interface != _DEFAULT
     ports = {"tcp": 32_768 + member.index * 7 % 28_000, "udp": 32_768 + member.index * 11 % 28_000}
     length = ip_network(bridge.subnet(4)).prefixlen
-    own = _link_local(member.index, "02")
     addresses = [_address(1, "lo", "127.0.0.1", 8), _address(2, "eth0", member.address(4), length)]
     addresses.append(_address(1, "lo", "::1", 128))
     if 6 in bridge.prefixes:
         addresses.append(_address(2, "eth0", member.address(6), 64) | {"nodad": True})
-    addresses.append(_address(2, "eth0", own, 64))
+        addresses.append(_address(2, "eth0", _link_local(member.index, "02"), 64))
     return NamespaceDocuments(
         inode=1 + member.index,
         iptables={"iptables-nft": _resolver(ports)} if resolves else {},
@@ -479,10 +478,15 @@ def _inside(member: Member) -> NamespaceDocuments:
         links=[
             _link(1, "lo", 0, flags=["LOOPBACK", "UP", "LOWER_UP"]),
             _link(2, "eth0", member.index)
-            | {"linkinfo": {"info_kind": "veth"}, "link_index": member.index, "link_netnsid": 0},
+            | {
+                "address": _mac(member.index, "02"),
+                "linkinfo": {"info_kind": "veth"},
+                "link_index": member.index,
+                "link_netnsid": 0,
+            },
         ],
         addresses=addresses,
-        routes=list(_routes_inside(member, own)),
+        routes=list(_routes_inside(member)),
         rules=_POLICY,
         listeners=[{"protocol": name, "address": _DNS, "port": port} for name, port in ports.items() if resolves],
         settings={
@@ -494,7 +498,7 @@ def _inside(member: Member) -> NamespaceDocuments:
     )
 
 
-def _routes_inside(member: Member, own: str) -> Iterator[Document]:
+def _routes_inside(member: Member) -> Iterator[Document]:
     bridge = member.bridge
     net = ip_network(bridge.subnet(4))
     address = member.address(4)
@@ -505,13 +509,13 @@ def _routes_inside(member: Member, own: str) -> Iterator[Document]:
     yield _route("inet", "local", "127.0.0.0/8", "local", "lo", prefsrc="127.0.0.1")
     yield _route("inet", "local", "127.0.0.1", "local", "lo", prefsrc="127.0.0.1")
     yield _route("inet", "broadcast", "127.255.255.255", "local", "lo", prefsrc="127.0.0.1")
-    six = [member.address(6)] if 6 in bridge.prefixes else []
-    for subnet in [bridge.subnet(6)] if six else []:
-        yield _route("inet6", "unicast", subnet, "main", "eth0", metric=256)
-        yield _route("inet6", "unicast", "default", "main", "eth0", metric=1024, gateway=bridge.address(6, 1))
-    yield _route("inet6", "unicast", "fe80::/64", "main", "eth0", metric=256)
     yield _route("inet6", "local", "::1", "local", "lo", metric=0)
-    for local in (*six, own):
+    if 6 not in bridge.prefixes:
+        return
+    for subnet in (bridge.subnet(6), "fe80::/64"):
+        yield _route("inet6", "unicast", subnet, "main", "eth0", metric=256)
+    yield _route("inet6", "unicast", "default", "main", "eth0", metric=1024, gateway=bridge.address(6, 1))
+    for local in (member.address(6), _link_local(member.index, "02")):
         yield _route("inet6", "local", local, "local", "eth0", metric=0)
     yield _route("inet6", "multicast", "ff00::/8", "local", "eth0", metric=256)
 
@@ -520,6 +524,7 @@ def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]
     """Return the engine's document of a container with its addresses, which it counts network by network."""
     (endpoint,) = document["NetworkSettings"]["Networks"].values()
     endpoint["IPAddress"] = member.address(4)
+    endpoint["MacAddress"] = _mac(member.index, "02")
     if 6 in member.bridge.prefixes:
         endpoint["GlobalIPv6Address"] = member.address(6)
     return document

@@ -441,6 +441,11 @@ def inside(facts: Facts, random: Random) -> Iterator[Change]:
         "eth0 down": "ip link set eth0 down",
         "eth0 down and up": "ip link set eth0 down; ip link set eth0 up",
         "no IPv4": "ip -4 address flush dev eth0",
+        "no global IPv6": "ip -6 address flush dev eth0 scope global",
+        "shut by address": (
+            "iptables -w -A INPUT ! -s 127.0.0.0/8 -j DROP; ip6tables -w -A INPUT ! -p icmpv6 -s fd00::/8 -j DROP"
+        ),
+        "IPv6 everywhere": "sysctl -qw net.ipv6.conf.eth0.accept_dad=0; sysctl -qw net.ipv6.conf.all.disable_ipv6=0",
         "no IPv6": "sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
         "another link address": "ip link set eth0 address 02:00:5e:00:53:78",
         "another address": "ip address add 10.66.6.7/24 dev eth0",

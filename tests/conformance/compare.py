@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def _wrong(
 ) -> Iterator[str]:
     possible = _promised(verdict.paths, probed)
     certain = _promised((_audible(path, heard) for path in verdict.paths if not path.undecided), probed)
-    for address, protocol, port in sorted((arrived & probed) - possible):
+    for address, protocol, port in sorted((arrived & probed) - possible - _said_by_others(verdict.paths, probed)):
         yield f"{protocol} to {address} port {port} arrives, the report says it does not"
     for address, protocol, port in sorted(certain - arrived):
         yield f"{protocol} to {address} port {port} does not arrive, the report says it does"
@@ -90,6 +91,20 @@ def _wrong(
         yield f"blocked, but {len(carried)} probes arrive"
     if verdict.verdict is Verdict.REACHABLE and not carried:
         yield "reachable, but no probe arrives"
+
+
+def _said_by_others(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+    """Return the probes to link-local addresses whose port another address leads to: a path need not tell them."""
+    led = {
+        (protocol, port)
+        for address, protocol, port in probed
+        if any(path.protocol == protocol and (not port or port in path.ports) for path in paths)
+    }
+    return {probe for probe in probed if probe[1:] in led and _is_link_local(probe[0])}
+
+
+def _is_link_local(address: str) -> bool:
+    return ":" in address and ip_address(address).is_link_local
 
 
 def _audible(path: Path, heard: PortSet) -> Path:

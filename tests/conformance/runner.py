@@ -249,13 +249,12 @@ def _of_networks(observation: Observation) -> Iterator[str]:
 
 
 def _of_namespaces(observation: Observation) -> Iterator[str]:
-    """Yield the addresses that the host and the containers themselves have, link-local ones left out."""
+    """Yield the addresses that the host and the containers themselves have."""
     kernel = observation.kernel
     if kernel is None or kernel.host is None:
         raise LabError("the exporter could not read the kernel")
     for namespace in (kernel.host, *kernel.sandboxes.values()):
-        told = (item["local"] for item in namespace.addresses)
-        yield from (address for address in told if ":" not in address or not ip_address(address).is_link_local)
+        yield from (item["local"] for item in namespace.addresses)
 
 
 def _asked_about(snapshot: Snapshot) -> Iterator[str]:

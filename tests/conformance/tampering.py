@@ -413,6 +413,13 @@ class _Host(Somebody):
         yield Change("IPv6 accepted", (f"ip6tables -w -I FORWARD -d {one} -p udp -j ACCEPT",))
         yield Change("IPv6 policy", ("ip6tables -w -P FORWARD DROP",))
         yield Change("IPv6 INPUT drops", ("ip6tables -w -P INPUT DROP",))
+        apart = (
+            "iptables -w -I FORWARD -s {0} -d {0} -j DROP",
+            "ip6tables -w -I FORWARD ! -p icmpv6 -s {0} -d {0} -j DROP",
+        )
+        shut = (apart[":" in subnet].format(subnet) for subnet in self._facts.subnets)
+        on = "sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1"
+        yield Change("shut by subnets", (on, *shut))
 
 
 def _fixed(address: str, mac: str) -> str:

@@ -91,6 +91,49 @@ MATCHES = (
 )
 
 
+def near(snapshot: Snapshot) -> dict[str, str]:
+    """Return what rules call the link-local addresses of containers and bridges by."""
+    assert snapshot.kernel is not None
+    bridges = {each.name: each for each in snapshot.kernel.host.interfaces.values()}
+    found = {box.name: str(box.endpoints[0].link_local) for box in snapshot.sandboxes.values() if box.endpoints}
+    for network in snapshot.networks.values():
+        own = bridges[network.interface].addresses if network.interface in bridges else ()
+        found.update((network.name, str(address.ip)) for address in own if address.is_link_local)
+    return found
+
+
+NEAR = (
+    "-d {a3} -j DROP",
+    "-s {a3} -j DROP",
+    "! -d {a3} -j DROP",
+    "-s {a1} -d {a3} -j DROP",
+    "-d {a3}/127 -j DROP",
+    "-d {n0} -j DROP",
+    "-s fe80::/10 -j DROP",
+    "! -s fe80::/10 -j DROP",
+    "-s fd00::/8 ! -d {a3} -j DROP",
+    "-i {n0_bridge} -d {a3} -j ACCEPT",
+)
+
+
+@pytest.mark.parametrize("rule", ["", *NEAR])
+@pytest.mark.parametrize("shut", ["-d fd00::/8 -j DROP", "-i {n0_bridge} -d fd00::/8 -j DROP", "-j DROP"])
+def test_link_local_addresses(shut: str, rule: str) -> None:
+    """They are what leads to those who are shut by their other ones, and rules may name some of them."""
+    built = host("28.5").network("n0", ipv6=True).network("n1", internal=True, ipv6=True)
+    for number in range(ALIKE):
+        built.container(f"a{number}", "n0", publish=["8000:80"] if number == 0 else [])
+        built.container(f"b{number}", "n1")
+    made = kernel(built).engine_rules().rules("-I FORWARD -j DROP", "-I INPUT -j DROP")
+    snapshot = made.look().snapshot
+    words = {**near(snapshot), "n0_bridge": names(snapshot)["n0_bridge"]}
+    for told in filter(None, (shut, rule)):
+        for hook in ("FORWARD", "INPUT"):
+            made.rules(f"-I {hook} {told}".format(**words), version=6)
+    check(made.look().snapshot)
+    check(made.unread("sandboxes", "not asked for").look().snapshot)
+
+
 def _options(text: str) -> set[str]:
     return {word for word in text.split() if word in ("-s", "-d", "-i", "-o")}
 

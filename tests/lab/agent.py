@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    Target = tuple[str, int] | tuple[str, int, int, int]
+
 MAGIC = b"ICCLAB"
 NONCE = struct.Struct("!6sIHI")  # magic, run, source sandbox, probe
 ANSWER = struct.Struct("!6sIH")  # magic, run, destination sandbox
@@ -76,8 +78,19 @@ class Inet6Address:
     """A line of /proc/net/if_inet6."""
 
     address: str
+    index: int
     interface: str
     tentative: bool
+
+    @property
+    def link_local(self) -> bool:
+        """Whether it means nothing beyond its link."""
+        return is_link_local(self.address)
+
+
+def is_link_local(address: str) -> bool:
+    """Tell whether a literal address is one of fe80::/10."""
+    return address[:3].lower() in ("fe8", "fe9", "fea", "feb")
 
 
 def family_of(address: str) -> socket.AddressFamily:
@@ -96,11 +109,12 @@ class Sandbox:
         self.raw: dict[int, socket.socket] = {}
         self.unbound: list[tuple[str, str, int]] = []
         self.received: set[tuple[int, int]] = set()  # (source sandbox, probe)
-        self.answered: dict[int, int] = {}  # probe -> sandbox that answered
+        self.answered: set[tuple[int, int]] = set()  # (probe, sandbox that answered)
+        self.links = own_links()
         self.connecting: dict[socket.socket, int] = {}
         self.established: set[socket.socket] = set()
         self.silent: list[int] = []  # probes whose connection was accepted by somebody who never answered
-        self.datagrams: list[tuple[socket.socket, bytes, tuple[str, int]]] = []
+        self.datagrams: list[tuple[socket.socket, bytes, Target]] = []
         self.last_progress = 0.0
 
     # -- the event loop
@@ -148,8 +162,13 @@ class Sandbox:
         for address in dict.fromkeys([*local_addresses(family), *tested]):
             if not self._bind(family, kind, address, port):
                 self.unbound.append(("tcp" if kind == socket.SOCK_STREAM else "udp", address, port))
+        for row in inet6_addresses() if family == socket.AF_INET6 else ():
+            if row.link_local:
+                self._bind(family, kind, row.address, port, row.index)
 
-    def _bind(self, family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int) -> bool:
+    def _bind(
+        self, family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int, link: int = 0
+    ) -> bool:
         sock = socket.socket(family, kind)
         try:
             if family == socket.AF_INET6:
@@ -159,7 +178,7 @@ class Sandbox:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # of IPv6 as well, whether or not an interface has the address
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-            sock.bind((address, port))
+            sock.bind((address, port, 0, link) if link else (address, port))
             if kind == socket.SOCK_STREAM:
                 sock.listen(4096)
         except OSError:
@@ -233,10 +252,11 @@ class Sandbox:
         for address in self.plan.addresses:
             with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
-                try:
-                    sock.sendto(b"warm-up", (address, 9))
-                except OSError:
-                    continue
+                for target in self._targets(address, 9):
+                    try:
+                        sock.sendto(b"warm-up", target)
+                    except OSError:
+                        continue
         self.serve(WARM_UP)
 
     def probe(self) -> None:
@@ -252,11 +272,20 @@ class Sandbox:
         self.serve(max(0.0, sent + SYN_TIMEOUT - time.monotonic()) if self.connecting else 0.2)
         self._finish_connections()
 
+    def _targets(self, address: str, port: int) -> list[Target]:
+        """Return what an address and port are to the kernel: a link-local one is another on each link."""
+        if not is_link_local(address):
+            return [(address, port)]
+        return [(address, port, 0, link) for link in self.links]
+
     def _send(self, number: int, protocol: str, address: str, port: int) -> None:
-        nonce = NONCE.pack(MAGIC, self.plan.run, self.index, number)
+        targets = self._targets(address, port)
         if protocol == "tcp":
-            self._connect(number, address, port)
+            for target in targets:
+                self._connect(number, target)
             return
+        nonce = NONCE.pack(MAGIC, self.plan.run, self.index, number)
+        sock: socket.socket | None
         if protocol == "udp":
             sock = self._open(socket.SOCK_DGRAM, address, number)
         else:
@@ -264,8 +293,8 @@ class Sandbox:
             # an identifier of its own, for the same reason as ports
             identifier = (self.plan.run + number + 257 * self.index) & 0xFFFF
             nonce = echo_request(family_of(address), identifier, nonce)
-        if sock is not None and send(sock, nonce, (address, port)):
-            self.datagrams.append((sock, nonce, (address, port)))
+        if sock is not None:
+            self.datagrams.extend((sock, nonce, target) for target in targets if send(sock, nonce, target))
 
     def _repeat_datagrams(self) -> None:
         for count, datagram in enumerate(self.datagrams):
@@ -295,14 +324,14 @@ class Sandbox:
         sock.close()
         return None
 
-    def _connect(self, number: int, address: str, port: int) -> None:
-        sock = self._open(socket.SOCK_STREAM, address, number)
+    def _connect(self, number: int, target: Target) -> None:
+        sock = self._open(socket.SOCK_STREAM, target[0], number)
         if sock is None:
             return
         sock.setblocking(False)
         # Reset on close: no flow outlives its probe.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if sock.connect_ex((address, port)) not in (0, errno.EINPROGRESS):
+        if sock.connect_ex(target) not in (0, errno.EINPROGRESS):
             sock.close()
             return
         self.connecting[sock] = number
@@ -320,7 +349,7 @@ class Sandbox:
         if len(payload) == ANSWER.size:
             magic, run, destination = ANSWER.unpack(payload)
             if magic == MAGIC and run == self.plan.run:
-                self.answered[self.connecting[sock]] = destination
+                self.answered.add((self.connecting[sock], destination))
         self.connecting.pop(sock)
         self.established.discard(sock)
         self.drop(sock)
@@ -339,13 +368,13 @@ class Sandbox:
         """Everything this sandbox saw."""
         return {
             "received": sorted(self.received),
-            "answered": sorted(self.answered.items()),
+            "answered": sorted(self.answered),
             "silent": self.silent,
             "unbound": self.unbound,
         }
 
 
-def send(sock: socket.socket, payload: bytes, target: tuple[str, int]) -> bool:
+def send(sock: socket.socket, payload: bytes, target: Target) -> bool:
     """Send a datagram; tell whether there was a route and room for it."""
     try:
         sock.sendto(payload, target)
@@ -376,7 +405,7 @@ def checksum(data: bytes) -> int:
 def local_addresses(family: socket.AddressFamily) -> list[str]:
     """Every address of the current network namespace but link-local ones."""
     if family == socket.AF_INET6:
-        return [row.address for row in inet6_addresses() if not row.address.startswith("fe80")]
+        return [row.address for row in inet6_addresses() if not row.link_local]
     found = []
     lines = Path("/proc/thread-self/net/fib_trie").read_text().splitlines()
     for line, following in itertools.pairwise(lines):
@@ -394,10 +423,19 @@ def inet6_addresses() -> list[Inet6Address]:
     rows = (line.split() for line in lines)
     return [
         Inet6Address(
-            socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[0])), row[5], bool(int(row[4], 16) & TENTATIVE)
+            socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[0])),
+            int(row[1], 16),
+            row[5],
+            bool(int(row[4], 16) & TENTATIVE),
         )
         for row in rows
     ]
+
+
+def own_links() -> list[int]:
+    """Return the interfaces that link-local addresses are looked for on; nobody sends by the port of a bridge."""
+    rows = (row for row in inet6_addresses() if row.interface != "lo" and not row.interface.startswith("veth"))
+    return sorted({row.index for row in rows})
 
 
 def wait_for_addresses() -> None:

@@ -32,6 +32,9 @@ GATEWAY_PER_FAMILY = EngineVersion(28, 0)
 ROUTED_FROM_OTHER_BRIDGES = EngineVersion(28, 0)
 """moby#48596: other bridges reach a routed network's published ports."""
 
+LINK_LOCAL_PROXIED = EngineVersion(28, 0)
+"""moby#48570: what comes from link-local addresses is not rewritten, so that docker-proxy takes it."""
+
 LINKS_BY_LABEL = EngineVersion(28, 0)
 """moby#47406: when a link is removed, what is told of the parent's other links is lost with it."""
 

@@ -13,7 +13,12 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import GATEWAY_PER_FAMILY, NO_INTER_NETWORK_DROP, Settings
+from exporter.evaluate.declared.behaviour import (
+    GATEWAY_PER_FAMILY,
+    LINK_LOCAL_PROXIED,
+    NO_INTER_NETWORK_DROP,
+    Settings,
+)
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Opening, Topology, bridge_gateway, has_router
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
@@ -101,6 +106,33 @@ class PublishedPorts:
         return {sandbox: paths for sandbox, paths in elsewhere.items() if sandbox not in neighbours} | self._paths(
             approach, own, partial(self._delivers_to_neighbour, approach, openings), openings
         )
+
+    def nearby(self, ingress: Network) -> Mapping[str, tuple[Path, ...]]:
+        """Return what the host's link-local address on a bridge leads to and its others there do not, by destination.
+
+        docker-proxy takes such packets where the engine does not rewrite them. That address is not in the API.
+        """
+        if self._topology.behaviour.version < LINK_LOCAL_PROXIED or bridge_gateway(ingress, 6) is None:
+            return {}
+        kind = (ingress.internal, ingress.masquerade, ingress.gateway_mode(6))
+        key = ("nearby", kind)
+        if key not in self._cache:
+            approach = Approach(ingress, 6, HostAddresses((ANY[6],)))
+            ports: dict[str, dict[tuple[str, Protocol, str], PortSet]] = defaultdict(dict)
+            for item in self._all:
+                undecided = self._topology.behaviour.decide(lambda settings: settings.userland_proxy)
+                afar = self._topology.behaviour.decide(partial(self._delivers_elsewhere, approach, item)) != ""
+                if item.port.host_ip == ANY[6] and undecided is not None and afar:
+                    group, way = ports[item.sandbox.id], (item.network.name, item.port.protocol, undecided)
+                    group[way] = group.get(way, NO_PORTS) | PortSet.of(item.port.host_port)
+            self._cache[key] = {
+                sandbox: tuple(
+                    Path(Via.PUBLISHED_PORT, network, protocol, (), found, undecided)
+                    for (network, protocol, undecided), found in group.items()
+                )
+                for sandbox, group in ports.items()
+            }
+        return self._cache[key]
 
     def _elsewhere(self, approach: Approach) -> Mapping[str, tuple[Path, ...]]:
         """Return what holds for containers that are not on the bridge of the approach."""

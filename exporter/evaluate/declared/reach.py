@@ -98,6 +98,10 @@ class _Rows:
         for destination, found in self._all_paths(standing):
             if found:
                 groups[destination].append(found)
+        for destination, found in self._nearby(standing):
+            more = tuple(_beyond(found, groups.get(destination, ())))
+            if more:
+                groups[destination].append(more)
         return {destination: PairVerdict(self.in_order(found)) for destination, found in groups.items()}
 
     def in_order(self, groups: Sequence[tuple[Path, ...]]) -> tuple[Path, ...]:
@@ -236,6 +240,13 @@ class _Rows:
             if gateway is not None:
                 yield Approach(network, family, self._single(gateway))
 
+    def _nearby(self, standing: Standing) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        """Yield what the host's link-local addresses on the source's networks lead to."""
+        for network_id, segments in standing.attached:
+            network = self._bridge(network_id)
+            if network is not None and any(segment.family == 6 for segment in segments):
+                yield from self._published.nearby(network).items()
+
     def _host_addresses(self, family: int, excluded: frozenset[Address]) -> HostAddresses:
         key = (family, excluded)
         if key not in self._addresses:
@@ -249,6 +260,22 @@ class _Rows:
     def _bridge(self, network_id: str | None) -> Network | None:
         network = self._topology.network(network_id) if network_id else None
         return network if network is not None and network.driver == "bridge" else None
+
+
+def _beyond(paths: Iterable[Path], others: Sequence[tuple[Path, ...]]) -> Iterator[Path]:
+    """Yield paths to the ports that no other path of the same way leads to."""
+    for path in paths:
+        left = path.ports
+        for other in (each for group in others for each in group):
+            if (other.via, other.network, other.protocol, other.undecided) == (
+                path.via,
+                path.network,
+                path.protocol,
+                "",
+            ):
+                left -= other.ports
+        if left:
+            yield replace(path, ports=left)
 
 
 def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

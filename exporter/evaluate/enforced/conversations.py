@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Passage, Port, Value
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.segments import Segment, Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Listener
@@ -90,14 +91,35 @@ class Asked(NamedTuple):
 
 
 class Conversations:
-    """All conversations of the sandboxes of two worlds, IPv4's and IPv6's. `bits` are the cells of sandboxes."""
+    """All conversations of the sandboxes of two worlds, IPv4's and IPv6's. `bits` are the cells of sandboxes.
 
-    def __init__(self, worlds: Mapping[int, World], bits: Mapping[str, int]) -> None:
+    Of those `on` one link, with its link-local addresses, `whole` are all.
+    """
+
+    def __init__(
+        self,
+        worlds: Mapping[int, World],
+        bits: Mapping[str, int],
+        whole: Conversations | None = None,
+        senders: Sequence[Station] | None = None,
+    ) -> None:
         self._worlds = worlds
         self._bits = bits
+        self._whole = whole or self
+        self._senders = senders
+        self._on: dict[int, Conversations] = {}
         self._relayed: dict[Relay, list[Found]] = {}
         self._emissions: dict[tuple[int, int], Emission] = {}
-        self._listening = {family: _Listening(world) for family, world in worlds.items()}
+        self.listening: Mapping[int, Listening] = (
+            whole.listening if whole else {family: Listening(world) for family, world in worlds.items()}
+        )
+
+    def on(self, link: Segment) -> Conversations:
+        """Return the conversations with link-local addresses of a link, which only those on it begin."""
+        found = self._on.get(id(link))
+        if found is None:
+            found = self._on[id(link)] = Conversations(self._worlds, self._bits, self, link.stations)
+        return found
 
     def found(self, family: int, protocol: Protocol, address: int, cells: int = -1) -> Iterator[Found]:
         """Yield the conversations with an address that come about, by intervals of ports."""
@@ -105,13 +127,13 @@ class Conversations:
         while pending:
             ports = pending.pop()
             try:
-                found = self._at(Asked(family, protocol, address, ports, cells))
+                found = self.one(Asked(family, protocol, address, ports, cells))
             except PortsDiffer as difference:
                 pending.extend(difference.parts)
             else:
                 yield from found
 
-    def _at(self, asked: Asked) -> list[Found]:
+    def one(self, asked: Asked) -> list[Found]:
         """Return the conversations that come about, whichever port they come from.
 
         Where that matters, those count for certain that come about from nearly all ports: who sends does not stay with
@@ -158,10 +180,10 @@ class Conversations:
         return Journey(world, conversation)
 
     def emission(self, world: World, address: int) -> Emission:
-        """Return what all sandboxes send to an address."""
+        """Return what all sandboxes send to an address, or those on a link."""
         key = (world.family, address)
         if key not in self._emissions:
-            self._emissions[key] = emission(world, self._bits, address)
+            self._emissions[key] = emission(world, self._bits, address, self._senders)
         return self._emissions[key]
 
     def _sent(self, world: World, flight: Flight, cells: int) -> Sequence[Moving]:
@@ -239,13 +261,13 @@ class Conversations:
         ends = flight.ends
         translated = ends.destination != address or ends.destination_port != ports
         if delivery.stack is world.host and isinstance(ends.destination_port, Some):
-            for each in self._listening[world.family].among(protocol, ends.destination, ends.destination_port):
+            for each in self.listening[world.family].among(protocol, ends.destination, ends.destination_port):
                 flight = flight.doubted({ends.destination_port.doubt: delivery.cells})
                 if each.relay is not None:
                     yield from self._led_on(each.relay, protocol, interval, replace(delivery, flight=flight))
         elif delivery.stack is world.host and protocol in _NUMBERS:
-            listener = self._listening[world.family].at(protocol, ends.destination, ends.destination_port)
-            if listener is not None and self._listening[world.family].held(listener):
+            listener = self.listening[world.family].at(protocol, ends.destination, ends.destination_port)
+            if listener is not None and self.listening[world.family].held(listener):
                 if listener.relay is not None:
                     yield from self._led_on(listener.relay, protocol, interval, delivery)
                 return
@@ -254,7 +276,7 @@ class Conversations:
             cells=delivery.cells,
             protocol=protocol,
             ports=interval,
-            network=world.network_at(delivery.stack, ends.destination),
+            network=world.network_at(delivery.stack, ends.destination, delivery.interface),
             published=translated and delivery.stack is not world.host,
             routed=flight.routed,
             doubts=flight.doubts,
@@ -284,10 +306,10 @@ class Conversations:
             )
 
     def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> list[Found]:
-        return self._at(Asked(family, protocol, address, only(port), self._bits[HOST]))
+        return self._whole.one(Asked(family, protocol, address, only(port), self._bits[HOST]))
 
 
-class _Listening:
+class Listening:
     """The host's sockets, by how the kernel chooses among them: the exact address first, then any address."""
 
     def __init__(self, world: World) -> None:
@@ -365,11 +387,13 @@ def _besides(found: Found, surely: Sequence[Found]) -> Found:
 def _answer(delivery: Delivery) -> Departure:
     """Return what a socket says to whom it accepts.
 
-    It may take the mark of what it was asked with (inet_request_mark), which routes and rules then see.
+    It may take the mark of what it was asked with (inet_request_mark), which routes and rules then see. Whoever asked
+    from a link-local address is looked for where that came in (tcp_v6_init_req).
     """
     accepts = delivery.stack.namespace.setting("ipv4/tcp_fwmark_accept")
     mark = delivery.mark if accepts else 0
-    return Departure(delivery.stack, delivery.cells, Flight(TCP, delivery.flight.ends.reversed()), mark)
+    flight = Flight(TCP, delivery.flight.ends.reversed())
+    return Departure(delivery.stack, delivery.cells, flight, mark, delivery.interface)
 
 
 def _marked(passages: Mapping[str, Sequence[Passage]], answers: Sequence[Delivery]) -> Mapping[str, Sequence[Passage]]:

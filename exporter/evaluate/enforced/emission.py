@@ -18,13 +18,27 @@ from exporter.evaluate.enforced.ways import way
 from exporter.model.namespace import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.evaluate.enforced.world import World
+
+
+class Sender(NamedTuple):
+    """A namespace that sends, its cell, and an address that it sends from; `doubt` is why it may be another one.
+
+    `link` is the interface on which it looks for a link-local address.
+    """
+
+    stack: Stack
+    bit: int
+    source: int
+    doubt: str
+    link: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +50,7 @@ class Emission:
     """
 
     together: Sequence[Arrival | Crossing]
-    alone: Sequence[tuple[Stack, int, int, str]]
+    alone: Sequence[Sender]
     sources: Mapping[int, int]
 
     def moving(self, flight: Flight, cells: int) -> Iterator[Moving]:
@@ -52,29 +66,43 @@ class Emission:
                     astray=item.flight.astray,
                 )
                 yield replace(item, cells=item.cells & cells, flight=told)
-        for stack, bit, source, doubt in self.alone:
+        for stack, bit, source, doubt, link in self.alone:
             if bit & cells:
                 told = flight.doubted({doubt: bit} if doubt else {})
-                yield Departure(stack, bit, replace(told, ends=replace(flight.ends, source=source)))
+                yield Departure(stack, bit, replace(told, ends=replace(flight.ends, source=source)), link=link)
 
 
-def emission(world: World, bits: Mapping[str, int], address: int) -> Emission:
-    """Return what all namespaces send to an address; those without a route there send nothing."""
-    alone: list[tuple[Stack, int, int, str]] = []
+def emission(
+    world: World, bits: Mapping[str, int], address: int, stations: Iterable[Station] | None = None
+) -> Emission:
+    """Return what all namespaces send to an address, or from these stations; those without a route send nothing."""
+    alone: list[Sender] = []
     under_way: list[Arrival | Crossing] = []
     sources: dict[int, int] = defaultdict(int)
     journey = Journey(world, Conversation(Stage.FIRST))
-    for name, stack in world.stacks.items():
-        own, doubt = sources_of(stack, address)
-        for source in own:
-            sources[source] |= bits[name]
-        if len(own) == 1 and stack.plain:
-            begun = list(journey.begun(_departure(stack, bits[name], own[0], address)))
-            if not any(isinstance(item, Delivery) for item in begun):
-                under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
-                continue
-        alone.extend((stack, bits[name], source, doubt) for source in own)
+    for stack, links in _senders(world, stations).items():
+        for link in links:
+            own, doubt = sources_of(stack, address, link)
+            senders = [Sender(stack, bits[stack.name], source, doubt, link) for source in own]
+            for source in own:
+                sources[source] |= bits[stack.name]
+            if len(own) == len(links) == 1 and stack.plain:
+                begun = list(journey.begun(_departure(senders[0], address)))
+                if not any(isinstance(item, Delivery) for item in begun):
+                    under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
+                    continue
+            alone.extend(senders)
     return Emission(list(_together(under_way)), alone, sources)
+
+
+def _senders(world: World, stations: Iterable[Station] | None) -> Mapping[Stack, Sequence[str]]:
+    """Return who sends, and by which interfaces on a link."""
+    if stations is None:
+        return dict.fromkeys(world.stacks.values(), ("",))
+    found: dict[Stack, list[str]] = defaultdict(list)
+    for station in stations:
+        found[station.stack].append(station.interface.name)
+    return found
 
 
 class Sources(NamedTuple):
@@ -84,9 +112,9 @@ class Sources(NamedTuple):
     doubt: str
 
 
-def sources_of(stack: Stack, address: int) -> Sources:
-    """Return the addresses that a namespace may send from to another; none where no route leads there."""
-    found = way(stack, Question(address))
+def sources_of(stack: Stack, address: int, link: str = "") -> Sources:
+    """Return the addresses that a namespace may send from to another, which may be of a link; none without a route."""
+    found = way(stack, Question(address, output=link))
     sources = (source for each in found.either or (found,) for source in _sources(stack, each, address))
     addresses = tuple(dict.fromkeys(source for source in sources if source is not None))
     return Sources(addresses, found.doubt if len(addresses) > 1 else "")
@@ -125,9 +153,10 @@ def _picked(stack: Stack, exit_: Exit, address: int) -> int | None:
     return stack.source_for(exit_.interface, exit_.towards)
 
 
-def _departure(stack: Stack, bit: int, source: int, address: int) -> Departure:
+def _departure(sender: Sender, address: int) -> Departure:
     ports: Port = None
-    return Departure(stack, bit, Flight(0, Ends(source, ports, address, ports)))
+    flight = Flight(0, Ends(sender.source, ports, address, ports))
+    return Departure(sender.stack, sender.bit, flight, link=sender.link)
 
 
 def _together(items: Sequence[Arrival | Crossing]) -> Iterator[Arrival | Crossing]:

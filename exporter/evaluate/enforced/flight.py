@@ -124,12 +124,16 @@ class Flight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Departure:
-    """Packets that a namespace itself sends, with the mark of the socket that they come from."""
+    """Packets that a namespace itself sends, with the mark of the socket that they come from.
+
+    `link` is the interface on which a link-local destination is looked for, whose number goes with such an address.
+    """
 
     stack: Stack
     cells: int
     flight: Flight
     mark: Value = 0
+    link: str | Column = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,12 +168,13 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """Packets that arrived at a namespace's own sockets, with the mark that they had then."""
+    """Packets that arrived at a namespace's own sockets, with the mark that they had then, and where they came in."""
 
     stack: Stack
     cells: int
     flight: Flight
     mark: Value = 0
+    interface: str | Column = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,7 @@ from exporter.evaluate.enforced.segments import (
 )
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.firewall import Hook
-from exporter.model.namespace import ENOUGH_HOPS, Direction
+from exporter.model.namespace import ENOUGH_HOPS, Direction, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -104,7 +104,9 @@ class Journey:
         asks_again = item.stack.family == 4 and item.flight.protocol == TCP
         unbound = self._conversation.stage in (Stage.FIRST, Stage.CONFIRMATION) and not asks_again
         cells = item.cells if unbound else _from_own(item)
-        return Passing(item.stack, cells, item.flight, item.flight.ends, mark=item.mark, own=True, unbound=unbound)
+        return Passing(
+            item.stack, cells, item.flight, item.flight.ends, link=item.link, mark=item.mark, own=True, unbound=unbound
+        )
 
     def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
         if passing.flight.ends is not passing.arrived or passing.mark != 0:
@@ -319,7 +321,8 @@ class Journey:
         found.local = led_back(passing, found.local, "", found.doubts)
         for way, cells in found.leaving.items():
             leaves_by = passing.stack.routing.names[way.interface]
-            found.leaving[way] = led_back(passing, cells, leaves_by, found.doubts)
+            believed = led_back(passing, cells, leaves_by, found.doubts)
+            found.leaving[way] = _beyond_its_link(passing, believed, leaves_by)
         flight = passing.flight.doubted(found.doubts)
         if found.local:
             yield from self._deliver(passing._replace(cells=found.local, flight=flight))
@@ -337,7 +340,8 @@ class Journey:
         for arrived in self._hooks.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
-            yield Delivery(inside.stack, inside.cells, flight, inside.mark)
+            # what loopback brings is taken to have come in where it was sent to (ipv6_rcv)
+            yield Delivery(inside.stack, inside.cells, flight, inside.mark, inside.link or inside.interface)
 
     def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
         """Return the packets whose source the kernel believes.
@@ -519,6 +523,19 @@ def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
     found = 0
     for name, at in parts(interface, cells):
         if stack.forwards_from(str(name)):
+            found |= at
+    return found
+
+
+def _beyond_its_link(passing: Passing, cells: int, output: str) -> int:
+    """Return the packets that may be passed on: of those from a link-local source, what stays there (ip6_forward)."""
+    if passing.stack.family == 4:
+        return cells
+    found = 0
+    for source, at in parts(passing.flight.ends.source, cells):
+        if is_link_local(int(source)):
+            found |= sum(here for name, here in parts(passing.interface, at) if name == output)
+        else:
             found |= at
     return found
 

@@ -88,14 +88,14 @@ class Likeness:
             tuple(sorted(map(_setting_out, emission.together), key=repr)),
             tuple(
                 (stack.name, bit, source == address or source, self._answering(stack, address))
-                for stack, bit, source, _ in emission.alone
+                for stack, bit, source, *_ in emission.alone
             ),
         )
 
     def _special(self, address: int, emission: Emission) -> bool:
         """Return whether a namespace has policy rules, or an address for its own that is the host's, too."""
-        own = () if self._own else (source for stack, _, source, _ in emission.alone if stack is not self._world.host)
-        return address in own or any(not stack.routing.plain for stack, *_ in emission.alone)
+        own = () if self._own else (each.source for each in emission.alone if each.stack is not self._world.host)
+        return address in own or any(not each.stack.routing.plain for each in emission.alone)
 
     def _answering(self, stack: Stack, address: int) -> Hashable:
         """Return who takes the packets of a namespace to an address, by the interface that they leave by."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.conversations import Conversations, Found
 from exporter.evaluate.enforced.likeness import Likeness
+from exporter.evaluate.enforced.near import Nearby, beyond
 from exporter.evaluate.enforced.world import worlds
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Reach, Via
@@ -72,7 +73,21 @@ class _Reaching:
                         if self._snapshot.sandboxes[found.stack.name].members:
                             made = self._records(world, family, protocol, addresses, found)
                             records[found.stack.name].extend(made)
+        for sandbox, more in self._arrived_nearby(records).items():
+            records[sandbox].extend(more)
         return records
+
+    def _arrived_nearby(self, known: Mapping[str, Sequence[_Record]]) -> Mapping[str, list[_Record]]:
+        """Return what link-local addresses lead to beside what is known."""
+        more: dict[str, list[_Record]] = defaultdict(list)
+        world = self._worlds[6]
+        for near in Nearby(world, self._bits, known).wanting(PROTOCOLS):
+            for found in self._conversations.on(near.link).found(6, near.protocol, near.address, near.cells):
+                sandbox = found.stack.name
+                if self._snapshot.sandboxes[sandbox].members:
+                    for record in self._records(world, 6, near.protocol, [near.address], found):
+                        more[sandbox].extend(beyond(record, known.get(sandbox, ())))
+        return more
 
     def _asked(self, world: World) -> Iterator[tuple[int, Sequence[int]]]:
         """Yield the cells and the destinations to ask about together: the host's own packets fare unlike others'."""

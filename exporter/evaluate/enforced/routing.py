@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction
+from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -218,9 +218,10 @@ class Routing:
 
         Whoever asks does so as if for a packet of its own to the source (rpfilter_mt, nft_fib4_eval, nft_fib6_eval):
         nft's FORWARD alone as if it came in where the packet leaves. rpfilter looks at IPv6 for a route by the
-        interface. Ports are never told, protocols for IPv6 and, by newer kernels, by nft for IPv4.
+        interface, and so do both for a link-local source (rpfilter_lookup_reverse6, nft_fib6_flowi_init). Ports are
+        never told, protocols for IPv6 and, by newer kernels, by nft for IPv4.
         """
-        strict_v6 = self._family == 6 and not (path.native or path.loose)
+        strict_v6 = self._family == 6 and (not (path.native or path.loose) or is_link_local(packet.source or 0))
         back = Question(
             destination=packet.source or 0,
             source=packet.destination,
@@ -295,21 +296,24 @@ class _Table:
     def find(self, question: Question, names: dict[int, str]) -> Route | None:
         """Return the first route of the longest prefix, by the interface that is asked for if one of them leaves by it.
 
-        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred (rt6_score_route).
+        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred (rt6_score_route). To a
+        link-local address no other one leads than that which packets came in by or leave by (rt6_need_strict).
         """
+        strict = is_link_local(question.destination)
+        device = question.output or (question.interface if strict else "")
         for length, shift in self._lengths:
             found = self._by_length[length].get(question.destination >> shift)
             if found and self.by_sender:
                 found = _for_sender(found, question.source or 0)
             if found and self.by_tos:
                 found = [route for route in found if route.tos in ("", question.tos)]
-            if found and not question.output:
+            if found and not device:
                 return found[0]
             if found:
-                bound = (
-                    route for route in found if any(names.get(hop.interface) == question.output for hop in route.hops)
-                )
-                return next(bound, found[0])
+                bound = (route for route in found if any(names.get(hop.interface) == device for hop in route.hops))
+                best = next(bound, None if strict else found[0])
+                if best is not None:
+                    return best
         return None
 
     def tried(self, question: Question) -> Iterator[Route]:

@@ -89,7 +89,7 @@ class Segment:
         """
         fixed = asker.stack.fixed(asker.interface, address)
         if fixed is not None and asker.interface.kind != "ipvlan":
-            found = [station for station in self._widely.stations if _at(fixed, address, asker, station)]
+            found = [station for station in self.widely.stations if _at(fixed, address, asker, station)]
         elif not (asker.interface.arp or self.unseen):
             found = []
         else:
@@ -101,9 +101,9 @@ class Segment:
 
     def routed_to(self, destination: int, asker: Station) -> list[Station]:
         """Return who may get packets by a router that is not seen, where nobody else answers for the next hop."""
-        if not self._widely.unseen:
+        if not self.widely.unseen:
             return []
-        return [station for station in self._widely.owners.get(destination, ()) if station.stack is not asker.stack]
+        return [station for station in self.widely.owners.get(destination, ()) if station.stack is not asker.stack]
 
     def is_shared(self, mac: str) -> bool:
         """Return whether several ports lead to interfaces with a link address."""
@@ -129,7 +129,8 @@ class Segment:
         return self._answering
 
     @property
-    def _widely(self) -> Segment:
+    def widely(self) -> Segment:
+        """All that frames may come to: the segment itself, or what it is joined with."""
         return self if self.joined is None else self.joined
 
     @property

@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.routing import Question, Routing, bounds, lent
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
-from exporter.model.namespace import RouteKind, Scope
+from exporter.model.namespace import RouteKind, Scope, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,7 +35,7 @@ class Stack:
         self.gates = Gates(namespace)
         self.walker = Walker(self.routing)
         self.bridge_walker = Walker(self.routing)
-        self.ways: dict[int, Way] = {}
+        self.ways: dict[int | Question, Way] = {}
         self._believed: dict[tuple[int, str], bool] = {}
         self._reluctant: dict[int, bool] = {}
         self.by_name = {interface.name: interface for interface in namespace.interfaces.values()}
@@ -243,7 +243,8 @@ class Stack:
         the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has the most bits
         in common with `towards`, a destination, of those that are not deprecated. An interface without one lends
         another interface's, as does none (0): of IPv4 that of the first which was made and has any (for_each_netdev),
-        and what is link-local of IPv6 is not used for more. None where no interface has one.
+        and what is link-local of IPv6 is not used for more. To a link-local destination only the interface's own are,
+        and of these its link-local ones first. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
         if self.family == 6:
@@ -257,6 +258,9 @@ class Stack:
 
     def _source_v6(self, interface: Interface | None, towards: int) -> int | None:
         told = self._sources(interface) if interface is not None else []
+        if is_link_local(towards):
+            told.sort(key=lambda item: (not item.is_link_local, item.deprecated))
+            return int(told[0].ip) if told else None
         groups = [item for item in told if not item.is_link_local], self._lent_v6
         preferred = ([item for item in group if not item.deprecated] for group in groups)
         own = next(filter(None, (*preferred, *groups)), told)

@@ -60,6 +60,7 @@ class StandIns:
         for number, endpoint in enumerate(sandbox.endpoints):
             network = self._snapshot.networks[endpoint.network_id]
             addresses = tuple(_with_prefix(network, address) for address in (endpoint.ipv4, endpoint.ipv6) if address)
+            addresses += (OwnAddress(endpoint.link_local, 64),) if endpoint.link_local else ()
             interface = self._plugged(
                 Interface(_MADE + number, f"eth{number}", "", "", True, addresses=addresses), network
             )

@@ -258,10 +258,6 @@ class _Conversations(Conversations):
         self._begun = 0
         self._told: dict[Relay, list[Found]] = {}
 
-    def one(self, asked: Asked) -> list[Found]:
-        """Return where a conversation comes about."""
-        return self._at(asked)
-
     def _from(self, picked: Picked | Some, asked: Asked) -> Iterator[Found]:
         begun, told = len(self._notes.all), dict(self._relayed)
         yield from super()._from(picked, asked)
@@ -279,7 +275,7 @@ class _Conversations(Conversations):
     def emission(self, world: World, address: int) -> Emission:
         """Return from where the packet's sender sends to an address: nobody else is asked about."""
         place = next(name for name, bit in self._bits.items() if bit & self._notes.cell)
-        own = sources_of(world.stacks[place], address)
+        own = sources_of(world.stacks[place], address, world.link_to(world.stacks[place], address))
         return Emission((), (), dict.fromkeys(own.addresses, self._notes.cell))
 
     def _journey(self, world: World, conversation: Conversation) -> Journey:
@@ -289,13 +285,14 @@ class _Conversations(Conversations):
         """Let the packet itself set out, so that its way out of its own namespace is told, too."""
         address = int(flight.ends.destination)  # type: ignore[arg-type]
         place = next(name for name, bit in self._bits.items() if bit & cells)
-        own, doubt = sources_of(world.stacks[place], address)
+        link = world.link_to(world.stacks[place], address)
+        own, doubt = sources_of(world.stacks[place], address, link)
         if not own:
             ports = flight.ends.destination_port
             self._notes.add(Sent(place, At(world.family, 0, None, address, _port(ports)), ""))
         told = flight.doubted({doubt: self._bits[place]} if doubt else {})
         flights = (replace(told, ends=replace(flight.ends, source=source)) for source in own)
-        return [Departure(world.stacks[place], self._bits[place], each) for each in flights]
+        return [Departure(world.stacks[place], self._bits[place], each, link=link) for each in flights]
 
     def _led_on(
         self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery

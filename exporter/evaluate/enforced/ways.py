@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.routing import Question
-from exporter.model.namespace import RouteKind
+from exporter.model.namespace import RouteKind, is_link_local
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -188,9 +188,10 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
 
 
 def _cached(stack: Stack, question: Question) -> Way:
-    known = stack.ways.get(question.destination)
+    key = question if question.interface or question.output else question.destination
+    known = stack.ways.get(key)
     if known is None:
-        known = stack.ways[question.destination] = way(stack, question)
+        known = stack.ways[key] = way(stack, question)
     return known
 
 
@@ -198,20 +199,42 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
     stack, ends = passing.stack, passing.flight.ends
     if stack.routing.plain:
         for destination, cells in _splits(ends.destination, passing.cells):
-            yield Question(destination), cells
+            if is_link_local(destination):
+                for interface, output, here in _links(passing, cells):
+                    yield Question(destination, interface=interface, output=output), here
+            else:
+                yield Question(destination), cells
         return
     _cut(stack.routing.rules, ends)
     ports, protocol = (_span(ends.source_port), _span(ends.destination_port)), passing.flight.protocol
     for destination, to in _splits(ends.destination, passing.cells):
         for source, of in _splits(ends.source, to):
             for mark, marked in _marks(passing.mark, of):
-                for interface, cells in _names(passing.interface, marked):
-                    asked = Question(destination, source, interface, "", mark, protocol, ports)
-                    astray = cells & passing.flight.astray
-                    if astray:
-                        yield replace(asked, disguised=True), astray
-                    if cells & ~astray:
-                        yield asked, cells & ~astray
+                ends_at = _links(passing, marked) if is_link_local(destination) else _interfaces(passing, marked)
+                for interface, output, cells in ends_at:
+                    asked = Question(destination, source, interface, output, mark, protocol, ports)
+                    yield from _apart(asked, cells, passing.flight.astray)
+
+
+def _apart(asked: Question, cells: int, astray: int) -> Iterator[tuple[Question, int]]:
+    """Ask for those apart whose source may be another one, since they were out of sight."""
+    if cells & astray:
+        yield replace(asked, disguised=True), cells & astray
+    if cells & ~astray:
+        yield asked, cells & ~astray
+
+
+def _links(passing: Passing, cells: int) -> Iterator[tuple[str, str, int]]:
+    """Yield the interfaces that packets to a link-local address came in by, or else have to leave by."""
+    for interface, here in _names(passing.interface, cells):
+        if interface:
+            yield interface, "", here
+        else:
+            yield from (("", output, at) for output, at in _names(passing.link, here))
+
+
+def _interfaces(passing: Passing, cells: int) -> Iterator[tuple[str, str, int]]:
+    yield from ((interface, "", here) for interface, here in _names(passing.interface, cells))
 
 
 def _asked(passing: Passing, question: Question) -> Way:

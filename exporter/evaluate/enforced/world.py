@@ -17,11 +17,13 @@ from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
 from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.wiring import Wiring
+from exporter.model.namespace import is_link_local
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from exporter.evaluate.enforced.packets import Column
     from exporter.evaluate.enforced.segments import Segment
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.wiring import Place
@@ -87,17 +89,27 @@ class World:
     @cached_property
     def partly_seen(self) -> bool:
         """Whether packets may go by ways that are not followed, from one namespace to another."""
-        segments = {id(station.segment): station.segment for station in self._station.values()}.values()
         return any(
             segment.joined is not None or (segment.unseen and len({station.stack for station in segment.stations}) > 1)
-            for segment in segments
+            for segment in self._segments
         )
+
+    @cached_property
+    def _segments(self) -> Collection[Segment]:
+        return {id(station.segment): station.segment for station in self._station.values()}.values()
+
+    @cached_property
+    def links(self) -> Collection[Segment]:
+        """The segments by which link-local addresses lead from one to another; those that are joined are one."""
+        wide = {id(segment.widely): segment.widely for segment in self._segments}.values()
+        return [segment for segment in wide if len({station.stack for station in segment.stations}) > 1]
 
     def asked_about(self) -> set[int]:
         """Return the addresses that packets are sent to beside those of namespaces: loopback's, and translated ones."""
         listeners = (listener.address for listener in self.host.namespace.listeners)
         bound = {int(address) for address in listeners if address.version == self.family and address.is_loopback}
         named = {address for address in self._asked if (address >> 32 == 0) == (self.family == 4)}
+        named = {address for address in named if not is_link_local(address)}
         return {_LOOPBACK[self.family], *bound, *named}
 
     def _of_nobody(self, everyone: Sequence[Namespace]) -> Iterator[int]:
@@ -177,11 +189,30 @@ class World:
         """Return a station of another world as this one has it."""
         return self._station[station.stack.name, station.interface.index]
 
-    def network_at(self, stack: Stack, address: object) -> Network | None:
-        """Return the network that one of a sandbox's own addresses belongs to."""
-        for index in stack.addresses.get(address, ()) if isinstance(address, int) else ():
+    def link_to(self, stack: Stack, address: int) -> str:
+        """Return by which interface a link-local address is looked for: one where somebody answers for it, if any."""
+        if not is_link_local(address):
+            return ""
+        known = (self.station(stack, index) for index in stack.namespace.interfaces)
+        stations = [station for station in known if station is not None]
+        answered = [station for station in stations if station.segment.answering(address, station)]
+        return next((station.interface.name for station in (*answered, *stations)), "")
+
+    def network_at(self, stack: Stack, address: object, interface: str | Column) -> Network | None:
+        """Return the network that one of a sandbox's own addresses belongs to, where packets came in by an interface.
+
+        Only a link-local one has to be that interface's.
+        """
+        if not isinstance(address, int):
+            return None
+        near = is_link_local(address)
+        for index in stack.addresses.get(address, ()):
             station = self.station(stack, index)
-            if station is not None and station.network is not None:
+            if (
+                station is not None
+                and station.network is not None
+                and (not near or station.interface.name == interface)
+            ):
                 return station.network
         return None
 

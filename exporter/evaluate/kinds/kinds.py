@@ -24,6 +24,7 @@ from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.evaluate.kinds.unrolled import UnrolledMemory
 from exporter.model.firewall import Hook, TableFamily
+from exporter.model.namespace import link_local_of
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Kinds:
         self._mark_neighbours(kernel)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_ranges()
+        self._mark_link_local()
         self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self.leading_astray: set[int] = set()
@@ -256,6 +258,22 @@ class Kinds:
                     inside = tuple(low <= address <= high for address in sandbox.addresses)
                     self._marks[self.directory.boxes[name]].append(("part", low, high, inside))
 
+    def _mark_link_local(self) -> None:
+        """Note whose link-local addresses rules ask for that do not ask for all of them."""
+        asked = [span for span in self.survey.noted.ranges if _picks_among_link_local(*span)]
+        if not asked:
+            return
+        for name, sandbox in self._snapshot.sandboxes.items():
+            for number, endpoint in enumerate(sandbox.endpoints):
+                own = int(endpoint.link_local) if endpoint.link_local is not None else 0
+                said = [("near", number, *span) for span in asked if span[0] <= own <= span[1]]
+                self._marks[self.directory.boxes[name]].extend(said)
+        for network in self.directory.networks.values():
+            interface = self._interface(network)
+            for address in interface.addresses if interface is not None else ():
+                said = [("near", 0, *span) for span in asked if span[0] <= int(address.ip) <= span[1]]
+                self._marks[Owner("network", network.id)].extend(said)
+
     # --- Networks ---
 
     def _leads_of(self, host: Namespace) -> Leads:
@@ -297,12 +315,16 @@ class Kinds:
         return same, self._settings.get(interface.name, ())
 
     def _addressed(self, network: Network, interface: Interface, routes: Sequence[Route]) -> Hashable:
-        own = tuple((self._own(network, each), each.scope, each.deprecated) for each in interface.addresses)
+        own = tuple((self._own(network, interface, each), each.scope, each.deprecated) for each in interface.addresses)
         led = Counter(self._route(network, interface, route) for route in routes)
         return interface.up, interface.arp, interface.bridge, own, frozenset(led.items())
 
-    def _own(self, network: Network, address: OwnAddress) -> Hashable:
-        return ("link-local",) if address.is_link_local else self._word(network, int(address.ip), address.prefixlen)
+    def _own(self, network: Network, interface: Interface, address: OwnAddress) -> Hashable:
+        """Return an address by its place; a link-local one by what it follows from, as it is where that is unusual."""
+        if not address.is_link_local:
+            return self._word(network, int(address.ip), address.prefixlen)
+        made = interface.mac and address.ip == link_local_of(interface.mac)
+        return ("link-local",) if made else self._word(network, int(address.ip), address.prefixlen)
 
     def _word(self, network: Network, number: int, length: int) -> Hashable:
         """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""
@@ -406,7 +428,17 @@ class Kinds:
                 return None
             hop = self._word(network, int(gateway), 0) if gateway is not None else None
             own.append((pool, hop))
-        return tuple(own), endpoint.gw_priority
+        return tuple(own), endpoint.gw_priority, bool(endpoint.mac)
+
+
+_ALL_LINK_LOCAL = 0xFE80 << 112, (0xFE80 << 112) + (1 << 64) - 1
+"""Those that kernels and engines give, of fe80::/10."""
+
+
+def _picks_among_link_local(low: int, high: int) -> bool:
+    """Return whether a range holds some link-local addresses and not all."""
+    first, last = _ALL_LINK_LOCAL
+    return low <= last and high >= first and not (low <= first and high >= last)
 
 
 def _cables(kernel: Kernel, read: frozenset[str]) -> frozenset[int]:

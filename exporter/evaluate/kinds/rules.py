@@ -30,6 +30,7 @@ from exporter.model.firewall import (
     Translation,
     Verdict,
 )
+from exporter.model.namespace import is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -429,7 +430,7 @@ class RuleReader:
             owner = self._whose(low)
             if owner is not None:
                 self._noted.peculiar.add(owner)
-        else:
+        if low != high or is_link_local(low):
             self._noted.ranges.add((low, high))
 
 

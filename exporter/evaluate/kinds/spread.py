@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.evaluate.kinds.sample import Home, Sample
+    from exporter.model.namespace import Interface
     from exporter.model.snapshot import Network, Sandbox, Snapshot
 
     Rename = Callable[[PairVerdict, "_Ends", "_Ends"], PairVerdict]
@@ -275,6 +277,7 @@ class _Names:
             own = {self._snapshot.networks[endpoint.network_id].name for endpoint in endpoints}
             told = all(path.network is None or path.network in own for path in verdict.paths)
             told = told and all(self._gateways.all_or_none(path.addresses) for path in verdict.paths)
+            told = told and not any(map(_is_near, verdict.paths))
             known = self._uniform[id(verdict), destination] = verdict, told
         return known[1]
 
@@ -282,6 +285,8 @@ class _Names:
         """Return what a verdict about two stand-ins says about two others."""
         networks = self._renamed_networks(ends, real)
         addresses = self._renamed_addresses(ends, real)
+        if any(map(_is_near, verdict.paths)):
+            addresses |= self._renamed_near(ends, real, networks)
         ports = self._renamed_ports(ends.destination, real.destination)
         by_name = {one.name: other.name for one, other in networks.values()}
         spread: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -312,6 +317,30 @@ class _Names:
                 found.update(zip(self._addresses(stand_in), self._addresses(other), strict=True))
         return found
 
+    def _renamed_near(
+        self, ends: _Ends, real: _Ends, networks: Mapping[str, tuple[Network, Network]]
+    ) -> dict[str, str]:
+        """Return the link-local addresses of stand-ins, and of their networks' bridges, with those that they mean."""
+        found: dict[str, str] = {}
+        sandboxes = self._snapshot.sandboxes
+        for one, other in networks.values():
+            found.update(zip(self._near(one), self._near(other), strict=True))
+        for stand_in, other_end in zip(ends, real, strict=True):
+            for mine, theirs in zip(sandboxes[stand_in].endpoints, sandboxes[other_end].endpoints, strict=True):
+                if mine.link_local is not None and theirs.link_local is not None:
+                    found[str(mine.link_local)] = str(theirs.link_local)
+        return found
+
+    def _near(self, network: Network) -> Sequence[str]:
+        """Return the link-local addresses of a network's bridge."""
+        interface = self._bridges.get(network.interface)
+        return [str(own.ip) for own in interface.addresses if own.is_link_local] if interface is not None else ()
+
+    @cached_property
+    def _bridges(self) -> Mapping[str, Interface]:
+        kernel = self._snapshot.kernel
+        return {each.name: each for each in kernel.host.interfaces.values()} if kernel is not None else {}
+
     def _addresses(self, name: str) -> tuple[str, ...]:
         known = self._texts.get(name)
         if known is None:
@@ -324,6 +353,11 @@ class _Names:
         if stand_in == real:
             return {}
         return dict(zip(self._ports.get(stand_in, ()), self._ports.get(real, ()), strict=True))
+
+
+def _is_near(path: Path) -> bool:
+    """Return whether a path names a link-local address: none of IPv6 comes after those, but a group's."""
+    return bool(path.addresses) and path.addresses[-1].startswith("fe80:")
 
 
 def _order(path: Path) -> tuple[object, ...]:

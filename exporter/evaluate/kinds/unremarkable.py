@@ -41,7 +41,8 @@ class Own:
     `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
     makes it; else None. `addresses` are those that it has or takes for its own, `asked` those that packets are sent to
     for a translation, `routers` those that its routes lead by, `fixed` those whose link address somebody fixed, or
-    which it answers for; `macs` are the interfaces' own link addresses, `link_addresses` those that were fixed.
+    which it answers for; `macs` are the interfaces' own link addresses, `link_addresses` those that were fixed, `near`
+    the link-local ones of IPv6.
     """
 
     cards: tuple[tuple[Interface, str], ...] | None
@@ -51,6 +52,7 @@ class Own:
     fixed: tuple[int, ...]
     link_addresses: tuple[str, ...]
     macs: tuple[str, ...]
+    near: tuple[int, ...]
 
 
 def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None) -> frozenset[str]:
@@ -76,6 +78,8 @@ class _Seen:
         firewalls = (namespace.firewall for namespace in (kernel.host, *kernel.sandboxes.values()))
         self._possible = possible(possibly, firewalls)
         self._special = set(joined.from_iterable((*own.routers, *own.fixed) for own in everyone))
+        held = Counter(joined.from_iterable(own.near for own in self._own.values()))
+        self._special.update(address for address, count in held.items() if count > 1)
         self._link_addresses = set(joined.from_iterable(own.link_addresses for own in everyone))
         counted = Counter(joined.from_iterable(own.macs for own in self._own.values()))
         self._link_addresses.update(mac for mac, count in counted.items() if count > 1)
@@ -89,6 +93,7 @@ class _Seen:
             cards is not None
             and all(self._on_bridge(card, network) for card, network in cards)
             and self._special.isdisjoint(joined.from_iterable(map(_of_endpoint, sandbox.endpoints)))
+            and self._special.isdisjoint(self._own[sandbox.id].near)
             and self._link_addresses.isdisjoint(card.mac for card, _ in cards)
             and self._filters_nothing(self._kernel.sandboxes[sandbox.id])
         )
@@ -137,7 +142,7 @@ class _Inside:
     def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> tuple[tuple[Interface, str], ...] | None:
         """Return the interfaces with their networks, if each is the end of a cable with an endpoint's addresses."""
         cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
-        ends = {frozenset(_of_endpoint(endpoint)): endpoint.network_id for endpoint in sandbox.endpoints}
+        ends = {frozenset(_of_card(endpoint)): endpoint.network_id for endpoint in sandbox.endpoints}
         loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
         if loopback is None or not all(item.ip.is_loopback for item in loopback.addresses):
             return None
@@ -145,7 +150,7 @@ class _Inside:
             return None
         found = []
         for card in cards:
-            network = ends.get(frozenset(int(item.ip) for item in card.addresses if not _comes_by_itself(item)))
+            network = ends.get(frozenset(int(item.ip) for item in card.addresses))
             if network is None or not self._usual(card, network):
                 return None
             found.append((card, network))
@@ -174,6 +179,12 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
         tuple(neighbours_set(namespace)),
         tuple(each.mac for each in namespace.neighbours),
         tuple(each.mac for each in namespace.interfaces.values() if each.kind == "veth"),
+        tuple(
+            int(item.ip)
+            for interface in namespace.interfaces.values()
+            for item in interface.addresses
+            if item.is_link_local
+        ),
     )
 
 
@@ -185,6 +196,13 @@ def neighbours_set(namespace: Namespace) -> Iterator[int]:
 
 def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
     return (int(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
+
+
+def _of_card(endpoint: Endpoint) -> Iterator[int]:
+    """Yield the addresses that an endpoint's interface has: the kernel gives it a link-local one where it has IPv6."""
+    yield from _of_endpoint(endpoint)
+    if endpoint.link_local is not None:
+        yield int(endpoint.link_local)
 
 
 def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
@@ -227,5 +245,5 @@ def _comes_by_itself(address: OwnAddress) -> bool:
 
 def _leads(route: Route) -> bool:
     destination = route.destination
-    automatic = destination.is_loopback or destination.is_link_local or destination.is_multicast
+    automatic = destination.is_loopback or destination.is_multicast
     return not automatic and route.kind not in _COME_WITH_ADDRESSES

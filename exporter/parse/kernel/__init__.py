@@ -13,13 +13,13 @@ from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.ipsec import parse_policies
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
-from exporter.parse.kernel.routes import parse_routes, parse_rules
+from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
 from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.model.namespace import Interface
+    from exporter.model.namespace import Interface, Route
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
     from exporter.parse.kernel.iptables import General
     from exporter.parse.memory import Memory
@@ -68,6 +68,13 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
     return Kernel(host, sandboxes, missing)
 
 
+def _routes(documents: NamespaceDocuments, indexes: Mapping[str, int], memory: NamespaceMemory) -> tuple[Route, ...]:
+    """Return the routes, with those that the kernel makes as soon as an address is in use."""
+    routes = parse_routes(documents.routes, indexes, memory)
+    coming = tuple(coming_routes(documents.addresses or (), indexes))
+    return (*routes, *coming) if coming else routes
+
+
 def _namespace(
     documents: NamespaceDocuments, memory: NamespaceMemory, general: General
 ) -> tuple[Namespace, dict[str, str]]:
@@ -90,7 +97,7 @@ def _namespace(
         memory.settings = dict(documents.settings)
     namespace = Namespace(
         interfaces=interfaces,
-        routes=told("routes", lambda: parse_routes(documents.routes, indexes, memory), ()),
+        routes=told("routes", lambda: _routes(documents, indexes, memory), ()),
         rules=told("routes", lambda: parse_rules(documents.rules), USUAL_RULES),
         firewall=told("firewall", lambda: parse_firewall(documents, memory.rules, general), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),

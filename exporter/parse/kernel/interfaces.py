@@ -196,10 +196,11 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
     """Yield the addresses that answer, of a list with an entry for each address or, as `ip` has it, for each link.
 
     While an IPv6 address is tentative, the kernel answers nobody who looks for it, and once another host turned out
-    to have it (dadfailed), it never does (RFC 4862 §5.4; ndisc_recv_ns). An optimistic one answers.
+    to have it (dadfailed), it never does (RFC 4862 §5.4; ndisc_recv_ns). An optimistic one answers. A link-local one,
+    which each new interface waits for, is taken to do so already: nothing tells when that second is over.
     """
     for address in objects(document, "addr_info") if "addr_info" in document else [document]:
-        waits = address.get("tentative") and not address.get("optimistic")
+        waits = address.get("tentative") and not (address.get("optimistic") or is_coming(address))
         if waits or address.get("dadfailed"):
             continue
         try:
@@ -210,6 +211,12 @@ def _answering(document: Mapping[str, Any]) -> Iterator[OwnAddress]:
             yield own if usual else OwnAddress(own.ip, own.prefixlen, scope, old)
         except ValueError as error:
             raise ObservationError(f"an address of {_name(document)}: {error}") from error
+
+
+def is_coming(address: Mapping[str, Any]) -> bool:
+    """Return whether an address is a link-local one that nobody else is known to have, and not yet in use."""
+    waits = bool(address.get("tentative")) and not address.get("dadfailed")
+    return waits and text(address, "local").startswith("fe80:")
 
 
 def _scope(own: OwnAddress, told: str) -> int:

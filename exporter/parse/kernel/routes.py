@@ -14,13 +14,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
-from exporter.model.namespace import USUAL_RULES, Hop, PolicyRule, Route, RouteKind, RuleAction
+from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, Hop, PolicyRule, Route, RouteKind, RuleAction
 from exporter.parse.fields import address, integer, mapping, objects, strings, subnet, text
+from exporter.parse.kernel.interfaces import is_coming
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protocol
 from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.snapshot import Subnet
 
@@ -73,6 +74,15 @@ def parse_routes(
     found = known.aligned(documents, understand, holds if moved and _mention(documents, moved) else None)
     known.indexes = indexes
     return tuple([route for route in found if route is not None])
+
+
+def coming_routes(documents: Iterable[Mapping[str, Any]], indexes: Mapping[str, int]) -> Iterator[Route]:
+    """Yield the routes to link-local addresses that are about to be in use (ipv6_ifa_notify)."""
+    for document in documents:
+        index = indexes.get(text(document, "ifname"))
+        own = address(text(document, "local")) if index is not None and is_coming(document) else None
+        if own is not None and index is not None:
+            yield Route(LOCAL_TABLE, RouteKind.LOCAL, IPv6Network(int(own)), (Hop(index),))
 
 
 def _mention(documents: Sequence[Mapping[str, Any]], interfaces: frozenset[str]) -> bool:
