@@ -1,4 +1,7 @@
-"""What a declared verdict takes for granted, because the engine's API tells nothing about it."""
+"""What a declared verdict takes for granted, because the engine's API tells nothing about it.
+
+That nothing outside the host leads packets back is taken for granted by all verdicts: nobody on the host can tell.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
+from exporter.evaluate.enforced.wiring import OF_CARDS
 from exporter.model.snapshot import FACTS_KEPT, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
@@ -42,7 +46,10 @@ _NO_OLD_LINKS = (
     "no rule of a former link is left on {names}, nor one for an address that a linked container gave up before the "
     "exporter looked: engines forget some of them (moby#24043)"
 )
-_OUTSIDE = "nothing outside the host leads packets between {names} and the host's other networks"
+_OUTSIDE = (
+    "nothing outside the host, be it a switch or a router, leads packets from {names} back to it: by another card, or "
+    "to another of its networks"
+)
 _OTHER_GATEWAYS = (
     "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
     "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
@@ -68,7 +75,8 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
         yield _NO_OLD_LINKS.format(names=_names(linkable))
         if snapshot.links and engine.version >= LINKS_BY_LABEL:
             yield _OTHER_LINKS.format(names=_names(linkable))
-    outside = [network for network in networks if network.driver in ("macvlan", "ipvlan") or _has_router(network)]
+    cards = _bridges_of_cards(snapshot)
+    outside = [network for network in networks if _leads_outside(network) or network.interface in cards]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
     if any(map(_is_other_gateway, networks)) and _has_overlays(snapshot):
@@ -94,8 +102,15 @@ def _about_rules(snapshot: Snapshot, engine: Engine) -> Iterator[str]:
         yield _RULES_OUTLIVE
 
 
-def _has_router(network: Network) -> bool:
-    return any(has_router(network, family) for family in FAMILIES)
+def _leads_outside(network: Network) -> bool:
+    return network.driver in ("macvlan", "ipvlan") or any(has_router(network, family) for family in FAMILIES)
+
+
+def _bridges_of_cards(snapshot: Snapshot) -> frozenset[str]:
+    """Return the names of bridges that are seen to have a card of the host, or what stands on one, as a port."""
+    interfaces = snapshot.kernel.host.interfaces if snapshot.kernel is not None else {}
+    masters = (interfaces.get(each.master or 0) for each in interfaces.values() if each.kind in ("", *OF_CARDS))
+    return frozenset(master.name for master in masters if master is not None and master.kind == "bridge")
 
 
 def _is_other_gateway(network: Network) -> bool:

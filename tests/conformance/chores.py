@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,13 @@ _OF_NFT: Final = {
 
 _OF_FRAMES: Final = ("arp ", "ether ", "xt ")
 """Why frames are undecided that meet a rule of ebtables: what is in those of ARP, and the arguments of modules."""
+
+
+_BY_ROUTE: Final = {
+    "by one of two": ("which of several next hops the packets take",),
+    "home, of a part of a network": ("two that answer for ", "whether an owner "),
+}
+"""How reasons begin for which paths are undecided because of a route."""
 
 
 class OnHost(Somebody):
@@ -312,18 +320,22 @@ class OnHost(Somebody):
             "by a container": f"{one}/32 via {other}",
             "by a card": f"{one}/32 via 198.51.100.1",
             "into another bridge": f"{one}/32 dev {bridge}",
-            "its own": f"local {one}/32 dev lo",
+            "its own": "local 10.77.4.77/32 dev lo",
             "prohibited": f"prohibit {self._subnet}",
             "thrown": f"throw {one}/32",
             "by one of two": f"{one}/32 nexthop via {other} nexthop via 198.51.100.1",
             "of a low metric": f"{self._subnet} dev {bridge} metric 5",
             "third parties to one": f"192.0.2.0/24 via {other}",
+            "home, of a whole prefix": "local 10.77.4.0/24 dev lo",
+            "home, of a part of a network": f"local {_last_quarter(self._subnet)} dev lo",
         }
         for name, route in routes.items():
-            several = ("which of several next hops the packets take",) if "nexthop" in route else ()
-            yield Change(f"a route {name}", (f"ip route add {route} || true",), doubts=several)
+            yield Change(f"a route {name}", (f"ip route add {route} || true",), doubts=_BY_ROUTE.get(name, ()))
         six = self._address6
-        yield Change("a route of IPv6 by a card", (f"ip -6 route add {six}/128 via 2001:db8:100::1 || true",))
+        # who does not forward IPv6 leaves it where nobody answers there
+        by_card = (f"ip -6 route add {six}/128 via 2001:db8:100::1 || true",)
+        yield Change("a route of IPv6 by a card", by_card, doubts=("what eth0 is connected to",))
+        yield Change("a whole local route of IPv6", ("ip -6 route add local 2001:db8:77::/64 dev lo",))
         yield Change("an unreachable IPv6", (f"ip -6 route add unreachable {six}/128",))
         yield Change("no default route", ("ip route del default", "ip -6 route del default"))
 
@@ -410,6 +422,11 @@ class OnHost(Somebody):
         return self._pick([each for each in self._facts.subnets if ":" not in each], "172.17.0.0/16")
 
 
+def _last_quarter(subnet: str) -> str:
+    """Return the last addresses of a subnet, which its network may not give to anybody."""
+    return str([*ip_network(subnet).subnets(prefixlen_diff=2)][-1])
+
+
 def _nft_change(name: str, *commands: str) -> Change:
     doubts = (_OF_NFT[name],) if name in _OF_NFT else ()
     return Change(f"nftables, {name}", by_nft(*commands), doubts=doubts)
@@ -449,6 +466,14 @@ def inside(facts: Facts, random: Random) -> Iterator[Change]:
     for title, command in changes.items():
         doubts = ("two that answer for ",) if "neighbour" in title else ()
         yield Change(f"inside: {title}", (command,), name, doubts=doubts)
+    subnet = random.choice([each for each in facts.subnets if ":" not in each] or ["172.17.0.0/16"])
+    taken = f"ip route add local {_last_quarter(subnet)} dev lo || true"
+    answered = _BY_ROUTE["home, of a part of a network"]
+    yield Change("inside: takes a part of a network", (taken,), name, doubts=answered)
+    told = "ip -6 route show default | sed -n 's/.* via \\([^ ]*:\\):[^ ]* dev.*/\\1:5399/p'"
+    silent = f'gateway=$({told}); test -z "$gateway" || ip -6 route add {six}/128 via $gateway || true'
+    left = ("whether it is known just now that gateway ", "what ")
+    yield Change("inside: a gateway of IPv6 that nobody is", (silent,), name, doubts=left)
     begin = "iptables -w -A INPUT -p udp"
     limit = f"{begin} -m limit --limit 1/min --limit-burst 1 -j ACCEPT; {begin} -j DROP"
     yield Change("inside: limited", (limit,), name, doubts=("limit",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from exporter.evaluate import evaluate
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.enforced.world import worlds
+from exporter.model.namespace import RouteKind
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer
 from exporter.observe.tier import Tier
@@ -28,6 +30,7 @@ from tests.lab.system import run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from exporter.model.namespace import Namespace
     from exporter.model.observation import Observation
     from exporter.model.report import PairVerdict, Report
     from exporter.model.snapshot import Snapshot
@@ -170,9 +173,12 @@ def measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Chan
         # neighbours that were learned before a change would be remembered for a while
         run(["nsenter", f"--net={box.path}", "ip", "neighbour", "flush", "all"])
     observation = observer.observe()
-    addresses = tuple(sorted({*shown_addresses(observation), *_of_namespaces(observation), *THIRD_PARTIES}))
+    snapshot = parse(observation)
+    own = {*shown_addresses(observation), *_of_namespaces(observation)}
+    addresses = tuple(sorted({*own, *THIRD_PARTIES, *_asked_about(snapshot)}))
     ports = ports_in_use(engine, *PORTS)
-    return Truth(case, changes, observation, addresses, ports, measure(engine, addresses, ports))
+    packets = measure(engine, {*addresses, *_of_local_routes(snapshot)}, ports)
+    return Truth(case, changes, observation, addresses, ports, packets)
 
 
 def observe(engine: Engine, tier: Tier = Tier.SANDBOXES) -> Observation:
@@ -249,3 +255,30 @@ def _of_namespaces(observation: Observation) -> Iterator[str]:
         raise LabError("the exporter could not read the kernel")
     for namespace in (kernel.host, *kernel.sandboxes.values()):
         yield from (item["local"] for item in namespace.addresses)
+
+
+def _asked_about(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the addresses that verdicts are about beside those of namespaces: some stand for others."""
+    for family, world in worlds(snapshot, snapshot.kernel).items() if snapshot.kernel is not None else ():
+        yield from (str(_ADDRESS[family](address)) for address in world.asked_about())
+
+
+def _namespaces(snapshot: Snapshot) -> tuple[Namespace, ...]:
+    kernel = snapshot.kernel
+    return (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ()
+
+
+def _of_local_routes(snapshot: Snapshot) -> Iterator[str]:
+    """Yield some of the addresses that nobody has and that routes lead to a namespace itself all the same.
+
+    They are not those that verdicts are about, and count for pairs alone.
+    """
+    for namespace in _namespaces(snapshot):
+        for route in namespace.routes:
+            prefix = route.destination
+            if route.kind is RouteKind.LOCAL and 0 < prefix.prefixlen < prefix.max_prefixlen and not prefix.is_loopback:
+                size = prefix.num_addresses
+                yield from (str(prefix[place % size]) for place in (5, size // 4 + 5, size // 2 + 5, size * 3 // 4 + 5))
+
+
+_ADDRESS = {4: IPv4Address, 6: IPv6Address}

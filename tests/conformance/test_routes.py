@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.gateways import SILENT
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
+from exporter.evaluate.enforced.segments import BEYOND
 from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
 from tests.conformance.routed import dual_stack, let_through
 from tests.lab import Container, Topology
@@ -58,7 +60,35 @@ BY_ANOTHER_ADDRESS = (
 )
 DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
 BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
+BY_NOBODY = "ip -6 rule add pref 5 lookup 77; ip -6 route add fd00:b::/64 via fd00:a::99 table 77"
+AT_NOBODY = "ip neigh replace fd00:a::99 lladdr 02:00:5e:00:53:01 dev eth0 nud permanent"
+TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
+SHUT = (
+    "iptables -w -{0} INPUT -d 10.100.1.11 -j DROP",
+    "ip6tables -w -{0} INPUT -p tcp -j DROP",
+    "ip6tables -w -{0} INPUT -p udp -j DROP",
+)
 MARKED = "iptables -w -t mangle -{} PREROUTING -s 10.100.1.11 -p tcp --dport 80 -j MARK --set-mark 1"
+
+
+def takes(prefix: str, *, table: str = "") -> tuple[str, str]:
+    """Return what makes a namespace take packets to addresses that none of its interfaces has, and what undoes that."""
+    family, where = "-6" if ":" in prefix else "", f" table {table}" if table else ""
+    return tuple(each.format(family, prefix, where) for each in TAKEN)  # type: ignore[return-value]
+
+
+def by_gateways(*routes: str) -> tuple[str, str]:
+    """Return what makes routes of IPv6 beside each other, and what undoes that."""
+    do, undo = (tuple(f"ip -6 route {verb} {route}" for route in routes) for verb in ("append", "del"))
+    return "; ".join(do), "; ".join(undo)
+
+
+def by_rule(rule: str, prefix: str) -> tuple[str, str]:
+    """Return what makes it take those that a policy rule is for."""
+    family = "-6" if ":" in prefix else ""
+    do, undo = takes(prefix, table="100")
+    return f"ip {family} rule add {rule} pref 5 lookup 100; {do}", f"ip {family} rule del pref 5; {undo}"
+
 
 CASES: Mapping[str, Case] = {
     "several default routes": Case(
@@ -247,6 +277,136 @@ CASES: Mapping[str, Case] = {
         {("near", FAR): "icmp tcp udp"},
         f"ip rule add fwmark 1 lookup 100; ip route add local default dev lo table 100; {MARKED.format('A')}",
         f"{MARKED.format('D')}; ip rule del fwmark 1 lookup 100; ip route flush table 100",
+    ),
+    "a gateway of IPv6 that nobody is, beside a route for more": Case(
+        {},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99")},
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that nobody is, beside one that nobody is": Case(
+        {("near", FAR_V6): ""},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99 metric 10", "fd00:b::/64 via fd00:a::98 metric 20",
+                                    "blackhole fd00:b::/64 metric 30")},
+    ),
+    # once the first metric is in vain, the most preferred of all others is next
+    "a gateway of IPv6 that nobody is, beside a preferred one": Case(
+        {},
+        inside={"near": by_gateways("fd00:b::/64 via fd00:a::99 metric 10", "blackhole fd00:b::/64 metric 20",
+                                    "fd00:b::/64 via fd00:a::1 metric 30 pref high")},
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that nobody is, of another table": Case(
+        {("near", FAR_V6): ""},
+        inside={"near": (BY_NOBODY, "ip -6 rule del pref 5; ip -6 route flush table 77")},
+    ),
+    "a gateway of IPv6 that nobody is, beside a route of the same table that says to look on": Case(
+        {},
+        inside={
+            "near": (
+                f"{BY_NOBODY}; ip -6 route add throw default table 77",
+                "ip -6 rule del pref 5; ip -6 route flush table 77",
+            )
+        },
+        doubts=frozenset({SILENT.format(address="fd00:a::99")}),
+    ),
+    "a gateway of IPv6 that does not pass packets on, beside a route for more": Case(
+        {("near", FAR_V6): ""}, inside={"near": by_gateways("fd00:b::/64 via fd00:a::12")}
+    ),
+    "a gateway of IPv6 that nobody is and whose link address is fixed, beside a route for more": Case(
+        {("near", FAR_V6): ""},
+        inside={
+            "near": (
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[0]}; {AT_NOBODY}",
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; ip neigh del fd00:a::99 dev eth0",
+            )
+        },
+    ),
+    # who passes packets on waits for any gateway
+    "a gateway of IPv6 that nobody is, inside of who forwards": Case(
+        {("near", FAR_V6): ""},
+        inside={
+            "near": (
+                f"sysctl -qw net.ipv6.conf.all.forwarding=1; {by_gateways('fd00:b::/64 via fd00:a::99')[0]}",
+                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; sysctl -qw net.ipv6.conf.all.forwarding=0",
+            )
+        },
+    ),
+    "gateways of IPv6 that nobody is, beside routes for more": Case(
+        {},
+        "sysctl -qw net.ipv6.conf.all.forwarding=0; ip -6 route add fd00:b::11 via fd00:a::99;"
+        " ip -6 route add fd00:a::11 via 2001:db8:100::99",
+        "ip -6 route del fd00:b::11; ip -6 route del fd00:a::11; sysctl -qw net.ipv6.conf.all.forwarding=1",
+        doubts=frozenset({SILENT.format(address="fd00:a::99"), BEYOND.format(name="eth0")}),
+    ),
+    "a whole local route": Case({("near", "10.91.0.5"): ALL, ("host", "10.91.0.5"): ALL}, *takes("10.91.0.0/24")),
+    "a whole local route of IPv6": Case({("near", "2001:db8:91::5"): ALL}, *takes("2001:db8:91::/64")),
+    "a whole local route, inside": Case(
+        {("far", "10.92.0.5"): ALL, ("far", NEAR): "", ("far", NEAR_V6): "icmp"},
+        "ip route add 10.92.0.0/24 via 10.100.1.11", "ip route del 10.92.0.0/24",
+        {
+            "near": (
+                "; ".join((takes("10.92.0.0/24")[0], *(each.format("A") for each in SHUT))),
+                "; ".join((takes("10.92.0.0/24")[1], *(each.format("D") for each in SHUT))),
+            )
+        },
+    ),
+    "a whole local route of IPv6, inside": Case(
+        {("far", "2001:db8:92::5"): ALL},
+        "ip -6 route add 2001:db8:92::/64 via fd00:a::11", "ip -6 route del 2001:db8:92::/64",
+        {"near": takes("2001:db8:92::/64")},
+    ),
+    "a local route to an address that no interface has": Case(
+        {("far", "10.93.0.7"): ALL},
+        "ip route add 10.93.0.7 via 10.100.1.11", "ip route del 10.93.0.7",
+        {"near": takes("10.93.0.7")},
+    ),
+    # ARP asks the routes, neighbour discovery the interfaces
+    "whole local routes to a part of the network": Case(
+        {("next", "10.100.1.133"): ALL, ("far", "10.100.1.133"): ALL, ("next", "fd00:a::1:5"): ""},
+        inside={
+            "near": (
+                f"{takes('10.100.1.128/25')[0]}; {takes('fd00:a::1:0/112')[0]}",
+                f"{takes('10.100.1.128/25')[1]}; {takes('fd00:a::1:0/112')[1]}",
+            )
+        },
+    ),
+    "whole local routes of two to a part of the network": Case(
+        {("far", "10.100.1.133"): ALL},
+        inside={"near": takes("10.100.1.128/25"), "next": takes("10.100.1.192/26")},
+        doubts=frozenset({"two that answer for 10.100.1.192"}),
+    ),
+    "a whole local route to a part of the network, arp_ignore": Case(
+        {("next", "10.100.1.133"): ""},
+        inside={
+            "near": (
+                f"{takes('10.100.1.128/25')[0]}; sysctl -qw net.ipv4.conf.all.arp_ignore=3",
+                f"{takes('10.100.1.128/25')[1]}; sysctl -qw net.ipv4.conf.all.arp_ignore=0",
+            )
+        },
+    ),
+    "a whole local route for some who ask": Case(
+        {("next", "10.100.1.133"): "icmp udp", ("far", "10.100.1.133"): ""},
+        inside={"near": by_rule("from 10.100.1.12", "10.100.1.128/25")},
+    ),
+    "a whole local route of another table": Case(
+        {("near", "10.94.0.5"): "icmp udp"}, *by_rule("iif brone", "10.94.0.0/24")
+    ),
+    "a whole local route of IPv6, of another table": Case(
+        {("near", "2001:db8:94::5"): ALL}, *by_rule("iif brone", "2001:db8:94::/64")
+    ),
+    "parts of a whole local route that rules tell apart": Case(
+        {("far", "10.95.0.5"): "", ("far", "10.95.0.69"): "icmp udp", ("far", "10.95.0.133"): ALL},
+        "ip route add 10.95.0.0/24 via 10.100.1.11; iptables -w -I FORWARD -p tcp -d 10.95.0.64/26 -j DROP;"
+        " iptables -w -I FORWARD -d 10.95.0.5 -j DROP",
+        "iptables -w -D FORWARD -d 10.95.0.5 -j DROP; iptables -w -D FORWARD -p tcp -d 10.95.0.64/26 -j DROP;"
+        " ip route del 10.95.0.0/24",
+        {"near": takes("10.95.0.0/24")},
+    ),
+    "parts of a whole local route that routes tell apart": Case(
+        {("far", "10.96.0.5"): ALL, ("far", "10.96.0.133"): ""},
+        "ip route add 10.96.0.0/24 via 10.100.1.11; ip route add blackhole 10.96.0.128/25",
+        "ip route del blackhole 10.96.0.128/25; ip route del 10.96.0.0/24",
+        {"near": takes("10.96.0.0/24")},
     ),
 }  # fmt: skip
 

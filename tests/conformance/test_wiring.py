@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.walk import ASTRAY
 from exporter.model.report import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
@@ -92,16 +94,84 @@ ROUTES_APART = (
     "for tool in iptables ip6tables; do $tool -w -{0} FORWARD -i brone -o brtwo -j DROP;"
     " $tool -w -{0} FORWARD -i brtwo -o brone -j DROP; done"
 )
-ROUTER = (
-    (
-        "ip netns add rtr; for n in 1 2; do ip link add r$n type veth peer name p$n; ip link set p$n netns rtr;"
-        " ip -n rtr address add 10.100.$n.250/24 dev p$n; ip -n rtr link set p$n up; done;"
-        " ip link set r1 master brone up; ip link set r2 master brtwo up;"
-        " ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1;"
-        f" {ROUTES_APART.format('I')}; sleep 1"
-    ),
-    f"{ROUTES_APART.format('D')}; ip netns del rtr",
+
+
+def nobodys(*ends: str, then: str = "true") -> tuple[str, str]:
+    """Return how a namespace that is no container's gets cables, and does more `then`, and how it goes.
+
+    Of each cable is told where the one end is plugged in, and the addresses of the other: `master brone; 10.0.0.1/24`.
+    The namespace passes packets on.
+    """
+    made = ["ip netns add rtr", f"{RTR} sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"]
+    for number, end in enumerate(ends, 1):
+        place, *told = end.split("; ")
+        made.append(f"ip link add r{number} type veth peer name p{number} netns rtr; ip link set r{number} {place}")
+        made.append(f"ip -n rtr link set p{number} up")
+        made += [f"ip -n rtr address add {each} dev p{number}" for each in told]
+        made += [f"ip link set r{number} up"] if place.startswith("master") else []
+    # what a namespace takes along goes a while after it
+    gone = [f"ip -n rtr link del p{number} || true" for number, _ in enumerate(ends, 1)]
+    return "; ".join((*made, then, "sleep 2")), "; ".join((*gone, "ip netns del rtr"))
+
+
+def both(*things: tuple[str, str]) -> tuple[str, str]:
+    """Return how several things are done, and undone the other way round."""
+    return "; ".join(does for does, _ in things), "; ".join(undoes for _, undoes in reversed(things))
+
+
+def routes(*told: str) -> tuple[str, str]:
+    """Return how somebody gets routes, and loses those that he still has."""
+    return "; ".join(f"ip route add {each}" for each in told), "; ".join(
+        f"ip route del {each} || true" for each in told
+    )
+
+
+def fixed(*told: str) -> tuple[str, str]:
+    """Return how somebody fixes the link address of some neighbours, and forgets it."""
+    mac = "lladdr 02:42:00:00:00:88 dev eth0 nud permanent"
+    return "; ".join(f"ip neigh replace {each} {mac}" for each in told), "; ".join(
+        f"ip neigh del {each} dev eth0" for each in told
+    )
+
+
+def kept_apart(by: str) -> tuple[str, str]:
+    """Return a rule of the host that drops packets of both families, and how it goes."""
+    told = "for tool in iptables ip6tables; do $tool -w -{} FORWARD {} -j DROP; done"
+    return told.format("I", by), told.format("D", by)
+
+
+RTR = "ip netns exec rtr"
+ON_ONE = "master brone; 10.100.1.250/24; fd00:a::250/64"
+ON_TWO = "master brtwo; 10.100.2.250/24; fd00:b::250/64"
+BY_HOST = "ip -n rtr route add default via 10.100.1.1; ip -n rtr route add default via fd00:a::1"
+MASQUERADES = (
+    f"{RTR} iptables -w -t nat -A POSTROUTING -j MASQUERADE; {RTR} ip6tables -w -t nat -A POSTROUTING -j MASQUERADE"
 )
+TO_FAR = routes("10.100.2.11 via 10.100.1.250", "fd00:b::11 via fd00:a::250")
+TO_NEAR = routes("10.100.1.11 via 10.100.2.250", "fd00:a::11 via fd00:b::250")
+IN_BOTH = ("netns {near}; 10.64.1.254/24; fd64:1::254/64", "netns {far}; 10.64.2.254/24; fd64:2::254/64")
+IN_NEAR = "ip link set r1 up; ip address add 10.64.1.1/24 dev r1; ip address add fd64:1::1/64 dev r1 nodad", "true"
+IN_FAR = "ip link set r2 up; ip address add 10.64.2.1/24 dev r2; ip address add fd64:2::1/64 dev r2 nodad", "true"
+TO_FARS = routes("10.64.2.1 via 10.64.1.254", "fd64:2::1 via fd64:1::254")
+APART_BY_HOST = ROUTES_APART.format("I"), ROUTES_APART.format("D")
+FROM_NEAR = (
+    "iptables -w -{0} FORWARD -s 10.100.1.11 -o brtwo -j DROP; ip6tables -w -{0} FORWARD -s fd00:a::11 -o brtwo -j DROP"
+)
+NOT_FROM_NEAR = FROM_NEAR.format("I"), FROM_NEAR.format("D")
+BY_SENDER = (
+    (
+        "ip rule add from 10.100.1.11 to 10.100.2.11 lookup 100; ip route add default via 10.100.1.250 table 100;"
+        " ip -6 rule add from fd00:a::11 to fd00:b::11 lookup 100;"
+        " ip -6 route add default via fd00:a::250 table 100"
+    ),
+    "for of in -4 -6; do ip $of rule del lookup 100; ip $of route flush table 100; done",
+)
+SWITCHED = ("netns {near}", "netns {far}")
+SWITCH = (
+    "ip -n rtr link add sw type bridge; ip -n rtr link set sw up;"
+    " ip -n rtr link set p1 master sw; ip -n rtr link set p2 master sw"
+)
+TO_NEARS = routes("10.64.1.1 via 10.64.2.254", "fd64:1::1 via fd64:2::254")
 
 CASES: Mapping[str, Case] = {
     "macvlan inside of two, where bridges pass nothing on": Case(
@@ -156,12 +226,69 @@ CASES: Mapping[str, Case] = {
     ),
     "a macvlan network on a bridge, among its own": Case(("mb1", "mb2"), Verdict.REACHABLE),
     "a router that is no container": Case(
-        ("near", "far"), Verdict.UNKNOWN, *ROUTER,
-        {
-            "near": ("ip route add 10.100.2.11 via 10.100.1.250", "ip route del 10.100.2.11"),
-            "far": ("ip route add 10.100.1.11 via 10.100.2.250", "ip route del 10.100.1.11"),
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(ON_ONE, ON_TWO), APART_BY_HOST),
+        {"near": TO_FAR, "far": TO_NEAR}, frozenset({"what brone is connected to", "what brtwo is connected to"}),
+    ),
+    "a router that is no container and masquerades": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(ON_ONE, ON_TWO, then=MASQUERADES), APART_BY_HOST),
+        {"near": TO_FAR}, frozenset({"what brone is connected to"}),
+    ),
+    "a router on one bridge, to a neighbour": Case(
+        ("near", "next"), Verdict.UNKNOWN, *nobodys(ON_ONE),
+        inside={
+            "near": routes("10.100.1.12 via 10.100.1.250", "fd00:a::12 via fd00:a::250"),
+            "next": routes("10.100.1.11 via 10.100.1.250", "fd00:a::11 via fd00:a::250"),
         },
-        frozenset({"what brone is connected to", "what brtwo is connected to"}),
+        doubts=frozenset({"what brone is connected to"}),
+    ),
+    "a router on one bridge, and the answers by another way": Case(
+        ("near", "far"), Verdict.UNKNOWN, *nobodys(ON_ONE, then=BY_HOST),
+        inside={"near": TO_FAR}, doubts=frozenset({"what brone is connected to"}),
+    ),
+    "a router on one bridge by which answers come back": Case(
+        ("far", "near"), Verdict.REACHABLE, *nobodys(ON_ONE, then=BY_HOST),
+        inside={"near": TO_FAR}, doubts=frozenset({"what brone is connected to"}),
+    ),
+    "a router on one bridge that masquerades": Case(
+        ("near", "far"), Verdict.UNKNOWN,
+        *both(nobodys(ON_ONE, then=f"{BY_HOST}; {MASQUERADES}"), NOT_FROM_NEAR),
+        inside={"near": TO_FAR}, doubts=frozenset({"what brone is connected to", ASTRAY}),
+    ),
+    "a router on one bridge, by the host's routes": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(ON_ONE, then=f"{BY_HOST}; {MASQUERADES}"), BY_SENDER),
+        # the host tells whoever is led back to his link to ask the router himself (ICMP redirects)
+        {"near": ("true", "for of in -4 -6; do ip $of route flush cache; done")},
+        frozenset({"what brone is connected to", "policy rule 32765: from"}),
+    ),
+    "a router with cables to containers": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(*IN_BOTH), kept_apart("")),
+        {"near": both(IN_NEAR, TO_FARS), "far": both(IN_FAR, TO_NEARS)},
+        frozenset({"what r1 is connected to", "what r2 is connected to"}),
+    ),
+    "a router with cables to containers that masquerades": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(*IN_BOTH, then=MASQUERADES), kept_apart("")),
+        {"near": both(IN_NEAR, TO_FARS), "far": IN_FAR}, frozenset({"what r1 is connected to"}),
+    ),
+    "a bridge of nobody's with cables to containers": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(*SWITCHED, then=SWITCH), kept_apart("")),
+        {"near": plugged("r1", "10.64.0.1/24"), "far": plugged("r2", "10.64.0.2/24")},
+        frozenset({"what r1 is connected to", "what r2 is connected to"}),
+    ),
+    "a router with a cable to a container and one to a bridge": Case(
+        ("near", "far"), Verdict.UNKNOWN, *both(nobodys(ON_ONE, IN_BOTH[1]), APART_BY_HOST),
+        {
+            "near": routes("10.64.2.1 via 10.100.1.250", "fd64:2::1 via fd00:a::250"),
+            "far": both(IN_FAR, routes("10.100.1.11 via 10.64.2.254", "fd00:a::11 via fd64:2::254")),
+        },
+        frozenset({"what brone is connected to", "what r2 is connected to"}),
+    ),
+    "a link address of a router that is no container": Case(
+        ("near", "next"), Verdict.UNKNOWN, *nobodys(ON_ONE, then="ip -n rtr link set p1 address 02:42:00:00:00:88"),
+        inside={"near": fixed("10.100.1.12", "fd00:a::12")}, doubts=frozenset({"what brone is connected to", LEARNED}),
+    ),
+    "nobody's port of a bridge": Case(
+        ("near", "far"), Verdict.BLOCKED, *both(nobodys(ON_ONE), APART_BY_HOST),
+        {"near": routes("192.0.2.1 via 10.100.1.1"), "far": routes("10.100.1.11 via 10.100.2.99")},
     ),
     "one link address twice": Case(
         ("near", "next"), Verdict.UNKNOWN,

@@ -1,4 +1,4 @@
-"""Interfaces that no engine makes: cables between bridges and containers, macvlan, bridges and tunnels inside."""
+"""Interfaces that no engine makes: cables between bridges and containers, macvlan, bridges, tunnels, and routers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNSEEN: Final = ("what ", "two that answer for ")
+_ROUTED: Final = (*_UNSEEN, "policy rule ")
 """How the reasons begin for which paths may be undecided where interfaces lead to what is not followed."""
 _TWICE: Final = ("behind which port bridge ", "two that answer for ")
 
@@ -21,9 +22,11 @@ class OnHost(Somebody):
     def changes(self) -> Iterator[Change]:
         """Yield them."""
         yield from self._between_bridges()
+        yield from self._routers()
         names = self._facts.sandboxes
         if len(names) > 1:
             yield from self._between(*self._random.sample(names, 2))
+            yield self._router_between(*self._random.sample(names, 2))
 
     def _between_bridges(self) -> Iterator[Change]:
         one, other, address = self._bridge, self._bridge, self._address
@@ -38,9 +41,56 @@ class OnHost(Somebody):
             child = f"ip link add wire0 link {one} type macvlan mode bridge; ip link set wire0 up"
             yield Change("a macvlan on a bridge", (child, f"ip address add {address}/32 dev wire0"), doubts=_UNSEEN)
 
+    def _routers(self) -> Iterator[Change]:
+        """Yield namespaces that are no container's and have ports of bridges, and somebody who sends by them."""
+        if not self._facts.sandboxes:
+            return
+        other, address = self._bridge, self._address
+        inside = self._inside(self._random.choice(self._facts.sandboxes))
+        alone = (*_NOBODY, *_port(0, "$bridge"))
+        by_neighbour = f"{inside} {_by_router(address, 'eth0')} || true"
+        by_host = f"ip rule add to {address} iif {self._bridge} table 78; {_by_router(address, '$bridge')} table 78"
+        fixed = f"{inside} ip neigh replace {address} lladdr {_OF_ROUTER} dev eth0 nud permanent || true"
+        led = f"ip -n rtr route add {address} dev rtr1; ip -n rtr route add default dev rtr0"
+        two = (*alone, *_port(1, other), led, by_neighbour)
+        routers = {
+            "nobody's port of a bridge": alone,
+            "a router on a bridge": (*alone, _BY_HOST, by_neighbour),
+            "a router on a bridge that masquerades": (*alone, _BY_HOST, _MASQUERADES, by_neighbour),
+            "a router on a bridge, by the host": (*alone, _BY_HOST, _MASQUERADES, by_host),
+            "a router's link address": (*alone, _BY_HOST, fixed),
+        }
+        if other in self._facts.bridges:
+            routers |= {
+                "a router on two bridges": two,
+                "a router on two bridges that masquerades": (*two, _MASQUERADES),
+            }
+        for name, commands in routers.items():
+            done = f'{_bridge_of(inside)}; if [ -n "$bridge" ]; then {"; ".join(commands)}; fi'
+            yield Change(name, (done,), doubts=() if commands is alone else _ROUTED, seconds=1)
+
+    def _router_between(self, one: str, other: str) -> Change:
+        """Return a namespace that is no container's and passes on what containers send by cables."""
+        commands = [*_NOBODY]
+        for number, name in enumerate((one, other)):
+            inside, end = self._inside(name), f"rtr{number}"
+            commands += (
+                f"ip link add wire0 netns {self._facts.pids[name]} type veth peer name {end} netns rtr",
+                f"ip -n rtr link set {end} up; ip -n rtr address add 10.98.{number}.9/24 dev {end}",
+                f"{inside} ip link set wire0 up; {inside} ip address add 10.98.{number}.1/24 dev wire0",
+            )
+            if number == 0 or self._random.random() < _ANSWERED:
+                commands.append(f"{inside} ip route add 10.98.0.0/16 via 10.98.{number}.9")
+            else:
+                commands.append(_MASQUERADES)
+        return Change("a router with cables to containers", tuple(commands), doubts=_ROUTED, seconds=1)
+
+    def _inside(self, name: str) -> str:
+        return f"nsenter --net=/proc/{self._facts.pids[name]}/ns/net"
+
     def _between(self, one: str, other: str) -> Iterator[Change]:
         """Yield what joins two containers, where each has a card."""
-        inside = tuple(f"nsenter --net=/proc/{self._facts.pids[name]}/ns/net" for name in (one, other))
+        inside = self._inside(one), self._inside(other)
         first, second = inside
         ends = (f"netns {self._facts.pids[name]}" for name in (one, other))
         cable = f"ip link add wire0 {next(ends)} type veth peer name wire0 {next(ends)}"
@@ -63,6 +113,40 @@ class OnHost(Somebody):
         ):
             plugged = f"if {first} {_PLUGGED} && {second} {_PLUGGED}; then {'; '.join(change.commands)}; fi"
             yield replace(change, commands=(plugged,))
+
+
+_ANSWERED: Final = 0.5
+"""How often the other one knows the way back by a router."""
+_OF_ROUTER: Final = "02:00:5e:00:53:02"
+_NOBODY: Final = ("ip netns add rtr", "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1")
+_MASQUERADES: Final = "ip netns exec rtr iptables -w -t nat -A POSTROUTING -j MASQUERADE"
+
+
+def _port(number: int, bridge: str) -> tuple[str, ...]:
+    """Return how a router gets a port of a bridge."""
+    end = f"rtr{number}"
+    return (
+        f"ip link add wire{number} type veth peer name {end} netns rtr; ip link set wire{number} master {bridge} up",
+        f"ip -n rtr link set {end} address {_OF_ROUTER} up; ip -n rtr address add 10.98.9.{number + 1}/32 dev {end}",
+    )
+
+
+_BY_HOST: Final = (
+    "for own in $(ip -4 -o address show dev $bridge | tr -s ' ' | cut -d' ' -f4);"
+    " do ip -n rtr route replace ${own%/*} dev rtr0; ip -n rtr route replace default via ${own%/*}; done"
+)
+"""How a router finds everybody by the host, where that has an address on its bridge."""
+
+
+def _bridge_of(inside: str) -> str:
+    """Return what names the bridge that a container's card leads to, if it has one."""
+    end = f"$({inside} ip -o link show dev eth0 2>/dev/null | sed -n 's/.*@if\\([0-9]*\\):.*/\\1/p')"
+    return f'end={end}; bridge=$(ip -o link show | sed -n "s/^$end: .* master \\([^ ]*\\) .*/\\1/p")'
+
+
+def _by_router(address: str, interface: str) -> str:
+    """Return the route to an address by the router on a bridge."""
+    return f"ip route add {address} via 10.98.9.1 dev {interface} onlink"
 
 
 _PLUGGED: Final = "ip link show dev eth0 >/dev/null 2>&1"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from exporter.evaluate import evaluate
+from exporter.model.namespace import Interface
 from tests.hosts import ALL, Host, host
+from tests.kernels import kernel
 from tests.looks import OPEN, UNKNOWN
 
 
@@ -66,6 +71,27 @@ def test_what_engines_read_once_is_thought_of(version: str) -> None:
     proxied = published.look().snapshot.engine.userland_proxy is True
     assert assumed(published, "answer TCP of their own networks") is (version != "20.10" and not proxied)
     assert not assumed(host(version), "answer TCP of their own networks")
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_is_outside_of_the_host_is_thought_of(version: str) -> None:
+    """Two networks of cards may meet at a switch or a router, and so may one of them and the host's bridges."""
+    assert assumed(host(version).network("lan", "macvlan", parent="eth0.10").network("far", "ipvlan"), "from far, lan")
+    assert not assumed(host(version).network("near"), "outside the host")
+
+
+def test_what_is_outside_of_the_host_is_thought_of_with_the_kernel_as_well() -> None:
+    """The kernel tells which bridges have cards as ports, and no more than anybody else what is behind these."""
+    made = kernel(host("28.5").network("near").network("far").network("lan", "macvlan", parent="eth9"))
+    seen = made.engine_rules().look().snapshot
+    assert seen.kernel is not None
+    interfaces = seen.kernel.host.interfaces
+    name = next(each.interface for each in seen.networks.values() if each.name == "near")
+    bridge = next(each.index for each in interfaces.values() if each.name == name)
+    card = Interface(900, "eth9", "", "", up=True, master=bridge)
+    plugged = replace(seen.kernel, host=replace(seen.kernel.host, interfaces={**interfaces, card.index: card}))
+    told = [text for text in evaluate(replace(seen, kernel=plugged)).assumptions if "outside the host" in text]
+    assert ["from lan, near back" in text for text in told] == [True]
 
 
 def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:

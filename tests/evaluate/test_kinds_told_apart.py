@@ -205,6 +205,46 @@ def test_a_route_that_limits_hops(where: str) -> None:
     assert report.pair(by_name["a2"], by_name["b1"]).verdict is Verdict.REACHABLE
 
 
+@pytest.mark.parametrize("where", ["host", "a1"])
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "{a3}/32",
+        "{b3}/32",
+        "{n0_base}.200/32",
+        "{n1_base}.200/32",
+        "{n0_base}.4/31",
+        "{n1}",
+        "10.99.0.7/32",
+        "10.99.0.0/24",
+    ],
+    ids=lambda text: text.strip("{}"),
+)
+def test_a_local_route(where: str, destination: str) -> None:
+    """Whoever takes packets for addresses that he has not answers for them to those on his network."""
+    seen = opened(kernel(town()).engine_rules()).look().snapshot
+    taken = Route(255, RouteKind.LOCAL, ip_network(destination.format(**names(seen))), (Hop(1),))
+    there = _with(seen, where, lambda own: replace(own, routes=(*own.routes, taken)))
+    assert check(there) == (taken.destination.prefixlen == 32)
+    hop = Hop(_cards(seen, "a1")[0], ip_address(names(seen)["a1"]))
+    led = replace(taken, table=254, kind=RouteKind.UNICAST, hops=(hop,))
+    check(_with(there, "host", lambda own: replace(own, routes=(*own.routes, led))))
+
+
+@pytest.mark.parametrize("where", ["a1", "host"])
+@pytest.mark.parametrize(("chain", "field"), [("INPUT", "-s"), ("OUTPUT", "-d"), ("INPUT", "-d"), ("OUTPUT", "-s")])
+def test_a_rule_about_an_address_that_is_taken(where: str, chain: str, field: str) -> None:
+    """It is met by packets to whoever takes them, or by his answers, though no interface has the address."""
+    made = opened(kernel(town().container("own", "host")).engine_rules())
+    if where == "host":
+        made.rules(f"-I {chain} {field} 10.99.0.7 -j DROP")
+    else:
+        made.inside(where, f"-A {chain} {field} 10.99.0.7 -j DROP")
+    seen = made.look().snapshot
+    taken = Route(255, RouteKind.LOCAL, ip_network("10.99.0.7/32"), (Hop(1),))
+    assert check(_with(seen, "host", lambda own: replace(own, routes=(*own.routes, taken))))
+
+
 def test_a_route_by_another_container() -> None:
     """A container that somebody sends packets by is like no other one."""
     seen = opened(kernel(town()).engine_rules()).look().snapshot

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from exporter.evaluate.enforced.emission import sources_of
+from exporter.evaluate.enforced.gateways import left_where_silent
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, SEVERAL_HOPS, way
@@ -241,3 +242,30 @@ def test_deprecated_addresses_are_not_sent_from(old: set[str], source: str) -> N
     """Those of other interfaces are better; where all are deprecated, all is as usual."""
     made = namespace(route("::/0", ONE), old=frozenset(old))
     assert sources_of(Stack("host", made, 6), number("fd00:3::77")).addresses == (number(source),)
+
+
+@pytest.mark.parametrize(
+    ("others", "taken"),
+    [
+        ((), {ONE}),
+        ((route("::/0", OTHER),), {ONE, OTHER}),
+        ((route("::/0", OTHER), route("fd00::/16", THIRD)), {ONE, THIRD}),
+        ((route("fd00:b::/64", OTHER, metric=2), route("::/0", THIRD)), {ONE, OTHER}),
+        # of one metric the most preferred, and once the first metric is in vain, of all others
+        ((route("fd00:b::/64", OTHER, metric=1, preference=-1), route("fd00:b::/64", THIRD, metric=2)), {ONE, OTHER}),
+        ((route("fd00:b::/64", OTHER, metric=2), route("fd00:b::/64", THIRD, metric=3, preference=1)), {ONE, THIRD}),
+        # those for some senders are tried before those for all
+        ((route("fd00:b::/64", OTHER, metric=2), route("fd00:b::/64", THIRD, senders="fd00:1::/64")), {THIRD}),
+        ((route("fd00::/16", OTHER, senders="fd00:9::/64"), route("fd00::/16", THIRD)), {ONE, THIRD}),
+    ],
+)
+def test_gateways_that_may_be_left(others: tuple[Route, ...], taken: set[int]) -> None:
+    """Where a gateway of IPv6 may not answer, packets may go by the next best route, to one that does."""
+    made = namespace(route("fd00:b::/64", ONE, "fd00:1::99", metric=1), *others)
+    stack = Stack("host", made, 6)
+    stack.routing.answers = lambda hop: "silent" if hop.gateway == ip_address("fd00:1::99") else ""
+    found = way(stack, Question(number(FAR_V6), number("fd00:1::1")))
+    assert {each.interface for each in found.exits} == taken
+    assert found.doubt == ("silent" if len(taken) > 1 else "")
+    assert bool(left_where_silent(made)) == bool(others)
+    assert not left_where_silent(replace(made, settings={"ipv6/conf/all/forwarding": "1"}))

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.evaluate.enforced.strangers import STRANGERS, Held, redirects_strangers, strangers
+from exporter.evaluate.enforced.strangers import (
+    STRANGERS,
+    Held,
+    lends,
+    lent_strangers,
+    redirects_strangers,
+    strangers,
+)
 from exporter.model.firewall import Backend, Firewall, TableFamily
+from exporter.model.namespace import LOCAL_TABLE, MAIN_TABLE, Hop, Namespace, Route, RouteKind
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import parse_iptables
 
@@ -73,3 +81,58 @@ def test_nobody_is_made_up_who_is_somebody(ranges: list[tuple[int, int]], held: 
     assert not found & (held | {STRANGERS[4]})
     odd = [each for each in map(ip_address, found) if each.is_loopback or each.is_multicast or each.is_unspecified]
     assert odd == []
+
+
+def taking(*prefixes: str, firewall: Firewall | None = None) -> Namespace:
+    """Return a namespace with local routes."""
+    routes = tuple(Route(LOCAL_TABLE, RouteKind.LOCAL, ip_network(prefix), (Hop(1),)) for prefix in prefixes)
+    return Namespace(routes=routes, firewall=firewall or Firewall())
+
+
+def test_a_namespace_takes_what_is_its_own_and_no_more() -> None:
+    """Loopback, link-local addresses and those that interfaces have are no addresses of nobody."""
+    usual = taking("127.0.0.0/8", "127.0.0.1/32", "10.0.0.2/32", "::1/128", "fe80::1/128", "fd00::2/128")
+    held = frozenset({int(ip_address("10.0.0.2")), int(ip_address("fd00::2"))})
+    assert not lends(usual)
+    assert [lent_strangers([usual], family, Held(held, ())) for family in (4, 6)] == [frozenset()] * 2
+
+
+def test_an_address_that_no_interface_has() -> None:
+    """A route to a single one is enough, and nothing stands for it."""
+    one = taking("10.0.0.7/32")
+    assert not lends(one)
+    assert lent_strangers([one], 4, NOBODY) == {int(ip_address("10.0.0.7"))}
+
+
+def test_each_part_of_a_local_route_has_one() -> None:
+    """Parts are what rules and routes of anybody tell apart; a broadcast address is for others to ask about."""
+    rules = nat("-A PREROUTING -d 10.0.0.64/26 -j ACCEPT", "-A PREROUTING -s 10.0.0.5 -j ACCEPT")
+    there = Namespace(
+        routes=(
+            Route(MAIN_TABLE, RouteKind.BLACKHOLE, ip_network("10.0.0.128/25")),
+            Route(LOCAL_TABLE, RouteKind.BROADCAST, ip_network("10.0.0.9")),
+        )
+    )
+    found = lent_strangers([taking("10.0.0.0/24", firewall=rules), there], 4, NOBODY)
+    parts = [ip_network(each) for each in ("10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/25")]
+    assert [sum(ip_address(each) in part for each in found) for part in parts] == [2, 1, 1]
+    assert int(ip_address("10.0.0.5")) in found
+    assert lends(taking("10.0.0.0/24"))
+
+
+def test_who_takes_everything() -> None:
+    """Of third parties, single addresses that rules name are not asked about one by one."""
+    rules = nat("-A PREROUTING -s 203.0.113.7 -j ACCEPT")
+    assert lent_strangers([taking("0.0.0.0/0", firewall=rules)], 4, NOBODY) == {STRANGERS[4]}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(24, 31), st.data())
+def test_nobody_of_a_local_route_is_somebody(address: int, length: int, data: st.DataObject) -> None:
+    """As long as there is an address in it that nobody has, that one is asked about."""
+    prefix = ip_network((address, length), strict=False)
+    own = range(int(prefix.network_address), int(prefix.broadcast_address) + 1)
+    held = data.draw(st.frozensets(st.sampled_from(own)))
+    found = lent_strangers([taking(str(prefix))], 4, Held(held, ()))
+    odd = prefix.is_loopback or prefix.is_multicast or prefix.is_reserved or address >> 24 == 0
+    assert len(found) == (0 if odd or len(held) == len(own) else 1)
+    assert found <= frozenset(own) - held

@@ -15,6 +15,7 @@ import pytest
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
+from exporter.model.firewall import Firewall
 from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
 from exporter.model.report import Verdict
 from tests.evaluate.test_kinds import check
@@ -22,6 +23,7 @@ from tests.evaluate.test_kinds_told_apart import town
 from tests.kernels import kernel, own_address
 
 if TYPE_CHECKING:
+    from exporter.model.report import PairVerdict
     from exporter.model.snapshot import Snapshot
 
 NEW = 900
@@ -53,16 +55,33 @@ class Hand:
         """Return a container's address."""
         return next(each.ip for each in self.card(container).addresses if isinstance(each.ip, IPv4Address))
 
+    def gateway(self, container: str) -> str:
+        """Return the host's address on a container's network."""
+        return f"{str(self.address(container)).rpartition('.')[0]}.1"
+
+    def led(self, to: str, via: str, network: str = "") -> None:
+        """Give the host a route by a gateway on a network, or on what it was given last."""
+        hop = Hop(self.bridge(network) if network else NEW, IPv4Address(via))
+        route = Route(254, RouteKind.UNICAST, ip_network(to), (hop,))
+        self._host = replace(self._host, routes=(*self._host.routes, route))
+
+    def opened(self) -> None:
+        """Take away what keeps networks apart."""
+        self._host = replace(self._host, firewall=Firewall())
+
     def on_host(self, *interfaces: Interface) -> None:
         """Give the host more interfaces, or others in the place of its own."""
         self._host = _with(self._host, *interfaces)
 
-    def inside(self, container: str, *interfaces: Interface, to: str = "", via: str = "") -> None:
-        """Give a container more interfaces, and a route to an address by the first one, or by a gateway at its card."""
+    def inside(self, container: str, *interfaces: Interface, to: str = "", via: str = "", by: int = 0) -> None:
+        """Give a container more interfaces, and a route to an address by the first one, or by a gateway.
+
+        That is at its card, or at another interface.
+        """
         name = self._ids[container]
         self._inside[name] = _with(self._inside[name], *interfaces)
         if to:
-            hop = Hop(self.card(container).index, IPv4Address(via)) if via else Hop(interfaces[0].index)
+            hop = Hop(by or self.card(container).index, IPv4Address(via)) if via else Hop(interfaces[0].index)
             route = Route(254, RouteKind.UNICAST, ip_network(to), (hop,))
             self._inside[name] = replace(self._inside[name], routes=(*self._inside[name].routes, route))
 
@@ -74,12 +93,25 @@ class Hand:
             self._snapshot, kernel=replace(self._snapshot.kernel, host=self._host, sandboxes=dict(self._inside))
         )
 
+    def interface(self, index: int) -> Interface:
+        """Return one of the host's interfaces."""
+        return self._host.interfaces[index]
+
+    def pair(self, source: str, destination: str) -> PairVerdict:
+        """Return what becomes of a pair."""
+        seen = self.snapshot
+        assert seen.kernel is not None
+        return enforced_reach(seen, seen.kernel).between(self._ids[source], self._ids[destination])
+
     def verdict(self, source: str, destination: str) -> Verdict:
         """Return what becomes of a pair, having asked whether a part of the host tells the same."""
-        seen = self.snapshot
-        check(seen)
-        assert seen.kernel is not None
-        return enforced_reach(seen, seen.kernel).between(self._ids[source], self._ids[destination]).verdict
+        check(self.snapshot)
+        return self.pair(source, destination).verdict
+
+    def doubts(self, source: str, destination: str, address: str) -> set[str]:
+        """Return what is not known of packets to one of a container's addresses that may arrive, by any protocol."""
+        paths = self.pair(source, destination).paths
+        return {path.undecided for path in paths if address in path.addresses}
 
 
 def _with(namespace: Namespace, *interfaces: Interface) -> Namespace:
@@ -138,16 +170,9 @@ def test_ipvlan_of_a_containers_card(mode: str, verdict: Verdict) -> None:
     hand = Hand()
     hand.inside("a1", made("ipvlan", "10.64.0.1/24", mode=mode, peer=hand.card("a1").index, peer_here=True))
     hand.inside("a2", made("ipvlan", "10.64.0.2/24", mode=mode, peer=hand.card("a2").index, peer_here=True))
-    found = hand.snapshot
-    assert found.kernel is not None
-    reach = enforced_reach(found, found.kernel).between(*(_id(found, name) for name in ("a1", "a2")))
-    told = {path.undecided for path in reach.paths if "10.64.0.2" in path.addresses}
+    told = hand.doubts("a1", "a2", "10.64.0.2")
     assert (told == {""}) is (verdict is Verdict.REACHABLE)
     assert told
-
-
-def _id(seen: Snapshot, name: str) -> str:
-    return next(each.id for each in seen.sandboxes.values() if each.name == name)
 
 
 def test_a_cable_from_container_to_container() -> None:
@@ -206,6 +231,100 @@ def test_a_router_that_is_no_container(number: int, verdict: Verdict) -> None:
     assert hand.verdict("a1", "b2") is Verdict.BLOCKED
 
 
+STRANGE = [
+    {"kind": "veth", "peer": 5, "peer_namespace": 7},
+    {"kind": "tun"},
+]
+"""Ports of bridges that lead to nobody who is seen: a namespace that is no container's, and a virtual machine."""
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=["veth", "tap"])
+def test_a_router_on_one_bridge(strange: dict[str, Any]) -> None:
+    """Whom nobody knows may pass packets on to those on his own link, and to the host; who asks nobody else stays."""
+    hand = Hand()
+    router = f"{hand.gateway('a1')[:-1]}250"
+    for destination in ("a2", "b1"):
+        hand.inside("a1", to=f"{hand.address(destination)}/32", via=router)
+    assert hand.verdict("a1", "a2") is Verdict.BLOCKED
+    hand.on_host(made(master=hand.bridge("n0"), **strange))
+    assert hand.verdict("a1", "a2") is Verdict.UNKNOWN
+    assert hand.verdict("a1", "a3") is Verdict.REACHABLE
+    assert hand.verdict("a3", "a2") is Verdict.REACHABLE
+    # the host keeps the networks apart, whoever it is that sends
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    hand.opened()
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    assert hand.verdict("b1", "a1") is Verdict.REACHABLE
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=["veth", "tap"])
+def test_nobodys_port_of_a_bridge(strange: dict[str, Any]) -> None:
+    """Where nobody sends by a gateway that nobody has, whoever is behind it is no router, and one speaks for others."""
+    hand = Hand()
+    hand.on_host(made(master=hand.bridge("n0"), **strange))
+    part = sample(hand.snapshot)
+    assert part is not None
+    assert len(part.snapshot.sandboxes) < len(hand.snapshot.sandboxes)
+    hand.inside("b1", to=f"{hand.address('a1')}/32", via=f"{hand.gateway('b1')[:-1]}250")
+    hand.inside("a1", to=f"{hand.address('b2')}/32", via=hand.gateway("a1"))
+    assert hand.verdict("a1", "a2") is Verdict.REACHABLE
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    assert hand.verdict("b1", "a1") is Verdict.BLOCKED
+
+
+def test_a_router_that_the_host_leads_to() -> None:
+    """What the host sends to nobody's gateway may come back to it, and to others who are on that link."""
+    hand = Hand()
+    hand.opened()
+    hand.on_host(made("veth", master=hand.bridge("n0"), peer=5, peer_namespace=7))
+    hand.led(f"{hand.address('b1')}/32", f"{hand.gateway('a1')[:-1]}250", "n0")
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    hand.inside("a2", replace(hand.card("a2"), addresses=(*hand.card("a2").addresses, own_address("10.64.0.2/24"))))
+    hand.led("10.64.0.2/32", f"{hand.gateway('a1')[:-1]}250", "n0")
+    name = hand.interface(hand.bridge("n0")).name
+    assert hand.doubts("b1", "a2", "10.64.0.2") == {f"what {name} is connected to"}
+    assert hand.doubts("b1", "a2", str(hand.address("a2"))) == {""}
+
+
+def test_cables_into_a_namespace_that_was_not_read() -> None:
+    """Whoever is there may be a bridge or a router between containers, and to bridges that he has ports of."""
+    hand = Hand()
+    hand.inside("a1", made("veth", "10.64.1.1/24", peer=5, peer_namespace=3))
+    hand.inside("b1", made("veth", "10.64.2.1/24", peer=6, peer_namespace=4))
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    hand.inside("a1", to="10.64.2.1/32", via="10.64.1.254", by=NEW)
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    assert hand.verdict("b1", "a1") is Verdict.BLOCKED
+    # indexes mean something else there: both ends may have the same
+    hand.inside("b1", made("veth", "10.64.2.1/24", peer=NEW, peer_namespace=4))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    hand.on_host(made("veth", peer=NEW, peer_namespace=9))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    hand.inside("b2", made("veth", "10.64.1.2/24", peer=5, peer_namespace=4))
+    assert hand.verdict("a1", "b2") is Verdict.UNKNOWN
+    hand.inside("b3", replace(hand.card("b3"), addresses=(*hand.card("b3").addresses, own_address("10.64.3.1/24"))))
+    hand.inside("a1", to="10.64.3.1/32", via="10.64.1.254", by=NEW)
+    assert hand.verdict("a1", "b3") is Verdict.BLOCKED
+    hand.on_host(made("veth", master=hand.bridge("n1"), peer=5, peer_namespace=7))
+    assert hand.verdict("a1", "b3") is Verdict.UNKNOWN
+
+
+def test_containers_of_an_engine_inside_of_a_container() -> None:
+    """They are nobody's, and lead nowhere else, whoever has such; nor does where the host's default route leads."""
+    hand = Hand()
+    for name in ("a1", "b1"):
+        ports = (made("veth", index=NEW + 1 + each, master=NEW, peer=5, peer_namespace=each) for each in range(2))
+        hand.inside(name, made("bridge", f"10.64.0.{name == 'a1':d}/24"), *ports)
+    hand.inside("b1", made("dummy", "10.64.1.1/24", index=NEW + 9))
+    hand.inside("a1", to="10.64.1.1/32", via="10.64.0.9", by=NEW)
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    hand.inside("b2", made("veth", "10.64.2.1/24", peer=6, peer_namespace=4))
+    hand.on_host(made("veth", "203.0.113.1/24", peer=5, peer_namespace=7))
+    hand.led("0.0.0.0/0", "203.0.113.9")
+    hand.inside("a2", to="10.64.2.1/32", via=hand.gateway("a2"))
+    assert hand.verdict("a2", "b2") is Verdict.BLOCKED
+
+
 def test_bridges_upon_bridges_are_followed_once() -> None:
     """A container may put a bridge on many interfaces that all stand on the next one: each is looked at once."""
     hand = Hand()
@@ -249,6 +368,18 @@ def test_one_link_address_twice() -> None:
     assert sample(hand.snapshot) is not None
     assert hand.verdict("a2", "a1") is Verdict.UNKNOWN
     assert hand.verdict("a4", "a2") is Verdict.REACHABLE
+
+
+def test_where_packets_leave_what_is_seen_is_explained() -> None:
+    """It is told where, and what would have to go; the rest of the way is told as far as it is known."""
+    hand = Hand()
+    hand.on_host(made("veth", master=hand.bridge("n0"), peer=5, peer_namespace=7))
+    hand.inside("a1", to=f"{hand.address('a2')}/32", via=f"{hand.gateway('a1')[:-1]}250")
+    name = hand.interface(hand.bridge("n0")).name
+    found = explain(hand.snapshot, evaluate(hand.snapshot), "a1", "a2")
+    assert {trip.change for trip in found.trips} == {f"bridge {name} without what it is connected to"}
+    told = [hop.text for trip in found.trips for leg in trip.legs for hop in leg.hops]
+    assert f"not known: what {name} is connected to" in told
 
 
 def test_a_cable_into_a_switch_that_is_no_bridge() -> None:

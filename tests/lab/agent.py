@@ -45,6 +45,7 @@ CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 SOL_RAW, ICMP_FILTER, ICMP6_FILTER = 255, 1, 1
 SO_RCVBUFFORCE = 33
+IP_FREEBIND = 15
 TENTATIVE = 0x40
 
 
@@ -156,10 +157,10 @@ class Sandbox:
         wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
         if self._bind(family, kind, wildcard, port):
             return
-        # no interface has 127.0.0.2, which every namespace takes for its own all the same
-        loopback = [address for address in self.plan.addresses if address.startswith("127.")]
-        known = local_addresses(family)
-        for address in dict.fromkeys([*known, *(loopback if family == socket.AF_INET else ())]):
+        # no interface has 127.0.0.2, which every namespace takes for its own all the same, as it does with local routes
+        own = (address for address in self.plan.addresses if not is_link_local(address))
+        tested = (address for address in own if family_of(address) == family)
+        for address in dict.fromkeys([*local_addresses(family), *tested]):
             if not self._bind(family, kind, address, port):
                 self.unbound.append(("tcp" if kind == socket.SOCK_STREAM else "udp", address, port))
         for row in inet6_addresses() if family == socket.AF_INET6 else ():
@@ -176,6 +177,8 @@ class Sandbox:
             if kind == socket.SOCK_STREAM:
                 # not for UDP, where it would steal datagrams from the program that holds the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # of IPv6 as well, whether or not an interface has the address
+            sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
             sock.bind((address, port, 0, link) if link else (address, port))
             if kind == socket.SOCK_STREAM:
                 sock.listen(4096)

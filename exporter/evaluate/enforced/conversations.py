@@ -189,7 +189,11 @@ class Conversations:
         return list(self.emission(world, int(flight.ends.destination)).moving(flight, cells))  # type: ignore[arg-type]
 
     def _confirmed(self, world: World, flight: Flight, delivery: Delivery) -> Delivery | None:
-        """Return the part of a delivery whose answers arrive, and where what confirms them arrives, too."""
+        """Return the part of a delivery whose answers arrive, and where what confirms them arrives, too.
+
+        Those of packets that went astray may be led back by whoever led them here: he may have sent them from himself.
+        """
+        astray = delivery.cells & delivery.flight.astray
         passages: dict[str, list[Passage]] = defaultdict(list)
         for passage in delivery.flight.passages:
             passages[passage.stack.name].append(passage)
@@ -207,7 +211,7 @@ class Conversations:
                 if alone and not passage.stack.ruleset.idle:
                     on_the_way_back = True
             _merge(doubts, item.flight.doubts, cells)
-        if not arrived:
+        if not arrived | astray:
             return None
         third = Conversation(Stage.CONFIRMATION, _marked(passages, answers), answered)
         confirmed = 0
@@ -219,6 +223,7 @@ class Conversations:
         # who sees the way back alone, or again, takes what is said for the first packets of another conversation
         if on_the_way_back or any(cells & ~passage.tracked for passage in delivery.flight.passages):
             cells &= self._heard(world, flight, back, passages)
+        cells |= astray
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
 
     def _heard(self, world: World, flight: Flight, back: Departure, passages: Mapping[str, Sequence[Passage]]) -> int:

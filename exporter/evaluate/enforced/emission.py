@@ -58,7 +58,13 @@ class Emission:
         for item in self.together:
             if item.cells & cells:
                 ends = replace(flight.ends, source=item.flight.ends.source)
-                told = replace(flight, ends=ends, doubts=item.flight.doubts, routed=item.flight.routed)
+                told = replace(
+                    flight,
+                    ends=ends,
+                    doubts=item.flight.doubts,
+                    routed=item.flight.routed,
+                    astray=item.flight.astray,
+                )
                 yield replace(item, cells=item.cells & cells, flight=told)
         for stack, bit, source, doubt, link in self.alone:
             if bit & cells:
@@ -160,12 +166,14 @@ def _together(items: Sequence[Arrival | Crossing]) -> Iterator[Arrival | Crossin
         if isinstance(item, Crossing):
             groups[item.bridge.index, id(item.receiver)].append(item)
         else:
-            groups[id(item.stack), item.flight.routed].append(item)
+            # who is not seen may send the same packets to several interfaces
+            place = item.interface if item.flight.astray else ""
+            groups[id(item.stack), item.flight.routed, place].append(item)
     yield from (_merged(group) if len(group) > 1 else group[0] for group in groups.values())
 
 
 def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
-    cells = 0
+    cells = astray = 0
     doubts: dict[str, int] = defaultdict(int)
     sources: dict[int | str, int] = defaultdict(int)
     ports: dict[int | str, int] = defaultdict(int)
@@ -173,6 +181,7 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     macs: dict[int | str, int] = defaultdict(int)
     for item in group:
         cells |= item.cells
+        astray |= item.flight.astray
         sources[_value(item.flight.ends.source)] |= item.cells
         ports[_value(item.port)] |= item.cells
         if item.mac is not None:
@@ -182,7 +191,8 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
         for name, doubted in item.flight.doubts.items():
             doubts[name] |= doubted
     first = group[0]
-    flight = replace(first.flight, ends=replace(first.flight.ends, source=Column(sources)), doubts=doubts)
+    ends = replace(first.flight.ends, source=Column(sources))
+    flight = replace(first.flight, ends=ends, doubts=doubts, astray=astray)
     port = Column(ports) if len(ports) > 1 else first.port
     merged = replace(first, cells=cells, flight=flight, port=port, mac=Column(macs) if macs else None)
     if isinstance(merged, Arrival) and len(interfaces) > 1:

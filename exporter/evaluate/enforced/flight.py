@@ -93,8 +93,9 @@ class Flight:
     """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
 
     `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge. `sealed` are
-    the cells of those that a policy of IPsec may have sent in others. `hops` is how many namespaces they may come to
-    yet (TTL, hop limit).
+    the cells of those that a policy of IPsec may have sent in others, `astray` of those that somebody led on who is not
+    seen: what he made of their source nobody knows, and he may lead their answers back. `hops` is how many namespaces
+    they may come to yet (TTL, hop limit).
     """
 
     protocol: int
@@ -104,6 +105,7 @@ class Flight:
     icmp_type: int | None = None
     routed: bool = False
     sealed: int = 0
+    astray: int = 0
     hops: int = USUAL_HOPS
 
     def passed(self, stack: Stack) -> Sequence[Passage]:

@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import (
     PROXY_ANSWERS,
     TWO_ANSWER,
+    answers_as_own,
     asks,
     beyond,
     followed,
@@ -28,7 +29,7 @@ from exporter.model.firewall import Hook
 from exporter.model.namespace import ENOUGH_HOPS, Direction, is_link_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.segments import Station
@@ -50,6 +51,7 @@ class Journey:
         self._world = world
         self._conversation = conversation
         self._hooks = Hooks(conversation)
+        self._led_on: dict[Hashable, int] = {}
 
     def deliveries(self, *moving: Moving) -> list[Delivery]:
         """Return where packets arrive."""
@@ -183,8 +185,13 @@ class Journey:
             yield from self._frames(sender, receiver, way, passing._replace(flight=told))
         if not audible:
             lost = passing._replace(flight=flight)
-            known = asks(world.same(sender), way.towards) or sender.segment.unseen
-            yield from self._by_strangers(sender, lost) if known else self._astray(sender, lost)
+            known = asks(world.same(sender), way.towards)
+            if known or sender.segment.unseen:
+                yield from self._by_strangers(sender, lost)
+            else:
+                yield from self._astray(sender, lost)
+            if not receivers:
+                yield from self._out_of_sight(sender, lost, way)
 
     def _by_strangers(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
         """Send packets whose next hop is nobody's that is seen to wherever a router that is not may lead them."""
@@ -192,6 +199,21 @@ class Journey:
         for destination, cells in parts(passing.flight.ends.destination, passing.cells):
             for receiver in sender.segment.routed_to(int(destination), sender):
                 yield Arrival(receiver.stack, cells, replace(flight, routed=True), receiver.interface.name)
+
+    def _out_of_sight(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Arrival]:
+        """Send packets to somebody whom nobody knows, who may lead them on to whoever is seen.
+
+        To a station he does so once: what becomes of them there is in doubt, by whatever way they came to him.
+        """
+        flight = passing.flight.doubted({beyond(sender): passing.cells})
+        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
+            for receiver in self._world.led_on(sender, way, int(destination)):
+                key = receiver, destination, flight.ends.destination_port
+                new = cells & ~self._led_on.get(key, 0)
+                self._led_on[key] = self._led_on.get(key, 0) | new
+                led = replace(flight, routed=True, astray=flight.astray | new)
+                if new:
+                    yield Arrival(receiver.stack, new, led, receiver.interface.name)
 
     def _astray(self, sender: Station, passing: Passing) -> Iterator[Moving]:
         """Send frames to a link address that nobody has: br_netfilter sees them before the bridge asks whose that is.
@@ -324,11 +346,13 @@ class Journey:
     def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
         """Return the packets whose source the kernel believes.
 
-        It asks no reverse path filter about what was in packets of IPsec (secpath_exists in fib_validate_source).
+        It asks no reverse path filter about what was in packets of IPsec (secpath_exists in fib_validate_source). That
+        of those which went astray is not known.
         """
         valid = 0
         for name, at in parts(interface, cells):
             for source, of in parts(flight.ends.source, at):
+                valid |= of & flight.astray
                 if stack.believes(int(source), str(name)):
                     valid |= of
                 elif of & flight.sealed and stack.admits(int(source), str(name)):
@@ -414,7 +438,10 @@ class Journey:
         station = self._world.station(host, bridge.index)
         if station is None:
             return
-        for receiver in self._world.answering(host, way):
+        receivers = self._world.answering(host, way)
+        if not receivers:
+            yield from self._out_of_sight(station, passing, way)
+        for receiver in receivers:
             passes, doubt = hears(station, receiver)
             known, doubts = self._resolved(station, receiver, way.towards, passing)
             audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
@@ -455,7 +482,7 @@ def _who_answers(sender: Station, receivers: list[Station], address: int) -> str
     """Return what is not known where several may take what is sent to the owner of an address."""
     if not asks(sender, address):
         text = FIXED
-    elif all(address in receiver.stack.addresses for receiver in receivers):
+    elif all(answers_as_own(receiver, address, sender) for receiver in receivers):
         text = TWO_ANSWER
     else:
         text = PROXY_ANSWERS

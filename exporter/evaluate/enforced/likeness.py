@@ -59,7 +59,9 @@ class Likeness:
         firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.plain]
         untracks = any(isinstance(step, Untrack) for firewall in firewalls for step in _steps(firewall))
         sources = own or untracks
-        asked = {ranges for firewall in firewalls for ranges in _asked(firewall, world.family, sources=sources)}
+        asked = {
+            ranges for firewall in firewalls for ranges in ranges_asked_for(firewall, world.family, sources=sources)
+        }
         self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
         self._bridged = not world.host.bridging.idle
@@ -119,7 +121,7 @@ def _values(value: int | str | Column | None) -> Hashable:
     return tuple(sorted(values.items())) if isinstance(values, dict) else value
 
 
-def _asked(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges]:
+def ranges_asked_for(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges]:
     """Yield the sets of addresses that rules for a family ask for.
 
     Chains that translate see first packets only. Their source is an address asked about where that is the host's own

@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.routing import Question
-from exporter.evaluate.enforced.segments import hears, is_group, link_address
+from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.firewall import CtState, Field, Hook
 from exporter.model.namespace import Direction, Scope
@@ -120,7 +120,7 @@ def _arp_answers(asking: Asking) -> Callable[[int], bool]:
     """
     receiver, target = asking.receiver, asking.target
     stack, interface = receiver.stack, receiver.interface
-    own = target in stack.addresses
+    own = answers_as_own(receiver, target, asking.sender)
     level = stack.either(interface.name, "arp_ignore") if own else 0
     filters = own and bool(stack.either(interface.name, "arp_filter"))
     near = [item.network for item in interface.addresses if item.version == 4 and int(item.ip) == target]

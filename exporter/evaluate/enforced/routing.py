@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import AddressType
 from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction, is_link_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exporter.model.firewall import ReversePath
-    from exporter.model.namespace import Namespace, PolicyRule, Route
+    from exporter.model.namespace import Hop, Namespace, PolicyRule, Route
     from exporter.model.snapshot import Subnet
+
+    Answers = Callable[[Hop], str]
+    """What is not known of whether packets go by a hop whose gateway may not answer: nothing where it does."""
 
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
 OF_PORTS = (": sport", ": dport")
@@ -33,7 +37,8 @@ _BITS = {4: 32, 6: 128}
 class Question:
     """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
 
-    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which.
+    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which. Of a `disguised`
+    one nobody knows whether it still has its `source`.
     """
 
     destination: int
@@ -44,10 +49,16 @@ class Question:
     protocol: int | None = None
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
     tos: str = ""
+    disguised: bool = False
 
 
 class Routing:
-    """The routing of one namespace and family."""
+    """The routing of one namespace and family.
+
+    Where it leaves gateways that do not answer, `answers` tells of hops whether theirs may be one of those.
+    """
+
+    answers: Answers | None = None
 
     def __init__(self, namespace: Namespace, family: int) -> None:
         self._tables: dict[int, _Table] = defaultdict(_Table)
@@ -89,11 +100,16 @@ class Routing:
 
         None stands for no route; with each is the name of that selector, or what else is not known.
         """
+        return self._lookups(question, self.answers)
+
+    def _lookups(self, question: Question, answers: Answers | None) -> Iterator[tuple[Route | None, str]]:
         for rules, tos, unknown in self._variants:
             asked = replace(question, tos=tos) if tos else question
-            yield from ((route, doubt or unknown) for route, doubt in self._led_by(rules, asked))
+            yield from ((route, doubt or unknown) for route, doubt in self._led_by(rules, asked, answers))
 
-    def _led_by(self, rules: Sequence[PolicyRule], question: Question) -> Iterator[tuple[Route | None, str]]:
+    def _led_by(
+        self, rules: Sequence[PolicyRule], question: Question, answers: Answers | None
+    ) -> Iterator[tuple[Route | None, str]]:
         waiting, seen = [(0, "")], set[int]()
         while waiting:
             position, doubt = waiting.pop()
@@ -115,21 +131,34 @@ class Routing:
                 if rule.action is RuleAction.GOTO:
                     position = _place(rules, rule, position)
                 elif rule.action is RuleAction.LOOKUP:
-                    route = self._found(rule, question)
-                    if route is not None:
-                        yield route, doubt
+                    led, passed_over = self._led_by_table(rule, question, answers)
+                    yield from ((route, doubt or unknown) for route, unknown in led)
+                    if passed_over is None:
                         break
+                    doubt = doubt or passed_over
                 elif rule.action is not RuleAction.NOP:
                     yield None, doubt
                     break
 
-    def _found(self, rule: PolicyRule, question: Question) -> Route | None:
-        """Return the route that a rule's table has for a packet, unless the rule or the route says to look on."""
-        route = self._tables[rule.table].find(question, self.names) if rule.table in self._tables else None
-        limit = rule.suppress_prefix_length
-        if route is None or route.kind is RouteKind.THROW:
-            return None
-        return None if limit is not None and route.destination.prefixlen <= limit else route
+    def _led_by_table(
+        self, rule: PolicyRule, question: Question, answers: Answers | None
+    ) -> tuple[Sequence[tuple[Route, str]], str | None]:
+        """Return the routes that a rule's table may have for a packet, with what is not known of who answers.
+
+        Besides, that of whether the route or the rule says to look on; None where neither does.
+        """
+        table, limit = self._tables.get(rule.table), rule.suppress_prefix_length
+        if table is None:
+            return (), ""
+        found = [(table.find(question, self.names), "")] if answers is None else _answered(table, question, answers)
+        led = [
+            (route, unknown)
+            for route, unknown in found
+            if route is not None
+            and route.kind is not RouteKind.THROW
+            and (limit is None or route.destination.prefixlen > limit)
+        ]
+        return led, found[-1][1] if len(led) < len(found) else None
 
     def rivals(self, route: Route) -> Sequence[Route]:
         """Return the routes that the kernel may take in the place of one that it found.
@@ -141,6 +170,11 @@ class Routing:
         found = self._tables[route.table].everywhere
         alike = (each for each in found if (each.metric, each.tos) == (route.metric, route.tos) and each is not route)
         return list(filter(_by_one_gateway, alike))
+
+    def by_turns(self) -> Iterator[Route]:
+        """Yield the routes by gateways beside which there are others, for when the gateway does not answer."""
+        for table in self._tables.values():
+            yield from table.by_turns()
 
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
@@ -175,7 +209,8 @@ class Routing:
         """
         if packet.interface == "lo":
             return frozenset({True})
-        routes = (route for asked in self._asked_back(path, packet) for route, _ in self.lookups(asked))
+        # who asks so heeds nobody's silence (ip6_pol_route_lookup)
+        routes = (route for asked in self._asked_back(path, packet) for route, _ in self._lookups(asked, None))
         return frozenset(self._leads_back(route, "" if path.loose else packet.interface) for route in routes)
 
     def _asked_back(self, path: ReversePath, packet: Question) -> Iterator[Question]:
@@ -281,6 +316,70 @@ class _Table:
                     return best
         return None
 
+    def tried(self, question: Question) -> Iterator[Route]:
+        """Yield the routes for a packet in the order in which they are tried, the one that is found otherwise first.
+
+        Those of a shorter prefix come after the longer ones' (fib6_backtrack), and those for all senders then, too,
+        where there are others for some.
+        """
+        source, begun = question.source or 0, False
+        for length, shift in self._lengths:
+            found = self._by_length[length].get(question.destination >> shift, [])
+            for_all = [route for route in found if route.senders is None]
+            own = [route for route in found if route.senders is not None and within(source, route.senders)]
+            if own or begun or not length or len(for_all) == len(found):
+                own.sort(key=_few, reverse=True)
+                for _, routes in groupby(own, key=_few):
+                    yield from _in_turn([*routes])
+                yield from _in_turn(for_all)
+                begun = begun or bool(own or for_all)
+
+    def by_turns(self) -> Iterator[Route]:
+        """Yield the routes by gateways beside which there are others, of the same prefix or of shorter ones."""
+        for length, prefixes in self._by_length.items():
+            for number, routes in prefixes.items():
+                led = [route for route in routes if any(hop.gateway is not None for hop in route.hops)]
+                if led and (len(routes) > 1 or len(led[0].hops) > 1 or self._has_shorter(number, length)):
+                    yield from led
+
+    def _has_shorter(self, number: int, length: int) -> bool:
+        """Return whether a shorter prefix with routes holds one that is given by its first bits."""
+        return any(
+            number >> length - other in prefixes for other, prefixes in self._by_length.items() if other < length
+        )
+
+
+def _few(route: Route) -> int:
+    """Return how few senders a route is for, by the length of their prefix."""
+    return route.senders.prefixlen if route.senders is not None else 0
+
+
+def _in_turn(routes: Sequence[Route]) -> Iterator[Route]:
+    """Yield routes of one prefix in the order in which they are tried.
+
+    Once those of the lowest metric were in vain, the most preferred of all others is next (find_rr_leaf).
+    """
+    first = [route for route in routes if route.metric == routes[0].metric]
+    yield from first
+    yield from sorted(routes[len(first) :], key=lambda route: -route.preference)
+
+
+def _answered(table: _Table, question: Question, answers: Answers) -> list[tuple[Route | None, str]]:
+    """Return the routes that may be taken by who leaves gateways that do not answer, and what is not known of these.
+
+    The last one is the first by which somebody answers for sure.
+    """
+    found: list[tuple[Route | None, str]] = []
+    unknown = ""
+    for route in table.tried(question):
+        told = [answers(hop) for hop in route.hops]
+        certain = not all(told) if told else True
+        unknown = unknown or ("" if certain else told[0])
+        found.append((route, unknown))
+        if certain:
+            break
+    return found or [(None, "")]
+
 
 def _for_sender(routes: list[Route], source: int) -> list[Route]:
     """Return the routes of one destination that are for a source: those for the fewest senders.
@@ -346,6 +445,8 @@ def _unclear(rule: PolicyRule, question: Question) -> str:
     """Return what a rule asks for that is not known of a packet which is as it asks in all else."""
     if rule.opaque:
         return rule.opaque
+    if rule.source is not None and question.disguised:
+        return "from"
     if rule.mark_mask and question.mark is None:
         return "fwmark"
     if rule.source_ports is not None and not _covers(rule.source_ports, question.ports[0]):
@@ -360,7 +461,8 @@ def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
 
 
 def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
-    for prefix, address in ((rule.source, question.source), (rule.destination, question.destination)):
+    source = None if question.disguised else rule.source
+    for prefix, address in ((source, question.source), (rule.destination, question.destination)):
         if prefix is not None:
             yield address is not None and within(address, prefix)
     if rule.input_interface:
@@ -375,6 +477,31 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
     for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
         if wanted is not None:
             yield ports is not None and wanted[0] <= ports[1] and ports[0] <= wanted[1]
+
+
+def bounds(prefix: Subnet) -> tuple[int, int]:
+    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the prefix."""
+    low = int(prefix.network_address)
+    return low, low | (1 << prefix.max_prefixlen - prefix.prefixlen) - 1
+
+
+def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
+    """Yield the prefixes of local routes: packets to any address in them end here, whether or not an interface has it.
+
+    Those of loopback and those of a single link are no addresses that others send to.
+    """
+    for route in routes:
+        prefix = route.destination
+        if route.kind is RouteKind.LOCAL and prefix.version == family:
+            first = int(prefix.network_address)
+            if first >> 24 != 127 if family == 4 else first != 1 and first >> 118 != 0xFE80 >> 6:
+                yield prefix
+
+
+def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
+    for family in _FAMILIES:
+        yield from map(bounds, lent(namespace.routes, family))
 
 
 def usual_policy(namespace: Namespace) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.ports import Frame
 from exporter.evaluate.enforced.routing import Question
 from exporter.evaluate.enforced.ways import way
-from exporter.model.namespace import Port
+from exporter.model.namespace import Port, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,7 +62,8 @@ class Segment:
     `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
     those that do not pass everything and that nobody is known to have. Of an `unseen` one nobody can tell who hears
     whom: it stands for tunnels, or for a namespace that was not read. `joined` stands for all others that frames may
-    come to by ways that are not followed, and itself: whoever is on one of them is on that.
+    come to by ways that are not followed, and itself: whoever is on one of them is on that. `outside` stands for
+    all segments that those have cables to whom nobody knows and who have one to this: they may be routers.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Segment:
     unplaced: frozenset[Port] = frozenset()
     unseen: bool = False
     joined: Segment | None = None
+    outside: Segment | None = None
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
     _proxying: list[Station] | None = None
@@ -91,9 +93,9 @@ class Segment:
         elif not (asker.interface.arp or self.unseen):
             found = []
         else:
-            found = self.answerers(address)
+            found = self.answerers(address, asker)
             near = {station.stack for station in found}
-            further = self.joined.answerers(address) if self.joined is not None else ()
+            further = self.joined.answerers(address, asker) if self.joined is not None else ()
             found += [station for station in further if station.stack not in near]
         return [station for station in found if station.stack is not asker.stack]
 
@@ -110,11 +112,11 @@ class Segment:
             self._shared = frozenset(mac for mac, count in counted.items() if count > 1)
         return bool(mac) and mac in self._shared
 
-    def answerers(self, address: int) -> list[Station]:
+    def answerers(self, address: int, asker: Station) -> list[Station]:
         """Return who on the segment itself answers a question for an address."""
         owners = self.owners.get(address, ())
-        proxies = (station for station in self._proxies if station not in owners and _proxies(station, address))
-        return [*owners, *proxies]
+        others = (station for station in self._proxies if station not in owners)
+        return [*owners, *(each for each in others if _lends(each, address, asker) or _proxies(each, address, asker))]
 
     @property
     def owners(self) -> Mapping[int, list[Station]]:
@@ -134,7 +136,7 @@ class Segment:
     @property
     def _proxies(self) -> list[Station]:
         if self._proxying is None:
-            self._proxying = [station for station in self.stations if _may_proxy(station)]
+            self._proxying = [station for station in self.stations if _may_lend(station) or _may_proxy(station)]
         return self._proxying
 
 
@@ -166,8 +168,15 @@ _IGNORES_OTHERS = (1, 2)
 all, is heeded where questions are followed (arp_ignore in net/ipv4/arp.c)."""
 
 
+_CONFIRMING = (*_IGNORES_OTHERS, 3, 8)
+"""Levels of arp_ignore by which nothing is answered for an address that no interface has."""
+
+
 ROUTED_TUNNELS = frozenset({"tun", "wireguard", "gre", "ip6gre", "ipip", "ip6tnl", "sit", "vti", "vti6", "xfrm", "ppp"})
 """Kinds that have no link addresses. What they lead to is taken to have the addresses of its tunnel alone."""
+
+_OF_NO_OTHERS = ROUTED_TUNNELS | {"ipvlan"}
+"""Kinds by which nothing comes that is for an address which the interface has not."""
 
 
 def _answered(station: Station) -> Iterable[int]:
@@ -180,6 +189,38 @@ def _answered(station: Station) -> Iterable[int]:
             yield address
 
 
+def answers_as_own(station: Station, address: int, asker: Station) -> bool:
+    """Return whether a station answers for an address as its namespace's own."""
+    return address in station.stack.addresses or _lends(station, address, asker)
+
+
+def _lends(station: Station, address: int, asker: Station) -> bool:
+    """Return whether a namespace answers for an address that it has not and that a route leads to itself.
+
+    ARP asks the routes (arp_process), and arp_ignore for an address that somebody has (inet_confirm_addr); neighbour
+    discovery asks for that in any case.
+    """
+    stack = station.stack
+    if not _may_lend(station) or not any(low <= address <= high for low, high in stack.lent):
+        return False
+    if address in stack.addresses or stack.is_loopback(address):
+        return False
+    return way(stack, _as_asked(station, address, asker)).local
+
+
+def _as_asked(station: Station, address: int, asker: Station) -> Question:
+    """Return what ARP asks the routes of the one who is asked: for a packet from the address that the question has."""
+    source = asker.stack.source_for(asker.interface.index, address, Scope.LINK)
+    return Question(address, source, station.interface.name)
+
+
+def _may_lend(station: Station) -> bool:
+    stack, interface = station.stack, station.interface
+    if stack.family == 6 or not stack.lent or not interface.arp or interface.kind in _OF_NO_OTHERS:
+        return False
+    return stack.either(interface.name, "arp_ignore") not in _CONFIRMING
+
+
 def _may_proxy(station: Station) -> bool:
     stack, name = station.stack, station.interface.name
     if not station.interface.arp or not stack.conf(name, "forwarding"):
@@ -189,7 +230,7 @@ def _may_proxy(station: Station) -> bool:
     return bool(stack.proxied or stack.either(name, "proxy_arp") or stack.either(name, "proxy_arp_pvlan"))
 
 
-def _proxies(station: Station, address: int) -> bool:
+def _proxies(station: Station, address: int, asker: Station) -> bool:
     """Return whether a namespace that passes packets on answers for an address that is not its own.
 
     Of IPv4 it asks its routes: what leads elsewhere is answered for with proxy_arp (arp_fwd_proxy) or where the address
@@ -200,7 +241,7 @@ def _proxies(station: Station, address: int) -> bool:
     listed = not stack.proxied.isdisjoint(((interface.index, address), (0, address)))
     if stack.family == 6:
         return listed
-    found = way(stack, Question(address, interface=interface.name))
+    found = way(stack, _as_asked(station, address, asker))
     if not found.exits:
         return False
     if found.exits[0].interface == interface.index:

@@ -68,6 +68,8 @@ class Sight:
         if passing.own:
             fields |= {name: Some(0, 0xFFFFFFFF, name) for name in (Field.SOCKET_USER, Field.SOCKET_GROUP)}
         fields |= self._connection(passing)
+        if flight.astray & passing.cells:
+            fields |= {name: _untold(fields.get(name), flight.astray) for name in WHENCE}
         return Packets(fields)
 
     def unconnected(self, passing: Passing) -> Packets:
@@ -147,6 +149,11 @@ class Sight:
         return next(self.found(passing), (None, 0))[0]
 
 
+WHENCE = (
+    Field.SOURCE, Field.SOURCE_MAC, Field.INPUT_PORT, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION,
+)  # fmt: skip
+"""What is not known of packets that somebody led on who is not seen."""
+
 _CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))
 
 
@@ -218,6 +225,13 @@ def _type(stack: Stack, name: str) -> int | None:
 
 
 _ETHERNET, _LOOPBACK = 1, 772
+
+
+def _untold(value: Constant | Column | None, cells: int) -> Column:
+    """Return a field of which nobody knows the values that these cells have."""
+    if isinstance(value, Column):
+        return value.forgotten(cells)
+    return Column({value: ~cells} if isinstance(value, int | str) else {}, cells)
 
 
 def _put(fields: dict[Field, Constant | Column], name: Field, value: Constant | Column | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.routing import Question, Routing
+from exporter.evaluate.enforced.routing import Question, Routing, bounds, lent
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
 from exporter.model.namespace import RouteKind, Scope, is_link_local
@@ -57,6 +57,15 @@ class Stack:
     def grouped(self) -> bool:
         """Whether somebody put interfaces into groups."""
         return any(interface.group for interface in self.namespace.interfaces.values())
+
+    @cached_property
+    def lent(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of addresses that local routes lead to the namespace though none of its interfaces need have them.
+
+        Those that are one of its own addresses are left out.
+        """
+        told = map(bounds, lent(self.namespace.routes, self.family))
+        return tuple((low, high) for low, high in told if low != high or low not in self.addresses)
 
     @cached_property
     def policies(self) -> tuple[IpsecPolicy, ...]:

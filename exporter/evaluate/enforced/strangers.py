@@ -1,17 +1,21 @@
-"""Packets to third parties that rules lead to somebody here, such as those that a transparent proxy takes.
+"""Packets to addresses of nobody that come to somebody here.
 
-No third party can be asked about one by one. Rules tell their addresses apart by the ranges that they name, so one
-address of nobody in each of those stands for all others in it.
+Those are third parties' that a transparent proxy takes, and such as a local route leads to its own namespace though no
+interface has them. They cannot be asked about one by one. Rules tell them apart by the ranges that they name, and
+routes by their prefixes, so one address of nobody in each of those stands for all others in it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from itertools import pairwise
+from itertools import chain as joined
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
+from exporter.evaluate.enforced.likeness import ranges_asked_for
+from exporter.evaluate.enforced.routing import bounds, lent
 from exporter.model.firewall import (
     LEADING,
     AddressType,
@@ -25,12 +29,15 @@ from exporter.model.firewall import (
     Translate,
     Translation,
 )
+from exporter.model.namespace import RouteKind
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.model.firewall import Firewall, Step, Table
-    from exporter.model.ranges import Ranges
+    from exporter.model.namespace import Namespace
+    from exporter.model.snapshot import Subnet
 
 STRANGERS: Final = {4: int(ip_address("192.0.2.1")), 6: int(ip_address("2001:db8::1"))}
 """Whom nobody is (RFC 5737, RFC 3849): they stand for all third parties that no rule tells apart."""
@@ -60,18 +67,70 @@ def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozens
     tables = [table for firewall in firewalls for table in _redirecting(firewall) if table.family is not unseen]
     if not tables:
         return frozenset()
-    # those that are in the same of the sets that rules ask for fare alike: one stands for all of them
-    bounds: dict[int, list[int]] = defaultdict(list)
-    for number, ranges in enumerate(dict.fromkeys(ranges for table in tables for ranges in _asked(table))):
-        for low, high in ranges.intervals:
-            if low != high and high <= _LAST[family] and (low >> 32 == 0) == (family == 4):
-                bounds[low].append(number)
-                bounds[high + 1].append(number)
+    asked = dict.fromkeys(ranges for table in tables for ranges in _asked(table))
+    parted = (((low, high) for low, high in ranges.intervals if low != high) for ranges in asked)
+    return _one_of_each(parted, ((0, _LAST[family]),), family, held)
+
+
+def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> frozenset[int]:
+    """Return those to ask about of the addresses that nobody has and that local routes lead to a namespace itself."""
+    told = {span for each in everyone for span in map(bounds, lent(each.routes, family))}
+    spans = sorted((low, high) for low, high in told if low != high or low not in held.addresses)
+    if not spans:
+        return frozenset()
+    # where a namespace takes everything, as transparent proxies do, single addresses are third parties like any other
+    some = [span for span in spans if span != (0, _LAST[family])]
+    sets = dict.fromkeys(joined.from_iterable(_telling_apart(each, family) for each in everyone))
+    parted = (
+        ((low, high) for low, high in ranges.intervals if _touches(low, high, spans if low != high else some))
+        for ranges in sets
+    )
+    routes = joined.from_iterable(each.routes for each in everyone)
+    groups = {int(each.destination.network_address) for each in routes if each.kind is RouteKind.BROADCAST}
+    return _one_of_each(parted, spans, family, replace(held, addresses=held.addresses | groups))
+
+
+def lends(namespace: Namespace) -> bool:
+    """Return whether a local route leads more than one address to the namespace that nobody need have."""
+    local = [route for route in namespace.routes if route.kind is RouteKind.LOCAL]
+    several = [route for route in local if route.destination.prefixlen < route.destination.max_prefixlen]
+    return any(True for family in _LAST for _ in lent(several, family))
+
+
+def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
+    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way."""
+    yield from ranges_asked_for(namespace.firewall, family, sources=True)
+    prefixes: Iterable[Subnet | None] = joined(
+        (route.destination for route in namespace.routes),
+        joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
+        joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
+    )
+    yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
+    fixed = (each.address for each in namespace.neighbours)
+    neighbours = (*fixed, *(each.address for each in namespace.proxied))
+    yield from (Ranges.of(int(each)) for each in neighbours if each.version == family)
+
+
+def _touches(low: int, high: int, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(first <= high and low <= last for first, last in spans)
+
+
+def _one_of_each(
+    parted: Iterable[Iterable[tuple[int, int]]], spans: Sequence[tuple[int, int]], family: int, held: Held
+) -> frozenset[int]:
+    """Return one address of nobody within `spans` for all of those that are in the same of some sets of addresses."""
+    changes: dict[int, list[int]] = defaultdict(list)
+    for number, intervals in enumerate(parted):
+        for low, high in intervals:
+            if high <= _LAST[family] and (low >> 32 == 0) == (family == 4):
+                changes[low].append(number)
+                changes[high + 1].append(number)
+    edges = {edge for low, high in spans for edge in (low, high + 1)}
     chosen: dict[frozenset[int], int] = {}
     inside = frozenset[int]()
-    for low, after in pairwise(sorted({0, *bounds, _LAST[family] + 1})):
-        inside = inside.symmetric_difference(bounds.get(low, ()))
-        if inside not in chosen or low <= STRANGERS[family] < after:
+    for low, after in pairwise(sorted({*edges, *changes})):
+        inside = inside.symmetric_difference(changes.get(low, ()))
+        if _touches(low, low, spans) and (inside not in chosen or low <= STRANGERS[family] < after):
             found = _nobody(low, after - 1, family, held)
             if found is not None:
                 chosen[inside] = found
@@ -85,7 +144,10 @@ def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
     inside = [each for each in choices if low <= each <= high and _is_sent_to(each, family)]
     free = [each for each in inside if each not in held.addresses]
     far = (each for each in free if not any(first <= each <= last for first, last in held.subnets))
-    return next(far, next(iter(free), None))
+    # where all of these are somebody's, so many more cannot be
+    more = islice(range(low, high + 1), len(held.addresses) + 1)
+    near = joined(free, (each for each in more if _is_sent_to(each, family) and each not in held.addresses))
+    return next(far, next(near, None))
 
 
 def _is_sent_to(address: int, family: int) -> bool:

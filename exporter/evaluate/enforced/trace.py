@@ -339,7 +339,8 @@ class _Journey(Journey):
         receivers = self._world.answering(stack, way)
         heard = {each: doubt for each in receivers if sender for passes, doubt in [hears(sender, each)] if passes}
         receiver = next(iter([*heard, *receivers]), None)
-        doubt = beyond(sender) if sender and not heard and self._strangers(sender, passing) else ""
+        lost = sender is not None and not heard and self._leads_out(sender, passing, way, found=bool(receivers))
+        doubt = beyond(sender) if sender and lost else ""
         return Linked(
             stack.name,
             stack.routing.names[way.interface],
@@ -354,10 +355,13 @@ class _Journey(Journey):
             not followed(sender, receiver) if sender and receiver in heard else bool(doubt),
         )
 
-    def _strangers(self, sender: Station, passing: Passing) -> bool:
-        """Return whether somebody may get the packet by a router that is not seen."""
-        ends = parts(passing.flight.ends.destination, passing.cells)
-        return any(sender.segment.routed_to(int(destination), sender) for destination, _ in ends)
+    def _leads_out(self, sender: Station, passing: Passing, way: Exit, *, found: bool) -> bool:
+        """Return whether somebody may get the packet by a router that is not seen; `found` is who has the next hop."""
+        return any(
+            sender.segment.routed_to(int(destination), sender)
+            or (not found and self._world.led_on(sender, way, int(destination)))
+            for destination, _ in parts(passing.flight.ends.destination, passing.cells)
+        )
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
         if item.receiver is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.matching import Held, Matching
 from exporter.evaluate.enforced.packets import SOURCE_PORT, Atom, Column, Picked, PortsDiffer, Some
+from exporter.evaluate.enforced.sight import WHENCE
 from exporter.model.firewall import (
     Backend,
     Call,
@@ -46,6 +47,7 @@ DEEPEST = 16
 
 ENDLESS = "chains that call each other in a circle"
 MARK = "a mark that may be set"
+ASTRAY = "what somebody who is not seen made of where packets come from"
 WAY_BACK = "policy rule that a way back hinges on"
 
 
@@ -356,7 +358,7 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
     else:
         name = getattr(match, "field", None)
         value = packets.fields.get(name) if name is not None else None
-        yield _untold(value) or str(name or "a match")
+        yield _untold(value) or (ASTRAY if name in WHENCE else str(name or "a match"))
 
 
 def _untold(value: Constant | Column | None) -> str:
@@ -377,7 +379,7 @@ def _is_told(match: Match, packets: Packets) -> bool:
 def _cases(step: Dispatch, packets: Packets) -> Sequence[tuple[tuple[Match, ...], Statement]]:
     """Return the cases of a verdict map that packets with these values may meet."""
     value = packets.fields.get(step.key) if step.key else None
-    if value is None or isinstance(value, Atom | Some):
+    if value is None or isinstance(value, Atom | Some) or (isinstance(value, Column) and value.untold):
         return step.cases
     values = value.values if isinstance(value, Column) else {value}
     return [case for case in step.cases if _asks(case[0][0]) in values]

@@ -165,12 +165,13 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
 
     __fib_validate_source asks them for the way back as if the packet came the other way round: from its destination,
     by the interface that it would leave by, with its mark only where `src_valid_mark` says so. About what may have been
-    in packets of IPsec they are not asked.
+    in packets of IPsec they are not asked, and of what went astray nobody knows.
     """
     stack, ends = passing.stack, passing.flight.ends
     if stack.family == 6 or stack.routing.plain:
         return cells
-    kept, cells = cells & passing.flight.sealed, cells & ~passing.flight.sealed
+    told = ~(passing.flight.sealed | passing.flight.astray)
+    kept, cells = cells & ~told, cells & told
     _cut(stack.routing.rules, ends.reversed())
     ports = (_span(ends.destination_port), _span(ends.source_port))
     for name, at in _names(passing.interface, cells):
@@ -197,22 +198,30 @@ def _cached(stack: Stack, question: Question) -> Way:
 def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
     stack, ends = passing.stack, passing.flight.ends
     if stack.routing.plain:
-        for destination, cells in _splits(ends.destination, passing.cells):
-            if is_link_local(destination):
-                for interface, output, here in _links(passing, cells):
-                    yield Question(destination, interface=interface, output=output), here
-            else:
-                yield Question(destination), cells
+        yield from _by_destination(passing)
         return
     _cut(stack.routing.rules, ends)
-    ports = (_span(ends.source_port), _span(ends.destination_port))
+    ports, protocol = (_span(ends.source_port), _span(ends.destination_port)), passing.flight.protocol
     for destination, to in _splits(ends.destination, passing.cells):
         for source, of in _splits(ends.source, to):
             for mark, marked in _marks(passing.mark, of):
                 ends_at = _links(passing, marked) if is_link_local(destination) else _interfaces(passing, marked)
                 for interface, output, cells in ends_at:
-                    protocol = passing.flight.protocol
-                    yield Question(destination, source, interface, output, mark, protocol, ports), cells
+                    asked = Question(destination, source, interface, output, mark, protocol, ports)
+                    astray = cells & passing.flight.astray
+                    if astray:
+                        yield replace(asked, disguised=True), astray
+                    if cells & ~astray:
+                        yield asked, cells & ~astray
+
+
+def _by_destination(passing: Passing) -> Iterator[tuple[Question, int]]:
+    for destination, cells in _splits(passing.flight.ends.destination, passing.cells):
+        if is_link_local(destination):
+            for interface, output, here in _links(passing, cells):
+                yield Question(destination, interface=interface, output=output), here
+        else:
+            yield Question(destination), cells
 
 
 def _links(passing: Passing, cells: int) -> Iterator[tuple[str, str, int]]:

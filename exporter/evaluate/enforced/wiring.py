@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.ports import Known, Ports
 from exporter.evaluate.enforced.segments import PASSING, Segment
+from exporter.model.namespace import MAIN_TABLE
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface, Namespace
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
 _ALONE = frozenset({"", "dummy", "ifb", "vrf"})
 """Kinds that lead to nobody on this host: cards, whose other end is outside, and what has none."""
-_OF_CARDS = frozenset({"vlan", "bond", "team"})
+OF_CARDS = frozenset({"vlan", "bond", "team"})
 """Kinds that lead outside as well, where they stand on the host's cards."""
 _CHILDREN = frozenset({"macvlan", "ipvlan"})
-_OUTWARD = _ALONE | _OF_CARDS | _CHILDREN
+_OUTWARD = _ALONE | OF_CARDS | _CHILDREN
 """Kinds by which no other interface of this host is reached from the host's own."""
 _ROUTING = frozenset({"l3", "l3s"})
 """Modes of ipvlan in which nobody outside is asked for link addresses."""
+TAP = "tun"
+"""The kind of ports that lead into virtual machines."""
 _NESTED = 8
 """How many interfaces stand on each other at the most (MAX_NEST_DEV)."""
 
@@ -42,9 +45,12 @@ class Wiring:
     def __init__(self, host: Stack, inside: Mapping[str, Namespace]) -> None:
         self._host = host.namespace.interfaces
         self._by_name = host.by_name
+        self._outside = frozenset(_led_out_of(host.namespace))
         self._known = Known(host.namespace)
         self._segments: dict[Hashable, Segment] = {}
         self._joints: list[tuple[Segment, Segment]] = []
+        self._loose: list[Segment] = []
+        self._tapped: list[Segment] = []
         self._inside: dict[tuple[str, int], Place] = {}
         # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
         # by index, for one alone may be taken in several namespaces
@@ -71,7 +77,7 @@ class Wiring:
     def _place(self, stack: Stack, interface: Interface, network: Network | None, depth: int) -> Place:
         kind = interface.kind
         end = self._host.get(interface.peer) if interface.peer is not None and not interface.peer_here else None
-        if kind == "veth" and end is not None and (end.kind, end.peer) == ("veth", interface.index):
+        if end is not None and is_plugged(self._host, stack.namespace, interface):
             return self._plugged(end)
         if kind == "macvlan" and end is not None:
             return Place(self._at(("card", end.index), end.name))
@@ -132,9 +138,13 @@ class Wiring:
         """
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
-        there = self._cables.get((interface.peer or 0, interface.index))
-        if there is None:
-            return self._unread(name, interface)
+        there = self._cables.get((interface.peer or 0, interface.index), ())
+        # one whose ends have the same index is not its own other end
+        if len(there) == (interface.peer == interface.index):
+            segment = self._unread(name, interface)
+            # of a bridge inside, those are containers of an engine in there
+            self._loose += [segment] if interface.master is None else []
+            return segment
         known = len(there) == len(self._cables.get((interface.index, interface.peer), ())) == 1
         return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=not known)
 
@@ -156,7 +166,8 @@ class Wiring:
         if interface.kind != "veth":
             return Place(self._tunnels())
         if not interface.peer_here:
-            return Place(self._unread(HOST, interface))
+            taken = (interface.peer or 0, interface.index) in self._cables
+            return Place(Segment(interface.name) if taken else self._unread(HOST, interface))
         return self._into_bridge(interface)
 
     def _into_bridge(self, interface: Interface) -> Place | None:
@@ -180,15 +191,41 @@ class Wiring:
                 self._joined_by(interface, bridge, strange)
         bridges = [each for each in self._segments.values() if each.bridge is not None]
         unknown = [port for segment in bridges for port in self._of_nobody(segment, strange)]
-        for port in together(unknown):
-            bridge = self._master(port)
-            if bridge is not None:
-                self._joints.append((self._bridge(bridge), self._unread(HOST, port)))
+        self._lead_out(unknown)
         for key, segment in [*self._segments.items()]:
             card = self._host.get(key[1]) if isinstance(key, tuple) and key[0] == "card" else None
             if card is not None and card.kind == "bridge":
                 self._joints.append((segment, self._bridge(card)))
-        _join(self._joints)
+        for segments in _connected(self._joints):
+            if len(segments) > 1:
+                everyone = _standing_for(segments)
+                for segment in segments:
+                    segment.joined = everyone
+
+    def _lead_out(self, ports: Sequence[Interface]) -> None:
+        """Connect the ends of cables into namespaces that nobody knows, those on bridges being these ports.
+
+        Each such namespace may be a bridge or a router. Whether a container's cable leads into the same one as another
+        cable is not known: everybody counts namespaces by himself. That to which the host's default route leads is
+        outside: nothing comes back from there.
+        """
+        led: list[tuple[Segment, Segment]] = [(self._tapped[0], each) for each in self._tapped]
+        several = {port.index for port in together(ports)}
+        for port in ports:
+            bridge, near = self._master(port), port.peer_namespace not in self._outside
+            if bridge is not None:
+                joint = self._bridge(bridge), self._unread(HOST, port)
+                led += [joint] if near else []
+                self._joints += [joint] if port.index in several or (near and self._loose) else []
+        keys = [key for key in self._segments if isinstance(key, tuple) and key[:2] == ("unread", HOST)]
+        own = [self._segments[key] for key in keys if key[2] not in self._outside]
+        led += ((segment, segment) for segment in own)
+        anywhere = [(self._loose[0], segment) for segment in (*self._loose, *own)] if self._loose else []
+        self._joints += anywhere
+        for segments in _connected((*led, *anywhere)):
+            everyone = _standing_for(segments)
+            for segment in segments:
+                segment.outside = everyone
 
     def _joined_by(self, port: Interface, bridge: Interface, strange: dict[int, list[Interface]]) -> None:
         """Note what a port of a bridge joins it to, or that it is strange: nobody is known to be behind it."""
@@ -202,6 +239,7 @@ class Wiring:
                 self._joints.append((self._bridge(bridge), self._bridge(beyond)))
         elif port.kind not in _OUTWARD:
             self._joints.append((self._bridge(bridge), self._tunnels()))
+            self._tapped += [self._bridge(bridge)] if port.kind == TAP else []
 
     def _of_nobody(self, segment: Segment, strange: Mapping[int, Sequence[Interface]]) -> Sequence[Interface]:
         """Return the strange ports of a bridge, if they are more than those of containers that were not read."""
@@ -235,25 +273,66 @@ class Wiring:
         return found
 
 
+def is_plugged(host: Mapping[int, Interface], namespace: Namespace, card: Interface) -> bool:
+    """Return whether an interface of a namespace is the other end of one of the host's, as both tell by their indexes.
+
+    That of a cable into a namespace which was not read may have the index that a card of the host has. Then it is told
+    by the number by which the namespace knows the host, that of its cables to bridges there.
+    """
+    if not _name_each_other(host, card):
+        return False
+    if card.peer_namespace is None or host[card.peer or 0].master is not None:
+        return True
+    others = (each for each in namespace.interfaces.values() if _name_each_other(host, each))
+    numbers = {each.peer_namespace for each in others if host[each.peer or 0].master is not None}
+    return not numbers or card.peer_namespace in numbers
+
+
+def _name_each_other(host: Mapping[int, Interface], card: Interface) -> bool:
+    end = host.get(card.peer or 0)
+    return (
+        end is not None
+        and not card.peer_here
+        and (card.kind, end.kind) == ("veth", "veth")
+        and (end.peer, end.peer_here) == (card.index, False)
+    )
+
+
+def _led_out_of(host: Namespace) -> Iterator[int]:
+    """Yield the namespaces that the host's default routes lead into, by the host's number of them."""
+    routes = (route for route in host.routes if route.table == MAIN_TABLE and not route.destination.prefixlen)
+    for card in (host.interfaces.get(hop.interface) for route in routes for hop in route.hops):
+        if card is not None and card.peer_namespace is not None:
+            yield card.peer_namespace
+
+
 def together(ports: Sequence[Interface]) -> list[Interface]:
     """Return the ports that lead into a namespace which another one of them leads into as well: it may be a router."""
     counted = Counter(port.peer_namespace for port in ports)
     return [port for port in ports if counted[port.peer_namespace] > 1]
 
 
-def _join(joints: Iterable[tuple[Segment, Segment]]) -> None:
-    """Give all segments that joints connect, by way of others as well, the one that stands for all of them."""
+def _connected(joints: Iterable[tuple[Segment, Segment]]) -> Iterator[list[Segment]]:
+    """Yield the segments that joints connect, by way of others as well."""
     beside: dict[Segment, list[Segment]] = defaultdict(list)
     for one, other in joints:
-        if one is not other:
-            beside[one].append(other)
-            beside[other].append(one)
+        beside[one].append(other)
+        beside[other].append(one)
+    seen: set[Segment] = set()
     for first in beside:
-        everyone, waiting = Segment(first.name), [first]
+        found, waiting = [], [first]
         while waiting:
             segment = waiting.pop()
-            if segment.joined is None:
-                segment.joined = everyone
-                everyone.unseen = everyone.unseen or segment.unseen
-                everyone.stations += segment.stations
+            if segment not in seen:
+                seen.add(segment)
+                found.append(segment)
                 waiting += beside[segment]
+        if found:
+            yield found
+
+
+def _standing_for(segments: Sequence[Segment]) -> Segment:
+    """Return a segment that whoever is on one of these is on."""
+    everyone = Segment(segments[0].name, unseen=any(segment.unseen for segment in segments))
+    everyone.stations += (station for segment in segments for station in segment.stations)
+    return everyone

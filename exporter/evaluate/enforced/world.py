@@ -7,12 +7,15 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.gateways import answering_gateways, left_where_silent
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
-from exporter.evaluate.enforced.segments import Station
+from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.strangers import Held, strangers
+from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
+from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.namespace import is_link_local
 from exporter.model.report import HOST
@@ -52,6 +55,7 @@ class World:
         self.host = Stack(HOST, kernel.host, family)
         self.stacks = {HOST: self.host}
         self._station: dict[tuple[str, int], Station] = {}
+        self._led_on: dict[tuple[Segment, int], list[Station]] = {}
         stand_ins = StandIns(snapshot, kernel.host)
         namespaces = {
             sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
@@ -78,6 +82,9 @@ class World:
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
         wiring.settle()
+        for stack in self.stacks.values() if self.family == 6 else ():
+            if left_where_silent(stack.namespace, stack.routing):
+                stack.routing.answers = answering_gateways(self, stack)
 
     @cached_property
     def partly_seen(self) -> bool:
@@ -113,6 +120,7 @@ class World:
         subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
         held = Held(frozenset(self._addresses(everyone)), subnets)
         yield from strangers((each.firewall for each in everyone), self.family, held)
+        yield from lent_strangers(everyone, self.family, held)
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
@@ -140,6 +148,38 @@ class World:
         if world is not self:
             return list(map(self.same, world.answering(world.same(sender).stack, way)))
         return sender.segment.answering(way.towards, sender)
+
+    def led_on(self, sender: Station, way: Exit, destination: int) -> list[Station]:
+        """Return who may get packets by a router that nobody knows, where nobody who is known has the next hop.
+
+        Who is asked for the destination itself has it, and keeps it. All others may send packets to whoever has it, by
+        whatever address of his, or to somebody who passes them on: even back to the sender, from another source.
+        """
+        outside = sender.segment.outside
+        if outside is None or (way.towards == destination and asks(sender, destination)):
+            return []
+        key = outside, destination
+        if key not in self._led_on:
+            has = [station for station in outside.stations if destination in station.stack.addresses]
+            self._led_on[key] = [*has, *self._passing_on(outside, destination)]
+        own = sender.stack.addresses
+        return [station for station in self._led_on[key] if destination not in own or station.stack is not sender.stack]
+
+    def _passing_on(self, outside: Segment, destination: int) -> Iterable[Station]:
+        """Return the stations of those who pass on what is for others; of those without rules, one for each way."""
+        found: dict[object, Station] = {}
+        for station in outside.stations:
+            stack, name = station.stack, station.interface.name
+            if destination in stack.addresses or not stack.forwards_from(name):
+                continue
+            if not stack.plain:
+                found[station] = station
+                continue
+            exits = way(stack, Question(destination)).exits
+            ends = ((self.station(stack, each.interface), each.towards) for each in exits)
+            for led in ((end.segment, towards) for end, towards in ends if end is not None):
+                found.setdefault(led, station)
+        return dict.fromkeys(found.values())
 
     def resolving(self, address: int) -> World:
         """Return the world in which the link address of a next hop is looked for (ip_neigh_for_gw)."""

@@ -10,6 +10,7 @@ from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.routing import taken
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
     LEADING,
@@ -49,7 +50,7 @@ _SPECIAL = tuple(
 
 
 class Told(NamedTuple):
-    """Addresses that a namespace has, and those that its translations lead to and ask for."""
+    """Addresses that a namespace has or takes, and those that its translations lead to and ask for."""
 
     addresses: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
@@ -57,8 +58,9 @@ class Told(NamedTuple):
 
 def _told(namespace: Namespace) -> Told:
     chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
+    held = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
     return Told(
-        tuple(int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses),
+        tuple(held | {low for low, _ in taken(namespace)}),
         tuple(span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps)),
     )
 

@@ -7,13 +7,14 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.routing import bounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.model.namespace import Namespace, Route
     from exporter.model.snapshot import Network, Snapshot
-    from exporter.model.snapshot import Subnet as Addresses
 
 BITS = {4: 32, 6: 128}
 
@@ -50,12 +51,6 @@ class Leads(NamedTuple):
     routes: Sequence[Lead]
     ranges: AbstractSet[tuple[int, int]]
     named: AbstractSet[int]
-
-
-def bounds(subnet: Addresses) -> tuple[int, int]:
-    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the subnet."""
-    low = int(subnet.network_address)
-    return low, low | (1 << subnet.max_prefixlen - subnet.prefixlen) - 1
 
 
 def version_of(address: int) -> int:

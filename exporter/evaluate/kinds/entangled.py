@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.wiring import together
+from exporter.evaluate.enforced.wiring import TAP, is_plugged, together
+from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from exporter.model.namespace import Interface
-    from exporter.model.snapshot import Kernel, Snapshot
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from exporter.model.namespace import Interface, Namespace
+    from exporter.model.snapshot import Address, Kernel, Snapshot
 
 
 def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
-    """Return the indexes of bridges with a port that leads to another one, by a cable or by an unknown namespace."""
+    """Return the indexes of bridges with a port that leads to another one, by a cable or by an unknown namespace.
+
+    One that leads to an unknown namespace alone does so where packets are sent to somebody there, who passes them on.
+    """
     cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
-    taken = {(card.peer, card.index) for card in cards}
+    taken = Counter((card.peer, card.index) for card in cards)
     joined: set[int] = set()
     strange: dict[int, list[Interface]] = defaultdict(list)
     for interface in kernel.host.interfaces.values():
@@ -24,9 +31,14 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
                 joined.add(interface.master)
             elif (interface.index, interface.peer) not in taken:
                 strange[interface.master].append(interface)
+    tapped = {each.master for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None}
     waiting = _waiting(snapshot, kernel) if strange else Counter[int]()
     unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
-    return frozenset(joined | {port.master for port in together(unknown) if port.master is not None})
+    joined.update(port.master for port in together(unknown) if port.master is not None)
+    leading = tapped.union(port.master for port in unknown if port.master is not None)
+    if leading and (_has_loose_ends(kernel, taken) or _asks_nobody(snapshot, kernel, leading)):
+        joined |= leading
+    return frozenset(joined)
 
 
 def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
@@ -39,6 +51,47 @@ def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
         plugged = (end.master for card, end in ends if end is not None and end.peer == card.index)
         found.update(master for master in plugged if master is not None and master not in own)
     return frozenset(found)
+
+
+def _has_loose_ends(kernel: Kernel, taken: Counter[tuple[int | None, int]]) -> bool:
+    """Return whether a container has a cable into a namespace that was not read, and that is not inside of it."""
+    return any(
+        card.kind == "veth"
+        and not card.peer_here
+        and card.master is None
+        and taken[card.index, card.peer or 0] == (card.index == card.peer)
+        and not is_plugged(kernel.host.interfaces, namespace, card)
+        for name, namespace in kernel.sandboxes.items()
+        if name != HOST
+        for card in namespace.interfaces.values()
+    )
+
+
+def _asks_nobody(snapshot: Snapshot, kernel: Kernel, bridges: AbstractSet[int]) -> bool:
+    """Return whether somebody sends by a gateway on one of some bridges that is not the host, or fixed whose it is."""
+    host = kernel.host
+    gateways = {index: {each.ip for each in host.interfaces[index].addresses} for index in bridges}
+    if _leads_by(host, dict.fromkeys(bridges, frozenset())):
+        return True
+    for namespace in kernel.sandboxes.values():
+        ends = ((card, host.interfaces.get(card.peer or 0)) for card in namespace.interfaces.values())
+        masters = {card.index: end.master for card, end in ends if end is not None and end.peer == card.index}
+        if _leads_by(namespace, {index: gateways[master] for index, master in masters.items() if master in gateways}):
+            return True
+    own = {name: gateways[index] for name, index in _bridges(snapshot, kernel).items() if index in gateways}
+    told = (each for box in snapshot.sandboxes.values() for each in box.endpoints if each.network_id in own)
+    return any(
+        gateway is not None and gateway not in own[each.network_id]
+        for each in told
+        for gateway in (each.gateway_v4, each.gateway_v6)
+    )
+
+
+def _leads_by(namespace: Namespace, known: Mapping[int, AbstractSet[Address]]) -> bool:
+    """Return whether a namespace sends to others than those who are known at some interfaces, for whoever else."""
+    hops = (hop for route in namespace.routes for hop in route.hops if hop.interface in known)
+    asked = any(hop.gateway is not None and hop.gateway not in known[hop.interface] for hop in hops)
+    return asked or any(each.interface in known for each in namespace.neighbours)
 
 
 def _waiting(snapshot: Snapshot, kernel: Kernel) -> Counter[int]:

@@ -11,12 +11,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.gateways import left_where_silent
+from exporter.evaluate.enforced.routing import bounds, usual_policy
 from exporter.evaluate.enforced.segments import PASSING
-from exporter.evaluate.enforced.strangers import redirects_strangers
+from exporter.evaluate.enforced.strangers import lends, redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.dead import DeadMemory
-from exporter.evaluate.kinds.directory import Directory, Owner, bounds
+from exporter.evaluate.kinds.directory import Directory, Owner
 from exporter.evaluate.kinds.entangled import entangled, visited
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
@@ -100,6 +101,8 @@ class Kinds:
             and not self._link_addresses_twice(kernel)
             and _usual_networks(snapshot)
             and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
+            and not any(map(lends, self._namespaces(kernel)))
+            and not self._goes_by_who_answers(kernel)
         )
         self._rules: dict[Owner, list[Hashable]] = defaultdict(list)
         for place, said in survey.chains.items():
@@ -138,6 +141,18 @@ class Kinds:
         if kernel is not None and host is not None:
             yield host
             yield from (kernel.sandboxes[name].firewall for name in self.read)
+
+    def _namespaces(self, kernel: Kernel | None) -> Iterator[Namespace]:
+        if kernel is not None:
+            yield kernel.host
+            yield from (kernel.sandboxes[name] for name in self.read)
+
+    def _goes_by_who_answers(self, kernel: Kernel | None) -> bool:
+        """Return whether somebody's way hinges on who answers on a network's bridge."""
+        if kernel is None:
+            return False
+        inside = (kernel.sandboxes[name] for name in self.read - {HOST})
+        return not left_where_silent(kernel.host).isdisjoint(self._bridges) or any(map(left_where_silent, inside))
 
     def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
         if kernel is None or firewall is None:

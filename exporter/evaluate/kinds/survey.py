@@ -11,9 +11,8 @@ from itertools import chain as joined
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.routing import bounds, usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
-from exporter.evaluate.kinds.directory import bounds
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
-from exporter.evaluate.enforced.routing import usual_policy
+from exporter.evaluate.enforced.routing import taken, usual_policy
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.kinds.kept import Kept
@@ -39,9 +39,10 @@ class Own:
     """What a namespace says by itself, whatever others are.
 
     `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
-    makes it; else None. `asked` are addresses that packets are sent to for a translation, `routers` those that its
-    routes lead by, `fixed` those whose link address somebody fixed, or which it answers for; `macs` are the interfaces'
-    own link addresses, `link_addresses` those that were fixed, `near` the link-local ones of IPv6.
+    makes it; else None. `addresses` are those that it has or takes for its own, `asked` those that packets are sent to
+    for a translation, `routers` those that its routes lead by, `fixed` those whose link address somebody fixed, or
+    which it answers for; `macs` are the interfaces' own link addresses, `link_addresses` those that were fixed,
+    `near` the link-local ones of IPv6.
     """
 
     cards: tuple[tuple[Interface, str], ...] | None
@@ -168,9 +169,10 @@ class _Inside:
 
 def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) -> Own:
     named = named_by_translations(namespace.firewall)
+    held = {int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses}
     return Own(
         cards,
-        tuple(int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses),
+        tuple(held | {low for low, _ in taken(namespace)}),
         # but for those of Docker's resolver
         tuple(address for address in named if address >> 24 != _LOOPBACK),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),
