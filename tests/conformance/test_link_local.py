@@ -213,7 +213,8 @@ def test_the_promise_holds(host: Built) -> None:
         if pair.declared.verdict != pair.verdict.verdict
     }
     # the engine does not tell whether docker-proxy runs
-    assert drifting == dict.fromkeys(near, Verdict.UNKNOWN)
+    assert set(drifting.values()) == {Verdict.UNKNOWN}
+    assert near.keys() <= drifting.keys()
 
 
 def link_local(host: Built, container: str) -> str:

@@ -158,7 +158,8 @@ class Sandbox:
         if self._bind(family, kind, wildcard, port):
             return
         # no interface has 127.0.0.2, which every namespace takes for its own all the same, as it does with local routes
-        tested = (address for address in self.plan.addresses if family_of(address) == family)
+        own = (address for address in self.plan.addresses if not is_link_local(address))
+        tested = (address for address in own if family_of(address) == family)
         for address in dict.fromkeys([*local_addresses(family), *tested]):
             if not self._bind(family, kind, address, port):
                 self.unbound.append(("tcp" if kind == socket.SOCK_STREAM else "udp", address, port))
