@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Self
 
 from exporter.evaluate import evaluate
+from exporter.model.addresses import link_local_of
 from exporter.model.firewall import Backend, Firewall, TableFamily
 from exporter.model.namespace import (
     Bridge,
@@ -25,7 +26,6 @@ from exporter.model.namespace import (
     Route,
     RouteKind,
     Scope,
-    link_local_of,
 )
 from exporter.model.report import HOST, Protocol
 from exporter.model.snapshot import Kernel

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from exporter.cli.text import Line
     from exporter.config import Config
-    from exporter.model.snapshot import Address
+    from exporter.model.addresses import Address
 
 NAME: Final = "docker-icc-exporter"
 FAILED: Final = 2

@@ -9,7 +9,7 @@ from exporter.cli import look
 from exporter.errors import ProbeError, UnknownContainer
 from exporter.evaluate.explain import find
 from exporter.evaluate.probes import Planner, lacking
-from exporter.model.namespace import is_link_local
+from exporter.model.addresses import is_link_local
 from exporter.model.probe import PairProbed, ProbeResult
 from exporter.observe.probe import Prober
 from exporter.runtime.probing import put_to_the_test

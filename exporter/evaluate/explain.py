@@ -18,9 +18,10 @@ from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Vi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from exporter.model.addresses import Address
     from exporter.model.explanation import Trip
     from exporter.model.report import ContainerSummary, Report
-    from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox, Snapshot
+    from exporter.model.snapshot import Network, PublishedPort, Sandbox, Snapshot
 
 _OPENED_BY = {
     Via.SAME_SANDBOX: "both live in one network namespace: no firewall lies between them",

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.trace import Traced
     from exporter.evaluate.telling import Told
+    from exporter.model.addresses import Address
     from exporter.model.explanation import Question
     from exporter.model.report import ContainerSummary, Path
-    from exporter.model.snapshot import Address, Sandbox, Snapshot
+    from exporter.model.snapshot import Sandbox, Snapshot
 
 MOST = 6
 """Packets that one question follows at most."""

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from exporter.model.addresses import Address
     from exporter.model.report import ContainerSummary, Path, Protocol, Verdict
-    from exporter.model.snapshot import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import IPv6Address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import Firewall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.model.addresses import Address, Subnet
     from exporter.model.report import Protocol
-    from exporter.model.snapshot import Address, Subnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +72,6 @@ class Scope(IntEnum):
     LINK = 253
     HOST = 254
     NOWHERE = 255
-
-
-_LINK_LOCAL_V6 = 0xFE80 >> 6
-_FIRST_LINK_LOCAL = 0xFE80 << 112
-
-
-def is_link_local(address: int) -> bool:
-    """Return whether an address, by its number, means nothing beyond its link: one of fe80::/10."""
-    return address >> 118 == _LINK_LOCAL_V6
-
-
-def link_local_of(mac: str) -> IPv6Address:
-    """Return the link-local address that follows from an interface's link address (addrconf_ifid_eui48)."""
-    number = int(mac.replace(":", ""), 16)
-    return IPv6Address(_FIRST_LINK_LOCAL | (number >> 24 ^ 1 << 17) << 40 | 0xFFFE << 24 | number & 0xFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)

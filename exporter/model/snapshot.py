@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.namespace import link_local_of
+from exporter.model.addresses import link_local_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+    from ipaddress import IPv6Address
 
+    from exporter.model.addresses import Address, Subnet
     from exporter.model.daemon import Configuration
     from exporter.model.namespace import Namespace
     from exporter.model.report import Protocol
-
-Address = IPv4Address | IPv6Address
-Subnet = IPv4Network | IPv6Network
 
 
 class EngineVersion(NamedTuple):

@@ -10,7 +10,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from exporter.model.snapshot import Address, Subnet
+    from exporter.model.addresses import Address, Subnet
 
 
 def parse_address(text: str) -> Address:

@@ -11,7 +11,7 @@ from exporter.errors import ObservationError
 from exporter.parse.addresses import parse_address, parse_network
 
 if TYPE_CHECKING:
-    from exporter.model.snapshot import Address, Subnet
+    from exporter.model.addresses import Address, Subnet
 
 # Go's strconv.ParseBool, which the bridge driver applies to its options.
 _GO_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})

@@ -16,8 +16,9 @@ from exporter.parse.lifetimes import started, surely_before
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Set
 
+    from exporter.model.addresses import Address
     from exporter.model.observation import FormerLink, Sighting
-    from exporter.model.snapshot import Address, ExposedPort, Network
+    from exporter.model.snapshot import ExposedPort, Network
     from exporter.parse.containers import ListedContainer
 
 _RESTARTED = (

@@ -11,7 +11,7 @@ from exporter.parse.fields import address, flag, go_bool, identity, mapping, obj
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-    from exporter.model.snapshot import Address, Subnet
+    from exporter.model.addresses import Address, Subnet
     from exporter.parse.memory import Memory
 
 _BRIDGE = "com.docker.network.bridge."

@@ -20,8 +20,9 @@ from exporter.parse.sandboxes import Residence, residences
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from exporter.model.addresses import Address
     from exporter.model.observation import KernelDocuments, Observation
-    from exporter.model.snapshot import Address, Kernel
+    from exporter.model.snapshot import Kernel
 
 _Thing = TypeVar("_Thing")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.model.namespace import link_local_of
+from exporter.model.addresses import link_local_of
 from exporter.model.report import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack

@@ -28,7 +28,8 @@ from exporter.model.snapshot import ExposedPort, GatewayMode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from exporter.model.snapshot import Address, Network, PublishedPort, Sandbox
+    from exporter.model.addresses import Address
+    from exporter.model.snapshot import Network, PublishedPort, Sandbox
 
 ANY = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104  compared with, never bound
 

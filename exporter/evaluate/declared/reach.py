@@ -28,7 +28,8 @@ from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.model.snapshot import Address, Network, Sandbox, Snapshot
+    from exporter.model.addresses import Address
+    from exporter.model.snapshot import Network, Sandbox, Snapshot
 
 _ORPHANS = "whether they were left behind in the same namespace: both joined a container that started anew since"
 

@@ -19,7 +19,8 @@ from exporter.model.snapshot import GatewayMode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.model.snapshot import Address, Endpoint, ExposedPort, Link, Network, Sandbox, Snapshot
+    from exporter.model.addresses import Address
+    from exporter.model.snapshot import Endpoint, ExposedPort, Link, Network, Sandbox, Snapshot
 
 FAMILIES = (4, 6)
 LOOPBACK: Mapping[int, Address] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}

@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.segments import Segment, Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
+    from exporter.model.addresses import Address
     from exporter.model.namespace import Listener
-    from exporter.model.snapshot import Address, Network
+    from exporter.model.snapshot import Network
 
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}

@@ -25,8 +25,9 @@ from exporter.evaluate.enforced.segments import (
     link_address,
 )
 from exporter.evaluate.enforced.ways import led_back, ways
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import Hook
-from exporter.model.namespace import ENOUGH_HOPS, Direction, is_link_local
+from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence

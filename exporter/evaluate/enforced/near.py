@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.strangers import redirects_strangers
-from exporter.model.namespace import is_link_local
+from exporter.model.addresses import is_link_local
 from exporter.model.ports import HIGHEST, LOWEST, NO_PORTS, PortSet
 from exporter.model.report import HOST, Protocol, Via
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction, is_link_local
+from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from exporter.model.addresses import Subnet
     from exporter.model.firewall import ReversePath
     from exporter.model.namespace import Hop, Namespace, PolicyRule, Route
-    from exporter.model.snapshot import Subnet
 
     Answers = Callable[[Hop], str]
     """What is not known of whether packets go by a hop whose gateway may not answer: nothing where it does."""

@@ -12,7 +12,8 @@ from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.routing import Question, Routing, bounds, lent
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
-from exporter.model.namespace import RouteKind, Scope, is_link_local
+from exporter.model.addresses import is_link_local
+from exporter.model.namespace import RouteKind, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

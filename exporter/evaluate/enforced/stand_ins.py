@@ -25,7 +25,8 @@ from exporter.model.namespace import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.model.snapshot import Address, Endpoint, Network, Sandbox, Snapshot
+    from exporter.model.addresses import Address
+    from exporter.model.snapshot import Endpoint, Network, Sandbox, Snapshot
 
 _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 

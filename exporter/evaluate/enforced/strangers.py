@@ -35,9 +35,9 @@ from exporter.model.ranges import Ranges
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.model.addresses import Subnet
     from exporter.model.firewall import Firewall, Step, Table
     from exporter.model.namespace import Namespace
-    from exporter.model.snapshot import Subnet
 
 STRANGERS: Final = {4: int(ip_address("192.0.2.1")), 6: int(ip_address("2001:db8::1"))}
 """Whom nobody is (RFC 5737, RFC 3849): they stand for all third parties that no rule tells apart."""

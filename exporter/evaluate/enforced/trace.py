@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
+    from exporter.model.addresses import Address
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
     from exporter.model.report import Protocol
-    from exporter.model.snapshot import Address, Kernel, Snapshot
+    from exporter.model.snapshot import Kernel, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.routing import Question
-from exporter.model.namespace import RouteKind, is_link_local
+from exporter.model.addresses import is_link_local
+from exporter.model.namespace import RouteKind
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:

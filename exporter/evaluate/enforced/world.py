@@ -17,7 +17,7 @@ from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
 from exporter.evaluate.enforced.ways import way
 from exporter.evaluate.enforced.wiring import Wiring
-from exporter.model.namespace import is_link_local
+from exporter.model.addresses import is_link_local
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
+    from exporter.model.addresses import Address
     from exporter.model.namespace import Interface, Namespace
-    from exporter.model.snapshot import Address, Kernel, Snapshot
+    from exporter.model.snapshot import Kernel, Snapshot
 
 
 def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:

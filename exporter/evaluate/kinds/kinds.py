@@ -23,8 +23,8 @@ from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.evaluate.kinds.unrolled import UnrolledMemory
+from exporter.model.addresses import link_local_of
 from exporter.model.firewall import Hook, TableFamily
-from exporter.model.namespace import link_local_of
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.dead import Told
     from exporter.evaluate.kinds.directory import Leads
     from exporter.evaluate.kinds.unremarkable import Own
+    from exporter.model.addresses import Subnet
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
-    from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot, Subnet
+    from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot
 
 _OF_FRAMES = (TableFamily.BRIDGE, TableFamily.ARP, TableFamily.NETDEV)
 _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})

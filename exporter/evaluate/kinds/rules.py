@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.strangers import asks_for_local, single
 from exporter.evaluate.kinds.directory import Owner
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
@@ -30,7 +31,6 @@ from exporter.model.firewall import (
     Translation,
     Verdict,
 )
-from exporter.model.namespace import is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Match
-    from exporter.parse.kernel.matches import Context
-    from exporter.parse.kernel.options import Option
+    from exporter.parse.kernel.options import Context, Option
 
 _WITHOUT_CONNECTION = CtState.INVALID | CtState.UNTRACKED
 _TRANSLATED = {"SNAT": CtStatus.SNAT, "DNAT": CtStatus.DNAT}

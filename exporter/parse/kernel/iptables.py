@@ -37,9 +37,9 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.model.ranges import Ranges
-from exporter.parse.kernel.matches import Context, general_match, module_matches
+from exporter.parse.kernel.matches import general_match, module_matches
 from exporter.parse.kernel.names import PROTOCOLS
-from exporter.parse.kernel.options import Option, opaque, options, sections
+from exporter.parse.kernel.options import Context, Option, opaque, options, sections
 from exporter.parse.kernel.targets import statement
 from exporter.parse.memory import RuleMemory
 

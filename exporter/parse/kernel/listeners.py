@@ -16,7 +16,7 @@ from exporter.parse.fields import address, flag, integer, text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from exporter.model.snapshot import Address
+    from exporter.model.addresses import Address
 
 
 def parse_listeners(documents: Sequence[Mapping[str, Any]]) -> tuple[Listener, ...]:

@@ -6,7 +6,6 @@ they decide by something that is not known here, such as time, chance, load, or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from exporter.model.firewall import (
     Opaque,
     ReversePath,
     Side,
-    TableFamily,
 )
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.conntrack import conntrack_matches, state_matches
@@ -45,21 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Match
-    from exporter.parse.kernel.ipsets import IpSets
-    from exporter.parse.kernel.options import Option
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the meaning of an option depends on. `ipsets` is None where they could not be read."""
-
-    family: TableFamily
-    ipsets: IpSets | None = None
-
-    @property
-    def version(self) -> int:
-        """The version of IP."""
-        return 6 if self.family is TableFamily.IP6 else 4
+    from exporter.parse.kernel.options import Context, Option
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from exporter.parse.fields import integer, link_address, strings, text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from exporter.model.snapshot import Address
+    from exporter.model.addresses import Address
 
 
 def parse_neighbours(documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int]) -> tuple[Neighbour, ...]:

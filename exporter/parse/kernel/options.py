@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.firewall import Opaque
+from exporter.model.firewall import Opaque, TableFamily
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from exporter.parse.kernel.ipsets import IpSets
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[^ ]+')
@@ -19,6 +22,19 @@ _ESCAPED = re.compile(r"\\(.)")
 _TEXTS = ("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string")
 _BEFORE = "".join(f"(?<! {word} )" for word in ("!", *_TEXTS))
 _SECTION = re.compile(rf" (?=(?:! )?-[A-Za-z0-9](?: |$)){_BEFORE}(?<!^! )")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the meaning of an option depends on. `ipsets` is None where they could not be read."""
+
+    family: TableFamily
+    ipsets: IpSets | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of IP."""
+        return 6 if self.family is TableFamily.IP6 else 4
 
 
 class Option(NamedTuple):

@@ -23,7 +23,7 @@ from exporter.parse.memory import NamespaceMemory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.model.snapshot import Subnet
+    from exporter.model.addresses import Subnet
 
 _TABLES = {"local": 255, "main": 254, "default": 253, "unspec": 0, "all": 0}
 _NAMED_TABLES = 1 << 32

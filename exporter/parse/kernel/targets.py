@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
     from exporter.model.firewall import Statement
-    from exporter.parse.kernel.matches import Context
-    from exporter.parse.kernel.options import Option
+    from exporter.parse.kernel.options import Context, Option
 
 _VERDICTS = {
     "ACCEPT": Verdict.ACCEPT,

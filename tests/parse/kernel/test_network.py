@@ -32,7 +32,7 @@ from exporter.parse.kernel.routes import parse_routes, parse_rules
 from tests.kernels import own_address
 
 if TYPE_CHECKING:
-    from exporter.model.snapshot import Subnet
+    from exporter.model.addresses import Subnet
 
 LINKS = [
     {"ifindex": 1, "ifname": "lo", "flags": ["LOOPBACK", "UP", "LOWER_UP"], "address": "00:00:00:00:00:00"},

@@ -1,0 +1,22 @@
+"""Addresses of IP, and those of IPv6 that mean something on one link alone."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Subnet = IPv4Network | IPv6Network
+
+_LINK_LOCAL_V6 = 0xFE80 >> 6
+_FIRST_LINK_LOCAL = 0xFE80 << 112
+
+
+def is_link_local(address: int) -> bool:
+    """Return whether an address, by its number, means nothing beyond its link: one of fe80::/10."""
+    return address >> 118 == _LINK_LOCAL_V6
+
+
+def link_local_of(mac: str) -> IPv6Address:
+    """Return the link-local address that follows from an interface's link address (addrconf_ifid_eui48)."""
+    number = int(mac.replace(":", ""), 16)
+    return IPv6Address(_FIRST_LINK_LOCAL | (number >> 24 ^ 1 << 17) << 40 | 0xFFFE << 24 | number & 0xFFFFFF)
