@@ -23,12 +23,13 @@ from exporter.model.namespace import (
     RouteKind,
     RuleAction,
     Scope,
+    link_local_of,
 )
 from exporter.model.report import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
-from exporter.parse.kernel.routes import parse_routes, parse_rules
+from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
 from tests.kernels import own_address
 
 if TYPE_CHECKING:
@@ -189,6 +190,29 @@ def test_addresses() -> None:
         own_address("fd00::3/64"),
         own_address("172.17.0.1/16"),
     )
+
+
+def test_link_local_addresses_that_are_about_to_be_used() -> None:
+    """They are taken to answer already, with the route that comes then, unless another host turned out to have one."""
+    usual = {"family": "inet6", "prefixlen": 64, "tentative": True}
+    addresses: list[dict[str, Any]] = [
+        {"ifname": "docker0", "local": "fe80::1", **usual},
+        {"ifname": "docker0", "local": "fe80::2", **usual, "dadfailed": True},
+        {"ifname": "gone", "local": "fe80::3", **usual},
+        {"ifname": "docker0", "local": "fd00::4", **usual},
+        {"ifname": "docker0", "local": "fe80::x", **usual},
+    ]
+    found = parse_interfaces(LINKS, addresses[:-1])
+    assert found[4].addresses == (own_address("fe80::1/64"),)
+    assert list(coming_routes(addresses, {"docker0": 4})) == [Route(255, RouteKind.LOCAL, net("fe80::1"), (Hop(4),))]
+
+
+@pytest.mark.parametrize(
+    ("mac", "address"), [("02:42:ac:11:00:02", "fe80::42:acff:fe11:2"), ("0a:00:00:00:00:01", "fe80::800:ff:fe00:1")]
+)
+def test_link_local_addresses_of_link_addresses(mac: str, address: str) -> None:
+    """They have the link address in two halves, and one bit turned round (EUI-64)."""
+    assert link_local_of(mac) == ip_address(address)
 
 
 @pytest.mark.parametrize(
