@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import ObservationError
+from exporter.model.addresses import link_local_of
 from exporter.model.namespace import (
     USUAL_RULES,
     Bridge,
@@ -23,7 +24,6 @@ from exporter.model.namespace import (
     RouteKind,
     RuleAction,
     Scope,
-    link_local_of,
 )
 from exporter.model.report import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces
