@@ -90,8 +90,9 @@ def ways(paths: Iterable[Path]) -> Iterator[str]:
     """Yield paths in words; those that differ in protocol and ports only share a line."""
     for way in table.ways(paths):
         where = f" on {way.network}" if way.network else ""
+        addresses = ", ".join(way.addresses) or "an address that the API does not tell"
         doubt = f" (undecided: {way.undecided})" if way.undecided else ""
-        yield f"{way.via}{where}: {way.opens} at {', '.join(way.addresses)}{doubt}"
+        yield f"{way.via}{where}: {way.opens} at {addresses}{doubt}"
 
 
 def diff(difference: ReportDiff) -> Iterator[Line]:

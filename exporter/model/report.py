@@ -60,6 +60,7 @@ class Path:
     """One way into the destination's sandbox.
 
     A packet that the source sends to any of `addresses`, of `protocol`, to any of `ports` (empty for ICMP) arrives.
+    Without `addresses` it is one that the API does not tell.
     `network` is the name of the network that carries or publishes it, None where none does.
     `undecided` is empty for a path that is certain, else the reason why it may also be closed. `within` is the id of
     the network that both ends are attached to, where that network carries the path: names need not be unique.

@@ -17,8 +17,11 @@ import pytest
 
 from exporter import __version__
 from exporter.cli.text import explain as explained
+from exporter.cli.text import ways
 from exporter.config import OPTIONS
 from exporter.evaluate import explain
+from exporter.model import report
+from exporter.model.ports import ALL_PORTS
 from tests.cli.program import COMMAND, HOST, LATER, environment, failure, run
 from tests.hosts import host
 from tests.kernels import kernel
@@ -47,6 +50,12 @@ def test_each_command_has_a_help(command: str) -> None:
     long, short = run(command, "--help"), run(command, "-h")
     assert long.stdout.startswith(f"Usage: docker-icc-exporter {command} ")
     assert (long.returncode, long.stdout) == (short.returncode, short.stdout) == (0, short.stdout)
+
+
+def test_a_path_without_addresses_is_told() -> None:
+    """The API does not tell link-local addresses."""
+    path = report.Path(report.Via.BRIDGE, "net", report.Protocol.TCP, (), ALL_PORTS)
+    assert list(ways([path])) == ["bridge on net: tcp any at an address that the API does not tell"]
 
 
 def test_help_loads_neither_web_server_nor_engine_client() -> None:

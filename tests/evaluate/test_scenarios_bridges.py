@@ -71,6 +71,14 @@ def test_05_two_closed_networks_stay_closed(version: str) -> None:
     assert seen.verdict("a", "b") == CLOSED
 
 
+@pytest.mark.parametrize(("version", "expected"), [("26.0.0", UNKNOWN), ("26.0.1", UNKNOWN), ("26.0.2", CLOSED)])
+def test_engines_that_left_ipv6_on(version: str, expected: str) -> None:
+    """No rule of icc=false is for link-local addresses on networks without IPv6 (CVE-2024-32473)."""
+    built = host("26.1").network("net", enable_icc="0").container("a", "net").container("b", "net")
+    built.version["Version"] = version
+    assert built.look().verdict("a", "b") == expected
+
+
 @engines
 def test_06_a_link_opens_exactly_the_exposed_ports(version: str) -> None:
     """A link opens each exposed port with its protocol, in the link's direction."""

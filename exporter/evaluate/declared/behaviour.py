@@ -23,6 +23,9 @@ INTERNAL_IPV6_WORKS = EngineVersion(25, 0)
 LOOPBACK_KEEPS_IPV6 = EngineVersion(26, 0)
 """moby#47062: IPv6 is switched off on the interfaces of IPv4-only networks, no longer in the whole namespace."""
 
+IPV6_SWITCHED_OFF = EngineVersion(26, 0, 2)
+"""CVE-2024-32473: 26.0.0 and 26.0.1 left it on where the interface's network is IPv4-only."""
+
 IP6TABLES_BY_DEFAULT = EngineVersion(27, 0)
 """Before, ip6tables rules were written only with `--experimental --ip6tables`."""
 
@@ -96,6 +99,11 @@ class Behaviour:
             ip6tables_options=ip6tables,
             ipv4_forwarding=engine.ipv4_forwarding is not False,
         )
+
+    @property
+    def leaves_ipv6_on(self) -> bool:
+        """Return whether containers have link-local addresses on IPv4-only networks, as far as the engine goes."""
+        return LOOPBACK_KEEPS_IPV6 <= self.version < IPV6_SWITCHED_OFF
 
     @property
     def ipv6_forwarding_options(self) -> tuple[bool, ...]:

@@ -28,6 +28,8 @@ _PLUGIN = "what a network of driver {driver!r} lets through"
 _ROUTER = "whether a router outside the host leads from one subnet of the network to the other"
 _INGRESS = "the target ports of swarm services, which the list of containers does not tell"
 
+_LEFT_ON = "whether containers switched IPv6 off: engines 26.0.0 and 26.0.1 do not (CVE-2024-32473)"
+
 _VIA = {"bridge": Via.BRIDGE, "macvlan": Via.MACVLAN, "ipvlan": Via.IPVLAN, "overlay": Via.OVERLAY}
 
 
@@ -46,6 +48,8 @@ def shared_network_paths(
         here = destination.segments()
         reasons |= {item.family: _ROUTER for item in segments if item not in here and reasons[item.family] == ""}
     paths = [*_open_paths(destination, reasons), *_echo_paths(destination, reasons)]
+    if topology.behaviour.leaves_ipv6_on and network.driver == "bridge" and not network.ipv6 and reasons.get(4) != "":
+        paths.extend(_link_local_paths(network))
     if destination.network.default and reasons.get(4) != "":
         paths.extend(path for opening in openings for path in _link_paths(destination, opening))
     return tuple(paths)
@@ -123,6 +127,12 @@ def _open_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> I
     for reason, group in addresses.items():
         for protocol, ports in ALL_PROTOCOLS.items():
             yield Path(via, network.name, protocol, tuple(group), ports, reason, network.id)
+
+
+def _link_local_paths(network: Network) -> Iterator[Path]:
+    """Yield what link-local addresses, which the API does not tell, may lead to: no rule of icc=false is for them."""
+    for protocol, ports in ALL_PROTOCOLS.items():
+        yield Path(Via.BRIDGE, network.name, protocol, (), ports, _LEFT_ON, network.id)
 
 
 def _echo_paths(destination: Attachment, reasons: Mapping[int, str | None]) -> Iterator[Path]:
