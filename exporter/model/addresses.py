@@ -20,3 +20,15 @@ def link_local_of(mac: str) -> IPv6Address:
     """Return the link-local address that follows from an interface's link address (addrconf_ifid_eui48)."""
     number = int(mac.replace(":", ""), 16)
     return IPv6Address(_FIRST_LINK_LOCAL | (number >> 24 ^ 1 << 17) << 40 | 0xFFFE << 24 | number & 0xFFFFFF)
+
+
+def bounds(prefix: Subnet) -> tuple[int, int]:
+    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the prefix."""
+    low = int(prefix.network_address)
+    return low, low | (1 << prefix.max_prefixlen - prefix.prefixlen) - 1
+
+
+def within(address: int, prefix: Subnet) -> bool:
+    """Return whether an address of the prefix's own version begins with it."""
+    shift = prefix.max_prefixlen - prefix.prefixlen
+    return address >> shift == int(prefix.network_address) >> shift

@@ -12,7 +12,9 @@ import pytest
 
 from exporter.evaluate.enforced.emission import sources_of
 from exporter.evaluate.enforced.gateways import left_where_silent
-from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED, Question, usual_policy
+from exporter.evaluate.enforced.policy_rules import usual_policy
+from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, SEVERAL_HOPS, way
 from exporter.model.namespace import (

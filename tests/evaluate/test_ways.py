@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.evaluate.enforced.emission import sources_of
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.ways import PICKED_PORT, way
 from exporter.model.firewall import ReversePath

@@ -33,7 +33,7 @@ from exporter.evaluate.enforced.packets import (
     only,
     parts,
 )
-from exporter.evaluate.enforced.routing import OF_PORTS
+from exporter.evaluate.enforced.policy_rules import OF_PORTS
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges

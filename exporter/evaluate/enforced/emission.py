@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, Delivery, Departure, Ends, Flight, Stage
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Column
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.model.namespace import Scope
 

@@ -20,7 +20,7 @@ from exporter.evaluate.enforced.segments import BEYOND, asks, beyond, hears
 from exporter.evaluate.enforced.ways import Exit
 
 if TYPE_CHECKING:
-    from exporter.evaluate.enforced.routing import Answers
+    from exporter.evaluate.enforced.route_table import Answers
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.routing import within
+from exporter.model.addresses import within
 from exporter.model.namespace import Direction
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import Crossing
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.model.firewall import (
     AddressTypeIs,

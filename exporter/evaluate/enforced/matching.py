@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,

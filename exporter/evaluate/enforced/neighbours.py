@@ -17,7 +17,7 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.firewall import CtState, Field, Hook

@@ -6,51 +6,24 @@ Follows the kernel's fib_lookup: rules by priority, in each table the longest pr
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.policy_rules import USUAL, as_usual, holds, left_open, of_family, place
+from exporter.evaluate.enforced.route_table import Question, RouteTable, answered
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, RouteKind, RuleAction
+from exporter.model.namespace import LOCAL_TABLE, RouteKind, RuleAction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from exporter.model.addresses import Subnet
+    from exporter.evaluate.enforced.route_table import Answers
     from exporter.model.firewall import ReversePath
-    from exporter.model.namespace import Hop, Namespace, PolicyRule, Route
-
-    Answers = Callable[[Hop], str]
-    """What is not known of whether packets go by a hop whose gateway may not answer: nothing where it does."""
+    from exporter.model.namespace import Namespace, PolicyRule, Route
 
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
-OF_PORTS = (": sport", ": dport")
-"""How the names of what policy rules ask for end that are for some ports alone."""
 OF_TOS = "routes for tos {tos}: whoever sends may choose that"
-
-_FAMILIES = (4, 6)
-_USUAL = {family: tuple(rule for rule in USUAL_RULES if rule.family == family) for family in _FAMILIES}
-_BITS = {4: 32, 6: 128}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
-
-    `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which. Of a `disguised`
-    one nobody knows whether it still has its `source`.
-    """
-
-    destination: int
-    source: int | None = None
-    interface: str = ""
-    output: str = ""
-    mark: int | None = 0
-    protocol: int | None = None
-    ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
-    tos: str = ""
-    disguised: bool = False
 
 
 class Routing:
@@ -62,16 +35,16 @@ class Routing:
     answers: Answers | None = None
 
     def __init__(self, namespace: Namespace, family: int) -> None:
-        self._tables: dict[int, _Table] = defaultdict(_Table)
+        self._tables: dict[int, RouteTable] = defaultdict(RouteTable)
         for route in namespace.routes:
             if route.destination.version == family:
                 self._tables[route.table].add(route)
         for table in self._tables.values():
             table.settle()
-        self.rules: Sequence[PolicyRule] = _of_family(namespace, family)
+        self.rules: Sequence[PolicyRule] = of_family(namespace, family)
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
         selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
-        self.plain = _usual(self.rules, family) and not selecting
+        self.plain = as_usual(self.rules, family) and not selecting
         self._variants = tuple(self._ways_to_ask(family))
         self._family = family
         self._types: dict[tuple[int, str | None], AddressType] = {}
@@ -84,8 +57,8 @@ class Routing:
         one that is deleted does so, too (fib4_rule_delete).
         """
         yield self.rules, "", ""
-        if family == 6 and set(self.rules) < set(_USUAL[family]):
-            yield _USUAL[family], "", UNHEEDED
+        if family == 6 and set(self.rules) < set(USUAL[family]):
+            yield USUAL[family], "", UNHEEDED
         for tos in sorted(set().union(*(table.by_tos for table in self._tables.values()))):
             yield self.rules, tos, OF_TOS.format(tos=tos)
 
@@ -122,15 +95,15 @@ class Routing:
                     break
                 rule = rules[position]
                 position += 1
-                met = all(_conditions(rule, question))
-                unclear = _unclear(rule, question) if met else ""
+                met = holds(rule, question)
+                unclear = left_open(rule, question) if met else ""
                 if unclear:
                     doubt = doubt or f"policy rule {rule.priority}: {unclear}"
                     waiting.append((position, doubt))
                 elif met == rule.inverted:
                     continue
                 if rule.action is RuleAction.GOTO:
-                    position = _place(rules, rule, position)
+                    position = place(rules, rule, position)
                 elif rule.action is RuleAction.LOOKUP:
                     led, passed_over = self._led_by_table(rule, question, answers)
                     yield from ((route, doubt or unknown) for route, unknown in led)
@@ -151,7 +124,7 @@ class Routing:
         table, limit = self._tables.get(rule.table), rule.suppress_prefix_length
         if table is None:
             return (), ""
-        found = [(table.find(question, self.names), "")] if answers is None else _answered(table, question, answers)
+        found = [(table.find(question, self.names), "")] if answers is None else answered(table, question, answers)
         led = [
             (route, unknown)
             for route, unknown in found
@@ -261,262 +234,5 @@ _TYPES = {
 }
 
 
-class _Table:
-    """A routing table by prefix length.
-
-    `by_sender` tells whether it has routes for some senders alone; `by_tos` are the types of service that some are for.
-    """
-
-    def __init__(self) -> None:
-        self.by_sender = False
-        self.by_tos: set[str] = set()
-        self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
-        self._lengths: list[tuple[int, int]] = []
-
-    def add(self, route: Route) -> None:
-        prefix = route.destination
-        self.by_sender = self.by_sender or route.senders is not None
-        if route.tos:
-            self.by_tos.add(route.tos)
-        shift = _BITS[prefix.version] - prefix.prefixlen
-        self._by_length[prefix.prefixlen][int(prefix.network_address) >> shift].append(route)
-        self._lengths = [(length, _BITS[prefix.version] - length) for length in self._by_length]
-
-    def settle(self) -> None:
-        """Put routes in the order in which they are taken."""
-        self._lengths.sort(reverse=True)
-        for prefixes in self._by_length.values():
-            for routes in prefixes.values():
-                routes.sort(key=lambda route: (not route.tos, route.metric, -route.preference))
-
-    @property
-    def everywhere(self) -> Sequence[Route]:
-        """The routes to everywhere."""
-        return self._by_length[0].get(0, ())
-
-    def find(self, question: Question, names: dict[int, str]) -> Route | None:
-        """Return the first route of the longest prefix, by the interface that is asked for if one of them leaves by it.
-
-        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred (rt6_score_route). To a
-        link-local address no other one leads than that which packets came in by or leave by (rt6_need_strict).
-        """
-        strict = is_link_local(question.destination)
-        device = question.output or (question.interface if strict else "")
-        for length, shift in self._lengths:
-            found = self._by_length[length].get(question.destination >> shift)
-            if found and self.by_sender:
-                found = _for_sender(found, question.source or 0)
-            if found and self.by_tos:
-                found = [route for route in found if route.tos in ("", question.tos)]
-            if found and not device:
-                return found[0]
-            if found:
-                bound = (route for route in found if any(names.get(hop.interface) == device for hop in route.hops))
-                best = next(bound, None if strict else found[0])
-                if best is not None:
-                    return best
-        return None
-
-    def tried(self, question: Question) -> Iterator[Route]:
-        """Yield the routes for a packet in the order in which they are tried, the one that is found otherwise first.
-
-        Those of a shorter prefix come after the longer ones' (fib6_backtrack), and those for all senders then, too,
-        where there are others for some.
-        """
-        source, begun = question.source or 0, False
-        for length, shift in self._lengths:
-            found = self._by_length[length].get(question.destination >> shift, [])
-            for_all = [route for route in found if route.senders is None]
-            own = [route for route in found if route.senders is not None and within(source, route.senders)]
-            if own or begun or not length or len(for_all) == len(found):
-                own.sort(key=_few, reverse=True)
-                for _, routes in groupby(own, key=_few):
-                    yield from _in_turn([*routes])
-                yield from _in_turn(for_all)
-                begun = begun or bool(own or for_all)
-
-    def by_turns(self) -> Iterator[Route]:
-        """Yield the routes by gateways beside which there are others, of the same prefix or of shorter ones."""
-        for length, prefixes in self._by_length.items():
-            for number, routes in prefixes.items():
-                led = [route for route in routes if any(hop.gateway is not None for hop in route.hops)]
-                if led and (len(routes) > 1 or len(led[0].hops) > 1 or self._has_shorter(number, length)):
-                    yield from led
-
-    def _has_shorter(self, number: int, length: int) -> bool:
-        """Return whether a shorter prefix with routes holds one that is given by its first bits."""
-        return any(
-            number >> length - other in prefixes for other, prefixes in self._by_length.items() if other < length
-        )
-
-
-def _few(route: Route) -> int:
-    """Return how few senders a route is for, by the length of their prefix."""
-    return route.senders.prefixlen if route.senders is not None else 0
-
-
-def _in_turn(routes: Sequence[Route]) -> Iterator[Route]:
-    """Yield routes of one prefix in the order in which they are tried.
-
-    Once those of the lowest metric were in vain, the most preferred of all others is next (find_rr_leaf).
-    """
-    first = [route for route in routes if route.metric == routes[0].metric]
-    yield from first
-    yield from sorted(routes[len(first) :], key=lambda route: -route.preference)
-
-
-def _answered(table: _Table, question: Question, answers: Answers) -> list[tuple[Route | None, str]]:
-    """Return the routes that may be taken by who leaves gateways that do not answer, and what is not known of these.
-
-    The last one is the first by which somebody answers for sure.
-    """
-    found: list[tuple[Route | None, str]] = []
-    unknown = ""
-    for route in table.tried(question):
-        told = [answers(hop) for hop in route.hops]
-        certain = not all(told) if told else True
-        unknown = unknown or ("" if certain else told[0])
-        found.append((route, unknown))
-        if certain:
-            break
-    return found or [(None, "")]
-
-
-def _for_sender(routes: list[Route], source: int) -> list[Route]:
-    """Return the routes of one destination that are for a source: those for the fewest senders.
-
-    Those for all are passed over as well where there are others for some, none of which is for this one
-    (fib6_node_lookup_1 goes back to shorter prefixes), unless they are to everywhere: there is nowhere to go back to.
-    """
-    own = [(route.senders.prefixlen, route) for route in routes if route.senders and within(source, route.senders)]
-    if own:
-        longest = max(length for length, _ in own)
-        return [route for length, route in own if length == longest]
-    for_all = [route for route in routes if route.senders is None]
-    return for_all if len(for_all) == len(routes) or not routes[0].destination.prefixlen else []
-
-
 def _by_one_gateway(route: Route) -> bool:
     return route.kind is RouteKind.UNICAST and len(route.hops) == 1 and route.hops[0].gateway is not None
-
-
-def _of_family(namespace: Namespace, family: int) -> tuple[PolicyRule, ...]:
-    own = (rule for rule in namespace.rules if rule.family == family)
-    return tuple(sorted(own, key=lambda rule: rule.priority))
-
-
-def _usual(rules: Sequence[PolicyRule], family: int) -> bool:
-    """Return whether rules do what those do that a namespace begins with."""
-    steps, usual = ([(rule.action, rule.table) for rule in told] for told in (rules, _USUAL[family]))
-    return steps == usual and not any(map(_selects, rules))
-
-
-def _place(rules: Sequence[PolicyRule], goto: PolicyRule, following: int) -> int:
-    """Return where a rule leads: to a later one, as none leads back (fib_nl_newrule), else to the one that follows it.
-
-    One whose target is not there is passed over (fib_rules_lookup).
-    """
-    return next((at for at in range(following, len(rules)) if rules[at].priority == goto.goto), following)
-
-
-def _selects(rule: PolicyRule) -> bool:
-    """Return whether a rule asks for anything of the packet."""
-    asked: Iterable[object] = (
-        rule.inverted,
-        rule.source,
-        rule.destination,
-        rule.input_interface,
-        rule.output_interface,
-        rule.mark_mask,
-        rule.protocol,
-        rule.source_ports,
-        rule.destination_ports,
-        rule.opaque,
-    )
-    return any(asked) or rule.suppress_prefix_length is not None
-
-
-def within(address: int, prefix: Subnet) -> bool:
-    """Return whether an address of the prefix's own version begins with it."""
-    shift = _BITS[prefix.version] - prefix.prefixlen
-    return address >> shift == int(prefix.network_address) >> shift
-
-
-def _unclear(rule: PolicyRule, question: Question) -> str:
-    """Return what a rule asks for that is not known of a packet which is as it asks in all else."""
-    if rule.opaque:
-        return rule.opaque
-    if rule.source is not None and question.disguised:
-        return "from"
-    if rule.mark_mask and question.mark is None:
-        return "fwmark"
-    if rule.source_ports is not None and not _covers(rule.source_ports, question.ports[0]):
-        return "sport"
-    if rule.destination_ports is not None and not _covers(rule.destination_ports, question.ports[1]):
-        return "dport"
-    return ""
-
-
-def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
-    return ports is not None and wanted[0] <= ports[0] and ports[1] <= wanted[1]
-
-
-def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
-    source = None if question.disguised else rule.source
-    for prefix, address in ((source, question.source), (rule.destination, question.destination)):
-        if prefix is not None:
-            yield address is not None and within(address, prefix)
-    if rule.input_interface:
-        # packets of the namespace itself come from its loopback
-        yield rule.input_interface == (question.interface or "lo")
-    if rule.output_interface:
-        yield rule.output_interface == question.output
-    if question.mark is not None:
-        yield question.mark & rule.mark_mask == rule.mark & rule.mark_mask
-    if rule.protocol is not None:
-        yield rule.protocol == question.protocol
-    for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):
-        if wanted is not None:
-            yield ports is not None and wanted[0] <= ports[1] and ports[0] <= wanted[1]
-
-
-def bounds(prefix: Subnet) -> tuple[int, int]:
-    """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the prefix."""
-    low = int(prefix.network_address)
-    return low, low | (1 << prefix.max_prefixlen - prefix.prefixlen) - 1
-
-
-def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
-    """Yield the prefixes of local routes: packets to any address in them end here, whether or not an interface has it.
-
-    Those of loopback and those of a single link are no addresses that others send to.
-    """
-    for route in routes:
-        prefix = route.destination
-        if route.kind is RouteKind.LOCAL and prefix.version == family:
-            first = int(prefix.network_address)
-            if first >> 24 != 127 if family == 4 else first != 1 and first >> 118 != 0xFE80 >> 6:
-                yield prefix
-
-
-def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
-    for family in _FAMILIES:
-        yield from map(bounds, lent(namespace.routes, family))
-
-
-def usual_policy(namespace: Namespace) -> bool:
-    """Return whether packets are routed by their destination alone: there are no policies of IPsec, either.
-
-    Policy rules of a family without routes do not matter: a kernel without IPv6 has none.
-    """
-    routes = namespace.routes
-    return (
-        not namespace.policies
-        and not any(route.senders is not None or route.tos for route in routes)
-        and all(
-            _usual(_of_family(namespace, family), family)
-            or all(route.destination.version != family for route in routes)
-            for family in _FAMILIES
-        )
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.ports import Frame
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.model.namespace import Port, Scope
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.routing import Question, Routing, bounds, lent
+from exporter.evaluate.enforced.route_table import Question, lent
+from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
-from exporter.model.addresses import is_link_local
+from exporter.model.addresses import bounds, is_link_local
 from exporter.model.namespace import RouteKind, Scope
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.enforced.likeness import ranges_asked_for
-from exporter.evaluate.enforced.routing import bounds, lent
+from exporter.evaluate.enforced.route_table import lent
+from exporter.model.addresses import bounds
 from exporter.model.firewall import (
     LEADING,
     AddressType,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.model.addresses import is_link_local
 from exporter.model.namespace import RouteKind
 from exporter.model.ranges import Ranges

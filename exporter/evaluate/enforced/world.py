@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.gateways import answering_gateways, left_where_silent
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
-from exporter.evaluate.enforced.routing import Question
+from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns

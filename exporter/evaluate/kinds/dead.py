@@ -10,7 +10,7 @@ from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.routing import taken
+from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
     LEADING,

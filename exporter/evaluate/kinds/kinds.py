@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gateways import left_where_silent
-from exporter.evaluate.enforced.routing import bounds, usual_policy
+from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.strangers import lends, redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
@@ -23,7 +23,7 @@ from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
 from exporter.evaluate.kinds.unrolled import UnrolledMemory
-from exporter.model.addresses import link_local_of
+from exporter.model.addresses import bounds, link_local_of
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.report import HOST
 

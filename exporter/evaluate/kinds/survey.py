@@ -11,11 +11,12 @@ from itertools import chain as joined
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from exporter.evaluate.enforced.routing import bounds, usual_policy
+from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import Noted, RuleReader
+from exporter.model.addresses import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
-from exporter.evaluate.enforced.routing import taken, usual_policy
+from exporter.evaluate.enforced.policy_rules import usual_policy
+from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.kinds.kept import Kept
