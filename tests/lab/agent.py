@@ -62,6 +62,7 @@ class Plan:
     protocols: list[str]
     source_ports: list[int]  # taken in turn, one per probe
     fixed_source_port: bool
+    near: list[dict[str, list[int]]]  # by which interfaces each may find which link-local addresses
 
     def probes(self) -> Iterator[tuple[int, str, str, int]]:
         """Every probe of one source: number, protocol, address, port (0 for ICMP)."""
@@ -110,7 +111,6 @@ class Sandbox:
         self.unbound: list[tuple[str, str, int]] = []
         self.received: set[tuple[int, int]] = set()  # (source sandbox, probe)
         self.answered: set[tuple[int, int]] = set()  # (probe, sandbox that answered)
-        self.links = own_links()
         self.connecting: dict[socket.socket, int] = {}
         self.established: set[socket.socket] = set()
         self.silent: list[int] = []  # probes whose connection was accepted by somebody who never answered
@@ -277,7 +277,7 @@ class Sandbox:
         """Return what an address and port are to the kernel: a link-local one is another on each link."""
         if not is_link_local(address):
             return [(address, port)]
-        return [(address, port, 0, link) for link in self.links]
+        return [(address, port, 0, link) for link in self.plan.near[self.index].get(address, ())]
 
     def _send(self, number: int, protocol: str, address: str, port: int) -> None:
         targets = self._targets(address, port)
@@ -431,12 +431,6 @@ def inet6_addresses() -> list[Inet6Address]:
         )
         for row in rows
     ]
-
-
-def own_links() -> list[int]:
-    """Return the interfaces that link-local addresses are looked for on; nobody sends by the port of a bridge."""
-    rows = (row for row in inet6_addresses() if row.interface != "lo" and not row.interface.startswith("veth"))
-    return sorted({row.index for row in rows})
 
 
 def wait_for_addresses() -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .agent import Plan
+from .agent import Plan, is_link_local
 from .errors import LabError
+from .links import near
 from .system import run
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def measure(
 ) -> Packets:
     """Send packets from every sandbox (or from those of some containers) and see where they arrive."""
     boxes = sandboxes(engine)
-    tested = sorted(set(ports))
+    tested, asked = sorted(set(ports)), sorted(set(addresses))
     wanted = [
         index
         for index, box in enumerate(boxes)
@@ -152,12 +153,13 @@ def measure(
         run=secrets.randbits(32),
         sandboxes=[box.path for box in boxes],
         sources=wanted,
-        addresses=sorted(set(addresses)),
+        addresses=asked,
         ports=tested,
         listen=sorted({*tested, *ports_in_use(engine)}),
         protocols=[protocol for protocol in PROTOCOLS if protocol in protocols],
         source_ports=[],
         fixed_source_port=source_port is not None,
+        near=near([box.path for box in boxes]) if any(map(is_link_local, asked)) else [{} for _ in boxes],
     )
     plan.source_ports.extend(_source_ports(plan) if source_port is None else [source_port])
     return _packets(plan, boxes, _run_agent(plan))
