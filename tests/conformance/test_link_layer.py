@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.model.addresses import link_local_of
 from exporter.model.report import Verdict
 from exporter.observe.tier import Tier
 from exporter.parse import parse
@@ -60,6 +61,7 @@ class Host:
                 f"m{letter}": own["MacAddress"],
                 f"{letter}4": own["IPAddress"],
                 f"{letter}6": own["GlobalIPv6Address"],
+                f"{letter}l": str(link_local_of(own["MacAddress"])),
             }
 
 
@@ -140,10 +142,15 @@ CASES = {
         {"cb": "sysctl -qw net.ipv4.conf.eth0.arp_ignore=0"},
         {"ab": "reachable"},
     ),
-    "fixed, nobody's": fixed("ca", "{b4} {nobody}", "{b6} {nobody}", ab="blocked", ba="reachable"),
-    "fixed, another's": fixed("ca", "{b4} {mc}", "{b6} {mc}", ab="blocked", ba="reachable", ac="reachable"),
+    "fixed, nobody's": fixed("ca", "{b4} {nobody}", "{b6} {nobody}", "{bl} {nobody}", ab="blocked", ba="reachable"),
+    "fixed, but the link-local address": fixed("ca", "{b4} {nobody}", "{b6} {nobody}", ab="reachable", ba="reachable"),
+    "fixed, another's": fixed(
+        "ca", "{b4} {mc}", "{b6} {mc}", "{bl} {mc}", ab="blocked", ba="reachable", ac="reachable"
+    ),
     "fixed, right": fixed("ca", "{b4} {mb}", "{b6} {mb}", ab="reachable", ba="reachable"),
-    "fixed, everybody's": fixed("ca", "{b4} ff:ff:ff:ff:ff:ff", "{b6} 33:33:00:00:00:01", ab="unknown"),
+    "fixed, everybody's": fixed(
+        "ca", "{b4} ff:ff:ff:ff:ff:ff", "{b6} 33:33:00:00:00:01", "{bl} 33:33:00:00:00:01", ab="unknown"
+    ),
     "fixed, the router": fixed("ca", "10.100.1.1 {nobody}", "fd00:a::1 {nobody}", ab="reachable", da="reachable"),
     "fixed in the host": fixed("", "{b4} {nobody}", "{b6} {nobody}", ab="reachable", db="blocked"),
     "fixed at loopback": Odd(

@@ -54,6 +54,12 @@ def macvlan(address: str, mode: str = "bridge") -> tuple[str, str]:
     return f"{made}; ip address add {address} dev mv0", "ip link del mv0"
 
 
+def without_ipv6(made: tuple[str, str]) -> tuple[str, str]:
+    """Return how a container gets a macvlan that has no addresses of IPv6, and how it goes."""
+    does, undoes = made
+    return f"{does}; sysctl -qw net.ipv6.conf.mv0.disable_ipv6=1", undoes
+
+
 def vxlan(remote: str, address: str) -> tuple[str, str]:
     """Return how a container gets its end of a tunnel, and how it goes."""
     made = f"ip link add vx type vxlan id 5 remote {remote} dstport 4789 dev eth0; ip link set vx up"
@@ -75,6 +81,7 @@ def plugged(end: str, told: str) -> tuple[str, str]:
     return f"ip link set {end} up; ip address add {told} dev {end}", f"ip link del {end} || true"
 
 
+NONE_PASSES = "iptables -w -D FORWARD -j ACCEPT", "iptables -w -I FORWARD -j ACCEPT"
 APART = "for tool in iptables ip6tables; do $tool -w -{} FORWARD -j DROP; done"
 APART_WITH_CABLE = f"{APART.format('I')}; ip link add cab0 netns {{near}} type veth peer name cab1 netns {{far}}"
 TOGETHER = APART.format("D")
@@ -140,6 +147,13 @@ def kept_apart(by: str) -> tuple[str, str]:
     return told.format("I", by), told.format("D", by)
 
 
+def shut_near(switch: str) -> str:
+    """Return how packets to link-local addresses do not pass a bridge, but for those that look for neighbours."""
+    to_them = f"ip6tables -w -{switch} FORWARD -i brone -o brone -d fe80::/10 -j DROP -p"
+    return "; ".join(f"{to_them} {each}" for each in ("tcp", "udp", "icmpv6 --icmpv6-type echo-request"))
+
+
+LINK_LOCAL_SHUT = shut_near("I"), shut_near("D")
 RTR = "ip netns exec rtr"
 ON_ONE = "master brone; 10.100.1.250/24; fd00:a::250/64"
 ON_TWO = "master brtwo; 10.100.2.250/24; fd00:b::250/64"
@@ -175,8 +189,11 @@ TO_NEARS = routes("10.64.1.1 via 10.64.2.254", "fd64:1::1 via fd64:2::254")
 
 CASES: Mapping[str, Case] = {
     "macvlan inside of two, where bridges pass nothing on": Case(
-        ("cl1", "cl2"), Verdict.BLOCKED,
-        "iptables -w -D FORWARD -j ACCEPT", "iptables -w -I FORWARD -j ACCEPT",
+        ("cl1", "cl2"), Verdict.BLOCKED, *NONE_PASSES,
+        {"cl1": without_ipv6(macvlan("10.61.0.1/24")), "cl2": without_ipv6(macvlan("10.61.0.2/24"))},
+    ),
+    "macvlan inside of two, where bridges pass on IPv6 alone": Case(
+        ("cl1", "cl2"), Verdict.REACHABLE, *NONE_PASSES,
         {"cl1": macvlan("10.61.0.1/24"), "cl2": macvlan("10.61.0.2/24")},
     ),
     "macvlan inside of two": Case(
@@ -231,10 +248,10 @@ CASES: Mapping[str, Case] = {
     ),
     "a router that is no container and masquerades": Case(
         ("near", "far"), Verdict.UNKNOWN, *both(nobodys(ON_ONE, ON_TWO, then=MASQUERADES), APART_BY_HOST),
-        {"near": TO_FAR}, frozenset({"what brone is connected to"}),
+        {"near": TO_FAR}, frozenset({"what brone is connected to", "what brtwo is connected to"}),
     ),
     "a router on one bridge, to a neighbour": Case(
-        ("near", "next"), Verdict.UNKNOWN, *nobodys(ON_ONE),
+        ("near", "next"), Verdict.UNKNOWN, *both(nobodys(ON_ONE), LINK_LOCAL_SHUT),
         inside={
             "near": routes("10.100.1.12 via 10.100.1.250", "fd00:a::12 via fd00:a::250"),
             "next": routes("10.100.1.11 via 10.100.1.250", "fd00:a::11 via fd00:a::250"),
@@ -267,7 +284,8 @@ CASES: Mapping[str, Case] = {
     ),
     "a router with cables to containers that masquerades": Case(
         ("near", "far"), Verdict.UNKNOWN, *both(nobodys(*IN_BOTH, then=MASQUERADES), kept_apart("")),
-        {"near": both(IN_NEAR, TO_FARS), "far": IN_FAR}, frozenset({"what r1 is connected to"}),
+        {"near": both(IN_NEAR, TO_FARS), "far": IN_FAR},
+        frozenset({"what r1 is connected to", "what r2 is connected to"}),
     ),
     "a bridge of nobody's with cables to containers": Case(
         ("near", "far"), Verdict.UNKNOWN, *both(nobodys(*SWITCHED, then=SWITCH), kept_apart("")),
@@ -283,7 +301,8 @@ CASES: Mapping[str, Case] = {
         frozenset({"what brone is connected to", "what r2 is connected to"}),
     ),
     "a link address of a router that is no container": Case(
-        ("near", "next"), Verdict.UNKNOWN, *nobodys(ON_ONE, then="ip -n rtr link set p1 address 02:42:00:00:00:88"),
+        ("near", "next"), Verdict.UNKNOWN,
+        *both(nobodys(ON_ONE, then="ip -n rtr link set p1 address 02:42:00:00:00:88"), LINK_LOCAL_SHUT),
         inside={"near": fixed("10.100.1.12", "fd00:a::12")}, doubts=frozenset({"what brone is connected to", LEARNED}),
     ),
     "nobody's port of a bridge": Case(

@@ -20,11 +20,12 @@ from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import CtState, Field, Hook
 from exporter.model.namespace import Direction, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exporter.evaluate.enforced.flight import Value
     from exporter.evaluate.enforced.segments import Station
@@ -35,7 +36,8 @@ LEARNED = "what neighbours learned of each other before, where their questions o
 ANSWERED = "what bridge {name} answers in the place of those who are asked"
 FIXED = "whose the link address is that is fixed for {address}"
 
-_SOLICITATION, _ADVERTISEMENT = 135, 136
+_ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
+_ALL_ROUTERS = int(ip_address("ff02::2"))
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
 _NOWHERE = Ends(0, None, 0, None)
 _SIGHT = Sight(Conversation(Stage.FIRST))
@@ -79,11 +81,10 @@ def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[st
     cells, second = back.past(_answered(asking, asks, asked), _answer(asking, asks))
     doubts = {**first.doubted(second.doubts).doubts}
     lost = passing.cells & ~cells
-    if lost and _asks_back(asking):
-        # whoever is asked learns the asker's address from the question, and keeps it for a while
-        learned, third = back.past(lost, _question(asking.receiver, asking.target, 0), question=True)
+    for message in _told_before(asking) if lost else ():
+        learned, third = back.past(lost, message, question=True)
         cells |= learned
-        doubts = {**third.doubted({**doubts, LEARNED: learned}).doubts}
+        doubts = {**third.doubted({**doubts, LEARNED: doubts.get(LEARNED, 0) | learned}).doubts}
     return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
 
 
@@ -155,6 +156,19 @@ def _nd_answers(asking: Asking) -> Callable[[int], bool]:
         return fixed == sender.mac or not sender.mac or is_group(fixed)
 
     return answers
+
+
+def _told_before(asking: Asking) -> Iterator[Flight]:
+    """Yield messages by which the receiver may have told its link address, which is kept for a while.
+
+    Whoever is asked learns the asker's from the question; who passes on packets of IPv6 that of whoever looks for a
+    router, which all others do again and again (ndisc_recv_rs, addrconf_rs_timer).
+    """
+    sender = asking.sender
+    if _asks_back(asking):
+        yield _question(asking.receiver, asking.target, 0)
+    if is_link_local(asking.target) and sender.stack.conf(sender.interface.name, "forwarding"):
+        yield Flight(ICMP6, Ends(asking.target, None, _ALL_ROUTERS, None), icmp_type=_ROUTER_SOLICITATION)
 
 
 def _asks_back(asking: Asking) -> bool:

@@ -139,13 +139,14 @@ class Wiring:
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
         there = self._cables.get((interface.peer or 0, interface.index), ())
-        # one whose ends have the same index is not its own other end
-        if len(there) == (interface.peer == interface.index):
+        # one whose ends have the same index is among those itself
+        same = interface.peer == interface.index
+        if len(there) == same:
             segment = self._unread(name, interface)
             # of a bridge inside, those are containers of an engine in there
             self._loose += [segment] if interface.master is None else []
             return segment
-        known = len(there) == len(self._cables.get((interface.index, interface.peer), ())) == 1
+        known = len(there) == len(self._cables.get((interface.index, interface.peer), ())) == 1 + same
         return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=not known)
 
     # --- Interfaces of the host ---
