@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILDER := build/venv
 IMAGE ?= docker-icc-exporter
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 .PHONY: run demo test lint format bench bench-front bench-hosts conformance soak docs image dist sbom lock clean help
 
