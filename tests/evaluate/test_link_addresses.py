@@ -535,6 +535,15 @@ def test_an_interface_without_arp() -> None:
     assert scene.ways("a", "b") == scene.ways("b", "a") == {}
 
 
+def test_who_passes_packets_on_knows_who_looks_for_a_router() -> None:
+    """By its link-local address, whether or not it answers questions (ndisc_recv_rs)."""
+    scene = Scene()
+    scene.interface("b", scene.card("b"), arp=False)
+    assert doubts(scene.ways("h", "b")) == {LEARNED}
+    scene.set("host", **{f"ipv6__conf__{scene.bridge.name}__forwarding": 0})
+    assert scene.ways("h", "b") == {}
+
+
 def test_a_bridge_without_arp() -> None:
     """The host reaches nobody there, and nobody the host; between ports nothing changes."""
     scene = Scene()

@@ -185,6 +185,16 @@ def test_a_cable_from_container_to_container() -> None:
     assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
 
 
+def test_a_cable_whose_ends_have_one_index() -> None:
+    """They name each other as well; one of three such ends may be the other end of any."""
+    hand = Hand()
+    for container, own in (("a1", "10.64.0.1/24"), ("b1", "10.64.0.2/24")):
+        hand.inside(container, made("veth", own, peer=NEW))
+    assert hand.verdict("a1", "b1") is Verdict.REACHABLE
+    hand.inside("b2", made("veth", "10.64.0.2/24", peer=NEW))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize("network", ["n0", "n1"])
 def test_a_bridge_with_two_ports_inside(network: str) -> None:
     """A container that joins two networks passes on what it is not seen to."""
