@@ -11,6 +11,7 @@ from exporter.errors import UnknownContainer
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import FAMILIES, Topology, bridge_gateway
 from exporter.evaluate.trips import carries, each_way, trips
+from exporter.model.addresses import is_link_local
 from exporter.model.explanation import Explanation, Finding, Question
 from exporter.model.ports import PortSet
 from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
@@ -64,7 +65,8 @@ def explain(
     paths = tuple(_narrowed(report.pair(first, second).paths, asked))
     followed = trips(snapshot, first, second, asked, paths) if report.declared is not None else ()
     findings = tuple(_findings(snapshot, report, first, second, asked, followed))
-    return Explanation(first, second, _answer(paths, protocol), paths, findings, followed)
+    answer = _answer(paths, protocol) if paths or address is None else _answer_beside(report, address, followed)
+    return Explanation(first, second, answer, paths, findings, followed)
 
 
 def _findings(
@@ -79,7 +81,10 @@ def _findings(
     verdict = report.pair(first, second)
     topology = Topology.of(snapshot)
     target = snapshot.sandboxes[second.sandbox]
-    openings = list(_openings(snapshot, target, tuple(_narrowed(verdict.paths, asked)), asked, followed))
+    paths = tuple(_narrowed(verdict.paths, asked))
+    openings = list(_openings(snapshot, target, paths, asked, followed))
+    if not paths and asked.address is not None:
+        openings += _openings_beside(report, asked.address, followed)
     promised = verdict if report.declared is None else report.declared.between(first.sandbox, second.sandbox)
     if promised.verdict is verdict.verdict:
         obstacles = list(_obstacles(topology, first, second, verdict))
@@ -130,6 +135,28 @@ def _answer(paths: tuple[Path, ...], protocol: Protocol | None) -> Verdict:
     if any(not path.undecided for path in paths):
         return Verdict.REACHABLE
     return Verdict.UNKNOWN if paths else Verdict.BLOCKED
+
+
+def _answer_beside(report: Report, address: Address, followed: Sequence[Trip]) -> Verdict:
+    """Return the verdict of an address that stands in no path: others there may stand for it, as for link-local ones.
+
+    Then it is that of the packets that were followed to it. The API alone does not tell who has a link-local one.
+    """
+    if report.declared is None:
+        return Verdict.UNKNOWN if is_link_local(int(address)) else Verdict.BLOCKED
+    found = {trip.verdict for trip in followed}
+    return next((each for each in (Verdict.REACHABLE, Verdict.UNKNOWN) if each in found), Verdict.BLOCKED)
+
+
+def _openings_beside(report: Report, address: Address, followed: Sequence[Trip]) -> Iterator[Finding]:
+    """Yield what is said of such an address that is open, or may be."""
+    answer = _answer_beside(report, address, followed)
+    if report.declared is None and answer is Verdict.UNKNOWN:
+        yield Finding(f"not known: who has {address}, as the API does not tell link-local addresses")
+    elif answer is Verdict.REACHABLE:
+        yield Finding(f"{address} leads no further than those that stand for it in the pair's paths", opens=True)
+    elif answer is Verdict.UNKNOWN:
+        yield Finding(f"perhaps {address} leads as far as those that stand for it in the pair's paths")
 
 
 def _openings(

@@ -9,6 +9,8 @@ Subnet = IPv4Network | IPv6Network
 
 _LINK_LOCAL_V6 = 0xFE80 >> 6
 _FIRST_LINK_LOCAL = 0xFE80 << 112
+LINK_LOCAL = _FIRST_LINK_LOCAL, _FIRST_LINK_LOCAL | (1 << 118) - 1
+"""The first and the last address, by their numbers, that mean nothing beyond their link."""
 
 
 def is_link_local(address: int) -> bool:

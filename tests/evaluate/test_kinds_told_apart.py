@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.model.namespace import Namespace
-    from exporter.model.snapshot import Snapshot
+    from exporter.model.snapshot import Network, Snapshot
     from tests.kernels import KernelOf
+    from tests.looks import Look
 
 ALIKE = 5
 """Containers of each network: more than a part has, so that some of them are spoken for by others."""
@@ -589,3 +590,24 @@ def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
     assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.BLOCKED
     assert reach.between(ids["a1"], ids["a3"]).verdict is Verdict.REACHABLE
     check(unread)
+
+
+def test_an_answer_that_asks_from_the_link() -> None:
+    """Who answers from an address of another interface asks for the neighbour from the link-local one, which is shut.
+
+    So the bridge's own address and another network's gateway are not alike, for all of a host and for a part.
+    """
+    built = host("28.5").network("n0", ipv6=True).network("n1", ipv6=True).container("own", "host")
+    for number in range(ALIKE):
+        built.container(f"a{number}", "n0").container(f"b{number}", "n1")
+    made = kernel(built).engine_rules().rules("-I INPUT -s fe80::/10 -j DROP", version=6)
+    made.rules("-I OUTPUT -s fe80::/10 -j DROP", version=6)
+    seen = made.look()
+    assert check(seen.snapshot)
+    gateways = {each.name: next(pool.gateway for pool in each.pools if pool.subnet.version == 6) for each in _six(seen)}
+    assert seen.probe("a1", "own", str(gateways["n0"]), "80/tcp") is Verdict.REACHABLE
+    assert seen.probe("a1", "own", str(gateways["n1"]), "80/tcp") is Verdict.UNKNOWN
+
+
+def _six(seen: Look) -> list[Network]:
+    return [network for network in seen.snapshot.networks.values() if network.ipv6]

@@ -133,6 +133,27 @@ def test_nobody_of_a_local_route_is_somebody(address: int, length: int, data: st
     own = range(int(prefix.network_address), int(prefix.broadcast_address) + 1)
     held = data.draw(st.frozensets(st.sampled_from(own)))
     found = lent_strangers([taking(str(prefix))], 4, Held(held, ()))
-    odd = prefix.is_loopback or prefix.is_multicast or prefix.is_reserved or address >> 24 == 0
-    assert len(found) == (0 if odd or len(held) == len(own) else 1)
-    assert found <= frozenset(own) - held
+    sent_to = frozenset() if prefix.is_loopback or prefix.is_multicast or address >> 24 == 0 else frozenset(own)
+    free = sent_to - held - {2**32 - 1}
+    assert len(found) == (1 if free else 0)
+    assert found <= free
+
+
+@pytest.mark.parametrize(
+    ("prefix", "sent_to"),
+    [
+        ("240.0.0.0/24", "240.0.0.0"),
+        ("255.255.255.0/24", "255.255.255.0"),
+        ("255.255.255.255/32", ""),
+        ("224.0.0.0/8", ""),
+        ("4000::/64", "4000::"),
+        ("64:ff9b::/96", "64:ff9b::"),
+        ("100::/64", "100::"),
+        ("::ffff:0:0/96", ""),
+        ("ff05::/16", ""),
+    ],
+)
+def test_what_kernels_route_though_it_is_reserved(prefix: str, sent_to: str) -> None:
+    """Reserved addresses are routed like others, groups and IPv4's in the shape of IPv6 are not."""
+    expected = frozenset({int(ip_address(sent_to))} if sent_to else ())
+    assert lent_strangers([taking(prefix)], ip_network(prefix).version, NOBODY) == expected

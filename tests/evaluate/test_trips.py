@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation, Leg, Trip
     from exporter.model.namespace import Namespace, OwnAddress
+    from exporter.model.report import Verdict
     from tests.hosts import Host
     from tests.kernels import KernelOf
     from tests.looks import Look
@@ -567,3 +568,27 @@ def test_rules_of_opaque_matches_have_their_text() -> None:
     table = Table(TableFamily.IP, "mine", Backend.IPTABLES_LEGACY, {"in": Chain("in", (rule,), Base(Hook.FORWARD, -5))})
     found = ask(kernel(town()).engine_rules().table(table), "one", "two").trips[0]
     assert "host: ip mine (legacy) in rule 1: perhaps drop" in lines(found.legs[0])
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("", OPEN), ("-I FORWARD -m limit --limit 1/sec -j DROP", UNKNOWN)])
+def test_an_address_that_others_stand_for(rule: str, expected: Verdict) -> None:
+    """A link-local address stands in no path where it leads no further than others, and may be asked about."""
+    made = kernel(host("28.5").network("n0", ipv6=True).container("web", "n0").container("db", "n0")).engine_rules()
+    for line in filter(None, (rule,)):
+        made.rules(line, version=6)
+    own = next(box.endpoints[0].link_local for box in made.look().snapshot.sandboxes.values() if box.name == "db")
+    for what in ((None, None, own), (Protocol.TCP, 80, own), (Protocol.ICMP, None, own)):
+        found = ask(made, "web", "db", *what)
+        assert found.verdict == found.trips[0].verdict == expected
+        assert any(f"{own} leads" in finding.text for finding in found.findings)
+    assert ask(made, "web", "db", None, None, ip_address("fe80::1")).verdict == CLOSED
+
+
+def test_an_address_that_the_api_does_not_tell() -> None:
+    """By the API alone nobody knows who has a link-local address."""
+    seen = host("28.5").network("n0", ipv6=True).container("web", "n0").container("db", "n0").look()
+    found = explain(seen.snapshot, seen.report, "web", "db", address=ip_address("fe80::1"))
+    assert found.verdict == UNKNOWN
+    assert "not known: who has fe80::1, as the API does not tell link-local addresses" in {
+        finding.text for finding in found.findings
+    }

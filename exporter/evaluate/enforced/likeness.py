@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from operator import is_not
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import Crossing
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.ways import way
+from exporter.model.addresses import LINK_LOCAL, is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyOf,
@@ -64,6 +66,8 @@ class Likeness:
         }
         self._named = {low for ranges in asked for low, high in ranges.intervals if low == high}
         self._sets = [ranges for ranges in asked if any(low != high for low, high in ranges.intervals)]
+        self._near_named = any(map(is_link_local, self._named))
+        self._near = [ranges.covers(*LINK_LOCAL) for ranges in self._sets]
         self._bridged = not world.host.bridging.idle
         self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in _steps(firewall))
         self._particular = world.partly_seen or any(
@@ -81,9 +85,11 @@ class Likeness:
             return address
         if self._sided or self._bridged or self._particular or self._special(address, emission):
             return address
+        told = tuple(address in ranges for ranges in self._sets)
         return (
             host.is_loopback(address),
-            tuple(address in ranges for ranges in self._sets),
+            told,
+            host.addresses[address] if self._goes_by_link(told) else None,
             frozenset(self._bound.get(address, ())),
             tuple(sorted(map(_setting_out, emission.together), key=repr)),
             tuple(
@@ -91,6 +97,14 @@ class Likeness:
                 for stack, bit, source, *_ in emission.alone
             ),
         )
+
+    def _goes_by_link(self, told: Sequence[bool]) -> bool:
+        """Return whether rules tell an address, given by the sets that it is in, from the link-local ones.
+
+        Who answers from it by another interface than its own asks there for the neighbour from the link-local address
+        (ndisc_solicit).
+        """
+        return self._world.family == 6 and (self._near_named or any(map(is_not, self._near, told)))
 
     def _special(self, address: int, emission: Emission) -> bool:
         """Return whether a namespace has policy rules, or an address for its own that is the host's, too."""

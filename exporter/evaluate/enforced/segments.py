@@ -201,7 +201,7 @@ def _lends(station: Station, address: int, asker: Station) -> bool:
     discovery asks for that in any case.
     """
     stack = station.stack
-    if not _may_lend(station) or not any(low <= address <= high for low, high in stack.lent):
+    if not _may_lend(station) or address not in stack.lent:
         return False
     if address in stack.addresses or stack.is_loopback(address):
         return False

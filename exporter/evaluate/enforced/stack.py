@@ -15,6 +15,7 @@ from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Rules
 from exporter.evaluate.enforced.walk import Walker
 from exporter.model.addresses import bounds, is_link_local
 from exporter.model.namespace import RouteKind, Scope
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -61,13 +62,13 @@ class Stack:
         return any(interface.group for interface in self.namespace.interfaces.values())
 
     @cached_property
-    def lent(self) -> tuple[tuple[int, int], ...]:
-        """The ranges of addresses that local routes lead to the namespace though none of its interfaces need have them.
+    def lent(self) -> Ranges:
+        """The addresses that local routes lead to the namespace though none of its interfaces need have them.
 
         Those that are one of its own addresses are left out.
         """
         told = map(bounds, lent(self.namespace.routes, self.family))
-        return tuple((low, high) for low, high in told if low != high or low not in self.addresses)
+        return Ranges.union((low, high) for low, high in told if low != high or low not in self.addresses)
 
     @cached_property
     def policies(self) -> tuple[IpsecPolicy, ...]:

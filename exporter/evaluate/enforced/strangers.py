@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import chain as joined
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
@@ -45,6 +45,15 @@ STRANGERS: Final = {4: int(ip_address("192.0.2.1")), 6: int(ip_address("2001:db8
 
 _LAST: Final = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 
+_UNSENT: Final = {
+    family: Ranges.union(bounds(ip_network(each)) for each in prefixes)
+    for family, prefixes in (
+        (4, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255")),
+        (6, ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")),
+    )
+}
+"""What no program sends to as to others. Kernels route all else, be it reserved (240.0.0.0/4, 64:ff9b::/96)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -70,20 +79,25 @@ def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozens
         return frozenset()
     asked = dict.fromkeys(ranges for table in tables for ranges in _asked(table))
     parted = (((low, high) for low, high in ranges.intervals if low != high) for ranges in asked)
-    return _one_of_each(parted, ((0, _LAST[family]),), family, held)
+    return _one_of_each(parted, [(0, _LAST[family])], family, held)
 
 
 def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> frozenset[int]:
     """Return those to ask about of the addresses that nobody has and that local routes lead to a namespace itself."""
     told = {span for each in everyone for span in map(bounds, lent(each.routes, family))}
-    spans = sorted((low, high) for low, high in told if low != high or low not in held.addresses)
+    spans = [(low, high) for low, high in told if low != high or low not in held.addresses]
     if not spans:
         return frozenset()
+    everywhere = Ranges.union(spans)
     # where a namespace takes everything, as transparent proxies do, single addresses are third parties like any other
-    some = [span for span in spans if span != (0, _LAST[family])]
+    some = Ranges.union(span for span in spans if span != (0, _LAST[family]))
     sets = dict.fromkeys(joined.from_iterable(_telling_apart(each, family) for each in everyone))
     parted = (
-        ((low, high) for low, high in ranges.intervals if _touches(low, high, spans if low != high else some))
+        (
+            (low, high)
+            for low, high in ranges.intervals
+            if (everywhere if low != high else some).covers(low, high) is not False
+        )
         for ranges in sets
     )
     routes = joined.from_iterable(each.routes for each in everyone)
@@ -112,10 +126,6 @@ def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
     yield from (Ranges.of(int(each)) for each in neighbours if each.version == family)
 
 
-def _touches(low: int, high: int, spans: Iterable[tuple[int, int]]) -> bool:
-    return any(first <= high and low <= last for first, last in spans)
-
-
 def _one_of_each(
     parted: Iterable[Iterable[tuple[int, int]]], spans: Sequence[tuple[int, int]], family: int, held: Held
 ) -> frozenset[int]:
@@ -126,12 +136,12 @@ def _one_of_each(
             if high <= _LAST[family] and (low >> 32 == 0) == (family == 4):
                 changes[low].append(number)
                 changes[high + 1].append(number)
-    edges = {edge for low, high in spans for edge in (low, high + 1)}
+    edges, within = {edge for low, high in spans for edge in (low, high + 1)}, Ranges.union(spans)
     chosen: dict[frozenset[int], int] = {}
     inside = frozenset[int]()
     for low, after in pairwise(sorted({*edges, *changes})):
         inside = inside.symmetric_difference(changes.get(low, ()))
-        if _touches(low, low, spans) and (inside not in chosen or low <= STRANGERS[family] < after):
+        if low in within and (inside not in chosen or low <= STRANGERS[family] < after):
             found = _nobody(low, after - 1, family, held)
             if found is not None:
                 chosen[inside] = found
@@ -140,22 +150,17 @@ def _one_of_each(
 
 def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
     """Return an address of nobody in a range, outside of all subnets here if there is one."""
-    middle = (low + high) // 2
-    choices = [STRANGERS[family], low, low + 1, low + 2, middle, middle + 1, high - 1, high]
-    inside = [each for each in choices if low <= each <= high and _is_sent_to(each, family)]
-    free = [each for each in inside if each not in held.addresses]
+    sent_to = Ranges(((low, high),)).without(_UNSENT[family])
+    choices = [STRANGERS[family]]
+    for first, last in sent_to.intervals:
+        middle = (first + last) // 2
+        choices += (first, first + 1, first + 2, middle, middle + 1, last - 1, last)
+    free = [each for each in choices if each in sent_to and each not in held.addresses]
     far = (each for each in free if not any(first <= each <= last for first, last in held.subnets))
     # where all of these are somebody's, so many more cannot be
-    more = islice(range(low, high + 1), len(held.addresses) + 1)
-    near = joined(free, (each for each in more if _is_sent_to(each, family) and each not in held.addresses))
+    more = islice(sent_to.numbers(), len(held.addresses) + 1)
+    near = joined(free, (each for each in more if each not in held.addresses))
     return next(far, next(near, None))
-
-
-def _is_sent_to(address: int, family: int) -> bool:
-    """Return whether a program may send to an address, and the kernel routes it, as it does with IPv4's link-local."""
-    own = ip_address(address.to_bytes(4 if family == 4 else 16))
-    odd = own.is_loopback or own.is_multicast or own.is_unspecified or own.is_reserved
-    return not odd and not (address >> 24 == 0 if family == 4 else own.is_link_local)
 
 
 def _redirecting(firewall: Firewall) -> Iterator[Table]:
