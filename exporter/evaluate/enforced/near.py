@@ -19,7 +19,7 @@ from exporter.model.report import HOST, Protocol, Via
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.reach import _Record
+    from exporter.evaluate.enforced.reach import Record
     from exporter.evaluate.enforced.segments import Segment, Station
     from exporter.evaluate.enforced.world import World
 
@@ -40,7 +40,7 @@ class Near:
 class Nearby:
     """Knows how far all other addresses lead, by what arrives in each sandbox."""
 
-    def __init__(self, world: World, bits: Mapping[str, int], arrived: Mapping[str, Sequence[_Record]]) -> None:
+    def __init__(self, world: World, bits: Mapping[str, int], arrived: Mapping[str, Sequence[Record]]) -> None:
         self._world = world
         self._bits = bits
         self._arrived = arrived
@@ -86,7 +86,7 @@ class Nearby:
         """Return the cells that are led to all ports of a destination, by the network that leads them there."""
         known = self._known.get((destination, protocol))
         if known is None:
-            ways: dict[str, list[_Record]] = defaultdict(list)
+            ways: dict[str, list[Record]] = defaultdict(list)
             for record in self._arrived.get(destination, ()):
                 if record.protocol is protocol and record.via not in _ELSEWHERE and not record.undecided:
                     ways[_by(record)].append(record)
@@ -123,7 +123,7 @@ _WITHIN = "within"
 """In the place of a network, for what a namespace sends to itself."""
 
 
-def _by(record: _Record) -> str:
+def _by(record: Record) -> str:
     if record.via is Via.SAME_SANDBOX:
         return _WITHIN
     if record.via is Via.HOST:
@@ -131,7 +131,7 @@ def _by(record: _Record) -> str:
     return record.within
 
 
-def _led_everywhere(records: Sequence[_Record]) -> int:
+def _led_everywhere(records: Sequence[Record]) -> int:
     """Return the cells that some record has for every port; ICMP has none."""
     told: dict[tuple[tuple[int, int], ...], int] = defaultdict(int)
     for record in records:
@@ -149,7 +149,7 @@ def _led_everywhere(records: Sequence[_Record]) -> int:
     return found
 
 
-def beyond(record: _Record, others: Iterable[_Record]) -> Iterator[_Record]:
+def beyond(record: Record, others: Iterable[Record]) -> Iterator[Record]:
     """Yield what of a record none of others says of the same way: a certain one says more than one that is not."""
     left = [(record.cells, PortSet.from_intervals(record.ports))]
     for other in others:

@@ -27,7 +27,7 @@ def enforced_reach(snapshot: Snapshot, kernel: Kernel) -> Reach:
     return _Reaching(snapshot, kernel).reach()
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """Packets of some cells to an address and an interval of ports that arrive in one sandbox."""
 
     cells: int
@@ -63,9 +63,9 @@ class _Reaching:
         class_of = {sandbox: position for position, sandbox in enumerate(self._sandboxes)}
         return Reach(class_of, tuple(rows), shared)
 
-    def _arrived(self) -> Mapping[str, list[_Record]]:
+    def _arrived(self) -> Mapping[str, list[Record]]:
         """Return what arrives in each sandbox that containers live in."""
-        records: dict[str, list[_Record]] = defaultdict(list)
+        records: dict[str, list[Record]] = defaultdict(list)
         for family, world in self._worlds.items():
             for cells, addresses in self._asked(world):
                 for protocol in PROTOCOLS:
@@ -77,9 +77,9 @@ class _Reaching:
             records[sandbox].extend(more)
         return records
 
-    def _arrived_nearby(self, known: Mapping[str, Sequence[_Record]]) -> Mapping[str, list[_Record]]:
+    def _arrived_nearby(self, known: Mapping[str, Sequence[Record]]) -> Mapping[str, list[Record]]:
         """Return what link-local addresses lead to beside what is known."""
-        more: dict[str, list[_Record]] = defaultdict(list)
+        more: dict[str, list[Record]] = defaultdict(list)
         world = self._worlds[6]
         for near in Nearby(world, self._bits, known).wanting(PROTOCOLS):
             for found in self._conversations.on(near.link).found(6, near.protocol, near.address, near.cells):
@@ -107,7 +107,7 @@ class _Reaching:
 
     def _records(
         self, world: World, family: int, protocol: Protocol, addresses: Sequence[int], found: Found
-    ) -> Iterator[_Record]:
+    ) -> Iterator[Record]:
         ports = found.ports.ports.intervals if found.ports else ()
         doubts: dict[int, list[str]] = defaultdict(list)
         for name, cells in found.doubts.items():
@@ -116,7 +116,7 @@ class _Reaching:
             undecided = "; ".join(sorted(names))
             for here, via, network, within in self._mechanisms(world, found, cells):
                 for address in addresses:
-                    yield _Record(here, via, network, within, protocol, (family, address), ports, undecided)
+                    yield Record(here, via, network, within, protocol, (family, address), ports, undecided)
 
     def _mechanisms(self, world: World, found: Found, cells: int) -> Iterator[tuple[int, Via, Network | None, str]]:
         """Yield by which mechanism, and on which network, packets arrive."""
@@ -197,17 +197,17 @@ def _positions(cells: int) -> Iterator[int]:
         cells ^= lowest
 
 
-def _verdicts(records: Sequence[_Record]) -> Iterator[tuple[int, PairVerdict]]:
+def _verdicts(records: Sequence[Record]) -> Iterator[tuple[int, PairVerdict]]:
     """Yield verdicts with the sources that they hold for: sources in the same records have the same verdict."""
     everyone = 0
     for record in records:
         everyone |= record.cells
-    groups: list[tuple[int, list[_Record]]] = [(everyone, [])]
-    by_mask: dict[int, list[_Record]] = defaultdict(list)
+    groups: list[tuple[int, list[Record]]] = [(everyone, [])]
+    by_mask: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         by_mask[record.cells].append(record)
     for mask, alike in by_mask.items():
-        following: list[tuple[int, list[_Record]]] = []
+        following: list[tuple[int, list[Record]]] = []
         for part, known in groups:
             if part & mask:
                 following.append((part & mask, [*known, *alike]))
@@ -219,7 +219,7 @@ def _verdicts(records: Sequence[_Record]) -> Iterator[tuple[int, PairVerdict]]:
             yield part, PairVerdict(tuple(_paths(known)))
 
 
-def _paths(records: Iterable[_Record]) -> list[Path]:
+def _paths(records: Iterable[Record]) -> list[Path]:
     """Return paths in canonical order; what is certain is not undecided as well."""
     ports: dict[tuple[Via, Network | None, str, Protocol, str, tuple[int, int]], list[tuple[int, int]]] = defaultdict(
         list
