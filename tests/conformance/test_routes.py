@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate.enforced.gateways import SILENT
+from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
 from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
@@ -258,6 +259,7 @@ CASES: Mapping[str, Case] = {
         {("near", FAR): "", ("near", FAR_V6): ""},
         "ip route add 10.100.2.11 via inet6 fd00:b::11 dev brtwo", "ip route del 10.100.2.11",
         {"far": ("ip link set eth0 arp off", "ip link set eth0 arp on; ip -6 route add default via fd00:b::1 || true")},
+        frozenset({LEARNED}),  # the host's, of who looks for a router
     ),
     # of the bridge's two addresses the one that suits who the packets are for
     "masquerading on the way to a gateway of IPv6": Case(
