@@ -411,9 +411,11 @@ class OnHost(Somebody):
             f"ip link show shim >/dev/null 2>&1 || exit 0; ip route add {self._address}/32 dev shim || true",
         )
         yield Change("a macvlan of the host's own", shim)
+        # both ends on one bridge would lead every broadcast round and round
+        others = [each for each in self._facts.bridges if each != bridge]
         cable = (
             "ip link add cable0 type veth peer name cable1",
-            f"ip link set cable0 master {bridge} up; ip link set cable1 master {self._bridge} up",
+            f"ip link set cable0 master {bridge} up; ip link set cable1 master {self._pick(others, 'docker0')} up",
         )
         yield Change("two bridges joined", cable)
 

@@ -51,6 +51,8 @@ def tamper(facts: Facts, version: str, seed: int) -> tuple[Change, ...]:
         wires.OnHost(facts, random),
     )
     chosen = random.sample([change for maker in makers for change in maker.changes()], random.randint(1, MOST))
+    # what flushes the engine's chains comes after what adds to them
+    chosen.sort(key=lambda change: change.name.startswith("iptables restored"))
     if facts.sandboxes and random.random() < _INSIDE:
         inside = (*_inside(facts, random), *beside.inside(facts, random), *chores.inside(facts, random))
         chosen.append(random.choice(inside))
