@@ -413,11 +413,12 @@ class OnHost(Somebody):
         yield Change("a macvlan of the host's own", shim)
         # both ends on one bridge would lead every broadcast round and round
         others = [each for each in self._facts.bridges if each != bridge]
-        cable = (
-            "ip link add cable0 type veth peer name cable1",
-            f"ip link set cable0 master {bridge} up; ip link set cable1 master {self._pick(others, 'docker0')} up",
-        )
-        yield Change("two bridges joined", cable)
+        if others:
+            cable = (
+                "ip link add cable0 type veth peer name cable1",
+                f"ip link set cable0 master {bridge} up; ip link set cable1 master {self._random.choice(others)} up",
+            )
+            yield Change("two bridges joined", cable)
 
     @property
     def _subnet(self) -> str:
