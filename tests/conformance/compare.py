@@ -89,8 +89,13 @@ def _wrong(
     carried = [probe for probe in arrived if probe[1] != Protocol.ICMP]
     if verdict.verdict is Verdict.BLOCKED and carried:
         yield f"blocked, but {len(carried)} probes arrive"
-    if verdict.verdict is Verdict.REACHABLE and not carried:
+    if verdict.verdict is Verdict.REACHABLE and not carried and _were_tried(verdict.paths, probed):
         yield "reachable, but no probe arrives"
+
+
+def _were_tried(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> bool:
+    """Return whether packets were sent by paths: by those without addresses if some were sent to link-local ones."""
+    return any(path.addresses for path in paths) or any(_is_link_local(address) for address, _, _ in probed)
 
 
 def _said_by_others(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
