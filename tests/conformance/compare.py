@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from itertools import product
 from typing import TYPE_CHECKING
 
 from exporter.model.ports import PortSet
 from exporter.model.report import Protocol, Verdict, Via
+from tests.lab.agent import is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -95,7 +95,7 @@ def _wrong(
 
 def _were_tried(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> bool:
     """Return whether packets were sent by paths: by those without addresses if some were sent to link-local ones."""
-    return any(path.addresses for path in paths) or any(_is_link_local(address) for address, _, _ in probed)
+    return any(path.addresses for path in paths) or any(is_link_local(address) for address, _, _ in probed)
 
 
 def _said_by_others(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
@@ -105,11 +105,7 @@ def _said_by_others(paths: Iterable[Path], probed: set[tuple[str, str, int]]) ->
         for address, protocol, port in probed
         if any(path.protocol == protocol and (not port or port in path.ports) for path in paths)
     }
-    return {probe for probe in probed if probe[1:] in led and _is_link_local(probe[0])}
-
-
-def _is_link_local(address: str) -> bool:
-    return ":" in address and ip_address(address).is_link_local
+    return {probe for probe in probed if probe[1:] in led and is_link_local(probe[0])}
 
 
 def _audible(path: Path, heard: PortSet) -> Path:

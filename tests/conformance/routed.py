@@ -25,3 +25,8 @@ def let_through(nat: str) -> tuple[str, ...]:
         for program in ("iptables", "ip6tables")
         for rule in ("-I FORWARD -j ACCEPT", "-t raw -F", f"-t nat {nat}")
     )
+
+
+def both(*things: tuple[str, str]) -> tuple[str, str]:
+    """Return how several things are done, and undone the other way round."""
+    return "; ".join(does for does, _ in things), "; ".join(undoes for _, undoes in reversed(things))

@@ -15,7 +15,7 @@ from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
 from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
-from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.routed import both, dual_stack, let_through
 from tests.lab import Container, Topology
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ BY_ANOTHER_ADDRESS = (
 DEFAULT_OF_ONE = "ip -6 route del default; ip -6 route add default from fd00:a::/64 via fd00:a::1 dev eth0"
 BY_SENDER = "rule add from {} table 77; ip {} route add blackhole default table 77"
 BY_NOBODY = "ip -6 rule add pref 5 lookup 77; ip -6 route add fd00:b::/64 via fd00:a::99 table 77"
+FORWARDS = "sysctl -qw net.ipv6.conf.all.forwarding=1", "sysctl -qw net.ipv6.conf.all.forwarding=0"
 AT_NOBODY = "ip neigh replace fd00:a::99 lladdr 02:00:5e:00:53:01 dev eth0 nud permanent"
 TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
 SHUT = (
@@ -317,20 +318,14 @@ CASES: Mapping[str, Case] = {
     "a gateway of IPv6 that nobody is and whose link address is fixed, beside a route for more": Case(
         {("near", FAR_V6): ""},
         inside={
-            "near": (
-                f"{by_gateways('fd00:b::/64 via fd00:a::99')[0]}; {AT_NOBODY}",
-                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; ip neigh del fd00:a::99 dev eth0",
-            )
+            "near": both((AT_NOBODY, "ip neigh del fd00:a::99 dev eth0"), by_gateways("fd00:b::/64 via fd00:a::99"))
         },
     ),
     # who passes packets on waits for any gateway
     "a gateway of IPv6 that nobody is, inside of who forwards": Case(
         {("near", FAR_V6): ""},
         inside={
-            "near": (
-                f"sysctl -qw net.ipv6.conf.all.forwarding=1; {by_gateways('fd00:b::/64 via fd00:a::99')[0]}",
-                f"{by_gateways('fd00:b::/64 via fd00:a::99')[1]}; sysctl -qw net.ipv6.conf.all.forwarding=0",
-            )
+            "near": both(FORWARDS, by_gateways("fd00:b::/64 via fd00:a::99"))
         },
     ),
     "gateways of IPv6 that nobody is, beside routes for more": Case(

@@ -13,7 +13,7 @@ from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.walk import ASTRAY
 from exporter.model.report import Verdict
 from tests.conformance.cases import Case
-from tests.conformance.routed import dual_stack, let_through
+from tests.conformance.routed import both, dual_stack, let_through
 from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
@@ -119,11 +119,6 @@ def nobodys(*ends: str, then: str = "true") -> tuple[str, str]:
     # what a namespace takes along goes a while after it
     gone = [f"ip -n rtr link del p{number} || true" for number, _ in enumerate(ends, 1)]
     return "; ".join((*made, then, "sleep 2")), "; ".join((*gone, "ip netns del rtr"))
-
-
-def both(*things: tuple[str, str]) -> tuple[str, str]:
-    """Return how several things are done, and undone the other way round."""
-    return "; ".join(does for does, _ in things), "; ".join(undoes for _, undoes in reversed(things))
 
 
 def routes(*told: str) -> tuple[str, str]:

@@ -175,6 +175,17 @@ def test_every_explanation_agrees_with_its_verdict(mend: str) -> None:
                 assert any(leg.hops[-1].lost for leg in each.legs) <= (each.verdict is CLOSED)
 
 
+def rewriting() -> Table:
+    """Return a table of nftables that leads what is sent to 192.0.2.1 to two, behind conntrack's back."""
+    steps = (
+        InRanges(Field.FAMILY, Ranges.of(4)),
+        InRanges(Field.DESTINATION, Ranges.of(int(ip_address("192.0.2.1")))),
+        Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(int(ip_address("172.20.0.3"))), Ranges()),)),
+    )
+    chain = Chain("at", (Rule(steps, "ip daddr 192.0.2.1 ip daddr set 172.20.0.3"),), Base(Hook.PREROUTING, -300))
+    return Table(TableFamily.INET, "mine", Backend.NFTABLES, {"at": chain})
+
+
 class TestTheLink:
     """`iptables -L` of a default bridge with icc=false and a link: what the two accept rules mean."""
 
@@ -396,14 +407,7 @@ class TestWhatBlocks:
 class TestWhatOpens:
     def test_a_rule_that_may_lead_packets_to_somebody(self) -> None:
         """What nftables writes behind conntrack's back is told as what may be; the rule would close it."""
-        steps = (
-            InRanges(Field.FAMILY, Ranges.of(4)),
-            InRanges(Field.DESTINATION, Ranges.of(int(ip_address("192.0.2.1")))),
-            Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(int(ip_address("172.20.0.3"))), Ranges()),)),
-        )
-        chain = Chain("at", (Rule(steps, "ip daddr 192.0.2.1 ip daddr set 172.20.0.3"),), Base(Hook.PREROUTING, -300))
-        table = Table(TableFamily.INET, "mine", Backend.NFTABLES, {"at": chain})
-        of = kernel(town()).engine_rules().table(table)
+        of = kernel(town()).engine_rules().table(rewriting())
         found = trip(of, "one", "two", Protocol.UDP, 80, ip_address("192.0.2.1"))
         assert "host: perhaps rewrites the destination to 172.20.0.3:80 (two)" in lines(found.legs[0])
         assert found.outcome == "perhaps arrives in two; not known: ip daddr set"
@@ -488,15 +492,8 @@ class TestWhatOpens:
 
     def test_a_connection_that_is_answered_from_elsewhere(self) -> None:
         """What nftables rewrites behind conntrack's back arrives, and is answered from where it went."""
-        steps = (
-            InRanges(Field.FAMILY, Ranges.of(4)),
-            InRanges(Field.DESTINATION, Ranges.of(int(ip_address("192.0.2.1")))),
-            Rewrite("ip daddr set", Field.DESTINATION, (Target(Ranges.of(int(ip_address("172.20.0.3"))), Ranges()),)),
-        )
-        chain = Chain("at", (Rule(steps, "ip daddr 192.0.2.1 ip daddr set 172.20.0.3"),), Base(Hook.PREROUTING, -300))
-        table = Table(TableFamily.INET, "mine", Backend.NFTABLES, {"at": chain})
         found = trip(
-            kernel(town()).engine_rules().table(table), "one", "two", Protocol.TCP, 80, ip_address("192.0.2.1")
+            kernel(town()).engine_rules().table(rewriting()), "one", "two", Protocol.TCP, 80, ip_address("192.0.2.1")
         )
         assert found.verdict == CLOSED
         assert found.outcome == (
