@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.model.addresses import is_link_local
-from exporter.model.ports import HIGHEST, LOWEST, NO_PORTS, PortSet
+from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.report import HOST, Protocol, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.evaluate.enforced.reach import Record
+    from exporter.evaluate.enforced.records import Record
     from exporter.evaluate.enforced.segments import Segment, Station
     from exporter.evaluate.enforced.world import World
 
@@ -147,25 +147,3 @@ def _led_everywhere(records: Sequence[Record]) -> int:
     for cells in led:
         found &= cells
     return found
-
-
-def beyond(record: Record, others: Iterable[Record]) -> Iterator[Record]:
-    """Yield what of a record none of others says of the same way: a certain one says more than one that is not."""
-    left = [(record.cells, PortSet.from_intervals(record.ports))]
-    for other in others:
-        same = (other.via, other.network, other.within, other.protocol) == record[1:5]
-        if not same or (other.undecided and not record.undecided):
-            continue
-        told = PortSet.from_intervals(other.ports)
-        left = [part for cells, ports in left for part in _less(cells, ports, other.cells, told)]
-    icmp = record.protocol is Protocol.ICMP
-    yield from (
-        record._replace(cells=cells, ports=ports.intervals) for cells, ports in left if cells and (ports or icmp)
-    )
-
-
-def _less(cells: int, ports: PortSet, others: int, told: PortSet) -> Iterator[tuple[int, PortSet]]:
-    if cells & ~others:
-        yield cells & ~others, ports
-    if cells & others and ports - told != NO_PORTS:
-        yield cells & others, ports - told

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.conversations import Conversations, Found
 from exporter.evaluate.enforced.likeness import Likeness
-from exporter.evaluate.enforced.near import Nearby, beyond
+from exporter.evaluate.enforced.near import Nearby
+from exporter.evaluate.enforced.records import Record, beyond, verdicts
 from exporter.evaluate.enforced.world import worlds
-from exporter.model.ports import NO_PORTS, PortSet
-from exporter.model.report import HOST, PairVerdict, Path, Protocol, Reach, Via
+from exporter.model.report import HOST, PairVerdict, Protocol, Reach, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,19 +25,6 @@ PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.ICMP)
 def enforced_reach(snapshot: Snapshot, kernel: Kernel) -> Reach:
     """Return what the kernel lets pass for every ordered pair of sandboxes."""
     return _Reaching(snapshot, kernel).reach()
-
-
-class Record(NamedTuple):
-    """Packets of some cells to an address and an interval of ports that arrive in one sandbox."""
-
-    cells: int
-    via: Via
-    network: Network | None
-    within: str
-    protocol: Protocol
-    address: tuple[int, int]
-    ports: tuple[tuple[int, int], ...]
-    undecided: str
 
 
 class _Reaching:
@@ -54,7 +41,7 @@ class _Reaching:
         rows: list[dict[str, PairVerdict]] = [{} for _ in self._sandboxes]
         within: dict[str, PairVerdict] = {}
         for destination, arrived in self._arrived().items():
-            for cells, verdict in _verdicts(arrived):
+            for cells, verdict in verdicts(arrived):
                 for position in _positions(cells):
                     rows[position][destination] = verdict
                     if self._sandboxes[position] == destination:
@@ -195,62 +182,6 @@ def _positions(cells: int) -> Iterator[int]:
         lowest = cells & -cells
         yield lowest.bit_length() - 1
         cells ^= lowest
-
-
-def _verdicts(records: Sequence[Record]) -> Iterator[tuple[int, PairVerdict]]:
-    """Yield verdicts with the sources that they hold for: sources in the same records have the same verdict."""
-    everyone = 0
-    for record in records:
-        everyone |= record.cells
-    groups: list[tuple[int, list[Record]]] = [(everyone, [])]
-    by_mask: dict[int, list[Record]] = defaultdict(list)
-    for record in records:
-        by_mask[record.cells].append(record)
-    for mask, alike in by_mask.items():
-        following: list[tuple[int, list[Record]]] = []
-        for part, known in groups:
-            if part & mask:
-                following.append((part & mask, [*known, *alike]))
-            if part & ~mask:
-                following.append((part & ~mask, known))
-        groups = following
-    for part, known in groups:
-        if part and known:
-            yield part, PairVerdict(tuple(_paths(known)))
-
-
-def _paths(records: Iterable[Record]) -> list[Path]:
-    """Return paths in canonical order; what is certain is not undecided as well."""
-    ports: dict[tuple[Via, Network | None, str, Protocol, str, tuple[int, int]], list[tuple[int, int]]] = defaultdict(
-        list
-    )
-    for record in records:
-        key = (record.via, record.network, record.within, record.protocol, record.undecided, record.address)
-        ports[key].extend(record.ports)
-    certain: dict[tuple[Protocol, tuple[int, int]], PortSet] = {}
-    for (_, _, _, protocol, undecided, address), intervals in ports.items():
-        if not undecided:
-            known = certain.get((protocol, address), NO_PORTS)
-            certain[protocol, address] = known | PortSet.from_intervals(intervals)
-    alike: dict[tuple[Via, Network | None, str, Protocol, str, PortSet], list[tuple[int, int]]] = defaultdict(list)
-    for (via, network, within, protocol, undecided, address), intervals in ports.items():
-        found = PortSet.from_intervals(intervals)
-        if undecided and (protocol, address) in certain:
-            found -= certain[protocol, address]
-            if not found:
-                continue
-        alike[via, network, within, protocol, undecided, found].append(address)
-    paths = [
-        Path(via, network.name if network else None, protocol, _texts(addresses), found, undecided, within)
-        for (via, network, within, protocol, undecided, found), addresses in alike.items()
-    ]
-    return sorted(paths, key=lambda path: path.order)
-
-
-def _texts(addresses: Iterable[tuple[int, int]]) -> tuple[str, ...]:
-    return tuple(
-        str(ip_address(address.to_bytes(4 if family == 4 else 16))) for family, address in sorted(set(addresses))
-    )
 
 
 def _destinations(world: World) -> set[int]:
