@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPor
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.parse.memory import Memory
 
@@ -97,7 +96,7 @@ def _complete(document: Mapping[str, Any], container_id: str) -> None:
     """
     if not text(mapping(document, "HostConfig"), "NetworkMode"):
         raise ObservationError(f"container {container_id[:12]} has no HostConfig.NetworkMode")
-    if not isinstance(mapping(document, "NetworkSettings").get("Networks"), Mapping):
+    if not isinstance(mapping(document, "NetworkSettings").get("Networks"), dict):
         raise ObservationError(f"container {container_id[:12]} has no NetworkSettings.Networks")
 
 
@@ -111,7 +110,7 @@ def _endpoints(networks: Mapping[str, Any], product: Product) -> Iterator[tuple[
     Docker lists networks that a container will join when it starts, without an endpoint; Podman names no endpoint.
     """
     for name, document in sorted(networks.items()):
-        if isinstance(document, Mapping) and (text(document, "EndpointID") or product is Product.PODMAN):
+        if isinstance(document, dict) and (text(document, "EndpointID") or product is Product.PODMAN):
             ipv6 = address(text(document, "GlobalIPv6Address"))
             yield (
                 name,

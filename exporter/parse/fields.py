@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from exporter.errors import ObservationError
 from exporter.parse.addresses import parse_address, parse_network
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from exporter.model.addresses import Address, Subnet
 
 # Go's strconv.ParseBool, which the bridge driver applies to its options.
@@ -42,13 +43,13 @@ def integer(document: Mapping[str, Any], key: str) -> int:
 def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return an object, or an empty one where the field is absent, null or of another type."""
     value = document.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def objects(document: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     """Return the objects of an array, passing over anything else in it."""
     value = document.get(key)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list | tuple) else []
 
 
 def strings(document: Mapping[str, Any], key: str) -> Sequence[str]:

@@ -119,6 +119,12 @@ class Directory:
             owners = dict(reversed(told))
         return owners
 
+    def part(self, owner: Owner, address: int) -> int:
+        """Return which of an owner's addresses it is."""
+        if owner.kind == "network":
+            return self.gateways[owner.id].index(address)
+        return self.snapshot.sandboxes[owner.id].addresses.index(address)
+
     def inside(self, low: int, high: int) -> str | None:
         """Return the network in one of whose subnets a range of addresses lies whole."""
         version = version_of(high)

@@ -6,93 +6,23 @@ its address, its bridge or its subnet, or to its published port. All other rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.strangers import asks_for_local, single
-from exporter.evaluate.kinds.directory import Owner
-from exporter.model.addresses import is_link_local
-from exporter.model.firewall import (
-    AddressTypeIs,
-    AnyBit,
-    AnyOf,
-    Call,
-    Dispatch,
-    Field,
-    HasBits,
-    InRanges,
-    NameIs,
-    ProxyLocally,
-    ReversePath,
-    Rewrite,
-    Side,
-    Terminate,
-    Translate,
-    Translation,
-    Verdict,
-)
+from exporter.evaluate.kinds.steps import GUARDS, Apart, Noted, Sayings, StepReader
+from exporter.model.firewall import Call, Field, InRanges, Terminate, Translate, Translation, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
     from weakref import WeakValueDictionary
 
-    from exporter.evaluate.kinds.directory import Directory
-    from exporter.model.firewall import Match, Rule, Statement, Step, Table
+    from exporter.evaluate.kinds.directory import Directory, Owner
+    from exporter.evaluate.kinds.steps import Saying, StepSaid
+    from exporter.model.firewall import Rule, Step, Table
 
-ADDRESSES = frozenset(
-    {
-        Field.SOURCE,
-        Field.DESTINATION,
-        Field.CT_ORIGINAL_SOURCE,
-        Field.CT_ORIGINAL_DESTINATION,
-        Field.CT_REPLY_SOURCE,
-        Field.CT_REPLY_DESTINATION,
-    }
-)
-_ENDS = (Field.SOURCE, Field.DESTINATION)
-PORTS = frozenset(
-    {
-        Field.SOURCE_PORT,
-        Field.DESTINATION_PORT,
-        Field.CT_ORIGINAL_SOURCE_PORT,
-        Field.CT_ORIGINAL_DESTINATION_PORT,
-        Field.CT_REPLY_SOURCE_PORT,
-        Field.CT_REPLY_DESTINATION_PORT,
-    }
-)
-_SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-_UNIQUE = frozenset({
-    Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP,
-})  # fmt: skip
-"""Fields in which containers of one kind differ, and which rules of engines never ask for."""
-
-GUARDS = (
-    Field.DESTINATION,
-    Field.OUTPUT_INTERFACE,
-    Field.INPUT_INTERFACE,
-    Field.SOURCE,
-    Field.DESTINATION_PORT,
-    "subnet of source",
-    "subnet of destination",
-)
-"""What rules exclude each other by: two that ask for different values of one of these hold for no packet both."""
-_GUARD = {guard: place for place, guard in enumerate(GUARDS)}
-_SUBNET_GUARD = {field: _GUARD[f"subnet of {field}"] for field in _ENDS}
-
-
-class Mention(NamedTuple):
-    """A step that names an owner: `word` is what it says in the place of the name."""
-
-    place: int
-    owner: Owner
-    word: Hashable
-    proves: bool
-
-
-class Saying:
-    """Stands for all that a rule says once names are left out: one object for all rules that say the same."""
-
-    __slots__ = ("__weakref__",)
+_Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
+"""What a rule says once names are left out: how whoever it names is related to its owner, and what its steps say."""
 
 
 @dataclass(slots=True)
@@ -104,32 +34,8 @@ class Owned:
 
     owner: Owner
     says: Saying
-    guards: tuple[int | str | None, ...]
+    guards: Sequence[int | str | None]
     accepts: bool
-
-
-@dataclass(slots=True)
-class Noted:
-    """What rules or routes tell apart.
-
-    `peculiar` are those that are told apart in a way that is not understood here, `ranges` and `ports` what addresses
-    and ports are compared with. `unusual` is whether nobody can be taken for another.
-    """
-
-    peculiar: set[Owner] = field(default_factory=set)
-    ranges: set[tuple[int, int]] = field(default_factory=set)
-    ports: set[int] = field(default_factory=set)
-    unusual: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.peculiar or self.ranges or self.ports or self.unusual)
-
-    def add(self, other: Noted) -> None:
-        """Include what others tell apart."""
-        self.peculiar |= other.peculiar
-        self.ranges |= other.ranges
-        self.ports |= other.ports
-        self.unusual |= other.unusual
 
 
 class Said(NamedTuple):
@@ -142,13 +48,24 @@ class Said(NamedTuple):
     steps: Sequence[Step]
     owned: Owned | None
     noted: Noted | None
-    addresses: tuple[int, ...]
-    published: tuple[int, ...]
+    addresses: Sequence[int]
+    published: Sequence[int]
     called: str
 
 
+class _Form(NamedTuple):
+    """What all rules with owners have in common that say the same; `says` is None where such a rule has none.
+
+    `noted` is what they tell apart beside their owner, and `asked` the addresses whose owners that depends on.
+    """
+
+    says: Saying | None
+    noted: Noted | None = None
+    asked: Sequence[int] = ()
+
+
 class RuleReader:
-    """Reads rules one by one.
+    """Reads rules one by one. They repeat each other but for names, so each form is understood once.
 
     `published` are ports of the host that lead to one sandbox each, with their number among its own; `sayings` hold
     what is said as long as a rule says it.
@@ -162,53 +79,40 @@ class RuleReader:
     ) -> None:
         self._directory = directory
         self._published = published
-        self._sayings = sayings
-        self._noted = Noted()
-        self._addresses: list[int] = []
-        self._ports: list[int] = []
+        self._sayings = Sayings(sayings)
+        self._steps = StepReader(directory, self._sayings)
+        self._forms: dict[_Key, _Form] = {}
         self._accepting: dict[tuple[int, str], bool] = {}
 
     def read(self, table: Table, rule: Rule, *, local: bool) -> Said:
         """Return what a rule says; `local` is whether only packets to the host's own addresses come to it."""
-        noted, self._addresses, self._ports = Noted(), [], []
-        self._noted = noted
-        owned = self._rule(table, rule, local=local)
-        last = rule.steps[-1] if rule.steps else None
-        called = last.chain if owned is not None and isinstance(last, Call) else ""
-        return Said(rule.steps, owned, noted or None, tuple(self._addresses), tuple(self._ports), called)
+        steps = rule.steps
+        told = self._steps.read(steps)
+        ports: Sequence[int] = ()
+        if steps and type(steps[-1]) is Translate:
+            ports = self._lead(told, steps[-1], local=local or asks_for_local(steps))
+        asked = [each.asked for each in told if each.asked is not None]
+        named = self._owner(told)
+        if named is None:
+            return self._general(steps, told, asked, ports)
+        owner, relations = named
+        key = relations, tuple([each.says for each in told])
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = self._form(key, told, owner)
+        if form.says is None:
+            return self._general(steps, told, asked, ports)
+        last = steps[-1]
+        owned = Owned(owner, form.says, _guards(told), self._only_accepts(table, last))
+        called = last.chain if type(last) is Call else ""
+        return Said(steps, owned, form.noted, [*asked, *form.asked], ports, called)
 
     def all_apart(self, rules: Iterable[Rule]) -> Noted:
         """Return what rules tell apart that are nobody's but the namespace's that has them."""
-        noted = self._noted = Noted()
+        apart = Apart(self._directory)
         for rule in rules:
-            self._all_nested(rule.steps)
-        return noted
-
-    def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
-        """Return the rule where it has an owner; else note what it tells apart."""
-        steps = rule.steps
-        mentions: list[Mention] = []
-        simple = True
-        for place, step in enumerate(steps):
-            if isinstance(step, InRanges):
-                self._numbers_of(place, step, mentions)
-            elif isinstance(step, NameIs):
-                self._name(place, step, mentions)
-            elif type(step) not in _PLAIN or (isinstance(step, Translate) and place != len(steps) - 1):
-                simple = False
-        if steps and isinstance(steps[-1], Translate):
-            self._target(steps[-1], steps, mentions, local=local or asks_for_local(steps))
-        owner = self._owner(mentions) if simple and mentions else None
-        if owner is None:
-            self._general(steps, mentions)
-            return None
-        words: list[Hashable] = list(steps)
-        for mention in mentions:
-            words[mention.place] = (mention.word, self._relation(owner, mention.owner))
-        self._note_rest(steps, mentions)
-        # one object in the place of all that a rule says: it is compared over and over
-        says = self._sayings.setdefault(tuple(words), Saying())
-        return Owned(owner, says, self._guards(steps), self._only_accepts(table, steps[-1]))
+            apart.steps(rule.steps)
+        return apart.noted
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -218,7 +122,7 @@ class RuleReader:
             chain = table.chains.get(name)
             self._accepting[key] = chain is not None and all(
                 bool(rule.steps)
-                and all(type(step) in _PLAIN for step in rule.steps)
+                and all(each.plain for each in self._steps.read(rule.steps))
                 and self._only_accepts(table, rule.steps[-1])
                 for rule in chain.rules
             )
@@ -226,213 +130,100 @@ class RuleReader:
 
     def _only_accepts(self, table: Table, last: Step) -> bool:
         """Return whether all that a rule may do is accept: the order of such rules means nothing."""
-        if isinstance(last, Terminate):
+        if type(last) is Terminate:
             return last.verdict is Verdict.ACCEPT
-        return isinstance(last, Call) and not last.goto and self.accepts(table, last.chain)
+        return type(last) is Call and not last.goto and self.accepts(table, last.chain)
 
-    def _whose(self, address: int) -> Owner | None:
-        """Return whose an address is, and note that this was asked."""
-        self._addresses.append(address)
-        return self._directory.owners.get(address)
-
-    def _guards(self, steps: Iterable[Step]) -> tuple[int | str | None, ...]:
-        """Return single values that a rule asks for."""
-        found: list[int | str | None] = [None] * len(GUARDS)
-        for step in steps:
-            if isinstance(step, InRanges) and not step.negated and len(step.ranges.intervals) == 1:
-                low, high = step.ranges.intervals[0]
-                if low == high and step.field in _GUARD:
-                    found[_GUARD[step.field]] = low
-                if step.field in _SUBNET_GUARD and (network := self._directory.inside(low, high)) is not None:
-                    found[_SUBNET_GUARD[step.field]] = network
-            elif isinstance(step, NameIs) and not step.negated and len(step.names) == 1 and step.field in _GUARD:
-                found[_GUARD[step.field]] = step.names[0]
-        return tuple(found)
-
-    def _relation(self, owner: Owner, named: Owner) -> int | None:
-        """Return which of a sandbox's networks a rule of its names."""
-        if owner == named:
+    def _owner(self, told: Sequence[StepSaid]) -> tuple[Owner, tuple[int | None, ...]] | None:
+        """Return the one owner that a rule names, beside its networks, and which of these each name is, None for it."""
+        named = [each.owner for each in told if each.owner is not None]
+        if not named:
             return None
-        endpoints = self._directory.snapshot.sandboxes[owner.id].endpoints
-        return next(number for number, endpoint in enumerate(endpoints) if endpoint.network_id == named.id)
+        owner = next((each for each in named if each.kind == "sandbox"), named[0])
+        on = self._directory.snapshot.sandboxes[owner.id].networks if owner.kind == "sandbox" else ()
+        if any(each != owner and each.id not in on for each in named):
+            return None
+        return owner, tuple([None if each == owner else on.index(each.id) for each in named])
 
-    def _on(self, sandbox: str, network: str) -> bool:
-        endpoints = self._directory.snapshot.sandboxes[sandbox].endpoints
-        return any(endpoint.network_id == network for endpoint in endpoints)
+    def _form(self, key: _Key, told: Sequence[StepSaid], owner: Owner) -> _Form:
+        """Return what rules say of which this is one: they have an owner where that is proven."""
+        if not all(each.plain for each in told) or not any(each.proves for each in told if each.owner == owner):
+            return _Form(None)
+        asked: list[int] = []
+        noted = self._beside(told, asked)
+        return _Form(self._sayings.of(key), noted or None, asked)
 
-    def _note_rest(self, steps: Sequence[Step], mentions: Sequence[Mention]) -> None:
-        """Note what an owned rule tells apart beside its owner.
+    def _beside(self, told: Sequence[StepSaid], asked: list[int]) -> Noted:
+        """Return what an owned rule tells apart beside its owner; note what was `asked` for that.
 
         Ports of packets to a sandbox's own address are left out: they are never ports of the host.
         """
-        places = {mention.place for mention in mentions}
+        noted = Noted()
         inward = any(
-            mention.owner.kind == "sandbox"
-            and mention.proves
-            and getattr(steps[mention.place], "field", None) is Field.DESTINATION
-            for mention in mentions
+            each.proves and each.owner is not None and each.owner.kind == "sandbox" and _is_of(each, Field.DESTINATION)
+            for each in told
         )
-        for place, step in enumerate(steps):
-            own = inward and isinstance(step, InRanges) and step.field is Field.DESTINATION_PORT
-            if place not in places and not own:
-                self._nested(step)
+        for each in told:
+            if each.owner is None and not (inward and _is_of(each, Field.DESTINATION_PORT)):
+                self._note(each, noted, asked)
+        return noted
 
-    def _numbers_of(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
-        if step.field in ADDRESSES:
-            self._address(place, step, mentions)
-        elif step.field in _UNIQUE:
-            self._noted.unusual = True
+    def _general(self, steps: Sequence[Step], told: Sequence[StepSaid], asked: list[int], ports: Sequence[int]) -> Said:
+        """Return what a rule says that has no owner, and stays."""
+        noted = Noted(peculiar={each.owner for each in told if each.owner is not None})
+        for each in told:
+            self._note(each, noted, asked)
+        return Said(steps, None, noted or None, asked, ports, "")
 
-    def _address(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
-        intervals = step.ranges.intervals
-        if len(intervals) != 1 or step.negated:
-            return
-        low, high = intervals[0]
-        if low == high:
-            owner = self._whose(low)
-            if owner is not None:
-                word = (step.field, "own", self._part(owner, low))
-                mentions.append(Mention(place, owner, word, step.field in _ENDS))
-        elif (network := self._directory.whole(low, high)) is not None:
-            word = (step.field, "subnet", low.bit_length() > 32)
-            mentions.append(Mention(place, Owner("network", network), word, step.field in _ENDS))
+    def _note(self, said: StepSaid, noted: Noted, asked: list[int]) -> None:
+        apart = self._steps.apart(said)
+        noted.add(apart.noted)
+        asked += apart.asked
 
-    def _part(self, owner: Owner, address: int) -> Hashable:
-        """Return which of an owner's addresses it is."""
-        if owner.kind == "network":
-            return self._directory.gateways[owner.id].index(address)
-        sandbox = self._directory.snapshot.sandboxes[owner.id]
-        for number, endpoint in enumerate(sandbox.endpoints):
-            for version, own in ((4, endpoint.ipv4), (6, endpoint.ipv6)):
-                if own is not None and int(own) == address:
-                    return number, version
-        return None
+    def _lead(self, told: list[StepSaid], step: Translate, *, local: bool) -> Sequence[int]:
+        """Say of a rule's translation, its last step, whom it leads to; return the host's ports that were asked for.
 
-    def _name(self, place: int, step: NameIs, mentions: list[Mention]) -> None:
-        if step.field in _UNIQUE:
-            self._noted.unusual = True
-        elif step.field in _SIDES and len(step.names) == 1:
-            network = self._directory.interfaces.get(step.names[0])
-            if network is not None:
-                word = (step.field, "bridge", step.negated)
-                mentions.append(Mention(place, Owner("network", network), word, not step.negated))
-
-    def _target(self, step: Translate, steps: Sequence[Step], mentions: list[Mention], *, local: bool) -> None:
-        """Note whom a translation leads to: it is theirs where it is of a port that is published for them alone."""
-        place = len(steps) - 1
+        It is theirs where it is of a port that is published for them alone.
+        """
+        told[-1] = told[-1]._replace(plain=True)
         if len(step.targets) != 1 or step.kind is not Translation.DNAT:
-            self._targets(step)
-            return
+            return ()
         (target,) = step.targets
         intervals = target.addresses.intervals
-        owner = self._whose(intervals[0][0]) if len(intervals) == 1 else None
-        if owner is None or target.matches or owner.kind != "sandbox" or intervals[0][0] != intervals[0][1]:
-            self._targets(step)
-            return
-        port = next(
-            (
-                (number, match.ranges.intervals[0][0])
-                for number, match in enumerate(steps)
-                if isinstance(match, InRanges) and match.field is Field.DESTINATION_PORT and single(match)
-            ),
-            None,
+        if len(intervals) != 1 or intervals[0][0] != intervals[0][1] or target.matches:
+            return ()
+        address, _ = intervals[0]
+        owner = self._directory.owners.get(address)
+        if owner is None or owner.kind != "sandbox":
+            return ()
+        at, port = next(
+            ((at, port) for at, each in enumerate(told) if (port := _asked_port(each)) is not None), (0, None)
         )
-        leads = self._holder(port[1]) if port is not None else None
+        leads = self._published.get(port) if port is not None else None
         mine = leads is not None and leads[0] == owner
-        word = ("to", self._part(owner, intervals[0][0]), target.ports, target.base_port)
-        mentions.append(Mention(place, owner, word, mine and local))
-        if mine and port is not None and leads is not None:
-            mentions.append(Mention(port[0], owner, ("published", leads[1]), proves=False))
-
-    def _holder(self, port: int) -> tuple[Owner, int] | None:
-        """Return for whom a port of the host is published, and note that this was asked."""
-        self._ports.append(port)
-        return self._published.get(port)
-
-    def _targets(self, step: Translate | Rewrite) -> None:
-        for target in step.targets:
-            for low, high in target.addresses.intervals:
-                self._told_apart(low, high)
-            for match in target.matches:
-                self._nested(match)
-
-    def _owner(self, mentions: Sequence[Mention]) -> Owner | None:
-        """Return the one owner that a rule names, beside its networks, where the rule is proven to be its own."""
-        owners = {mention.owner for mention in mentions}
-        sandboxes = [owner for owner in owners if owner.kind == "sandbox"] if len(owners) > 1 else [*owners]
-        if len(sandboxes) != 1:
-            return None
-        (owner,) = sandboxes
-        owners.remove(owner)
-        if not all(self._on(owner.id, network.id) for network in owners):
-            return None
-        return owner if any(mention.proves for mention in mentions if mention.owner == owner) else None
-
-    def _general(self, steps: Iterable[Step], mentions: Iterable[Mention]) -> None:
-        """Note what a rule tells apart that stays."""
-        self._noted.peculiar |= {mention.owner for mention in mentions}
-        for step in steps:
-            self._nested(step)
-
-    def _nested(self, step: Match | Statement) -> None:
-        """Note what a step and those inside it tell apart."""
-        match step:
-            case InRanges() | HasBits() | AnyBit():
-                self._compared(step)
-            case NameIs(name, names):
-                self._named(name, names)
-            case AnyOf(alternatives):
-                self._all_nested(part for alternative in alternatives for part in alternative)
-            case Dispatch(cases):
-                self._all_nested(part for matches, statement in cases for part in (*matches, statement))
-            case Translate() | Rewrite():
-                self._targets(step)
-            case ProxyLocally(addresses):
-                for low, high in addresses.intervals:
-                    self._told_apart(low, high)
-            case ReversePath():
-                self._noted.unusual = True
-            case AddressTypeIs(side=side) if side is not Side.ANY:
-                self._noted.unusual = True
-            case _:
-                pass
-
-    def _all_nested(self, steps: Iterable[Match | Statement]) -> None:
-        for step in steps:
-            self._nested(step)
-
-    def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
-        if step.field in _UNIQUE:
-            self._noted.unusual = True
-        elif step.field in ADDRESSES and isinstance(step, InRanges):
-            for low, high in step.ranges.intervals:
-                self._told_apart(low, high)
-        elif step.field in PORTS and isinstance(step, InRanges):
-            self._noted.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
-        elif step.field in ADDRESSES | PORTS:
-            self._noted.unusual = True
-
-    def _named(self, name: Field, names: Iterable[str]) -> None:
-        if name in _UNIQUE:
-            self._noted.unusual = True
-        for text in names:
-            if text.endswith("*"):
-                self._noted.peculiar |= {
-                    Owner("network", network)
-                    for interface, network in self._directory.interfaces.items()
-                    if interface.startswith(text[:-1])
-                }
-            elif text in self._directory.interfaces:
-                self._noted.peculiar.add(Owner("network", self._directory.interfaces[text]))
-
-    def _told_apart(self, low: int, high: int) -> None:
-        if low == high:
-            owner = self._whose(low)
-            if owner is not None:
-                self._noted.peculiar.add(owner)
-        if low != high or is_link_local(low):
-            self._noted.ranges.add((low, high))
+        word = self._sayings.of(("to", self._directory.part(owner, address), target.ports, target.base_port))
+        told[-1] = told[-1]._replace(owner=owner, says=word, proves=mine and local)
+        if mine and leads is not None:
+            told[at] = told[at]._replace(owner=owner, says=self._sayings.of(("published", leads[1])))
+        return (port,) if port is not None else ()
 
 
-_PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
-"""Steps of rules that may have an owner."""
+def _asked_port(said: StepSaid) -> int | None:
+    """Return the single destination port that a step asks for, if it does."""
+    step = said.step
+    if isinstance(step, InRanges) and step.field is Field.DESTINATION_PORT and single(step):
+        return step.ranges.intervals[0][0]
+    return None
+
+
+def _is_of(said: StepSaid, field: Field) -> bool:
+    return isinstance(said.step, InRanges) and said.step.field is field
+
+
+def _guards(told: Sequence[StepSaid]) -> Sequence[int | str | None]:
+    """Return single values that a rule asks for."""
+    found: list[int | str | None] = [None] * len(GUARDS)
+    for each in told:
+        for place, value in each.guards:
+            found[place] = value
+    return found

@@ -15,14 +15,16 @@ from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
-from exporter.evaluate.kinds.rules import Noted, RuleReader
+from exporter.evaluate.kinds.rules import RuleReader
+from exporter.evaluate.kinds.steps import Noted
 from exporter.model.addresses import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from exporter.evaluate.kinds.directory import Directory, Leads, Owner
-    from exporter.evaluate.kinds.rules import Said, Saying
+    from exporter.evaluate.kinds.rules import Said
+    from exporter.evaluate.kinds.steps import Saying
     from exporter.model.firewall import Chain, Firewall, Table, TableKey
     from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Sandbox
