@@ -6,12 +6,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.bridging import Bridging, HandedUp
 from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, Departure, Stage
-from exporter.evaluate.enforced.frames import past_bridge, past_gates
-from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.hops import hop_limit
 from exporter.evaluate.enforced.ipsec import past_policies
-from exporter.evaluate.enforced.neighbours import FIXED, Asking, resolved
+from exporter.evaluate.enforced.neighbours import FIXED
+from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import (
@@ -19,25 +19,24 @@ from exporter.evaluate.enforced.segments import (
     TWO_ANSWER,
     answers_as_own,
     asks,
-    beyond,
     followed,
     hears,
     link_address,
 )
+from exporter.evaluate.enforced.unseen import Unseen
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import Hook
 from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.evaluate.enforced.flight import Conversation, Flight
+    from exporter.evaluate.enforced.flight import Conversation
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
-    from exporter.model.namespace import Interface
 
 HOPS = ENOUGH_HOPS
 """Namespaces that packets are followed through; those that go on are lost in a circle."""
@@ -48,11 +47,12 @@ Moving = Departure | Arrival | Crossing
 class Journey:
     """Moves packets of one stage of conversations through a world."""
 
-    def __init__(self, world: World, conversation: Conversation) -> None:
+    def __init__(self, world: World, conversation: Conversation, obstacles: Obstacles | None = None) -> None:
         self._world = world
         self._conversation = conversation
-        self._hooks = Hooks(conversation)
-        self._led_on: dict[Hashable, int] = {}
+        self._obstacles = obstacles or Obstacles(world, conversation)
+        self._unseen = Unseen(world)
+        self._bridging = Bridging(world, self._obstacles, self._unseen)
 
     def deliveries(self, *moving: Moving) -> list[Delivery]:
         """Return where packets arrive."""
@@ -93,7 +93,7 @@ class Journey:
             if cells:
                 here = passing._replace(cells=cells, output=output)
                 here = here if output == "lo" else past_policies(here, Direction.OUT)
-                for out in self._hooks.through(Hook.OUTPUT, here):
+                for out in self._obstacles.through(Hook.OUTPUT, here):
                     yield from self._send(out)
 
     def _setting_out(self, item: Departure) -> Passing:
@@ -117,7 +117,7 @@ class Journey:
         found.keep_loopback_in(passing)
         if found.local:
             here = passing._replace(cells=found.local, flight=flight, output="lo")
-            for out in self._hooks.through(Hook.POSTROUTING, here):
+            for out in self._obstacles.through(Hook.POSTROUTING, here):
                 yield from self._loop(out)
         yield from self._leave(passing._replace(flight=flight), found.leaving)
 
@@ -130,7 +130,7 @@ class Journey:
         if not kept:
             return
         back = passing._replace(cells=kept, interface="lo", output="", settled=True, own=False)
-        for inside in self._hooks.through(Hook.PREROUTING, back):
+        for inside in self._obstacles.through(Hook.PREROUTING, back):
             yield from self._deliver(inside)
 
     def _leave(self, passing: Passing, leaving: dict[Exit, int]) -> Iterator[Moving]:
@@ -152,7 +152,7 @@ class Journey:
         here = passing._replace(cells=passing.cells & total, output=output, next_hop=Column(next_hops))
         if not here.cells:
             return
-        for out in self._hooks.through(Hook.POSTROUTING, here):
+        for out in self._obstacles.through(Hook.POSTROUTING, here):
             # who was given another source is looked at again (nf_xfrm_me_harder)
             sent = past_policies(out, Direction.OUT)
             for way, cells in leaving.items():
@@ -167,7 +167,7 @@ class Journey:
             return
         world = self._world.resolving(way.towards)
         receivers = self._world.answering(stack, way)
-        cells, flight = self._gated(Hook.EGRESS, sender.interface.name, passing)
+        cells, flight = self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing)
         passing = passing._replace(cells=cells)
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
@@ -188,63 +188,27 @@ class Journey:
             lost = passing._replace(flight=flight)
             known = asks(world.same(sender), way.towards)
             if known or sender.segment.unseen:
-                yield from self._by_strangers(sender, lost)
+                yield from self._unseen.routed(sender, lost)
             else:
-                yield from self._astray(sender, lost)
+                yield from self._bridging.astray(sender, lost)
             if not receivers:
-                yield from self._out_of_sight(sender, lost, way)
-
-    def _by_strangers(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
-        """Send packets whose next hop is nobody's that is seen to wherever a router that is not may lead them."""
-        flight = passing.flight.doubted({beyond(sender): passing.cells})
-        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
-            for receiver in sender.segment.routed_to(int(destination), sender):
-                yield Arrival(receiver.stack, cells, replace(flight, routed=True), receiver.interface.name)
-
-    def _out_of_sight(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Arrival]:
-        """Send packets to somebody whom nobody knows, who may lead them on to whoever is seen.
-
-        To a station he does so once: what becomes of them there is in doubt, by whatever way they came to him.
-        """
-        flight = passing.flight.doubted({beyond(sender): passing.cells})
-        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
-            for receiver in self._world.led_on(sender, way, int(destination)):
-                key = receiver, destination, flight.ends.destination_port
-                new = cells & ~self._led_on.get(key, 0)
-                self._led_on[key] = self._led_on.get(key, 0) | new
-                led = replace(flight, routed=True, astray=flight.astray | new)
-                if new:
-                    yield Arrival(receiver.stack, new, led, receiver.interface.name)
-
-    def _astray(self, sender: Station, passing: Passing) -> Iterator[Moving]:
-        """Send frames to a link address that nobody has: br_netfilter sees them before the bridge asks whose that is.
-
-        What it leads elsewhere gets another one (br_nf_pre_routing_finish).
-        """
-        segment, port = sender.segment, sender.port
-        bridge = segment.bridge
-        if bridge is None or segment.ports is None or port is None or not passing.cells:
-            return
-        let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
-        if let_in and (port.port is None or port.port.forwarding):
-            flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
-            yield Crossing(bridge, passing.cells, flight, port.name, link_address(sender.interface), None)
+                yield from self._unseen.led_on(sender, lost, way)
 
     def _frames(self, sender: Station, receiver: Station, way: Exit, passing: Passing) -> Iterator[Moving]:
         mac = link_address(sender.interface)
         if not followed(sender, receiver):
             yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, mac=mac)
             return
-        cells, doubts = self._resolved(sender, receiver, way.towards, passing)
+        cells, doubts = self._obstacles.resolved(sender, receiver, way.towards, passing)
         flight = passing.flight.doubted(doubts)
         host = self._world.host
         bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
-            cells, flight = self._bridge_hooks(
+            cells, flight = self._obstacles.past_bridge(
                 (Hook.OUTPUT, Hook.POSTROUTING), passing._replace(cells=cells, flight=flight), "", port, bridge
             )
-            cells, flight = self._gated(Hook.EGRESS, port, passing._replace(cells=cells, flight=flight))
+            cells, flight = self._obstacles.past_gates(Hook.EGRESS, port, passing._replace(cells=cells, flight=flight))
         if not cells:
             return
         if bridge is not None and host not in (sender.stack, receiver.stack):
@@ -261,19 +225,19 @@ class Journey:
         flight, cells = item.flight, item.cells
         for name in (item.port, item.interface):
             passing = Passing(stack, cells, flight, flight.ends, mac=item.mac)
-            cells, flight = self._gated(Hook.INGRESS, name, passing)
+            cells, flight = self._obstacles.past_gates(Hook.INGRESS, name, passing)
         called = self._meets_hooks_as_frames(item)
         if not stack.bridging.idle:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
             hooks = (Hook.PREROUTING,) if called else (Hook.PREROUTING, Hook.INPUT)
-            cells, flight = self._bridge_hooks(hooks, passing, item.port, "", None)
-        cells = self._valid(stack, cells, flight, item.interface)
+            cells, flight = self._obstacles.past_bridge(hooks, passing, item.port, "", None)
+        cells = self._obstacles.believed(stack, cells, flight, item.interface)
         if not cells:
             return
         # physdev sees a port where br_netfilter kept it
         visible = item.port if called else ""
         passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
-        for inside in self._hooks.through(Hook.PREROUTING, passing):
+        for inside in self._obstacles.through(Hook.PREROUTING, passing):
             if stack is self._world.host and inside.flight.ends.destination != flight.ends.destination:
                 yield from self._rewritten(inside, item.port, called=called)
             else:
@@ -285,9 +249,21 @@ class Journey:
         br_nf_pre_routing_finish goes on with br_handle_frame_finish and br_pass_frame_up, so that INPUT sees what
         PREROUTING made of a destination. Without br_netfilter it comes first.
         """
-        cells, flight = self._bridge_hooks((Hook.INPUT,), passing, port, "", None)
+        cells, flight = self._obstacles.past_bridge((Hook.INPUT,), passing, port, "", None)
         if cells:
             yield from self._route(passing._replace(cells=cells, flight=flight))
+
+    def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
+        """Pass frames on that cross a bridge of the host's."""
+        yield from self._beyond(self._bridging.cross(item))
+
+    def _beyond(self, results: Iterable[Arrival | HandedUp]) -> Iterator[Moving | Delivery]:
+        """Take in those frames behind a bridge that are handed up to the host."""
+        for result in results:
+            if isinstance(result, HandedUp):
+                yield from self._handed_up(result.passing, result.port)
+            else:
+                yield result
 
     def _rewritten(self, passing: Passing, port: str | Column, *, called: bool) -> Iterator[Moving | Delivery]:
         """Lead packets on that got another destination: on a bridge, br_netfilter may keep them frames."""
@@ -298,7 +274,9 @@ class Journey:
             back = sum(cells for at, cells in parts(passing.interface, passing.cells) if at == name)
             if back and bridge.kind == "bridge" and passing.stack.calls_iptables(bridge):
                 routed &= ~back
-                yield from self._redirected(bridge, port, passing._replace(cells=back, interface=name))
+                yield from self._beyond(
+                    self._bridging.redirected(bridge, port, passing._replace(cells=back, interface=name))
+                )
         if routed:
             left = passing._replace(cells=routed)
             yield from self._handed_up(left, port) if called else self._route(left)
@@ -334,141 +312,15 @@ class Journey:
             led = replace(flight, routed=True, hops=flight.hops - 1)
             here = passing._replace(cells=cells, flight=led, output=output)
             here = past_policies(here, Direction.FORWARD, Direction.OUT)
-            for out in self._hooks.through(Hook.FORWARD, here):
+            for out in self._obstacles.through(Hook.FORWARD, here):
                 yield from self._leave(out, found.leaving)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
-        for arrived in self._hooks.through(Hook.INPUT, passing._replace(output="")):
+        for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             # what loopback brings is taken to have come in where it was sent to (ipv6_rcv)
             yield Delivery(inside.stack, inside.cells, flight, inside.mark, inside.link or inside.interface)
-
-    def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
-        """Return the packets whose source the kernel believes.
-
-        It asks no reverse path filter about what was in packets of IPsec (secpath_exists in fib_validate_source). That
-        of those which went astray is not known.
-        """
-        valid = 0
-        for name, at in parts(interface, cells):
-            for source, of in parts(flight.ends.source, at):
-                valid |= of & flight.astray
-                if stack.believes(int(source), str(name)):
-                    valid |= of
-                elif of & flight.sealed and stack.admits(int(source), str(name)):
-                    valid |= of & flight.sealed
-        return valid
-
-    # --- Frames that the host's bridge passes from port to port ---
-
-    def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
-        host, bridge = self._world.host, item.bridge
-        receiver = item.receiver
-        output = receiver.port.name if receiver is not None and receiver.port else ""
-        passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
-        cells, flight = self._gated(Hook.INGRESS, item.port, passing)
-        passing = passing._replace(cells=cells, flight=flight)
-        cells, flight = self._bridge_hooks((Hook.PREROUTING,), passing, item.port, output, bridge)
-        passing = passing._replace(cells=cells, flight=flight)
-        if not cells:
-            return
-        if not host.calls_iptables(bridge):
-            yield from self._passed_on(item, self._filtered(item, passing, output), output)
-            return
-        for inside in self._hooks.through(Hook.PREROUTING, passing):
-            if inside.flight.ends.destination != item.flight.ends.destination:
-                yield from self._redirected(bridge, item.port, inside)
-            elif receiver is not None:
-                yield from self._bridged(item, inside, output)
-
-    def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
-        """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
-
-        The bridge's own chains are met between the two: br_nf_forward stands before those that filter there, and
-        br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
-        """
-        name = item.bridge.name
-        here = passing._replace(output=name, output_port=output)
-        for forwarded in self._hooks.through(Hook.FORWARD, here):
-            framed = self._filtered(item, forwarded, output)
-            # br_nf_post_routing names no interface that frames came in by
-            sent = framed._replace(interface="")
-            for out in self._hooks.through(Hook.POSTROUTING, sent) if sent.cells else ():
-                kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
-                yield from self._passed_on(item, out._replace(flight=kept), output)
-
-    def _filtered(self, item: Crossing, passing: Passing, output: str) -> Passing:
-        """Lead frames past what the bridge's own chains say of those that it passes on."""
-        hooks = (Hook.FORWARD, Hook.POSTROUTING)
-        cells, flight = self._bridge_hooks(hooks, passing, item.port, output, item.bridge)
-        return passing._replace(cells=cells, flight=flight)
-
-    def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Moving]:
-        cells, flight = self._gated(Hook.EGRESS, output, passing)
-        receiver = item.receiver
-        if cells and receiver is not None:
-            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
-
-    def _redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Moving | Delivery]:
-        """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
-
-        br_nf_pre_routing_finish: what is routed back to the bridge stays a frame (bridged_dnat), whoever it was
-        addressed to. For IPv4 the route is one that the host refuses where it does not forward, or does not believe
-        where they come from (ip_route_input_slow).
-        """
-        host = self._world.host
-        if host.family == 4:
-            passing = passing._replace(cells=self._valid(host, passing.cells, passing.flight, bridge.name))
-        left = passing.cells
-        kept = host.family == 6 or host.forwards_from(bridge.name)
-        found = ways(passing)
-        for way, cells in found.leaving.items():
-            if way.interface == bridge.index and kept:
-                left &= ~cells
-                doubts = dict(found.doubts)
-                believed = led_back(passing, cells, bridge.name, doubts)
-                flight = replace(passing.flight.doubted(doubts), routed=True)
-                yield from self._sent_back(bridge, way, port, passing._replace(cells=believed, flight=flight))
-        if left:
-            yield from self._handed_up(passing._replace(cells=left), port)
-
-    def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Moving]:
-        """Send frames that got another destination to whoever on their bridge answers for the next hop."""
-        host = self._world.host
-        station = self._world.station(host, bridge.index)
-        if station is None:
-            return
-        receivers = self._world.answering(host, way)
-        if not receivers:
-            yield from self._out_of_sight(station, passing, way)
-        for receiver in receivers:
-            passes, doubt = hears(station, receiver)
-            known, doubts = self._resolved(station, receiver, way.towards, passing)
-            audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
-            flight = passing.flight.doubted(doubts)
-            flight = flight.doubted({doubt: audible} if doubt else {})
-            crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
-            output = receiver.port.name if receiver.port else ""
-            if audible:
-                routed = passing._replace(cells=audible, flight=flight, next_hop=way.towards)
-                yield from self._bridged(crossing, routed, output)
-
-    # --- What packets meet outside of the hooks of IP ---
-
-    def _bridge_hooks(
-        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
-    ) -> tuple[int, Flight]:
-        return past_bridge(self._hooks.sight, hooks, passing, port, output, bridge)
-
-    def _gated(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
-        return past_gates(self._hooks.sight, hook, interfaces, passing)
-
-    def _resolved(
-        self, sender: Station, receiver: Station, target: int, passing: Passing
-    ) -> tuple[int, dict[str, int]]:
-        world = self._world.resolving(target)
-        return resolved(world, Asking(world.same(sender), world.same(receiver), target), passing)
 
 
 def _one_and_the_same(receivers: Sequence[Station]) -> bool:
@@ -488,20 +340,6 @@ def _who_answers(sender: Station, receivers: list[Station], address: int) -> str
     else:
         text = PROXY_ANSWERS
     return text.format(address=_text(address, sender.stack.family))
-
-
-def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:
-    """Return the frames that may not leave by the receiver's port: from its own, or from an isolated to another."""
-    own = receiver.port
-    if own is None or own.port is None:
-        return 0
-    found = 0
-    for name, at in parts(port, cells):
-        sender = host.by_name.get(str(name))
-        same = sender is own and not own.port.hairpin
-        isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
-        found |= at if same or isolated else 0
-    return found
 
 
 def _from_own(item: Departure) -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.conversations import Asked, Conversations
 from exporter.evaluate.enforced.emission import Emission, sources_of
 from exporter.evaluate.enforced.flight import Departure
-from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import usual
@@ -309,9 +309,8 @@ class _Journey(Journey):
     """A journey of one packet that notes what happens to it."""
 
     def __init__(self, world: World, conversation: Conversation, notes: _Notes) -> None:
-        super().__init__(world, conversation)
+        super().__init__(world, conversation, _Obstacles(world, conversation, notes))
         self._notes = notes
-        self._hooks = _Hooks(conversation, notes)
         notes.add(Begun(conversation.stage))
 
     def deliveries(self, *moving: Moving) -> list[Delivery]:
@@ -371,13 +370,6 @@ class _Journey(Journey):
             self._notes.add(Bridged(item.bridge.name, (self._notes.name(item.port), output), filtered))
         yield from super()._cross(item)
 
-    def _valid(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
-        valid = super()._valid(stack, cells, flight, interface)
-        if not valid:
-            at = self._notes.at(stack.family, flight.ends)
-            self._notes.add(Disbelieved(stack.name, at, self._notes.name(interface)))
-        return valid
-
     def _route(self, passing: Passing) -> Iterator[Moving | Delivery]:
         stack, at = passing.stack, self._notes.at(passing.stack.family, passing.flight.ends)
         interface = self._notes.name(passing.interface)
@@ -388,58 +380,12 @@ class _Journey(Journey):
         self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface), spent))
         yield from super()._route(passing)
 
-    def _bridge_hooks(
-        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
-    ) -> tuple[int, Flight]:
-        cells, flight = super()._bridge_hooks(hooks, passing, port, output, bridge)
-        steps = self._notes.steps()
-        if steps:
-            at = self._notes.at(passing.stack.family, passing.flight.ends)
-            names = self._notes.name(port), output
-            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
-        return cells, flight
 
-    def _gated(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
-        stack, known = passing.stack, passing.flight.doubts
-        cells, flight = super()._gated(hook, interfaces, passing)
-        steps, doubts = self._notes.steps(), tuple(name for name in flight.doubts if name not in known)
-        if steps or doubts:
-            at = self._notes.at(stack.family, passing.flight.ends)
-            name = self._notes.name(interfaces)
-            inside, outside = (name, "") if hook == "ingress" else ("", name)
-            after = (at,) if cells else ()
-            self._notes.add(Filtered(stack.name, hook, steps, at, after, inside, outside, doubts))
-        return cells, flight
+class _Obstacles(Obstacles):
+    """What packets meet, with notes about what it did to them."""
 
-    def _resolved(
-        self, sender: Station, receiver: Station, target: int, passing: Passing
-    ) -> tuple[int, dict[str, int]]:
-        cells, doubts = super()._resolved(sender, receiver, target, passing)
-        steps = self._notes.steps()
-        if not cells:
-            self._notes.add(Unanswered(sender.stack.name, self._world.resolving(target).family, target, steps))
-        return cells, doubts
-
-
-def _deafness(sender: Station, receiver: Station) -> str:
-    """Return why frames from one station do not reach another."""
-    ports = [each.port.port for each in (sender, receiver) if each.port and each.port.port]
-    if not all(port.forwarding for port in ports):
-        return "a port is not in state forwarding"
-    if ports and all(port.isolated for port in ports):
-        return "both ports are isolated"
-    if sender.port and sender.port.port and sender.port.port.locked:
-        return "the sender's port is locked"
-    if receiver.port and not usual(receiver.port.port):
-        return "the receiver's port neither learns nor floods"
-    return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
-
-
-class _Hooks(Hooks):
-    """The hooks, with notes about what their chains did."""
-
-    def __init__(self, conversation: Conversation, notes: _Notes) -> None:
-        super().__init__(conversation)
+    def __init__(self, world: World, conversation: Conversation, notes: _Notes) -> None:
+        super().__init__(world, conversation)
         self._notes = notes
 
     def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
@@ -454,6 +400,57 @@ class _Hooks(Hooks):
             names = self._notes.name(passing.interface), self._notes.name(passing.output)
             self._notes.add(Filtered(passing.stack.name, hook, steps, before, after, *names, tuple(doubts)))
         return iter(outcomes)
+
+    def past_bridge(
+        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
+    ) -> tuple[int, Flight]:
+        cells, flight = super().past_bridge(hooks, passing, port, output, bridge)
+        steps = self._notes.steps()
+        if steps:
+            at = self._notes.at(passing.stack.family, passing.flight.ends)
+            names = self._notes.name(port), output
+            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
+        return cells, flight
+
+    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+        stack, known = passing.stack, passing.flight.doubts
+        cells, flight = super().past_gates(hook, interfaces, passing)
+        steps, doubts = self._notes.steps(), tuple(name for name in flight.doubts if name not in known)
+        if steps or doubts:
+            at = self._notes.at(stack.family, passing.flight.ends)
+            name = self._notes.name(interfaces)
+            inside, outside = (name, "") if hook == "ingress" else ("", name)
+            after = (at,) if cells else ()
+            self._notes.add(Filtered(stack.name, hook, steps, at, after, inside, outside, doubts))
+        return cells, flight
+
+    def resolved(self, sender: Station, receiver: Station, target: int, passing: Passing) -> tuple[int, dict[str, int]]:
+        cells, doubts = super().resolved(sender, receiver, target, passing)
+        steps = self._notes.steps()
+        if not cells:
+            self._notes.add(Unanswered(sender.stack.name, self._world.resolving(target).family, target, steps))
+        return cells, doubts
+
+    def believed(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
+        valid = super().believed(stack, cells, flight, interface)
+        if not valid:
+            at = self._notes.at(stack.family, flight.ends)
+            self._notes.add(Disbelieved(stack.name, at, self._notes.name(interface)))
+        return valid
+
+
+def _deafness(sender: Station, receiver: Station) -> str:
+    """Return why frames from one station do not reach another."""
+    ports = [each.port.port for each in (sender, receiver) if each.port and each.port.port]
+    if not all(port.forwarding for port in ports):
+        return "a port is not in state forwarding"
+    if ports and all(port.isolated for port in ports):
+        return "both ports are isolated"
+    if sender.port and sender.port.port and sender.port.port.locked:
+        return "the sender's port is locked"
+    if receiver.port and not usual(receiver.port.port):
+        return "the receiver's port neither learns nor floods"
+    return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
 
 
 def _passing(item: Departure) -> Passing:

@@ -1,0 +1,166 @@
+"""Frames that the host's bridges pass from port to port, and what br_netfilter makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.evaluate.enforced.flight import Arrival, Crossing
+from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.passing import Passing
+from exporter.evaluate.enforced.segments import hears, link_address
+from exporter.evaluate.enforced.ways import led_back, ways
+from exporter.model.firewall import Hook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.evaluate.enforced.obstacles import Obstacles
+    from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.stack import Stack
+    from exporter.evaluate.enforced.unseen import Unseen
+    from exporter.evaluate.enforced.ways import Exit
+    from exporter.evaluate.enforced.world import World
+    from exporter.model.namespace import Interface
+
+
+class HandedUp(NamedTuple):
+    """Frames that came in by a port of a bridge and that the host takes in."""
+
+    passing: Passing
+    port: str | Column
+
+
+Beyond = Arrival | HandedUp
+"""What becomes of frames behind a bridge."""
+
+
+class Bridging:
+    """Moves frames of one stage of conversations over the host's bridges."""
+
+    def __init__(self, world: World, obstacles: Obstacles, unseen: Unseen) -> None:
+        self._world = world
+        self._obstacles = obstacles
+        self._unseen = unseen
+
+    def astray(self, sender: Station, passing: Passing) -> Iterator[Crossing]:
+        """Send frames to a link address that nobody has: br_netfilter sees them before the bridge asks whose that is.
+
+        What it leads elsewhere gets another one (br_nf_pre_routing_finish).
+        """
+        segment, port = sender.segment, sender.port
+        bridge = segment.bridge
+        if bridge is None or segment.ports is None or port is None or not passing.cells:
+            return
+        let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
+        if let_in and (port.port is None or port.port.forwarding):
+            flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
+            yield Crossing(bridge, passing.cells, flight, port.name, link_address(sender.interface), None)
+
+    def cross(self, item: Crossing) -> Iterator[Beyond]:
+        """Pass frames on from ports of a bridge to another one."""
+        host, bridge = self._world.host, item.bridge
+        receiver = item.receiver
+        output = receiver.port.name if receiver is not None and receiver.port else ""
+        passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
+        cells, flight = self._obstacles.past_gates(Hook.INGRESS, item.port, passing)
+        passing = passing._replace(cells=cells, flight=flight)
+        cells, flight = self._obstacles.past_bridge((Hook.PREROUTING,), passing, item.port, output, bridge)
+        passing = passing._replace(cells=cells, flight=flight)
+        if not cells:
+            return
+        if not host.calls_iptables(bridge):
+            yield from self._passed_on(item, self._filtered(item, passing, output), output)
+            return
+        for inside in self._obstacles.through(Hook.PREROUTING, passing):
+            if inside.flight.ends.destination != item.flight.ends.destination:
+                yield from self.redirected(bridge, item.port, inside)
+            elif receiver is not None:
+                yield from self._bridged(item, inside, output)
+
+    def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
+        """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
+
+        The bridge's own chains are met between the two: br_nf_forward stands before those that filter there, and
+        br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
+        """
+        name = item.bridge.name
+        here = passing._replace(output=name, output_port=output)
+        for forwarded in self._obstacles.through(Hook.FORWARD, here):
+            framed = self._filtered(item, forwarded, output)
+            # br_nf_post_routing names no interface that frames came in by
+            sent = framed._replace(interface="")
+            for out in self._obstacles.through(Hook.POSTROUTING, sent) if sent.cells else ():
+                kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
+                yield from self._passed_on(item, out._replace(flight=kept), output)
+
+    def _filtered(self, item: Crossing, passing: Passing, output: str) -> Passing:
+        """Lead frames past what the bridge's own chains say of those that it passes on."""
+        hooks = (Hook.FORWARD, Hook.POSTROUTING)
+        cells, flight = self._obstacles.past_bridge(hooks, passing, item.port, output, item.bridge)
+        return passing._replace(cells=cells, flight=flight)
+
+    def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
+        cells, flight = self._obstacles.past_gates(Hook.EGRESS, output, passing)
+        receiver = item.receiver
+        if cells and receiver is not None:
+            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
+
+    def redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Beyond]:
+        """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
+
+        br_nf_pre_routing_finish: what is routed back to the bridge stays a frame (bridged_dnat), whoever it was
+        addressed to. For IPv4 the route is one that the host refuses where it does not forward, or does not believe
+        where they come from (ip_route_input_slow).
+        """
+        host = self._world.host
+        if host.family == 4:
+            passing = passing._replace(cells=self._obstacles.believed(host, passing.cells, passing.flight, bridge.name))
+        left = passing.cells
+        kept = host.family == 6 or host.forwards_from(bridge.name)
+        found = ways(passing)
+        for way, cells in found.leaving.items():
+            if way.interface == bridge.index and kept:
+                left &= ~cells
+                doubts = dict(found.doubts)
+                believed = led_back(passing, cells, bridge.name, doubts)
+                flight = replace(passing.flight.doubted(doubts), routed=True)
+                yield from self._sent_back(bridge, way, port, passing._replace(cells=believed, flight=flight))
+        if left:
+            yield HandedUp(passing._replace(cells=left), port)
+
+    def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Arrival]:
+        """Send frames that got another destination to whoever on their bridge answers for the next hop."""
+        host = self._world.host
+        station = self._world.station(host, bridge.index)
+        if station is None:
+            return
+        receivers = self._world.answering(host, way)
+        if not receivers:
+            yield from self._unseen.led_on(station, passing, way)
+        for receiver in receivers:
+            passes, doubt = hears(station, receiver)
+            known, doubts = self._obstacles.resolved(station, receiver, way.towards, passing)
+            audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
+            flight = passing.flight.doubted(doubts)
+            flight = flight.doubted({doubt: audible} if doubt else {})
+            crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
+            output = receiver.port.name if receiver.port else ""
+            if audible:
+                routed = passing._replace(cells=audible, flight=flight, next_hop=way.towards)
+                yield from self._bridged(crossing, routed, output)
+
+
+def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:
+    """Return the frames that may not leave by the receiver's port: from its own, or from an isolated to another."""
+    own = receiver.port
+    if own is None or own.port is None:
+        return 0
+    found = 0
+    for name, at in parts(port, cells):
+        sender = host.by_name.get(str(name))
+        same = sender is own and not own.port.hairpin
+        isolated = sender is not None and sender.port is not None and sender.port.isolated and own.port.isolated
+        found |= at if same or isolated else 0
+    return found

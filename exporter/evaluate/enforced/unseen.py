@@ -1,0 +1,48 @@
+"""Packets that leave what is seen, and whoever may get them there or back from there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.evaluate.enforced.flight import Arrival
+from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.segments import beyond
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from exporter.evaluate.enforced.passing import Passing
+    from exporter.evaluate.enforced.segments import Station
+    from exporter.evaluate.enforced.ways import Exit
+    from exporter.evaluate.enforced.world import World
+
+
+class Unseen:
+    """Leads packets of one stage of conversations on in a world, as somebody may who is not seen."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._led_on: dict[Hashable, int] = {}
+
+    def routed(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
+        """Send packets whose next hop is nobody's that is seen to wherever a router that is not may lead them."""
+        flight = passing.flight.doubted({beyond(sender): passing.cells})
+        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
+            for receiver in sender.segment.routed_to(int(destination), sender):
+                yield Arrival(receiver.stack, cells, replace(flight, routed=True), receiver.interface.name)
+
+    def led_on(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Arrival]:
+        """Send packets to somebody whom nobody knows, who may lead them on to whoever is seen.
+
+        To a station he does so once: what becomes of them there is in doubt, by whatever way they came to him.
+        """
+        flight = passing.flight.doubted({beyond(sender): passing.cells})
+        for destination, cells in parts(passing.flight.ends.destination, passing.cells):
+            for receiver in self._world.led_on(sender, way, int(destination)):
+                key = receiver, destination, flight.ends.destination_port
+                new = cells & ~self._led_on.get(key, 0)
+                self._led_on[key] = self._led_on.get(key, 0) | new
+                led = replace(flight, routed=True, astray=flight.astray | new)
+                if new:
+                    yield Arrival(receiver.stack, new, led, receiver.interface.name)
