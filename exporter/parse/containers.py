@@ -15,7 +15,7 @@ from exporter.parse.fields import address, identity, integer, mapping, objects, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.parse.memory import Memory
+    from exporter.parse.aligned import Aligned
 
 _RUNNING = frozenset({"running", "paused"})
 """States with a live namespace: the kernel answers for a paused container too."""
@@ -49,10 +49,10 @@ _UNTOLD = ("(not told)", Endpoint("(not told)", None, None, None, None))
 
 
 def parse_containers(
-    documents: Sequence[Mapping[str, Any]], product: Product, memory: Memory
+    documents: Sequence[Mapping[str, Any]], product: Product, known: Aligned[ListedContainer | None]
 ) -> dict[str, ListedContainer]:
     """Return running containers by id, sorted by name; containers in any other state have no network."""
-    found = memory.containers(documents, lambda document: _container(document, product) if _runs(document) else None)
+    found = known(documents, lambda document: _container(document, product) if _runs(document) else None)
     listed = [container for container in found if container is not None]
     return {container.id: container for container in sorted(listed, key=attrgetter("name", "id"))}
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
     from exporter.model.addresses import Address, Subnet
-    from exporter.parse.memory import Memory
+    from exporter.parse.aligned import Aligned
 
 _BRIDGE = "com.docker.network.bridge."
 _GATEWAY_MODES = {
@@ -28,9 +28,11 @@ _IPVLAN_FLAG = EngineVersion(23, 0)
 """Since when ipvlan_flag exists; an older engine stores the option and ignores it."""
 
 
-def parse_networks(documents: Sequence[Mapping[str, Any]], engine: Engine, memory: Memory) -> dict[str, Network]:
+def parse_networks(
+    documents: Sequence[Mapping[str, Any]], engine: Engine, known: Aligned[Network | None]
+) -> dict[str, Network]:
     """Return networks by id. Config-only networks are templates, not networks, and left out."""
-    found = memory.networks(documents, lambda document: _network(document, engine))
+    found = known(documents, lambda document: _network(document, engine))
     return {network.id: network for network in found if network is not None}
 
 

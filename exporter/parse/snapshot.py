@@ -41,8 +41,8 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
     known = memory or Memory()
     engine = parse_engine(observation.version, observation.info)
     known.turn(engine)
-    told = parse_networks(observation.networks, engine, known)
-    listed = parse_containers(observation.containers, engine.product, known)
+    told = parse_networks(observation.networks, engine, known.networks)
+    listed = parse_containers(observation.containers, engine.product, known.containers)
     if engine.userland_proxy is None and any(map(_needs_userland_proxy, listed.values())):
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings, _inodes(observation.kernel))

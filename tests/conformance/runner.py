@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.evaluate import evaluate
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.enforced import enforced_reach
-from exporter.evaluate.enforced.world import worlds
+from exporter.evaluate.enforced.worlds import worlds
 from exporter.model.namespace import RouteKind
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer

@@ -14,7 +14,8 @@ from exporter.evaluate.enforced.gateways import SILENT
 from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
-from exporter.evaluate.enforced.ways import CONNECTED, SEVERAL_DEFAULTS
+from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS
+from exporter.evaluate.enforced.ways import CONNECTED
 from tests.conformance.routed import both, dual_stack, let_through
 from tests.lab import Container, Topology
 

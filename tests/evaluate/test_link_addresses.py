@@ -14,7 +14,7 @@ import pytest
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced.neighbours import ANSWERED, LEARNED
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.ways import OWN_GATEWAY
+from exporter.evaluate.enforced.way import OWN_GATEWAY
 from exporter.model.firewall import (
     Backend,
     Base,

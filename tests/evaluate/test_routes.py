@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.ways import SEVERAL_DEFAULTS, SEVERAL_HOPS, way
+from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS, SEVERAL_HOPS, way
 from exporter.model.namespace import (
     LOCAL_TABLE,
     MAIN_TABLE,

@@ -14,7 +14,8 @@ import pytest
 from exporter.evaluate.enforced.emission import sources_of
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.ways import PICKED_PORT, way
+from exporter.evaluate.enforced.way import way
+from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules

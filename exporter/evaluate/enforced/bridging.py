@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.obstacles import Obstacles
     from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.unseen import Unseen
-    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Interface
 

@@ -14,7 +14,7 @@ from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, D
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Column
 from exporter.evaluate.enforced.route_table import Question
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.way import way
 from exporter.model.namespace import Scope
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.route_table import Exit, Way
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
-    from exporter.evaluate.enforced.ways import Exit, Way
     from exporter.evaluate.enforced.world import World
 
 

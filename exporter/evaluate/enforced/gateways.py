@@ -15,9 +15,9 @@ from exporter.evaluate.enforced.flight import ICMP6, Ends, Flight
 from exporter.evaluate.enforced.neighbours import Asking, resolved
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame
+from exporter.evaluate.enforced.route_table import Exit
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.segments import BEYOND, asks, beyond, hears
-from exporter.evaluate.enforced.ways import Exit
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.route_table import Answers

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
-    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
 
 HOPS = ENOUGH_HOPS

@@ -6,46 +6,25 @@ from collections import defaultdict
 from operator import is_not
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.asked_for import ranges_asked_for, steps_of
 from exporter.evaluate.enforced.flight import Crossing
 from exporter.evaluate.enforced.route_table import Question
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.way import way
 from exporter.model.addresses import LINK_LOCAL, is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
-    AnyOf,
-    Dispatch,
-    Field,
-    InRanges,
-    Rewrite,
     Side,
-    TableFamily,
-    Translate,
     Untrack,
-    reached,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Hashable, Sequence
 
     from exporter.evaluate.enforced.emission import Emission
     from exporter.evaluate.enforced.packets import Column
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
-    from exporter.model.firewall import Chain, Firewall, Match, Step
-    from exporter.model.ranges import Ranges
-
-_ADDRESSES = frozenset(
-    {
-        Field.SOURCE,
-        Field.DESTINATION,
-        Field.CT_ORIGINAL_SOURCE,
-        Field.CT_ORIGINAL_DESTINATION,
-        Field.CT_REPLY_SOURCE,
-        Field.CT_REPLY_DESTINATION,
-    }
-)
-_SOURCES = frozenset({Field.SOURCE, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION})
+    from exporter.model.firewall import Step
 
 
 class Likeness:
@@ -59,7 +38,7 @@ class Likeness:
         self._world = world
         self._own = own
         firewalls = [stack.namespace.firewall for stack in world.stacks.values() if not stack.plain]
-        untracks = any(isinstance(step, Untrack) for firewall in firewalls for step in _steps(firewall))
+        untracks = any(isinstance(step, Untrack) for firewall in firewalls for step in steps_of(firewall))
         sources = own or untracks
         asked = {
             ranges for firewall in firewalls for ranges in ranges_asked_for(firewall, world.family, sources=sources)
@@ -69,7 +48,7 @@ class Likeness:
         self._near_named = any(map(is_link_local, self._named))
         self._near = [ranges.covers(*LINK_LOCAL) for ranges in self._sets]
         self._bridged = not world.host.bridging.idle
-        self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in _steps(firewall))
+        self._sided = any(_asks_for_interface(step) for firewall in firewalls for step in steps_of(firewall))
         self._particular = world.partly_seen or any(
             stack.particular or stack.policies for stack in world.stacks.values()
         )
@@ -133,56 +112,6 @@ def _setting_out(item: object) -> Hashable:
 def _values(value: int | str | Column | None) -> Hashable:
     values = getattr(value, "values", None)
     return tuple(sorted(values.items())) if isinstance(values, dict) else value
-
-
-def ranges_asked_for(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges]:
-    """Yield the sets of addresses that rules for a family ask for.
-
-    Chains that translate see first packets only. Their source is an address asked about where that is the host's own
-    packet, or where conntrack does not follow what it answers; else such `sources` do not matter there.
-    """
-    for table in firewall.tables:
-        if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
-            continue
-        translating = _reached_by_nat_alone(table.chains)
-        for chain in table.chains.values():
-            for rule in chain.rules:
-                for match in _matches(rule.steps):
-                    if isinstance(match, InRanges) and match.field in _ADDRESSES:
-                        if not sources and chain.name in translating and match.field in _SOURCES:
-                            continue
-                        yield match.ranges
-
-
-def _reached_by_nat_alone(chains: Mapping[str, Chain]) -> AbstractSet[str]:
-    """Return the chains that packets come to from base chains of type nat, and from no others."""
-    others = (name for name, chain in chains.items() if chain.base is not None and chain.base.kind != "nat")
-    return chains.keys() - reached(chains, others)
-
-
-def _steps(firewall: Firewall) -> Iterator[Step]:
-    for table in firewall.tables:
-        for chain in table.chains.values():
-            for rule in chain.rules:
-                yield from _matches(rule.steps)
-
-
-def _matches(steps: Sequence[Step] | Sequence[Match]) -> Iterator[Step]:
-    """Yield steps with what is inside them."""
-    for step in steps:
-        yield step
-        match step:
-            case AnyOf(alternatives):
-                for alternative in alternatives:
-                    yield from _matches(alternative)
-            case Dispatch(cases):
-                for matches, statement in cases:
-                    yield from _matches((*matches, statement))
-            case Translate(targets=targets) | Rewrite(targets=targets):
-                for target in targets:
-                    yield from _matches(target.matches)
-            case _:
-                pass
 
 
 def _asks_for_interface(step: Step) -> bool:

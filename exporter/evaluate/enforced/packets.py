@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.model.firewall import Field
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from exporter.model.firewall import Field
 
 
 class Atom(NamedTuple):
@@ -46,6 +45,11 @@ def only(port: int) -> Atom:
     """Return one port."""
     return Atom(Ranges.of(port))
 
+
+WHENCE = (
+    Field.SOURCE, Field.SOURCE_MAC, Field.INPUT_PORT, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION,
+)  # fmt: skip
+"""What is not known of packets that somebody led on who is not seen."""
 
 SOURCE_PORT = "the port that the source sends from"
 

@@ -10,7 +10,7 @@ from exporter.evaluate.enforced.conversations import Conversations, Found
 from exporter.evaluate.enforced.likeness import Likeness
 from exporter.evaluate.enforced.near import Nearby
 from exporter.evaluate.enforced.records import Record, beyond, verdicts
-from exporter.evaluate.enforced.world import worlds
+from exporter.evaluate.enforced.worlds import worlds
 from exporter.model.report import HOST, PairVerdict, Protocol, Reach, Via
 
 if TYPE_CHECKING:

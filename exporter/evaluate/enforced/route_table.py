@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.addresses import bounds, is_link_local, within
 from exporter.model.namespace import RouteKind
@@ -42,6 +42,31 @@ class Question:
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
     tos: str = ""
     disguised: bool = False
+
+
+class Exit(NamedTuple):
+    """A way out of a namespace: by an interface, to the owner of an address there.
+
+    `hops` are those that its own packets are sent with by that way, 0 as many as by others.
+    """
+
+    interface: int
+    towards: int
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere.
+
+    `either` are the single ways where nobody knows which of them it is: each has a source of its own.
+    """
+
+    local: bool
+    exits: tuple[Exit, ...] = ()
+    source: int | None = None
+    doubt: str = ""
+    either: tuple[Way, ...] = ()
 
 
 class RouteTable:

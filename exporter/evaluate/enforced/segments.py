@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.ports import Frame
 from exporter.evaluate.enforced.route_table import Question
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.way import way
 from exporter.model.namespace import Port, Scope
 
 if TYPE_CHECKING:

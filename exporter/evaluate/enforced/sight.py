@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, BACK, TCP, UDP, Stage
-from exporter.evaluate.enforced.packets import Atom, Column, Packets, Some
+from exporter.evaluate.enforced.packets import WHENCE, Atom, Column, Packets, Some
 from exporter.model.firewall import CtState, CtStatus, Field
 
 if TYPE_CHECKING:
@@ -148,11 +148,6 @@ class Sight:
         """Return the connection of packets that are all of one, or of none that the namespace knows."""
         return next(self.found(passing), (None, 0))[0]
 
-
-WHENCE = (
-    Field.SOURCE, Field.SOURCE_MAC, Field.INPUT_PORT, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION,
-)  # fmt: skip
-"""What is not known of packets that somebody led on who is not seen."""
 
 _CT_FIELDS = frozenset(name for name in Field if name.value.startswith("ct_"))
 

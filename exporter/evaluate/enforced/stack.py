@@ -20,7 +20,7 @@ from exporter.model.ranges import Ranges
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from exporter.evaluate.enforced.ways import Way
+    from exporter.evaluate.enforced.route_table import Way
     from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
 
 

@@ -14,7 +14,7 @@ from itertools import chain as joined
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
-from exporter.evaluate.enforced.likeness import ranges_asked_for
+from exporter.evaluate.enforced.asked_for import ranges_asked_for
 from exporter.evaluate.enforced.route_table import lent
 from exporter.model.addresses import bounds
 from exporter.model.firewall import (

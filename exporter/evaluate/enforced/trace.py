@@ -20,7 +20,7 @@ from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
-from exporter.evaluate.enforced.world import worlds
+from exporter.evaluate.enforced.worlds import worlds
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
     from exporter.evaluate.enforced.packets import Picked, Some
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Step
-    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
     from exporter.model.addresses import Address
     from exporter.model.explanation import Packet

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from exporter.evaluate.enforced.passing import Passing
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
-    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.world import World
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.matching import Held, Matching
-from exporter.evaluate.enforced.packets import SOURCE_PORT, Atom, Column, Picked, PortsDiffer, Some
-from exporter.evaluate.enforced.sight import WHENCE
+from exporter.evaluate.enforced.packets import SOURCE_PORT, WHENCE, Atom, Column, Picked, PortsDiffer, Some
 from exporter.model.firewall import (
     Backend,
     Call,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.way import either, way
 from exporter.model.addresses import is_link_local
-from exporter.model.namespace import RouteKind
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -18,40 +18,13 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Ends, Port, Value
     from exporter.evaluate.enforced.passing import Passing
+    from exporter.evaluate.enforced.route_table import Exit, Way
     from exporter.evaluate.enforced.stack import Stack
-    from exporter.model.namespace import Hop, PolicyRule, Route
+    from exporter.model.namespace import PolicyRule
 
-SEVERAL_HOPS = "which of several next hops the packets take"
-SEVERAL_DEFAULTS = "which of several default routes packets take: that goes by which gateways were silent lately"
 CONNECTED = "whether who sends has connected its socket: it then asks for a route from its address"
-OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
 PICKED_PORT = (32768, 60999)
 """The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
-
-
-class Exit(NamedTuple):
-    """A way out of a namespace: by an interface, to the owner of an address there.
-
-    `hops` are those that its own packets are sent with by that way, 0 as many as by others.
-    """
-
-    interface: int
-    towards: int
-    hops: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Where packets to an address go: `exits` is empty where they end here (`local`) or nowhere.
-
-    `either` are the single ways where nobody knows which of them it is: each has a source of its own.
-    """
-
-    local: bool
-    exits: tuple[Exit, ...] = ()
-    source: int | None = None
-    doubt: str = ""
-    either: tuple[Way, ...] = ()
 
 
 @dataclass(slots=True)
@@ -98,53 +71,6 @@ class Ways:
         for item, cells in self.leaving.items():
             names[stack.routing.names[item.interface]] |= cells
         return str(next(iter(names))) if len(names) == 1 else Column(names)
-
-
-def way(stack: Stack, question: Question) -> Way:
-    """Return the way of one packet; of one that may take several, all of them."""
-    return _either([(_along(stack, question, route), doubt) for route, doubt in _routes(stack, question)])
-
-
-def _either(found: Sequence[tuple[Way, str]]) -> Way:
-    """Return the ways that packets may take as one, given what is not known."""
-    first, _ = found[0]
-    if all(each == first for each, _ in found):
-        return first
-    exits = tuple(dict.fromkeys(item for each, _ in found for item in each.exits))
-    doubt = next(doubt for _, doubt in found if doubt)
-    either = tuple(dict.fromkeys(each for each, _ in found))
-    return Way(local=any(each.local for each in either), exits=exits, source=first.source, doubt=doubt, either=either)
-
-
-def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, str]]:
-    for route, doubt in stack.routing.lookups(question):
-        yield route, doubt
-        if route is not None:
-            yield from ((other, doubt or SEVERAL_DEFAULTS) for other in stack.routing.rivals(route))
-
-
-def _along(stack: Stack, question: Question, route: Route | None) -> Way:
-    if route is None or route.kind is not RouteKind.UNICAST:
-        return Way(local=route is not None and route.kind is RouteKind.LOCAL)
-    exits = tuple(
-        dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop, route))
-    )
-    source = int(route.source) if route.source is not None else None
-    doubt = "" if len(exits) < 2 else SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
-    return Way(local=False, exits=exits, source=source, doubt=doubt)
-
-
-def _exits(stack: Stack, destination: int, hop: Hop, route: Route) -> Iterator[Exit]:
-    """Yield the way out by a hop: to its gateway, or to the destination itself where it has none.
-
-    A gateway that was an address of the namespace's own when the route was made leads to the destination, too, for IPv4
-    (fib_check_nh takes the scope of a local address, and rt_set_nexthop no gateway of that scope). One that became its
-    own later is asked for like any other. The kernel does not tell which it was.
-    """
-    gateway = int(hop.gateway) if hop.gateway is not None else destination
-    yield Exit(hop.interface, gateway, route.hop_limit)
-    if stack.family == 4 and hop.gateway is not None and gateway in stack.addresses:
-        yield Exit(hop.interface, destination, route.hop_limit)
 
 
 def ways(passing: Passing) -> Ways:
@@ -252,7 +178,7 @@ def _asked(passing: Passing, question: Question) -> Way:
         return blind if blind.local or blind.exits else way(stack, question)
     bound = way(stack, question) if question.protocol == UDP else blind
     same = (bound.local, bound.exits) == (blind.local, blind.exits)
-    return blind if same else _either([(blind, ""), (bound, CONNECTED)])
+    return blind if same else either([(blind, ""), (bound, CONNECTED)])
 
 
 def _cut(rules: Sequence[PolicyRule], ends: Ends) -> None:

@@ -7,7 +7,6 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.gateways import answering_gateways, left_where_silent
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.route_table import Question
@@ -15,7 +14,7 @@ from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
-from exporter.evaluate.enforced.ways import way
+from exporter.evaluate.enforced.way import way
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.addresses import is_link_local
 from exporter.model.report import HOST
@@ -24,19 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Segment
-    from exporter.evaluate.enforced.ways import Exit
     from exporter.evaluate.enforced.wiring import Place
     from exporter.model.namespace import Interface, Namespace
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
 _LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
-
-
-def worlds(snapshot: Snapshot, kernel: Kernel, *, all_rules: bool = False) -> Mapping[int, World]:
-    """Return the worlds of both families."""
-    six = World(snapshot, kernel, 6, all_rules=all_rules)
-    return {4: World(snapshot, kernel, 4, all_rules=all_rules, six=six), 6: six}
 
 
 class World:
@@ -82,9 +75,6 @@ class World:
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
         wiring.settle()
-        for stack in self.stacks.values() if self.family == 6 else ():
-            if left_where_silent(stack.namespace, stack.routing):
-                stack.routing.answers = answering_gateways(self, stack)
 
     @cached_property
     def partly_seen(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.asked_for import ADDRESSES
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import (
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.directory import Directory
     from exporter.model.firewall import Match, Statement, Step
 
-_ADDRESSES = frozenset(
-    {
-        Field.SOURCE,
-        Field.DESTINATION,
-        Field.CT_ORIGINAL_SOURCE,
-        Field.CT_ORIGINAL_DESTINATION,
-        Field.CT_REPLY_SOURCE,
-        Field.CT_REPLY_DESTINATION,
-    }
-)
 _ENDS = (Field.SOURCE, Field.DESTINATION)
 _PORTS = frozenset(
     {
@@ -172,7 +163,7 @@ class StepReader:
                 ((low, high),) = intervals
                 if low == high and step.field in _GUARD:
                     guards.append((_GUARD[step.field], low))
-                if step.field in _ADDRESSES:
+                if step.field in ADDRESSES:
                     asked = low if low == high else None
                     owner, word, proves = self._address(step, low, high)
                     if step.field in _SUBNET_GUARD and (network := self._directory.inside(low, high)) is not None:
@@ -245,12 +236,12 @@ class Apart:
     def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
         if step.field in _UNIQUE:
             self.noted.unusual = True
-        elif step.field in _ADDRESSES and isinstance(step, InRanges):
+        elif step.field in ADDRESSES and isinstance(step, InRanges):
             for low, high in step.ranges.intervals:
                 self._between(low, high)
         elif step.field in _PORTS and isinstance(step, InRanges):
             self.noted.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
-        elif step.field in _ADDRESSES | _PORTS:
+        elif step.field in ADDRESSES | _PORTS:
             self.noted.unusual = True
 
     def _named(self, name: Field, names: Iterable[str]) -> None:

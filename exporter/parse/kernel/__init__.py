@@ -70,7 +70,7 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
 
 def _routes(documents: NamespaceDocuments, indexes: Mapping[str, int], memory: NamespaceMemory) -> tuple[Route, ...]:
     """Return the routes, with those that the kernel makes as soon as an address is in use."""
-    routes = parse_routes(documents.routes, indexes, memory)
+    routes = parse_routes(documents.routes, indexes, memory.routes)
     coming = tuple(coming_routes(documents.addresses or (), indexes))
     return (*routes, *coming) if coming else routes
 
@@ -89,7 +89,7 @@ def _namespace(
             return empty
 
     none: dict[int, Interface] = {}
-    interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses, memory), none)
+    interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses, memory.interfaces), none)
     if troubles:
         troubles["routes"] = troubles["bridge"]  # they lead to interfaces
     indexes = {interface.name: interface.index for interface in interfaces.values()}

@@ -14,21 +14,19 @@ from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
 from exporter.parse.addresses import parse_address
 from exporter.parse.fields import integer, link_address, mapping, objects, strings, text
 from exporter.parse.kernel.values import number
-from exporter.parse.memory import NamespaceMemory
+from exporter.parse.memory import InterfaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-
-Usable = tuple[str, tuple[OwnAddress, ...]]
-"""Addresses that answer, and the name of the interface that has them."""
+    from exporter.parse.memory import Usable
 
 
 def parse_interfaces(
-    links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]], memory: NamespaceMemory | None = None
+    links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]], memory: InterfaceMemory | None = None
 ) -> dict[int, Interface]:
     """Return interfaces by index. Raises ObservationError for a link without index or name."""
-    known = memory or NamespaceMemory()
+    known = memory or InterfaceMemory()
     indexes = {_name(link): _index(link) for link in links}
     told: dict[str, tuple[OwnAddress, ...]] = {}
     ports = _Ports()

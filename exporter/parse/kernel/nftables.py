@@ -26,12 +26,13 @@ from exporter.model.firewall import (
     Verdict,
     same_rules,
 )
+from exporter.parse.aligned import Aligned
 from exporter.parse.kernel.nft_expressions import Context
 from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
 from exporter.parse.kernel.nft_text import rule_text
 from exporter.parse.kernel.nft_values import words
-from exporter.parse.memory import Aligned, Listed, RuleMemory
+from exporter.parse.memory import Listed, RuleMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import LOCAL_TABLE, USUAL_RULES, Hop, PolicyRule, Route, RouteKind, RuleAction
+from exporter.parse.aligned import Indexed
 from exporter.parse.fields import address, integer, mapping, objects, strings, subnet, text
 from exporter.parse.kernel.interfaces import is_coming
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, number, protocol
-from exporter.parse.memory import NamespaceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,10 +58,10 @@ def family_of(document: Mapping[str, Any], *texts: str) -> int:
 
 
 def parse_routes(
-    documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int], memory: NamespaceMemory | None = None
+    documents: Sequence[Mapping[str, Any]], indexes: Mapping[str, int], memory: Indexed[Route | None] | None = None
 ) -> tuple[Route, ...]:
     """Return routes, given the indexes of interfaces by name. Raises ObservationError for what is no route."""
-    known = (memory or NamespaceMemory()).routes
+    known = memory or Indexed["Route | None"]()
     moved = known.moved(indexes)
     links = {name: (Hop(index),) for name, index in indexes.items()}
 

@@ -1,0 +1,86 @@
+"""What the rules of a firewall ask for, be it deep inside of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.model.firewall import (
+    AnyOf,
+    Dispatch,
+    Field,
+    InRanges,
+    Rewrite,
+    TableFamily,
+    Translate,
+    reached,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from exporter.model.firewall import Chain, Firewall, Match, Step
+    from exporter.model.ranges import Ranges
+
+ADDRESSES = frozenset(
+    {
+        Field.SOURCE,
+        Field.DESTINATION,
+        Field.CT_ORIGINAL_SOURCE,
+        Field.CT_ORIGINAL_DESTINATION,
+        Field.CT_REPLY_SOURCE,
+        Field.CT_REPLY_DESTINATION,
+    }
+)
+_SOURCES = frozenset({Field.SOURCE, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION})
+
+
+def steps_of(firewall: Firewall) -> Iterator[Step]:
+    """Yield the steps of all rules, with what is inside them."""
+    for table in firewall.tables:
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                yield from _matches(rule.steps)
+
+
+def _matches(steps: Sequence[Step] | Sequence[Match]) -> Iterator[Step]:
+    """Yield steps with what is inside them."""
+    for step in steps:
+        yield step
+        match step:
+            case AnyOf(alternatives):
+                for alternative in alternatives:
+                    yield from _matches(alternative)
+            case Dispatch(cases):
+                for matches, statement in cases:
+                    yield from _matches((*matches, statement))
+            case Translate(targets=targets) | Rewrite(targets=targets):
+                for target in targets:
+                    yield from _matches(target.matches)
+            case _:
+                pass
+
+
+def ranges_asked_for(firewall: Firewall, family: int, *, sources: bool) -> Iterator[Ranges]:
+    """Yield the sets of addresses that rules for a family ask for.
+
+    Chains that translate see first packets only. Their source is an address asked about where that is the host's own
+    packet, or where conntrack does not follow what it answers; else such `sources` do not matter there.
+    """
+    for table in firewall.tables:
+        if table.family is (TableFamily.IP6 if family == 4 else TableFamily.IP):
+            continue
+        translating = _reached_by_nat_alone(table.chains)
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                for match in _matches(rule.steps):
+                    if isinstance(match, InRanges) and match.field in ADDRESSES:
+                        if not sources and chain.name in translating and match.field in _SOURCES:
+                            continue
+                        yield match.ranges
+
+
+def _reached_by_nat_alone(chains: Mapping[str, Chain]) -> AbstractSet[str]:
+    """Return the chains that packets come to from base chains of type nat, and from no others."""
+    others = (name for name, chain in chains.items() if chain.base is not None and chain.base.kind != "nat")
+    return chains.keys() - reached(chains, others)
