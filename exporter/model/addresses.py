@@ -24,6 +24,13 @@ def link_local_of(mac: str) -> IPv6Address:
     return IPv6Address(_FIRST_LINK_LOCAL | (number >> 24 ^ 1 << 17) << 40 | 0xFFFE << 24 | number & 0xFFFFFF)
 
 
+def prefix_of(address: Address, length: int) -> Subnet:
+    """Return the prefix of some length that an address begins with, many times as fast as `ip_network` does."""
+    if isinstance(address, IPv4Address):
+        return IPv4Network((int(address), length), strict=False)
+    return IPv6Network((int(address), length), strict=False)
+
+
 def bounds(prefix: Subnet) -> tuple[int, int]:
     """Return the first and last address as numbers; `broadcast_address` makes an object that stays with the prefix."""
     low = int(prefix.network_address)

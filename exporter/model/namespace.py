@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from exporter.model.addresses import is_link_local
+from exporter.model.addresses import is_link_local, prefix_of
 from exporter.model.firewall import Firewall
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class OwnAddress:
     @property
     def network(self) -> Subnet:
         """Return the addresses that are taken to be on the link."""
-        return ip_network((self.ip, self.prefixlen), strict=False)
+        return prefix_of(self.ip, self.prefixlen)
 
 
 @dataclass(frozen=True, slots=True)

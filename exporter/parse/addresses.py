@@ -5,9 +5,11 @@ The C library reads what is usual; whatever it refuses, such as an address with 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING
+
+from exporter.model.addresses import prefix_of
 
 if TYPE_CHECKING:
     from exporter.model.addresses import Address, Subnet
@@ -31,8 +33,6 @@ def parse_network(text: str) -> Subnet:
         return ip_network(text, strict=False)
     address = parse_address(base)
     bits = int(length) if found else address.max_prefixlen
-    if isinstance(address, IPv4Address):
-        return IPv4Network((int(address), bits), strict=False)
-    if address.scope_id is not None:
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
         return ip_network(text, strict=False)
-    return IPv6Network((int(address), bits), strict=False)
+    return prefix_of(address, bits)

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology
+from exporter.model.addresses import prefix_of
 from exporter.model.namespace import (
     LOCAL_TABLE,
     MAIN_TABLE,
@@ -68,7 +69,9 @@ class StandIns:
             index = interface.index
             interfaces[index] = interface
             for address in addresses:
-                routes.append(Route(LOCAL_TABLE, RouteKind.LOCAL, ip_network(address.ip), (Hop(index),)))
+                routes.append(
+                    Route(LOCAL_TABLE, RouteKind.LOCAL, prefix_of(address.ip, address.ip.max_prefixlen), (Hop(index),))
+                )
                 routes.append(Route(MAIN_TABLE, RouteKind.UNICAST, address.network, (Hop(index),)))
             routes.extend(self._defaults(sandbox, endpoint, network, index))
         return Namespace(interfaces, tuple(routes))
