@@ -27,6 +27,10 @@ TOPOLOGY: Final = Topology(
         Container("odd", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
         Container("hosted", "host"),
+        Container("lost", "one"),
+        Container("lost-twin", "container:lost"),
+        Container("kept", "one"),
+        Container("kept-twin", "container:kept"),
     ),
     host=let_through("-F POSTROUTING"),
 )
@@ -69,6 +73,16 @@ CHANGES: Final = (
         ),
         "odd",
     ),
+    # from a source that is not theirs: the answer has no way from 127.0.0.1, which comes before it is led back
+    Change("lost", ("iptables -w -t nat -A POSTROUTING -j SNAT --to-source 10.66.6.8",), "lost"),
+    Change(
+        "kept",
+        (
+            "iptables -w -t nat -A POSTROUTING -j SNAT --to-source 10.66.6.8",
+            "sysctl -qw net.ipv4.conf.all.route_localnet=1",
+        ),
+        "kept",
+    ),
 )
 
 
@@ -78,12 +92,11 @@ def outcome() -> Outcome:
     return changed(TOPOLOGY, CHANGES)
 
 
-def arrivals(outcome: Outcome, source: str, address: str) -> set[str]:
-    """Return the protocols by which packets to an address arrive in the server."""
+def arrivals(outcome: Outcome, source: str, address: str, destination: str = "server") -> set[str]:
+    """Return the protocols by which packets to an address arrive in a container, and are answered if that is TCP."""
     told = outcome.truth.packets.arrived
-    return {
-        each.protocol for each in told if (each.source, each.address, each.destination) == (source, address, "server")
-    }
+    ends = source, address, destination
+    return {each.protocol for each in told if (each.source, each.address, each.destination) == ends}
 
 
 def test_packets_agree(outcome: Outcome) -> None:
@@ -110,3 +123,9 @@ def test_addresses_of_the_link_are_for_the_link(outcome: Outcome) -> None:
 def test_ipv6_goes_by_the_destination(outcome: Outcome) -> None:
     """What is most like it, not like its gateway."""
     assert arrivals(outcome, "odd", "fd00:77:0:1::1") == {"udp", "icmp"}
+
+
+def test_nothing_leaves_from_loopback(outcome: Outcome) -> None:
+    """Not even an answer that OUTPUT would lead back to whoever asked, unless route_localnet lets it."""
+    assert "tcp" not in arrivals(outcome, "lost", "127.0.0.1", "lost")
+    assert {"tcp", "udp"} <= arrivals(outcome, "kept", "127.0.0.1", "kept")

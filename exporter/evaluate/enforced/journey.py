@@ -87,6 +87,8 @@ class Journey:
         """Lead packets through OUTPUT; they are routed again where that rewrote or marked them (ip_route_me_harder)."""
         passing = self._setting_out(item)
         found = ways(passing)
+        # an answer from loopback has no way out, though OUTPUT would lead it back to who asked from another source
+        found.keep_loopback_in(passing)
         leaving = found.cells
         outputs = [(found.local, "lo"), (leaving, found.output(item.stack) if leaving else "")]
         for cells, output in outputs:
