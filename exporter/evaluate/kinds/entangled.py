@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.wiring import TAP, is_plugged, together
+from exporter.evaluate.enforced.wiring import TAP, Cables, is_plugged, together
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -22,22 +22,21 @@ def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
 
     One that leads to an unknown namespace alone does so where packets are sent to somebody there, who passes them on.
     """
-    cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
-    taken = Counter((card.peer, card.index) for card in cards)
+    cables = Cables(kernel.host, kernel.sandboxes)
     joined: set[int] = set()
     strange: dict[int, list[Interface]] = defaultdict(list)
     for interface in kernel.host.interfaces.values():
         if interface.kind == "veth" and interface.master is not None:
             if interface.peer_here:
                 joined.add(interface.master)
-            elif (interface.index, interface.peer) not in taken:
+            elif not cables.others(HOST, interface):
                 strange[interface.master].append(interface)
     tapped = {each.master for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None}
     waiting = _waiting(snapshot, kernel) if strange else Counter[int]()
     unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
     joined.update(port.master for port in together(unknown) if port.master is not None)
     leading = tapped.union(port.master for port in unknown if port.master is not None)
-    if leading and (_has_loose_ends(kernel, taken) or _asks_nobody(snapshot, kernel, leading)):
+    if leading and (_has_loose_ends(kernel, cables) or _asks_nobody(snapshot, kernel, leading)):
         joined |= leading
     return frozenset(joined)
 
@@ -54,16 +53,15 @@ def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _has_loose_ends(kernel: Kernel, taken: Counter[tuple[int | None, int]]) -> bool:
+def _has_loose_ends(kernel: Kernel, cables: Cables) -> bool:
     """Return whether a container has a cable into a namespace that was not read, and that is not inside of it."""
     return any(
         card.kind == "veth"
         and not card.peer_here
         and card.master is None
-        and taken[card.index, card.peer or 0] == (card.index == card.peer)
-        and not is_plugged(kernel.host.interfaces, namespace, card)
+        and not cables.others(name, card)
+        and not is_plugged(kernel.host, namespace, card)
         for name, namespace in kernel.sandboxes.items()
-        if name != HOST
         for card in namespace.interfaces.values()
     )
 
