@@ -12,6 +12,7 @@ import re
 import struct
 from collections import Counter
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from exporter.model.addresses import Subnet
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
     from exporter.observe.kernel.budget import Budget
 
@@ -96,7 +98,7 @@ class BystanderReader:
             own = self._proc / str(pid)
             there = _inode(own)
             if there is not None and there not in found:
-                found[there] = Place(str(own / "ns/net"), f"pid {pid} {_text(_bytes(own / 'comm'))}".rstrip())
+                found[there] = Place(str(own / "ns/net"), f"pid {pid} {_text(_bytes(own / 'comm').rstrip())}".rstrip())
         return found
 
 
@@ -104,13 +106,15 @@ class BystanderReader:
 class Known:
     """What was read. `paths` are those of the host's namespace and the containers', by inode, also of unreadable ones.
 
-    `bridges` are the names of networks' bridges, `views` the processes whose mounts are looked at.
+    `bridges` are the names of networks' bridges, `overlays` the subnets of those whose cables lead into namespaces that
+    the engine made for them, `views` the processes whose mounts are looked at.
     """
 
     kernel: KernelDocuments
     host: NamespaceDocuments
     paths: Mapping[int, str]
     bridges: Collection[str]
+    overlays: Collection[Subnet]
     views: Collection[int]
 
 
@@ -129,7 +133,7 @@ class _Search:
         self._elsewhere = elsewhere
         self._budget = budget
         self._read = {each.inode: each for each in (known.host, *known.kernel.sandboxes.values())}
-        self._cables = {inode: list(_cables(each)) for inode, each in self._read.items()}
+        self._cables = {inode: list(self._cables_of(each)) for inode, each in self._read.items()}
         self._places = {**before, **{inode: Place(path) for inode, path in known.paths.items()}}
         self._peers: dict[int, dict[int, int]] = {}
         self._searched = False
@@ -175,6 +179,13 @@ class _Search:
         )
 
     # --- Which cables are odd ---
+
+    def _cables_of(self, documents: NamespaceDocuments) -> Iterator[_Cable]:
+        made = set(_within(documents, self._known.overlays)) if self._known.overlays else ()
+        for link in documents.links:
+            if _is_cable(link) and link["ifindex"] not in made:
+                end = link["ifindex"], link.get("link_index", 0), link["link_netnsid"]
+                yield _Cable(link["ifname"], *end, link.get("master", ""))
 
     def _odd_containers(self) -> list[int]:
         """Return the containers' namespaces whose cables do not all lead to the host, or not for sure."""
@@ -276,7 +287,7 @@ class _Search:
             self._troubles.append(f"{self._name(inode)}: {error}")
             return False
         self._read[inode] = documents
-        self._cables[inode] = list(_cables(documents))
+        self._cables[inode] = list(self._cables_of(documents))
         return True
 
     def _opened(self, inode: int) -> Netns:
@@ -305,11 +316,12 @@ class _Search:
         return replace(documents, links=links)
 
 
-def _cables(documents: NamespaceDocuments) -> Iterator[_Cable]:
-    for link in documents.links:
-        if _is_cable(link):
-            end = link["ifindex"], link.get("link_index", 0), link["link_netnsid"]
-            yield _Cable(link["ifname"], *end, link.get("master", ""))
+def _within(documents: NamespaceDocuments, subnets: Collection[Subnet]) -> Iterator[int]:
+    """Yield the indexes of interfaces that have an address in some subnets."""
+    for told in documents.addresses:
+        address = ip_address(told["local"])
+        if any(address in subnet for subnet in subnets):
+            yield told["ifindex"]
 
 
 def _is_cable(link: Mapping[str, Any]) -> bool:
@@ -348,4 +360,6 @@ def _bytes(path: Path) -> bytes:
 
 
 def _text(told: bytes) -> str:
-    return told.decode(errors="replace").strip()[:_LENGTH_OF_NAMES]
+    """Return a name: anybody may choose one."""
+    name = told.decode(errors="replace")[:_LENGTH_OF_NAMES]
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)

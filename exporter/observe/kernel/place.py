@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from exporter.model.addresses import Subnet
     from exporter.model.observation import NamespaceDocuments
 
 _BRIDGE_NAME: Final = "com.docker.network.bridge.name"
@@ -31,6 +34,15 @@ def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments)
             return ""
     named = ", ".join(sorted(expected)[:3])
     return f"{WRONG} (it has none of the engine's bridges: {named}{', …' if len(expected) > 3 else ''})"
+
+
+def overlays(networks: Iterable[Mapping[str, Any]]) -> Iterator[Subnet]:
+    """Yield the subnets of overlay networks."""
+    for network in networks:
+        pools = (network.get("IPAM") or {}).get("Config") or () if network.get("Driver") == "overlay" else ()
+        for pool in pools:
+            with suppress(ValueError):
+                yield ip_network(str(pool.get("Subnet")), strict=False)
 
 
 def bridges(networks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:

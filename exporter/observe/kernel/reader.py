@@ -18,7 +18,7 @@ from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers
-from exporter.observe.kernel.place import bridges, wrong_place
+from exporter.observe.kernel.place import bridges, overlays, wrong_place
 from exporter.observe.kernel.processes import Process, Processes, ProcessReader, Relay
 from exporter.observe.kernel.trouble import Unreadable, reason
 from exporter.observe.tier import Tier
@@ -276,8 +276,14 @@ class _Look:
         """Add the namespaces that are no container's and have cables to networks' bridges or into containers."""
         if documents.host is None or "bridge" in documents.missing or "sandboxes" in documents.missing:
             return documents
-        views = (*(process.pid for process in found.daemons), 1, os.getpid())
-        known = Known(documents, documents.host, self._paths, dict(bridges(networks)).keys(), views)
+        known = Known(
+            documents,
+            documents.host,
+            self._paths,
+            bridges=frozenset(dict(bridges(networks))),
+            overlays=tuple(overlays(networks)),
+            views=(*(process.pid for process in found.daemons), 1, os.getpid()),
+        )
         return self._bystanders.read(known, self._inside, self._budget)
 
     def _inside(self, inode: int) -> NamespaceDocuments:
