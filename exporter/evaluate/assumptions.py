@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
 from exporter.evaluate.enforced.wiring import OF_CARDS
-from exporter.evaluate.kinds.entangled import unread_ports
 from exporter.model.snapshot import FACTS_KEPT, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from exporter.model.snapshot import Engine, Snapshot
 
@@ -64,8 +63,8 @@ _SWARM = "no swarm service publishes a port: its rules would let that port pass 
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
 
 
-def assumptions(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the assumptions that matter for this snapshot."""
+def assumptions(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the assumptions that matter for this snapshot, with `unread` ports of networks' bridges."""
     yield from snapshot.assumptions
     networks = list(snapshot.networks.values())
     engine = snapshot.engine
@@ -85,7 +84,6 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     outside = [network for network in networks if _leads_outside(network) or network.interface in cards]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
-    unread = unread_ports(snapshot, snapshot.kernel) if snapshot.kernel is not None else []
     if unread:
         told = ", ".join(unread[:_TOLD])
         yield _UNREAD.format(ports=f"{told} and {len(unread) - _TOLD} more" if len(unread) > _TOLD else told)

@@ -163,7 +163,7 @@ class Wiring:
         if interface.kind != "veth":
             return Place(self._tunnels())
         if not interface.peer_here:
-            taken = self._cables.others(HOST, interface)
+            taken = self._cables.are_taken(interface)
             return Place(Segment(interface.name) if taken else self._unread(HOST, interface))
         return self._into_bridge(interface)
 
@@ -227,7 +227,7 @@ class Wiring:
     def _joined_by(self, port: Interface, bridge: Interface, strange: dict[int, list[Interface]]) -> None:
         """Note what a port of a bridge joins it to, or that it is strange: nobody is known to be behind it."""
         if port.kind == "veth" and not port.peer_here:
-            if not self._cables.others(HOST, port):
+            if not self._cables.are_taken(port):
                 strange[bridge.index].append(port)
         elif port.kind == "veth":
             other = self._host.get(port.peer) if port.peer is not None else None
@@ -281,12 +281,19 @@ class Cables:
     def __init__(self, host: Namespace, inside: Mapping[str, Namespace]) -> None:
         self._host = host
         self._inside = inside
-        ends: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+        self._ends: dict[tuple[int, int | None], list[str]] = {}
+        self._found_out = False
         for name, namespace in inside.items():
             for card in namespace.interfaces.values():
                 if card.kind == "veth" and not card.peer_here:
-                    ends[card.index, card.peer].append(name)
-        self._ends: Mapping[tuple[int, int | None], Sequence[str]] = dict(ends)
+                    self._ends.setdefault((card.index, card.peer), []).append(name)
+                    self._found_out = self._found_out or card.peer_inode is not None
+
+    def are_taken(self, port: Interface) -> bool:
+        """Return whether a sandbox may have the other end of one of the host's cables."""
+        if (port.peer or 0, port.index) not in self._ends:
+            return False
+        return not (self._found_out or port.peer_inode is not None) or bool(self.others(HOST, port))
 
     def others(self, name: str, end: Interface) -> list[str]:
         """Return the sandboxes that may have the other end of a namespace's cable."""

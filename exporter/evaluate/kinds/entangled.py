@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.wiring import TAP, Cables, is_plugged, together
-from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from exporter.model.addresses import Address
@@ -17,48 +16,50 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Kernel, Snapshot
 
 
-def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
-    """Return the indexes of bridges with a port that leads to another one, by a cable or by an unknown namespace.
+class Entangled(NamedTuple):
+    """Bridges by their indexes, and the ports of bridges that lead to nobody who was read and to no container.
 
-    One that leads to an unknown namespace alone does so where packets are sent to somebody there, who passes them on.
+    One that leads to an unknown namespace alone is entangled where packets are sent to somebody there, who passes them
+    on.
     """
+
+    bridges: frozenset[int] = frozenset()
+    ports: tuple[Interface, ...] = ()
+
+
+def entangled(snapshot: Snapshot, kernel: Kernel) -> Entangled:
+    """Return the bridges with a port that leads to another one, by a cable or by an unknown namespace."""
     cables = Cables(kernel.host, kernel.sandboxes)
-    interfaces = kernel.host.interfaces.values()
-    joined = {each.master for each in interfaces if each.kind == "veth" and each.peer_here and each.master is not None}
-    unknown = _unknown(snapshot, kernel, cables)
-    joined.update(port.master for port in together(unknown) if port.master is not None)
-    leading = {port.master for port in (*unknown, *_taps(kernel)) if port.master is not None}
-    if leading and (_has_loose_ends(kernel, cables) or _asks_nobody(snapshot, kernel, leading)):
-        joined |= leading
-    return frozenset(joined)
-
-
-def unread_ports(snapshot: Snapshot, kernel: Kernel) -> list[str]:
-    """Return the names of ports of networks' bridges that lead to those who are no containers, and were not read."""
-    bridges = {*_bridges(snapshot, kernel).values()}
-    owners = {address for sandbox in snapshot.sandboxes.values() for address in sandbox.addresses}
-    ports = (*_unknown(snapshot, kernel, Cables(kernel.host, kernel.sandboxes)), *_taps(kernel))
-    return sorted(
-        port.name
-        for port in ports
-        if port.master in bridges and owners.isdisjoint(int(each.ip) for each in port.peer_addresses)
-    )
-
-
-def _unknown(snapshot: Snapshot, kernel: Kernel, cables: Cables) -> list[Interface]:
-    """Return the ports of bridges that lead to nobody who was read, where they are more than unread containers have."""
+    joined: set[int] = set()
     strange: dict[int, list[Interface]] = defaultdict(list)
     for interface in kernel.host.interfaces.values():
-        port = interface.kind == "veth" and not interface.peer_here
-        if port and interface.master is not None and not cables.others(HOST, interface):
-            strange[interface.master].append(interface)
+        if interface.kind == "veth" and interface.master is not None:
+            if interface.peer_here:
+                joined.add(interface.master)
+            elif not cables.are_taken(interface):
+                strange[interface.master].append(interface)
+    taps = [each for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None]
     waiting = _waiting(snapshot, kernel) if strange else Counter[int]()
-    return [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
+    unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
+    joined.update(port.master for port in together(unknown) if port.master is not None)
+    leading = {port.master for port in (*unknown, *taps) if port.master is not None}
+    if leading and (_has_loose_ends(kernel, cables) or _asks_nobody(snapshot, kernel, leading)):
+        joined |= leading
+    return Entangled(frozenset(joined), (*unknown, *taps))
 
 
-def _taps(kernel: Kernel) -> Iterator[Interface]:
-    """Yield the ports of bridges that lead into virtual machines."""
-    return (each for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None)
+def unread(snapshot: Snapshot, kernel: Kernel, ports: Iterable[Interface]) -> list[str]:
+    """Return the names of those ports of networks' bridges that lead to nobody's namespace, or a virtual machine."""
+    told = list(ports)
+    if not told:
+        return []
+    bridges = {*_bridges(snapshot, kernel).values()}
+    owners = {address for sandbox in snapshot.sandboxes.values() for address in sandbox.addresses}
+    return sorted(
+        port.name
+        for port in told
+        if port.master in bridges and owners.isdisjoint(int(each.ip) for each in port.peer_addresses)
+    )
 
 
 def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
