@@ -108,8 +108,7 @@ def nobodys(*ends: str, then: str = "true") -> tuple[str, str]:
     Of each cable is told where the one end is plugged in, and the addresses of the other: `master brone; 10.0.0.1/24`.
     The namespace passes packets on.
     """
-    switched = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0"
-    made = ["ip netns add rtr", f"{RTR} sysctl -qw {switched}"]
+    made = ["ip netns add rtr", f"{RTR} sysctl -qw {SWITCHED_ON}"]
     for number, end in enumerate(ends, 1):
         place, *told = end.split("; ")
         made.append(f"ip link add r{number} type veth peer name p{number} netns rtr; ip link set r{number} {place}")
@@ -150,6 +149,11 @@ def shut_near(switch: str) -> str:
 
 LINK_LOCAL_SHUT = shut_near("I"), shut_near("D")
 RTR = "ip netns exec rtr"
+# whoever is told of a better way (ICMP redirects) takes that for a while
+SWITCHED_ON = (
+    "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0"
+    " net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0"
+)
 ON_ONE = "master brone; 10.100.1.250/24; fd00:a::250/64"
 ON_TWO = "master brtwo; 10.100.2.250/24; fd00:b::250/64"
 BY_HOST = "ip -n rtr route add default via 10.100.1.1; ip -n rtr route add default via fd00:a::1"

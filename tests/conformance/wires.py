@@ -126,7 +126,12 @@ class OnHost(Somebody):
 _ANSWERED: Final = 0.5
 """How often the other one knows the way back by a router."""
 _OF_ROUTER: Final = "02:00:5e:00:53:02"
-_NOBODY: Final = ("ip netns add rtr", "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1")
+_NOBODY: Final = (
+    "ip netns add rtr",
+    # whoever is told of a better way (ICMP redirects) takes that for a while
+    "ip netns exec rtr sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0",
+    "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1",
+)
 _ANSWERS: Final = "ip netns exec rtr sysctl -qw net.ipv4.conf.rtr0.proxy_arp_pvlan=1"
 _MACVLAN: Final = (
     "ip -n rtr link add rtr9 link rtr0 type macvlan mode bridge; ip -n rtr link set rtr9 up;"
