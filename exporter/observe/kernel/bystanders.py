@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
     from exporter.observe.kernel.budget import Budget
 
-SOURCE: Final = "bystanders"
+BYSTANDERS: Final = "bystanders"
 """The key in `missing` of those that could not be found or read."""
 
 MOST: Final = 64
@@ -168,7 +168,7 @@ class _Search:
             more = ", …" if len(self._unfound) > _TOLD else ""
             troubles.append(f"no namespace was found at the other end of {', '.join(self._unfound[:_TOLD])}{more}")
         if troubles:
-            missing[SOURCE] = "; ".join(troubles)
+            missing[BYSTANDERS] = "; ".join(troubles)
         told = {inode: self._told(documents) for inode, documents in self._read.items()}
         return replace(
             kernel,

@@ -12,7 +12,7 @@ from exporter import threads
 from exporter.errors import EngineUnreachable, SystemShort
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
-from exporter.observe.kernel.bystanders import BystanderReader, Known
+from exporter.observe.kernel.bystanders import BYSTANDERS, BystanderReader, Known
 from exporter.observe.kernel.cgroups import Cgroups
 from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
@@ -42,6 +42,9 @@ _HIDDEN_DAEMON: Final = "whether a dockerd is the engine's may not be seen: CAP_
 
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 """What the operating system says when it runs short of something."""
+
+_BESIDE_CONTAINERS = 0.5
+"""The share of the time that is left then for namespaces that are no container's: somebody may make many."""
 
 _GRACE = 0.3
 """Seconds that a look may exceed its time; each of its steps knows the time itself."""
@@ -284,11 +287,15 @@ class _Look:
             overlays=tuple(overlays(networks)),
             views=(*(process.pid for process in found.daemons), 1, os.getpid()),
         )
-        return self._bystanders.read(known, self._inside, self._budget)
+        try:
+            budget = self._budget.part(_BESIDE_CONTAINERS * self._budget.left())
+        except Unreadable as error:
+            return replace(documents, missing={**documents.missing, BYSTANDERS: str(error)})
+        return self._bystanders.read(known, lambda inode: self._inside(inode, budget), budget)
 
-    def _inside(self, inode: int) -> NamespaceDocuments:
+    def _inside(self, inode: int, budget: Budget) -> NamespaceDocuments:
         """Return the documents of the namespace that the thread is in. Raises Unreadable."""
-        reading = self._namespaces.read(inode, self._budget)
+        reading = self._namespaces.read(inode, budget)
         lacking = {source: why for source, why in reading.missing.items() if source not in _BESIDE}
         if lacking:
             raise Unreadable("; ".join(f"{source}: {why}" for source, why in lacking.items()))
@@ -331,7 +338,7 @@ class _Look:
             self._paths.setdefault(namespace.inode, namespace.path)
             if namespace.inode not in read:
                 namespace.enter()
-                read[namespace.inode] = self._inside(namespace.inode)
+                read[namespace.inode] = self._inside(namespace.inode, self._budget)
             return read[namespace.inode]
 
 

@@ -123,7 +123,7 @@ def test_a_mounted_namespace_and_one_beyond_it(host: Engine, observer: Observer,
         for _ in range(2):
             found = look(observer)
             assert {name.partition(" (")[2] for name in found.bystanders} == {"near)", "beyond)"}
-            assert bystanders.SOURCE not in found.missing
+            assert bystanders.BYSTANDERS not in found.missing
         assert len(searches) == 1
         boxes = parse(observer.observe()).sandboxes.values()
         assert {*found.bystanders} == {box.name for box in boxes if box.id.startswith("namespace ")}
@@ -163,7 +163,7 @@ def test_a_namespace_that_is_nowhere(host: Engine, observer: Observer) -> None:
         try:
             found = look(observer)
             assert found.bystanders == {}
-            assert found.missing[bystanders.SOURCE] == "no namespace was found at the other end of near0"
+            assert found.missing[bystanders.BYSTANDERS] == "no namespace was found at the other end of near0"
         finally:
             os.kill(int(anchor), 9)
             host.on_host("sh", "-c", "ip link del near0; touch /run/netns/near")
@@ -177,4 +177,4 @@ def test_no_more_are_read_than_a_few(host: Engine, observer: Observer, monkeypat
         cable(host, "next")
         found = look(observer)
         assert len(found.bystanders) == 1
-        assert "namespaces are no container's" in found.missing[bystanders.SOURCE]
+        assert "namespaces are no container's" in found.missing[bystanders.BYSTANDERS]
