@@ -13,7 +13,7 @@ from exporter.evaluate.enforced.wiring import OF_CARDS
 from exporter.model.snapshot import FACTS_KEPT, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from exporter.model.snapshot import Engine, Snapshot
 
@@ -50,16 +50,21 @@ _OUTSIDE = (
     "nothing outside the host, be it a switch or a router, leads packets from {names} back to it: by another card, or "
     "to another of its networks"
 )
+_UNREAD = (
+    "whoever is behind {ports} and was not read answers for nobody else, and leads on nothing that is sent to himself"
+)
 _OTHER_GATEWAYS = (
     "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
     "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
 )
+_TOLD = 5
+"""As many ports are named."""
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
 
 
-def assumptions(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the assumptions that matter for this snapshot."""
+def assumptions(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the assumptions that matter for this snapshot, with `unread` ports of networks' bridges."""
     yield from snapshot.assumptions
     networks = list(snapshot.networks.values())
     engine = snapshot.engine
@@ -79,6 +84,9 @@ def assumptions(snapshot: Snapshot) -> Iterator[str]:
     outside = [network for network in networks if _leads_outside(network) or network.interface in cards]
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
+    if unread:
+        told = ", ".join(unread[:_TOLD])
+        yield _UNREAD.format(ports=f"{told} and {len(unread) - _TOLD} more" if len(unread) > _TOLD else told)
     if any(map(_is_other_gateway, networks)) and _has_overlays(snapshot):
         yield _OTHER_GATEWAYS
     if engine.swarm and not _shows_tasks(snapshot):

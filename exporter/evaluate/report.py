@@ -81,11 +81,17 @@ def evaluate_after(
         spread = Spread(snapshot, part, known.renamings)
         declared = spread.over(declared)
         enforced = spread.over(enforced) if enforced is not None else None
-    return _report(snapshot, standards, evidence, declared, enforced), known
+    assumed = tuple(assumptions(snapshot, kinds.unread))
+    return _report(snapshot, standards, evidence, assumed, declared, enforced), known
 
 
 def _report(
-    snapshot: Snapshot, standards: Standards, evidence: Evidence, declared: Reach, enforced: Reach | None
+    snapshot: Snapshot,
+    standards: Standards,
+    evidence: Evidence,
+    assumed: tuple[str, ...],
+    declared: Reach,
+    enforced: Reach | None,
 ) -> Report:
     kernel = snapshot.kernel
     reach = declared if enforced is None else enforced
@@ -99,7 +105,7 @@ def _report(
         evidence=evidence,
         missing=kernel.missing if kernel is not None else {},
         unsupported=unsupported(kernel.host.firewall) if kernel is not None else {},
-        assumptions=tuple(assumptions(snapshot)),
+        assumptions=assumed,
         networks=tuple(_networks(snapshot, counts, effective(snapshot, enforced) if enforced is not None else {})),
         containers=containers,
         totals=Totals(

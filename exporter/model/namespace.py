@@ -116,6 +116,7 @@ class Interface:
     Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
     `group` is the number of the group that somebody put the interface in.
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
+    `peer_inode` is the namespace of the other end, where indexes alone do not tell it and it was found out.
     """
 
     index: int
@@ -136,6 +137,7 @@ class Interface:
     peer_mac: str = ""
     peer_addresses: tuple[OwnAddress, ...] = ()
     group: int = 0
+    peer_inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,8 @@ class Namespace:
     depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let
     pass as usual. `programs` are what else may drop packets that the namespace sends or receives itself (`cgroup`).
     `policies` are those of IPsec, in the order in which the kernel asks them; of one priority, where it does not tell
-    which it asks first, those that do not let packets pass as they are stand before the others.
+    which it asks first, those that do not let packets pass as they are stand before the others. `inode` tells a
+    namespace from all others.
     """
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
@@ -321,6 +324,7 @@ class Namespace:
     forwarding: tuple[ForwardingEntry, ...] = ()
     programs: tuple[str, ...] = ()
     policies: tuple[IpsecPolicy, ...] = ()
+    inode: int = 0
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""

@@ -59,7 +59,8 @@ class NamespaceDocuments:
     `ifname` of their link. Links have `link_index` also for a peer or parent in the same namespace (`link` names it
     then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such programs or filters see their
     packets, `queue` where that is of a kind that may drop them without load, and where sandboxes are not entered
-    `peer_mac` and `peer_addresses` ("address/prefix") of a veth's other end. `listeners` are sockets that take packets:
+    `peer_mac` and `peer_addresses` ("address/prefix") of a veth's other end, and `peer_inode`, the namespace of a
+    veth's other end, where its index and number did not tell whose it is. `listeners` are sockets that take packets:
     `protocol`, `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`,
     the address and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of
     bridges have none. `neighbours` are the permanent, noarp and proxied ones with the keys of `ip -json neigh`
@@ -91,9 +92,12 @@ class NamespaceDocuments:
 class KernelDocuments:
     """The engine's own namespace, `host`, and those of its containers by container id.
 
-    Containers that share a namespace have the same documents; those in the host's have `host`. A source of evidence
+    Containers that share a namespace have the same documents; those in the host's have `host`. `bystanders` are
+    namespaces that are no container's and have cables to networks' bridges, into containers or into each other, by
+    what people know them by (`namespace 4026532456 (rtr)`). A source of evidence
     (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the reason. Further keys
-    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), `ipsec`, and
+    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), `ipsec`,
+    `bystanders` (those that were not found or read), and
     `sandboxes/` with the id of a container whose namespace could not be read whole, and is then not in `sandboxes`.
     `host` is None where nothing could be read.
     """
@@ -101,6 +105,7 @@ class KernelDocuments:
     host: NamespaceDocuments | None = None
     sandboxes: Mapping[str, NamespaceDocuments] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    bystanders: Mapping[str, NamespaceDocuments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,8 +144,8 @@ NAMESPACE: Final = _shape(
     ipsets=_TEXT,
     links=Each(
         _shape(
-            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses xdp tc "
-            "tcx queue group",
+            "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses peer_inode "
+            "xdp tc tcx queue group",
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(
@@ -211,7 +211,14 @@ DAEMON: Final = _shape(
 )
 FORMER: Final = Each(_shape("address until"))
 LEFT: Final = Each(_shape("address", ports=Each(_TEXT)))
-KERNEL: Final = _shape("", host=_NUMBER, namespaces=Each(NAMESPACE), sandboxes=Values(_NUMBER), missing=Values(_TEXT))
+KERNEL: Final = _shape(
+    "",
+    host=_NUMBER,
+    namespaces=Each(NAMESPACE),
+    sandboxes=Values(_NUMBER),
+    bystanders=Values(_NUMBER),
+    missing=Values(_TEXT),
+)
 
 
 def project_object(document: object, shape: Shape, name: str) -> dict[str, Any]:

@@ -136,13 +136,17 @@ def _from_document(document: object) -> Observation:
 
 def _kernel_document(kernel: KernelDocuments) -> dict[str, Any]:
     """Return the documents with each namespace once, however many containers live in it."""
-    everywhere = ([kernel.host] if kernel.host else []) + list(kernel.sandboxes.values())
-    return {
+    host = [kernel.host] if kernel.host else []
+    everywhere = [*host, *kernel.sandboxes.values(), *kernel.bystanders.values()]
+    document = {
         "host": kernel.host.inode if kernel.host else None,
         "namespaces": list({documents.inode: _namespace_document(documents) for documents in everywhere}.values()),
         "sandboxes": {identity: documents.inode for identity, documents in kernel.sandboxes.items()},
         "missing": kernel.missing,
     }
+    if kernel.bystanders:
+        document["bystanders"] = {name: documents.inode for name, documents in kernel.bystanders.items()}
+    return document
 
 
 def _namespace_document(documents: NamespaceDocuments) -> dict[str, Any]:
@@ -156,13 +160,14 @@ def _kernel(document: dict[str, Any]) -> KernelDocuments:
             raise ObservationError(f"kernel: namespaces[{place}]: inode is missing")
         namespaces[entry["inode"]] = NamespaceDocuments(**entry)
     host = document.get("host")
-    sandboxes = document.get("sandboxes", {})
-    for inode in [*([] if host is None else [host]), *sandboxes.values()]:
+    sandboxes, bystanders = document.get("sandboxes", {}), document.get("bystanders", {})
+    for inode in [*([] if host is None else [host]), *sandboxes.values(), *bystanders.values()]:
         if inode not in namespaces:
             raise ObservationError(f"kernel: namespace {inode} is missing")
     return KernelDocuments(
         host=None if host is None else namespaces[host],
         sandboxes={identity: namespaces[inode] for identity, inode in sandboxes.items()},
+        bystanders={name: namespaces[inode] for name, inode in bystanders.items()},
         missing=document.get("missing", {}),
     )
 

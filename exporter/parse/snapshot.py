@@ -11,7 +11,7 @@ from exporter.model.snapshot import Container, Endpoint, GatewayMode, Network, S
 from exporter.parse.containers import ListedContainer, parse_containers
 from exporter.parse.daemon import parse_configuration
 from exporter.parse.engine import parse_engine
-from exporter.parse.kernel import parse_kernel
+from exporter.parse.kernel import bystander, parse_kernel
 from exporter.parse.links import parse_links
 from exporter.parse.memory import Memory, Resolved
 from exporter.parse.networks import parse_networks, with_gateways
@@ -51,12 +51,13 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
     networks = _same(with_gateways(told, _told_gateways(endpoints, told)), known.resolved.networks)
     labels = frozenset(observation.labels)
     resolved = known.resolved = _resolved(listed, residence, networks, labels, known.resolved)
+    bystanders = _bystanders(observation.kernel) if observation.kernel is not None else {}
     return Snapshot(
         taken_at=observation.taken_at,
         engine=engine,
         networks=networks,
         containers=resolved.containers,
-        sandboxes=resolved.sandboxes,
+        sandboxes={**bystanders, **resolved.sandboxes} if bystanders else resolved.sandboxes,
         links=tuple(parse_links(listed, networks, observation.sightings)),
         assumptions=residence.assumptions,
         kernel=_kernel(observation.kernel, resolved.sandboxes, known),
@@ -131,6 +132,12 @@ def _kernel(kernel: KernelDocuments | None, sandboxes: Mapping[str, Sandbox], me
         return None
     members = {sandbox.id: sandbox.members for sandbox in sandboxes.values() if sandbox.id != HOST}
     return parse_kernel(kernel, members, memory)
+
+
+def _bystanders(kernel: KernelDocuments) -> dict[str, Sandbox]:
+    """Return the namespaces that are no container's as sandboxes in which nobody lives."""
+    ids = {name: bystander(documents) for name, documents in kernel.bystanders.items()}
+    return {identity: Sandbox(identity, name, ()) for name, identity in ids.items()}
 
 
 def _needs_userland_proxy(container: ListedContainer) -> bool:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNSEEN: Final = ("what ", "two that answer for ")
-_ROUTED: Final = (*_UNSEEN, "policy rule ")
 """How the reasons begin for which paths may be undecided where interfaces lead to what is not followed."""
-_TWICE: Final = ("behind which port bridge ", "two that answer for ")
+_TWO: Final = ("two that answer for ",)
+_TWICE: Final = ("behind which port bridge ", *_TWO)
 
 
 class OnHost(Somebody):
@@ -53,12 +53,20 @@ class OnHost(Somebody):
         fixed = f"{inside} ip neigh replace {address} lladdr {_OF_ROUTER} dev eth0 nud permanent || true"
         led = f"ip -n rtr route add {address} dev rtr1; ip -n rtr route add default dev rtr0"
         two = (*alone, *_port(1, other), led, by_neighbour)
+        answers = f"{inside} ip route add {address} dev eth0 || true"
+        translates = (
+            f"ip netns exec rtr iptables -w -t nat -A PREROUTING -d 10.98.9.1 -j DNAT --to-destination {address}"
+        )
+        near = f"{inside} ip route add 10.98.9.1 dev eth0 || true"
         routers = {
             "nobody's port of a bridge": alone,
             "a router on a bridge": (*alone, _BY_HOST, by_neighbour),
             "a router on a bridge that masquerades": (*alone, _BY_HOST, _MASQUERADES, by_neighbour),
             "a router on a bridge, by the host": (*alone, _BY_HOST, _MASQUERADES, by_host),
             "a router's link address": (*alone, _BY_HOST, fixed),
+            "a router on a bridge that answers for others": (*alone, _BY_HOST, _MASQUERADES, _ANSWERS, answers),
+            "a router on a bridge that translates": (*alone, _BY_HOST, _MASQUERADES, translates, near),
+            "a router on a bridge with a macvlan": (*alone, _MACVLAN, _BY_HOST, by_neighbour),
         }
         if other in self._facts.bridges:
             routers |= {
@@ -67,7 +75,7 @@ class OnHost(Somebody):
             }
         for name, commands in routers.items():
             done = f'{_bridge_of(inside)}; if [ -n "$bridge" ]; then {"; ".join(commands)}; fi'
-            yield Change(name, (done,), doubts=() if commands is alone else _ROUTED, seconds=1)
+            yield Change(name, (done,), doubts=_TWO if "macvlan" in name else (), seconds=1)
 
     def _router_between(self, one: str, other: str) -> Change:
         """Return a namespace that is no container's and passes on what containers send by cables."""
@@ -83,7 +91,7 @@ class OnHost(Somebody):
                 commands.append(f"{inside} ip route add 10.98.0.0/16 via 10.98.{number}.9")
             else:
                 commands.append(_MASQUERADES)
-        return Change("a router with cables to containers", tuple(commands), doubts=_ROUTED, seconds=1)
+        return Change("a router with cables to containers", tuple(commands), seconds=1)
 
     def _inside(self, name: str) -> str:
         return f"nsenter --net=/proc/{self._facts.pids[name]}/ns/net"
@@ -118,7 +126,17 @@ class OnHost(Somebody):
 _ANSWERED: Final = 0.5
 """How often the other one knows the way back by a router."""
 _OF_ROUTER: Final = "02:00:5e:00:53:02"
-_NOBODY: Final = ("ip netns add rtr", "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1")
+_NOBODY: Final = (
+    "ip netns add rtr",
+    # whoever is told of a better way (ICMP redirects) takes that for a while
+    "ip netns exec rtr sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0",
+    "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1",
+)
+_ANSWERS: Final = "ip netns exec rtr sysctl -qw net.ipv4.conf.rtr0.proxy_arp_pvlan=1"
+_MACVLAN: Final = (
+    "ip -n rtr link add rtr9 link rtr0 type macvlan mode bridge; ip -n rtr link set rtr9 up;"
+    " ip -n rtr address add 10.98.9.9/32 dev rtr9"
+)
 _MASQUERADES: Final = "ip netns exec rtr iptables -w -t nat -A POSTROUTING -j MASQUERADE"
 
 

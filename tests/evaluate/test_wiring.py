@@ -16,8 +16,9 @@ from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.firewall import Firewall
-from exporter.model.namespace import Hop, Interface, Namespace, Route, RouteKind
+from exporter.model.namespace import Hop, Interface, Namespace, Port, Route, RouteKind
 from exporter.model.report import Verdict
+from exporter.model.snapshot import Sandbox
 from tests.evaluate.test_kinds import check
 from tests.evaluate.test_kinds_told_apart import town
 from tests.kernels import kernel, own_address
@@ -92,6 +93,15 @@ class Hand:
         return replace(
             self._snapshot, kernel=replace(self._snapshot.kernel, host=self._host, sandboxes=dict(self._inside))
         )
+
+    def bystander(self, number: int, *interfaces: Interface, **settings: str) -> None:
+        """Make a namespace that is no container's, which passes packets on, with interfaces and sysctls of all."""
+        name = f"namespace {number}"
+        told = {f"ipv4/conf/{each.name}/forwarding": "1" for each in interfaces}
+        told |= {f"ipv4/conf/all/{switch}": value for switch, value in settings.items()}
+        self._inside[name] = _with(Namespace(settings=told, inode=number), *interfaces)
+        boxes = {name: Sandbox(name, f"{name} (rtr)", ()), **self._snapshot.sandboxes}
+        self._snapshot = replace(self._snapshot, sandboxes=boxes)
 
     def interface(self, index: int) -> Interface:
         """Return one of the host's interfaces."""
@@ -317,6 +327,89 @@ def test_cables_into_a_namespace_that_was_not_read() -> None:
     assert hand.verdict("a1", "b3") is Verdict.BLOCKED
     hand.on_host(made("veth", master=hand.bridge("n1"), peer=5, peer_namespace=7))
     assert hand.verdict("a1", "b3") is Verdict.UNKNOWN
+
+
+def router(hand: Hand, number: int = 7, **settings: str) -> None:
+    """Give a namespace that is no container's cables to two bridges."""
+    ends = []
+    for place, (network, container) in enumerate((("n0", "a1"), ("n1", "b1"))):
+        port = made("veth", index=NEW + place, master=hand.bridge(network), peer=5 + place, port=Port())
+        hand.on_host(replace(port, peer_inode=number))
+        ends.append(made("veth", f"{hand.gateway(container)[:-1]}250/24", index=5 + place, peer=NEW + place))
+    hand.bystander(number, *ends, **settings)
+
+
+def test_a_namespace_that_is_no_containers_and_was_read() -> None:
+    """It passes packets on like any other; nobody lives in it."""
+    hand = Hand()
+    router(hand)
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    for source, destination in (("a1", "b1"), ("b1", "a1")):
+        hand.inside(source, to=f"{hand.address(destination)}/32", via=f"{hand.gateway(source)[:-1]}250")
+    assert hand.verdict("a1", "b1") is Verdict.REACHABLE
+    assert hand.verdict("a1", "b2") is Verdict.BLOCKED
+    assert hand.verdict("a2", "b1") is Verdict.BLOCKED
+    assert not [told for told in evaluate(hand.snapshot).assumptions if "was not read" in told]
+
+
+def test_a_namespace_that_answers_for_others() -> None:
+    """Whoever looks for somebody on his own link finds it in his place."""
+    hand = Hand()
+    router(hand, proxy_arp="1")
+    for source, destination in (("a1", "b1"), ("b1", "a1")):
+        hand.inside(source, to=f"{hand.address(destination)}/32", via=f"{hand.address(destination)}")
+    assert hand.verdict("a1", "b1") is Verdict.REACHABLE
+    assert hand.verdict("a1", "b2") is Verdict.BLOCKED
+
+
+def test_namespaces_that_are_no_containers_stand_for_themselves() -> None:
+    """All others still have somebody who stands for them."""
+    hand = Hand()
+    router(hand)
+    part = sample(hand.snapshot)
+    assert part is not None
+    assert "namespace 7" in part.snapshot.sandboxes
+    assert len(part.snapshot.sandboxes) < len(hand.snapshot.sandboxes)
+
+
+def test_ways_by_a_namespace_that_is_no_containers_are_told_by_its_name() -> None:
+    """Nobody else knows what it is; and it is among no containers."""
+    hand = Hand()
+    router(hand)
+    for source, destination in (("a1", "b1"), ("b1", "a1")):
+        hand.inside(source, to=f"{hand.address(destination)}/32", via=f"{hand.gateway(source)[:-1]}250")
+    report = evaluate(hand.snapshot)
+    assert {each.name for each in report.containers} == {each.name for each in hand.snapshot.containers.values()}
+    trips = explain(hand.snapshot, report, "a1", "b1").trips
+    assert any("namespace 7 (rtr)" in hop.place for trip in trips for leg in trip.legs for hop in leg.hops)
+
+
+def test_cables_whose_indexes_are_those_of_one() -> None:
+    """Where it was found out which namespaces they lead into, they are told apart."""
+    hand = Hand()
+    hand.inside("a1", made("veth", "10.64.0.1/24", peer=NEW + 1))
+    hand.inside("b1", made("veth", "10.64.0.2/24", index=NEW + 1, peer=NEW))
+    assert hand.verdict("a1", "b1") is Verdict.REACHABLE
+    hand.inside("a1", made("veth", "10.64.0.1/24", peer=NEW + 1, peer_inode=7))
+    hand.inside("b1", made("veth", "10.64.0.2/24", index=NEW + 1, peer=NEW, peer_inode=7))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+    ends = made("veth", peer=NEW + 1), made("veth", index=NEW + 1, peer=NEW)
+    hand.bystander(7, *ends)
+    assert hand.verdict("a1", "b1") is Verdict.BLOCKED
+    hand.bystander(7, *(replace(end, master=5, port=Port()) for end in ends), made("bridge", index=5))
+    assert hand.verdict("a1", "b1") is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=["veth", "tap"])
+def test_who_was_not_read_is_taken_to_do_nothing_unusual(strange: dict[str, Any]) -> None:
+    """That is said, by the name of the port, where there is one on a network's bridge."""
+    hand = Hand()
+    words = f"behind if{NEW} and was not read"
+    assert not any(words in told for told in evaluate(hand.snapshot).assumptions)
+    hand.on_host(made(**strange))
+    assert not any(words in told for told in evaluate(hand.snapshot).assumptions)
+    hand.on_host(made(master=hand.bridge("n0"), **strange))
+    assert any(words in told for told in evaluate(hand.snapshot).assumptions)
 
 
 def test_containers_of_an_engine_inside_of_a_container() -> None:

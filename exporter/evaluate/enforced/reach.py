@@ -78,9 +78,10 @@ class _Reaching:
 
     def _asked(self, world: World) -> Iterator[tuple[int, Sequence[int]]]:
         """Yield the cells and the destinations to ask about together: the host's own packets fare unlike others'."""
-        everyone = (1 << len(self._sandboxes)) - 1
         host = self._bits[HOST]
-        yield from ((everyone & ~host, addresses) for addresses in self._alike(world, own=False))
+        # nobody is asked about in whose namespace no container lives
+        living = sum(self._bits[box.id] for box in self._snapshot.sandboxes.values() if box.members)
+        yield from ((living & ~host, addresses) for addresses in self._alike(world, own=False))
         if self._snapshot.sandboxes[HOST].members:
             yield from ((host, addresses) for addresses in self._alike(world, own=True))
 

@@ -44,6 +44,7 @@ class Wiring:
 
     def __init__(self, host: Stack, inside: Mapping[str, Namespace]) -> None:
         self._host = host.namespace.interfaces
+        self._namespace = host.namespace
         self._by_name = host.by_name
         self._outside = frozenset(_led_out_of(host.namespace))
         self._known = Known(host.namespace)
@@ -52,17 +53,12 @@ class Wiring:
         self._loose: list[Segment] = []
         self._tapped: list[Segment] = []
         self._inside: dict[tuple[str, int], Place] = {}
-        # an interface that is down is no station, and its cable is not free for somebody else; both its ends are told
-        # by index, for one alone may be taken in several namespaces
-        cables: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+        self._cables = Cables(host.namespace, inside)
         ports: dict[tuple[str, int], list[Interface]] = defaultdict(list)
         for name, namespace in inside.items():
             for card in namespace.interfaces.values():
-                if card.kind == "veth" and not card.peer_here:
-                    cables[card.index, card.peer].append(name)
                 if card.master is not None:
                     ports[name, card.master].append(card)
-        self._cables: Mapping[tuple[int, int | None], Sequence[str]] = dict(cables)
         self._ports: Mapping[tuple[str, int], Sequence[Interface]] = dict(ports)
 
     # --- Interfaces of sandboxes ---
@@ -77,7 +73,7 @@ class Wiring:
     def _place(self, stack: Stack, interface: Interface, network: Network | None, depth: int) -> Place:
         kind = interface.kind
         end = self._host.get(interface.peer) if interface.peer is not None and not interface.peer_here else None
-        if end is not None and is_plugged(self._host, stack.namespace, interface):
+        if end is not None and is_plugged(self._namespace, stack.namespace, interface):
             return self._plugged(end)
         if kind == "macvlan" and end is not None:
             return Place(self._at(("card", end.index), end.name))
@@ -138,16 +134,16 @@ class Wiring:
         """
         if other is not None:
             return self._at(("cable", name, min(interface.index, other.index)), interface.name)
-        there = self._cables.get((interface.peer or 0, interface.index), ())
-        # one whose ends have the same index is among those itself
-        same = interface.peer == interface.index
-        if len(there) == same:
+        there = self._cables.others(name, interface)
+        if not there:
             segment = self._unread(name, interface)
             # of a bridge inside, those are containers of an engine in there
             self._loose += [segment] if interface.master is None else []
             return segment
-        known = len(there) == len(self._cables.get((interface.index, interface.peer), ())) == 1 + same
-        return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=not known)
+        if len(there) == 1 and self._cables.is_between(name, interface, there[0]):
+            ends = frozenset(((name, interface.index), (there[0], interface.peer)))
+            return self._at(("ends", ends), interface.name)
+        return self._at(("ends", frozenset((interface.index, interface.peer))), interface.name, unseen=True)
 
     # --- Interfaces of the host ---
 
@@ -167,7 +163,7 @@ class Wiring:
         if interface.kind != "veth":
             return Place(self._tunnels())
         if not interface.peer_here:
-            taken = (interface.peer or 0, interface.index) in self._cables
+            taken = self._cables.are_taken(interface)
             return Place(Segment(interface.name) if taken else self._unread(HOST, interface))
         return self._into_bridge(interface)
 
@@ -231,7 +227,7 @@ class Wiring:
     def _joined_by(self, port: Interface, bridge: Interface, strange: dict[int, list[Interface]]) -> None:
         """Note what a port of a bridge joins it to, or that it is strange: nobody is known to be behind it."""
         if port.kind == "veth" and not port.peer_here:
-            if (port.peer or 0, port.index) not in self._cables:
+            if not self._cables.are_taken(port):
                 strange[bridge.index].append(port)
         elif port.kind == "veth":
             other = self._host.get(port.peer) if port.peer is not None else None
@@ -274,15 +270,64 @@ class Wiring:
         return found
 
 
-def is_plugged(host: Mapping[int, Interface], namespace: Namespace, card: Interface) -> bool:
+class Cables:
+    """Who has the other ends of the cables of a host and of its sandboxes, given the namespaces of these by id.
+
+    Both ends of a cable are told by index, for one alone may be taken in several namespaces; and so may be both, where
+    it was not found out which namespace they lead into. An interface that is down is no station, and its cable is not
+    free for somebody else.
+    """
+
+    def __init__(self, host: Namespace, inside: Mapping[str, Namespace]) -> None:
+        self._host = host
+        self._inside = inside
+        self._ends: dict[tuple[int, int | None], list[str]] = {}
+        self._found_out = False
+        for name, namespace in inside.items():
+            for card in namespace.interfaces.values():
+                if card.kind == "veth" and not card.peer_here:
+                    self._ends.setdefault((card.index, card.peer), []).append(name)
+                    self._found_out = self._found_out or card.peer_inode is not None
+
+    def are_taken(self, port: Interface) -> bool:
+        """Return whether a sandbox may have the other end of one of the host's cables."""
+        if (port.peer or 0, port.index) not in self._ends:
+            return False
+        return not (self._found_out or port.peer_inode is not None) or bool(self.others(HOST, port))
+
+    def others(self, name: str, end: Interface) -> list[str]:
+        """Return the sandboxes that may have the other end of a namespace's cable."""
+        told = self._ends.get((end.peer or 0, end.index), ())
+        return [other for other in told if other != name and self._may_meet(name, end, other)]
+
+    def is_between(self, name: str, end: Interface, other: str) -> bool:
+        """Return whether none but a namespace may have the one end of a cable whose other end another one may have."""
+        return self.others(other, self._inside[other].interfaces[end.peer or 0]) == [name]
+
+    def _may_meet(self, name: str, end: Interface, other: str) -> bool:
+        """Return whether nothing speaks against it that was found out."""
+        if end.peer_inode is not None:
+            return end.peer_inode == self._inside[other].inode
+        own = self._host if name == HOST else self._inside[name]
+        return self._inside[other].interfaces[end.peer or 0].peer_inode in (None, own.inode)
+
+
+def is_plugged(host: Namespace, namespace: Namespace, card: Interface) -> bool:
     """Return whether an interface of a namespace is the other end of one of the host's, as both tell by their indexes.
 
-    That of a cable into a namespace which was not read may have the index that a card of the host has. Then it is told
-    by the number by which the namespace knows the host, that of its cables to bridges there.
+    That of a cable into another namespace may have the index that a card of the host has. Unless it was found out which
+    namespace that is, it is told by the number by which the namespace knows the host, that of its cables to bridges
+    there.
     """
+    if card.peer_inode is not None and card.peer_inode != host.inode:
+        return False
+    return _is_plugged(host.interfaces, namespace, card)
+
+
+def _is_plugged(host: Mapping[int, Interface], namespace: Namespace, card: Interface) -> bool:
     if not _name_each_other(host, card):
         return False
-    if card.peer_namespace is None or host[card.peer or 0].master is not None:
+    if card.peer_inode is not None or card.peer_namespace is None or host[card.peer or 0].master is not None:
         return True
     others = (each for each in namespace.interfaces.values() if _name_each_other(host, each))
     numbers = {each.peer_namespace for each in others if host[each.peer or 0].master is not None}

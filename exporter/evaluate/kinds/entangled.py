@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.wiring import TAP, is_plugged, together
-from exporter.model.report import HOST
+from exporter.evaluate.enforced.wiring import TAP, Cables, is_plugged, together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from exporter.model.addresses import Address
@@ -17,29 +16,50 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Kernel, Snapshot
 
 
-def entangled(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
-    """Return the indexes of bridges with a port that leads to another one, by a cable or by an unknown namespace.
+class Entangled(NamedTuple):
+    """Bridges by their indexes, and the ports of bridges that lead to nobody who was read and to no container.
 
-    One that leads to an unknown namespace alone does so where packets are sent to somebody there, who passes them on.
+    One that leads to an unknown namespace alone is entangled where packets are sent to somebody there, who passes them
+    on.
     """
-    cards = (card for namespace in kernel.sandboxes.values() for card in namespace.interfaces.values())
-    taken = Counter((card.peer, card.index) for card in cards)
+
+    bridges: frozenset[int] = frozenset()
+    ports: tuple[Interface, ...] = ()
+
+
+def entangled(snapshot: Snapshot, kernel: Kernel) -> Entangled:
+    """Return the bridges with a port that leads to another one, by a cable or by an unknown namespace."""
+    cables = Cables(kernel.host, kernel.sandboxes)
     joined: set[int] = set()
     strange: dict[int, list[Interface]] = defaultdict(list)
     for interface in kernel.host.interfaces.values():
         if interface.kind == "veth" and interface.master is not None:
             if interface.peer_here:
                 joined.add(interface.master)
-            elif (interface.index, interface.peer) not in taken:
+            elif not cables.are_taken(interface):
                 strange[interface.master].append(interface)
-    tapped = {each.master for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None}
+    taps = [each for each in kernel.host.interfaces.values() if each.kind == TAP and each.master is not None]
     waiting = _waiting(snapshot, kernel) if strange else Counter[int]()
     unknown = [port for bridge, ports in strange.items() if len(ports) > waiting[bridge] for port in ports]
     joined.update(port.master for port in together(unknown) if port.master is not None)
-    leading = tapped.union(port.master for port in unknown if port.master is not None)
-    if leading and (_has_loose_ends(kernel, taken) or _asks_nobody(snapshot, kernel, leading)):
+    leading = {port.master for port in (*unknown, *taps) if port.master is not None}
+    if leading and (_has_loose_ends(kernel, cables) or _asks_nobody(snapshot, kernel, leading)):
         joined |= leading
-    return frozenset(joined)
+    return Entangled(frozenset(joined), (*unknown, *taps))
+
+
+def unread(snapshot: Snapshot, kernel: Kernel, ports: Iterable[Interface]) -> list[str]:
+    """Return the names of those ports of networks' bridges that lead to nobody's namespace, or a virtual machine."""
+    told = list(ports)
+    if not told:
+        return []
+    bridges = {*_bridges(snapshot, kernel).values()}
+    owners = {address for sandbox in snapshot.sandboxes.values() for address in sandbox.addresses}
+    return sorted(
+        port.name
+        for port in told
+        if port.master in bridges and owners.isdisjoint(int(each.ip) for each in port.peer_addresses)
+    )
 
 
 def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
@@ -54,16 +74,15 @@ def visited(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _has_loose_ends(kernel: Kernel, taken: Counter[tuple[int | None, int]]) -> bool:
+def _has_loose_ends(kernel: Kernel, cables: Cables) -> bool:
     """Return whether a container has a cable into a namespace that was not read, and that is not inside of it."""
     return any(
         card.kind == "veth"
         and not card.peer_here
         and card.master is None
-        and taken[card.index, card.peer or 0] == (card.index == card.peer)
-        and not is_plugged(kernel.host.interfaces, namespace, card)
+        and not cables.others(name, card)
+        and not is_plugged(kernel.host, namespace, card)
         for name, namespace in kernel.sandboxes.items()
-        if name != HOST
         for card in namespace.interfaces.values()
     )
 

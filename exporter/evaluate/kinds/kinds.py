@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.strangers import lends, redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.dead import DeadMemory
 from exporter.evaluate.kinds.directory import Directory, Owner
-from exporter.evaluate.kinds.entangled import entangled, visited
+from exporter.evaluate.kinds.entangled import Entangled, entangled, unread, visited
 from exporter.evaluate.kinds.kept import Kept
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
@@ -44,7 +44,10 @@ _USUAL_DRIVERS = frozenset({"bridge", "host", "null"})
 
 @dataclass(slots=True)
 class KindsMemory:
-    """What was found out at the look before, and need not be again where it follows from the same."""
+    """What was found out at the look before, and need not be again where it follows from the same.
+
+    `unread` are the ports of networks' bridges that lead to those who are no containers and were not read.
+    """
 
     told: Kept[Told] = field(default_factory=Kept)
     living: DeadMemory = field(default_factory=DeadMemory)
@@ -55,6 +58,7 @@ class KindsMemory:
     places: Kept[Hashable] = field(default_factory=Kept)
     bridges: Kept[Hashable] = field(default_factory=Kept)
     settings: Kept[Mapping[str, Hashable]] = field(default_factory=Kept)
+    unread: Sequence[str] = ()
 
 
 class Kinds:
@@ -81,7 +85,9 @@ class Kinds:
             for network in self.directory.networks.values()
             if (interface := self._interface(network)) is not None
         }
-        self.entangled = entangled(snapshot, kernel) if kernel is not None else frozenset[int]()
+        found = entangled(snapshot, kernel) if kernel is not None else Entangled()
+        self.entangled = found.bridges
+        memory.unread = unread(snapshot, kernel, found.ports) if kernel is not None else []
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
         odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
         self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}

@@ -55,13 +55,17 @@ class Netns:
             raise Unreadable(f"{self.path} is not a network namespace")
         raise Unreadable(reason(OSError(error, ""), f"{self.path} cannot be entered", "CAP_SYS_ADMIN"))
 
+    def close(self) -> None:
+        """Let it go."""
+        os.close(self.descriptor)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self.descriptor)
+        self.close()
 
 
 def cookie() -> int | None:

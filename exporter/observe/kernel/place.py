@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from exporter.model.addresses import Subnet
     from exporter.model.observation import NamespaceDocuments
 
 _BRIDGE_NAME: Final = "com.docker.network.bridge.name"
@@ -21,7 +24,7 @@ def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments)
     somebody removed by hand must not make its host a stranger, so one that is there is enough; except `docker0`, which
     every engine has: that one's address has to be right as well.
     """
-    expected = dict(_bridges(networks))
+    expected = dict(bridges(networks))
     if not expected:
         return ""
     present = {link.get("ifname") for link in host.links if _is_bridge(link)}
@@ -33,7 +36,16 @@ def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments)
     return f"{WRONG} (it has none of the engine's bridges: {named}{', …' if len(expected) > 3 else ''})"
 
 
-def _bridges(networks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+def overlays(networks: Iterable[Mapping[str, Any]]) -> Iterator[Subnet]:
+    """Yield the subnets of overlay networks."""
+    for network in networks:
+        pools = (network.get("IPAM") or {}).get("Config") or () if network.get("Driver") == "overlay" else ()
+        for pool in pools:
+            with suppress(ValueError):
+                yield ip_network(str(pool.get("Subnet")), strict=False)
+
+
+def bridges(networks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of each network's bridge and the addresses that it should have."""
     for network in networks:
         if network.get("Driver") != "bridge" or network.get("ConfigOnly"):

@@ -64,7 +64,7 @@ class ProcessReader:
         wanted = set(containers)
         members: dict[str, list[Process]] = {}
         proxies, shims, daemons, others = [], {}, [], []
-        for pid in _pids(self._proc):
+        for pid in pids(self._proc):
             identity = self._container(pid, wanted)
             if identity:
                 # a container's first process is its oldest: those that it started, or that were sent in, came later
@@ -134,7 +134,7 @@ class ProcessReader:
         A shim has the runtime as a child too, each time that it has something done: that sees the shim's own mounts.
         """
         children: dict[str, list[Process]] = {}
-        for pid in _pids(self._proc):
+        for pid in pids(self._proc):
             parent = self._parent(pid)
             if parent in shims and not self._share_mounts(pid, parent):
                 children.setdefault(shims[parent], []).append(Process(pid, self._start(pid)))
@@ -181,7 +181,8 @@ def _age(process: Process) -> tuple[int, int]:
     return process.start, process.pid
 
 
-def _pids(proc: Path) -> list[int]:
+def pids(proc: Path) -> list[int]:
+    """Return the processes below a folder."""
     return [int(name) for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208 - thousands of Path objects
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,12 +12,13 @@ from exporter import threads
 from exporter.errors import EngineUnreachable, SystemShort
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.bystanders import BYSTANDERS, BystanderReader, Known
 from exporter.observe.kernel.cgroups import Cgroups
 from exporter.observe.kernel.daemon import Root, read_daemon
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers
-from exporter.observe.kernel.place import wrong_place
+from exporter.observe.kernel.place import bridges, overlays, wrong_place
 from exporter.observe.kernel.processes import Process, Processes, ProcessReader, Relay
 from exporter.observe.kernel.trouble import Unreadable, reason
 from exporter.observe.tier import Tier
@@ -40,6 +42,9 @@ _HIDDEN_DAEMON: Final = "whether a dockerd is the engine's may not be seen: CAP_
 
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 """What the operating system says when it runs short of something."""
+
+_BESIDE_CONTAINERS = 0.5
+"""The share of the time that is left then for namespaces that are no container's: somebody may make many."""
 
 _GRACE = 0.3
 """Seconds that a look may exceed its time; each of its steps knows the time itself."""
@@ -70,6 +75,7 @@ class KernelReader:
         self._namespaces = NamespaceReader()
         self._processes = ProcessReader()
         self._cgroups = Cgroups()
+        self._bystanders = BystanderReader()
         self._told: Mapping[str, str] = {}
 
     def read(
@@ -96,7 +102,9 @@ class KernelReader:
         if self._thread is not None and self._thread.alive:
             return _unread("the look before has not ended")
         budget = self._budget = Budget(seconds)
-        look = _Look(self._tier, self._netns, self._namespaces, self._processes, self._cgroups, budget)
+        look = _Look(
+            self._tier, self._netns, self._namespaces, self._processes, self._cgroups, self._bystanders, budget
+        )
         looks: list[KernelLook] = []
         try:
             # a thread of its own: see the package
@@ -129,6 +137,7 @@ class _Look:
         namespaces: NamespaceReader,
         processes: ProcessReader,
         cgroups: Cgroups,
+        bystanders: BystanderReader,
         budget: Budget,
     ) -> None:
         self._tier = tier
@@ -136,7 +145,9 @@ class _Look:
         self._namespaces = namespaces
         self._processes = processes
         self._cgroups = cgroups
+        self._bystanders = bystanders
         self._budget = budget
+        self._paths: dict[int, str] = {}
 
     def look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
         try:
@@ -158,6 +169,8 @@ class _Look:
         with Netns.open(self._netns) as host:
             if self._netns != OWN:
                 host.enter()
+            # the thread will be elsewhere when it comes back
+            self._paths[host.inode] = f"/proc/self/fd/{host.descriptor}"
             reading = self._namespaces.read(host.inode, self._budget)
             wrong = wrong_place(networks, reading.documents) if "bridge" not in reading.missing else ""
             if wrong:
@@ -171,7 +184,8 @@ class _Look:
                 missing = {**reading.missing, "sandboxes": "--evidence.max=kernel"}
                 return KernelLook(KernelDocuments(reading.documents, {}, missing), daemon=daemon)
             look = self._with_sandboxes(reading, found, containers)
-            return replace(look, documents=self._with_programs(look.documents, found), daemon=daemon)
+            documents = self._with_bystanders(self._with_programs(look.documents, found), networks, found)
+            return replace(look, documents=documents, daemon=daemon)
 
     def _daemon(self, found: Processes, inode: int) -> DaemonDocuments:
         """Return the documents of the engine's dockerd: the one in the namespace that the engine's bridges are in.
@@ -259,6 +273,34 @@ class _Look:
         missing |= {f"sandboxes/{identity}": "its processes have ended" for identity in gone}
         return KernelLook(KernelDocuments(host.documents, sandboxes, missing), frozenset(gone))
 
+    def _with_bystanders(
+        self, documents: KernelDocuments, networks: Sequence[Mapping[str, Any]], found: Processes
+    ) -> KernelDocuments:
+        """Add the namespaces that are no container's and have cables to networks' bridges or into containers."""
+        if documents.host is None or "bridge" in documents.missing or "sandboxes" in documents.missing:
+            return documents
+        known = Known(
+            documents,
+            documents.host,
+            self._paths,
+            bridges=frozenset(dict(bridges(networks))),
+            overlays=tuple(overlays(networks)),
+            views=(*(process.pid for process in found.daemons), 1, os.getpid()),
+        )
+        try:
+            budget = self._budget.part(_BESIDE_CONTAINERS * self._budget.left())
+        except Unreadable as error:
+            return replace(documents, missing={**documents.missing, BYSTANDERS: str(error)})
+        return self._bystanders.read(known, lambda inode: self._inside(inode, budget), budget)
+
+    def _inside(self, inode: int, budget: Budget) -> NamespaceDocuments:
+        """Return the documents of the namespace that the thread is in. Raises Unreadable."""
+        reading = self._namespaces.read(inode, budget)
+        lacking = {source: why for source, why in reading.missing.items() if source not in _BESIDE}
+        if lacking:
+            raise Unreadable("; ".join(f"{source}: {why}" for source, why in lacking.items()))
+        return reading.documents
+
     def _with_programs(self, documents: KernelDocuments, found: Processes) -> KernelDocuments:
         """Add which namespaces have containers whose packets programs of BPF see at their cgroups."""
         watched, missing = set(), dict(documents.missing)
@@ -293,13 +335,10 @@ class _Look:
         with namespace:
             if not self._processes.lives(process):
                 return None
+            self._paths.setdefault(namespace.inode, namespace.path)
             if namespace.inode not in read:
                 namespace.enter()
-                reading = self._namespaces.read(namespace.inode, self._budget)
-                lacking = {source: why for source, why in reading.missing.items() if source not in _BESIDE}
-                if lacking:
-                    raise Unreadable("; ".join(f"{source}: {why}" for source, why in lacking.items()))
-                read[namespace.inode] = reading.documents
+                read[namespace.inode] = self._inside(namespace.inode, self._budget)
             return read[namespace.inode]
 
 

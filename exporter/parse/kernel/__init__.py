@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.parse.kernel.iptables import General
     from exporter.parse.memory import Memory
 
-__all__ = ["parse_kernel"]
+__all__ = ["bystander", "parse_kernel"]
 
 _Part = TypeVar("_Part")
 
@@ -32,6 +32,11 @@ _OF_THE_HOST = ("firewall", "bridge", "routes")
 """Sources of evidence about the engine's own namespace."""
 
 _NO_HOST = "the engine's network namespace was not read"
+
+
+def bystander(documents: NamespaceDocuments) -> str:
+    """Return the id of the sandbox that a namespace is which is no container's."""
+    return f"namespace {documents.inode}"
 
 
 def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]], memory: Memory) -> Kernel:
@@ -50,10 +55,12 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         missing = troubles | missing
     sandboxes = {}
     known: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = {}
+    inside = {bystander(each): each for each in documents.bystanders.values()}
     for sandbox, containers in members.items():
         read = next((documents.sandboxes[item] for item in containers if item in documents.sandboxes), None)
-        if read is None:
-            continue
+        if read is not None:
+            inside[sandbox] = read
+    for sandbox, read in inside.items():
         before = memory.sandboxes.get(sandbox)
         if before is not None and before[0] == read:
             _, namespace, told = before
@@ -107,5 +114,6 @@ def _namespace(
         forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),
         programs=tuple(documents.programs),
         policies=told("ipsec", lambda: parse_policies(documents.policies), ()),
+        inode=documents.inode,
     )
     return namespace, troubles

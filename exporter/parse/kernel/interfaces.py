@@ -95,6 +95,7 @@ def _interface(
         peer_mac=link_address(link, "peer_mac"),
         peer_addresses=tuple(_of_peer(link)),
         group=_group(text(link, "group")),
+        peer_inode=integer(link, "peer_inode") or None,
     )
 
 

@@ -11,6 +11,7 @@ from exporter.model.firewall import Backend
 from exporter.model.namespace import Namespace
 from exporter.model.observation import KernelDocuments, NamespaceDocuments
 from exporter.model.report import HOST
+from exporter.observe.files import dumps, loads
 from exporter.parse import parse
 from tests.hosts import host
 from tests.parse.kernel.rules import saved
@@ -66,6 +67,20 @@ def test_sandboxes_are_keyed_as_the_snapshot_has_them() -> None:
     assert snapshot.kernel.sandboxes.keys() == snapshot.sandboxes.keys() - {HOST}
     assert snapshot.kernel.missing == {}
     assert snapshot.assumptions == ()
+
+
+@pytest.mark.parametrize("links", [[LO], [{}]], ids=["read", "not understood"])
+def test_nobody_lives_in_a_namespace_that_is_no_containers(links: list[dict[str, Any]]) -> None:
+    """It is a sandbox by its number, and is called as it was seen; saved observations of before have none."""
+    observation = joined().look().observation
+    router = namespace(NEW, links=links)
+    kernel = KernelDocuments(namespace(HOST_INODE), bystanders={f"namespace {NEW} (rtr)": router})
+    found = parse(loads(dumps(replace(observation, kernel=kernel)), "saved"))
+    box = found.sandboxes[f"namespace {NEW}"]
+    assert (box.name, box.members) == (f"namespace {NEW} (rtr)", ())
+    assert found.containers == parse(observation).containers
+    assert found.kernel is not None
+    assert (box.id in found.kernel.sandboxes) == (f"sandboxes/{box.id}" not in found.kernel.missing) == (links == [LO])
 
 
 def test_a_joiner_that_was_left_behind_lives_by_itself() -> None:
