@@ -34,7 +34,7 @@ from exporter.model.namespace import RouteKind
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from exporter.model.addresses import Subnet
     from exporter.model.firewall import Firewall, Step, Table
@@ -82,6 +82,16 @@ def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozens
     return _one_of_each(parted, [(0, _LAST[family])], family, held)
 
 
+def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: int) -> frozenset[int]:
+    """Return the addresses that nobody has and that packets may be sent to all the same, given networks' subnets."""
+    interfaces = joined.from_iterable(each.interfaces.values() for each in everyone)
+    own = joined.from_iterable(interface.addresses for interface in interfaces)
+    near = tuple(bounds(subnet) for subnet in subnets if subnet.version == family)
+    held = Held(frozenset(int(address.ip) for address in own if address.version == family), near)
+    asked = strangers((each.firewall for each in everyone), family, held)
+    return asked | lent_strangers(everyone, family, held)
+
+
 def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> frozenset[int]:
     """Return those to ask about of the addresses that nobody has and that local routes lead to a namespace itself."""
     told = {span for each in everyone for span in map(bounds, lent(each.routes, family))}
@@ -113,17 +123,29 @@ def lends(namespace: Namespace) -> bool:
 
 
 def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
-    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way."""
+    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way.
+
+    Prefixes of one length with routes of a table that do the same are one: no address is in two of them.
+    """
     yield from ranges_asked_for(namespace.firewall, family, sources=True)
-    prefixes: Iterable[Subnet | None] = joined(
-        (route.destination for route in namespace.routes),
+    alike: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
+    for route in namespace.routes:
+        prefix = route.destination
+        if prefix.version == family:
+            does = (route.hops, route.source, route.metric, route.senders, route.preference, route.tos, route.hop_limit)
+            alike[route.table, route.kind, prefix.prefixlen, does].append(bounds(prefix))
+    for each in namespace.neighbours:
+        if each.address.version == family:
+            alike["fixed", each.interface, each.mac].append((int(each.address), int(each.address)))
+    for proxied in namespace.proxied:
+        if proxied.address.version == family:
+            alike["proxied", proxied.interface].append((int(proxied.address), int(proxied.address)))
+    yield from map(Ranges.union, alike.values())
+    prefixes = joined(
         joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
         joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
     )
     yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
-    fixed = (each.address for each in namespace.neighbours)
-    neighbours = (*fixed, *(each.address for each in namespace.proxied))
-    yield from (Ranges.of(int(each)) for each in neighbours if each.version == family)
 
 
 def _one_of_each(

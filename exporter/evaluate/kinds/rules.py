@@ -26,11 +26,13 @@ from exporter.model.firewall import (
     ReversePath,
     Rewrite,
     Side,
+    TableFamily,
     Terminate,
     Translate,
     Translation,
     Verdict,
 )
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -61,10 +63,17 @@ PORTS = frozenset(
     }
 )
 _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-_UNIQUE = frozenset({
-    Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP,
-})  # fmt: skip
+LINKS = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC})
+_UNIQUE = LINKS | {Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP}
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
+
+
+class Bits(NamedTuple):
+    """A match that asks for some bits of a number, and the version of IP whose packets it sees, 0 for both."""
+
+    match: HasBits | AnyBit
+    version: int
+
 
 GUARDS = (
     Field.DESTINATION,
@@ -112,24 +121,34 @@ class Owned:
 class Noted:
     """What rules or routes tell apart.
 
-    `peculiar` are those that are told apart in a way that is not understood here, `ranges` and `ports` what addresses
-    and ports are compared with. `unusual` is whether nobody can be taken for another.
+    `peculiar` are those that are told apart in a way that is not understood here; `addresses`, `ports` and `links` are
+    the sets that addresses, ports and link addresses are compared with, `bits` matches that ask for some of their bits.
+    `unusual` is whether nobody can be taken for another.
     """
 
     peculiar: set[Owner] = field(default_factory=set)
-    ranges: set[tuple[int, int]] = field(default_factory=set)
-    ports: set[int] = field(default_factory=set)
+    addresses: set[Ranges] = field(default_factory=set)
+    ports: set[Ranges] = field(default_factory=set)
+    links: set[Ranges] = field(default_factory=set)
+    bits: set[Bits] = field(default_factory=set)
     unusual: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.peculiar or self.ranges or self.ports or self.unusual)
+        return bool(self.peculiar or self.addresses or self.ports or self.links or self.bits or self.unusual)
 
     def add(self, other: Noted) -> None:
         """Include what others tell apart."""
         self.peculiar |= other.peculiar
-        self.ranges |= other.ranges
+        self.addresses |= other.addresses
         self.ports |= other.ports
+        self.links |= other.links
+        self.bits |= other.bits
         self.unusual |= other.unusual
+
+    @property
+    def by_link_address(self) -> bool:
+        """Whether link addresses are asked for."""
+        return bool(self.links) or any(each.match.field in LINKS for each in self.bits)
 
 
 class Said(NamedTuple):
@@ -164,25 +183,24 @@ class RuleReader:
         self._published = published
         self._sayings = sayings
         self._noted = Noted()
+        self._inside, self._version = "", 0
         self._addresses: list[int] = []
         self._ports: list[int] = []
         self._accepting: dict[tuple[int, str], bool] = {}
 
-    def read(self, table: Table, rule: Rule, *, local: bool) -> Said:
-        """Return what a rule says; `local` is whether only packets to the host's own addresses come to it."""
+    def read(self, table: Table, rule: Rule, *, local: bool, inside: str = "") -> Said:
+        """Return what a rule says; `local` is whether only packets to the host's own addresses come to it.
+
+        It is the host's, or that of the sandbox that it is `inside` of: then interfaces are that one's own, and so are
+        groups and ports of bridges, and the lookups of its own routes, of which `Surveyor` asks whom they tell apart.
+        """
+        self._inside, self._version = inside, _version(table, rule)
         noted, self._addresses, self._ports = Noted(), [], []
         self._noted = noted
         owned = self._rule(table, rule, local=local)
         last = rule.steps[-1] if rule.steps else None
         called = last.chain if owned is not None and isinstance(last, Call) else ""
         return Said(rule.steps, owned, noted or None, tuple(self._addresses), tuple(self._ports), called)
-
-    def all_apart(self, rules: Iterable[Rule]) -> Noted:
-        """Return what rules tell apart that are nobody's but the namespace's that has them."""
-        noted = self._noted = Noted()
-        for rule in rules:
-            self._all_nested(rule.steps)
-        return noted
 
     def _rule(self, table: Table, rule: Rule, *, local: bool) -> Owned | None:
         """Return the rule where it has an owner; else note what it tells apart."""
@@ -231,9 +249,13 @@ class RuleReader:
         return isinstance(last, Call) and not last.goto and self.accepts(table, last.chain)
 
     def _whose(self, address: int) -> Owner | None:
-        """Return whose an address is, and note that this was asked."""
+        """Return whose an address is, and note that this was asked; nobody's where the rule is inside of its owner.
+
+        That one stands for itself anyway, whatever its rules say of it.
+        """
         self._addresses.append(address)
-        return self._directory.owners.get(address)
+        owner = self._directory.owners.get(address)
+        return None if owner is not None and owner.id == self._inside else owner
 
     def _guards(self, steps: Iterable[Step]) -> tuple[int | str | None, ...]:
         """Return single values that a rule asks for."""
@@ -281,7 +303,16 @@ class RuleReader:
         if step.field in ADDRESSES:
             self._address(place, step, mentions)
         elif step.field in _UNIQUE:
+            self._unique(step)
+
+    def _unique(self, match: InRanges | HasBits | AnyBit | NameIs) -> None:
+        """Note a match for what containers of one kind differ in; the host's own rules see ports of all of them."""
+        if not self._inside:
             self._noted.unusual = True
+        elif isinstance(match, InRanges) and match.field in LINKS:
+            self._noted.links.add(match.ranges)
+        elif isinstance(match, HasBits | AnyBit) and match.field in LINKS:
+            self._noted.bits.add(Bits(match, 0))
 
     def _address(self, place: int, step: InRanges, mentions: list[Mention]) -> None:
         intervals = step.ranges.intervals
@@ -310,8 +341,8 @@ class RuleReader:
 
     def _name(self, place: int, step: NameIs, mentions: list[Mention]) -> None:
         if step.field in _UNIQUE:
-            self._noted.unusual = True
-        elif step.field in _SIDES and len(step.names) == 1:
+            self._unique(step)
+        elif step.field in _SIDES and len(step.names) == 1 and not self._inside:
             network = self._directory.interfaces.get(step.names[0])
             if network is not None:
                 word = (step.field, "bridge", step.negated)
@@ -320,7 +351,7 @@ class RuleReader:
     def _target(self, step: Translate, steps: Sequence[Step], mentions: list[Mention], *, local: bool) -> None:
         """Note whom a translation leads to: it is theirs where it is of a port that is published for them alone."""
         place = len(steps) - 1
-        if len(step.targets) != 1 or step.kind is not Translation.DNAT:
+        if len(step.targets) != 1 or step.kind is not Translation.DNAT or self._inside:
             self._targets(step)
             return
         (target,) = step.targets
@@ -379,8 +410,8 @@ class RuleReader:
         match step:
             case InRanges() | HasBits() | AnyBit():
                 self._compared(step)
-            case NameIs(name, names):
-                self._named(name, names)
+            case NameIs():
+                self._named(step)
             case AnyOf(alternatives):
                 self._all_nested(part for alternative in alternatives for part in alternative)
             case Dispatch(cases):
@@ -390,9 +421,9 @@ class RuleReader:
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:
                     self._told_apart(low, high)
-            case ReversePath():
+            case ReversePath() if not self._inside:
                 self._noted.unusual = True
-            case AddressTypeIs(side=side) if side is not Side.ANY:
+            case AddressTypeIs(side=side) if side is not Side.ANY and not self._inside:
                 self._noted.unusual = True
             case _:
                 pass
@@ -403,19 +434,20 @@ class RuleReader:
 
     def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
         if step.field in _UNIQUE:
-            self._noted.unusual = True
-        elif step.field in ADDRESSES and isinstance(step, InRanges):
-            for low, high in step.ranges.intervals:
-                self._told_apart(low, high)
-        elif step.field in PORTS and isinstance(step, InRanges):
-            self._noted.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
-        elif step.field in ADDRESSES | PORTS:
-            self._noted.unusual = True
+            self._unique(step)
+        elif step.field not in ADDRESSES | PORTS:
+            pass
+        elif not isinstance(step, InRanges):
+            self._noted.bits.add(Bits(step, self._version if step.field in ADDRESSES else 0))
+        elif step.field in PORTS:
+            self._noted.ports.add(step.ranges)
+        else:
+            self._set_apart(step.ranges)
 
-    def _named(self, name: Field, names: Iterable[str]) -> None:
-        if name in _UNIQUE:
-            self._noted.unusual = True
-        for text in names:
+    def _named(self, step: NameIs) -> None:
+        if step.field in _UNIQUE:
+            self._unique(step)
+        for text in step.names if not self._inside else ():
             if text.endswith("*"):
                 self._noted.peculiar |= {
                     Owner("network", network)
@@ -425,14 +457,31 @@ class RuleReader:
             elif text in self._directory.interfaces:
                 self._noted.peculiar.add(Owner("network", self._directory.interfaces[text]))
 
+    def _set_apart(self, ranges: Ranges) -> None:
+        """Note a set of addresses: those in it are told from others, and a single one from all."""
+        if len(ranges.intervals) == 1:
+            self._told_apart(*ranges.intervals[0])
+        elif ranges:
+            self._noted.addresses.add(ranges)
+
     def _told_apart(self, low: int, high: int) -> None:
         if low == high:
             owner = self._whose(low)
             if owner is not None:
                 self._noted.peculiar.add(owner)
         if low != high or is_link_local(low):
-            self._noted.ranges.add((low, high))
+            self._noted.addresses.add(Ranges(((low, high),)))
 
+
+def _version(table: Table, rule: Rule) -> int:
+    """Return the version of IP whose packets a rule is for, 0 where it is for both."""
+    if table.family in _VERSIONS:
+        return _VERSIONS[table.family]
+    asked = (step for step in rule.steps if isinstance(step, InRanges) and step.field is Field.FAMILY and single(step))
+    return next((step.ranges.intervals[0][0] for step in asked), 0)
+
+
+_VERSIONS = {TableFamily.IP: 4, TableFamily.IP6: 6}
 
 _PLAIN = frozenset({InRanges, NameIs, AnyBit, HasBits, AddressTypeIs, Terminate, Call, Translate})
 """Steps of rules that may have an owner."""
