@@ -7,6 +7,8 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced import enforced_reach
@@ -23,14 +25,17 @@ from exporter.model.namespace import (
     Scope,
 )
 from exporter.model.report import HOST, Verdict
-from tests.evaluate.test_kinds import check
-from tests.hosts import Host, host
+from exporter.parse import parse
+from tests.bench.layouts import Layout
+from tests.evaluate.test_kinds import check, tampering
+from tests.hosts import Host, host, identity
 from tests.kernels import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.model.namespace import Namespace
+    from exporter.model.observation import NamespaceDocuments, Observation
     from exporter.model.snapshot import Network, Snapshot
     from tests.kernels import KernelOf
     from tests.looks import Look
@@ -611,3 +616,125 @@ def test_an_answer_that_asks_from_the_link() -> None:
 
 def _six(seen: Look) -> list[Network]:
     return [network for network in seen.snapshot.networks.values() if network.ipv6]
+
+
+INSIDE = (
+    "{chain} {link} -j DROP",
+    "{chain} {link} -d {net}.4 -j DROP",
+    "INPUT -m devgroup --src-group 0x5 -j DROP",
+    "INPUT -m addrtype --dst-type LOCAL --limit-iface-in -p udp -j DROP",
+    "{chain} -s 0.0.0.3/0.0.0.255 -j DROP",
+    "{chain} ! -d 0.0.1.2/0.0.3.255 -p tcp -m tcp --dport 80 -j DROP",
+    "{chain} -d {net}.3 -j DROP",
+    "{chain} -d {net}.4 -p udp -j DROP",
+    "{chain} -s {net}.5 -j ACCEPT",
+    "{chain} -d {other}.3 -j DROP",
+    "{chain} -d {other}.0/24 -p tcp -m tcp --dport 1:8000 -j DROP",
+    "{chain} -m iprange --src-range {net}.3-{other}.4 -j DROP",
+    "{chain} -p tcp -m tcp --dport 20000:20001 -j DROP",
+    "{chain} -d 10.99.0.7 -j DROP",
+    "{chain} -d 192.0.2.0/24 -j DROP",
+)
+"""Rules of a container's own: they ask for others by their link addresses, by masks, ranges and one by one."""
+LEADING_INSIDE = (
+    "{nat} -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81",
+    "{nat} -p tcp -m tcp --dport 80 -j DNAT --to-destination {other}.3:80",
+    "{nat} -d 203.0.113.0/24 -p udp -j DNAT --to-destination {net}.3",
+    "{nat} -d {other}.0/24 -p tcp -m tcp --dport 80 -j DNAT --to-destination {net}.4",
+    "{nat} -d {net}.2/31 -p tcp -j REDIRECT",
+    "{nat} ! -d 10.64.0.0/16 -p tcp -j DNAT --to-destination 198.51.100.10:20001",
+)
+PREFIXES = ("10.99.0.0/24", "10.98.0.0/15", "10.64.0.0/16", "10.64.1.0/25", "10.64.0.0/30", "0.0.0.0/0", "fd00:64::/32")
+
+
+@st.composite
+def headstrong(draw: st.DrawFn) -> Observation:
+    """Return a host of which one or two containers changed their own namespaces in ways that others may notice."""
+    networks = draw(st.integers(3, 4))
+    size = draw(st.integers(4 * networks, 5 * networks))
+    layout = Layout("28.5", networks, size, published=draw(st.integers(0, 4)), links=1, entered=True)
+    seen = layout.observation()
+    assert seen.kernel is not None
+    inside = dict(seen.kernel.sandboxes)
+    for number in draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=2, unique=True)):
+        name = identity("container", f"c{number}")
+        inside[name] = draw(changed(inside[name], networks))
+    tampered = replace(seen, kernel=replace(seen.kernel, sandboxes=inside))
+    return draw(tampering(tampered, 1)) if draw(st.integers(0, 3)) == 0 else tampered
+
+
+@st.composite
+def changed(draw: st.DrawFn, own: NamespaceDocuments, networks: int) -> NamespaceDocuments:
+    """Return a container's namespace as somebody within changed it."""
+    for _ in range(draw(st.integers(1, 2))):
+        words = {
+            "chain": draw(st.sampled_from(("INPUT", "OUTPUT"))),
+            "nat": draw(st.sampled_from(("OUTPUT", "OUTPUT", "PREROUTING"))),
+            "net": f"10.64.{draw(st.integers(0, networks - 1))}",
+            "other": f"10.64.{draw(st.integers(0, networks - 1))}",
+            "link": f"-m mac --mac-source 02:00:00:00:00:{draw(st.integers(10, 30)):02x}",
+        }
+        match draw(st.sampled_from(("rules", "rules", "nat", "local", "policy", "tos", "gateway", "mac", "ipsec"))):
+            case "rules":
+                told = draw(st.lists(st.sampled_from(INSIDE), min_size=1, max_size=3))
+                told = [line.format(**words) for line in told]
+                own = _filtering(own, "filter", [line for line in told if not ("OUTPUT" in line and "mac" in line)])
+            case "nat":
+                own = _filtering(own, "nat", [draw(st.sampled_from(LEADING_INSIDE)).format(**words)])
+            case "local":
+                prefix = draw(st.sampled_from(PREFIXES))
+                family = "inet6" if ":" in prefix else "inet"
+                table = draw(st.sampled_from(("local", "local", "main", "100")))
+                local = {"family": family, "type": "local", "dst": prefix, "table": table, "dev": "lo"}
+                own = replace(own, routes=[*own.routes, local])
+            case "policy":
+                asked = draw(
+                    st.sampled_from(({"src": f"{words['net']}.0", "srclen": 24}, {"dst": f"{words['net']}.3"}))
+                )
+                action = draw(st.sampled_from(({"action": "blackhole"}, {"table": "main"})))
+                rule = {"family": "inet", "priority": 100, "src": "all", **asked, **action}
+                own = replace(own, rules=[*own.rules, rule])
+            case "tos":
+                kind = draw(st.sampled_from(("blackhole", "unicast")))
+                tos = {"family": "inet", "type": kind, "dst": f"{words['net']}.0/24", "table": "main", "tos": "0x10"}
+                own = replace(own, routes=[*own.routes, tos | ({"dev": "eth0"} if kind == "unicast" else {})])
+            case "gateway":
+                gateway = f"fd00:64:{draw(st.integers(0, networks - 1))}::{draw(st.integers(1, 4))}"
+                there = {
+                    "family": "inet6",
+                    "type": "unicast",
+                    "dst": draw(st.sampled_from(("default", "fd00:64::/32"))),
+                }
+                there |= {"table": "main", "dev": "eth0", "metric": 512, "gateway": gateway}
+                own = replace(own, routes=[*own.routes, there])
+            case "mac":
+                mac = f"02:00:00:00:00:{draw(st.integers(10, 30)):02x}"
+                own = replace(
+                    own, links=[each if each["ifname"] == "lo" else each | {"address": mac} for each in own.links]
+                )
+            case _:
+                policy = {
+                    "dir": draw(st.sampled_from(("in", "out"))),
+                    "src": "0.0.0.0/0",
+                    "dst": f"{words['net']}.0/24",
+                }
+                own = replace(own, policies=[{**policy, "priority": 100, "action": "block", "templates": False}])
+    return own
+
+
+def _filtering(own: NamespaceDocuments, table: str, lines: list[str]) -> NamespaceDocuments:
+    """Return a namespace with one table of rules more, or with its own of that name no longer."""
+    builtin = ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING") if table == "nat" else ("INPUT", "FORWARD", "OUTPUT")
+    saved = own.iptables.get("iptables-nft", "")
+    kept = [part for part in saved.split("*") if part and not part.startswith(f"{table}\n")]
+    said = "\n".join((table, *(f":{each} ACCEPT [0:0]" for each in builtin), *(f"[0:0] -A {line}" for line in lines)))
+    parts = [*kept, f"{said}\nCOMMIT\n"]
+    names = tuple(f"ip {part.partition(chr(10))[0]}" for part in parts)
+    return replace(own, iptables={"iptables-nft": "".join(f"*{part}" for part in parts)}, tables=names)
+
+
+@given(headstrong())
+@settings(deadline=None, max_examples=20)
+def test_what_containers_do_to_themselves(seen: Observation) -> None:
+    """Whatever somebody changes inside of a container, the part says the same as the whole."""
+    check(parse(seen))

@@ -10,6 +10,7 @@ from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.merging import merged
 from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
@@ -165,6 +166,9 @@ class DeadMemory:
             lives = [_lives(rule, asked) for rule in chain.rules]
             rules = chain.rules if all(lives) else tuple(compress(chain.rules, lives))
             left = chain if rules is chain.rules else replace(chain, rules=rules)
+            if place[0] != HOST:
+                # as the evaluator reads them
+                left = merged(left)
             if before is not None and same_rules(before.left, left):
                 left = before.left
             before = Living(chain, left, frozenset(asked.singles), asked.ranges)

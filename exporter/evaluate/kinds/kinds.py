@@ -319,14 +319,17 @@ class Kinds:
         if not telling:
             return
         parted: set[str] = set()
-        for subnets in self.directory.subnets.values():
-            for low, high, network in subnets:
-                if telling.parts(low, high):
-                    parted.add(network)
-                else:
-                    self._marks[Owner("network", network)].append(("within", telling.of(low)))
-        for network in parted:
-            self._marks[Owner("network", network)].append(("parted", network))
+        for low, high, network in joined.from_iterable(self.directory.subnets.values()):
+            marks = self._marks[Owner("network", network)]
+            if telling.parts(low, high):
+                parted.add(network)
+                marks.append(("parted", network))
+                continue
+            marks.append(("within", telling.of_first(low, high)))
+            if telling.masks(low, high):
+                parted.add(network)
+                own = (gateway for gateway in self.directory.gateways[network] if low <= gateway <= high)
+                marks.append(("masked", tuple(map(telling.of, own))))
         boxes = [box for box in self._snapshot.sandboxes.values() if not parted.isdisjoint(box.networks)]
         told = telling.of_all(joined.from_iterable(box.addresses for box in boxes))
         for box in boxes:

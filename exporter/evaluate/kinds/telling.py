@@ -60,10 +60,17 @@ class Telling:
         return self._inside
 
     def parts(self, low: int, high: int) -> bool:
-        """Return whether some of a range of numbers, whose length is a power of two, are told from others of it."""
-        if bisect_right(self._edges, low) != bisect_right(self._edges, high):
-            return True
+        """Return whether sets hold a part of a range of numbers."""
+        return bisect_right(self._edges, low) != bisect_right(self._edges, high)
+
+    def masks(self, low: int, high: int) -> bool:
+        """Return whether masks tell some of a range, whose length is a power of two, from others of it."""
         return any(mask & (high - low) for mask, _, version in self._masks if version in (0, version_of(high)))
+
+    def of_first(self, low: int, high: int) -> Told:
+        """Return what is told of a range that no set parts: masks look at the bits that all in it share."""
+        versions = (0, version_of(high))
+        return self.of(low)[0], *(low & mask & ~(high - low) for mask, _, version in self._masks if version in versions)
 
 
 def _asked(bits: Bits) -> tuple[int, int, int]:
