@@ -32,13 +32,15 @@ from tests.hosts import Host, host, identity
 from tests.kernels import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from exporter.model.namespace import Namespace
     from exporter.model.observation import NamespaceDocuments, Observation
     from exporter.model.snapshot import Network, Snapshot
     from tests.kernels import KernelOf
     from tests.looks import Look
+
+    Change = Callable[[NamespaceDocuments], NamespaceDocuments]
 
 ALIKE = 5
 """Containers of each network: more than a part has, so that some of them are spoken for by others."""
@@ -696,21 +698,22 @@ def changed(draw: st.DrawFn, own: NamespaceDocuments, networks: int) -> Namespac
                 own = replace(own, rules=[*own.rules, rule])
             case "tos":
                 kind = draw(st.sampled_from(("blackhole", "unicast")))
-                tos = {"family": "inet", "type": kind, "dst": f"{words['net']}.0/24", "table": "main", "tos": "0x10"}
-                own = replace(own, routes=[*own.routes, tos | ({"dev": "eth0"} if kind == "unicast" else {})])
+                tos = _by(f"{words['net']}.0/24", type=kind, tos="0x10")
+                own = replace(
+                    own,
+                    routes=[
+                        *own.routes,
+                        tos if kind == "unicast" else {each: tos[each] for each in tos if each != "dev"},
+                    ],
+                )
             case "gateway":
                 gateway = f"fd00:64:{draw(st.integers(0, networks - 1))}::{draw(st.integers(1, 4))}"
-                there = {
-                    "family": "inet6",
-                    "type": "unicast",
-                    "dst": draw(st.sampled_from(("default", "fd00:64::/32"))),
-                }
-                there |= {"table": "main", "dev": "eth0", "metric": 512, "gateway": gateway}
+                there = _by(draw(st.sampled_from(("::/0", "fd00:64::/32"))), metric=512, gateway=gateway)
                 own = replace(own, routes=[*own.routes, there])
             case "mac":
                 mac = f"02:00:00:00:00:{draw(st.integers(10, 30)):02x}"
                 own = replace(
-                    own, links=[each if each["ifname"] == "lo" else each | {"address": mac} for each in own.links]
+                    own, links=[each if each["ifname"] == "lo" else {**each, "address": mac} for each in own.links]
                 )
             case _:
                 policy = {
@@ -738,3 +741,139 @@ def _filtering(own: NamespaceDocuments, table: str, lines: list[str]) -> Namespa
 def test_what_containers_do_to_themselves(seen: Observation) -> None:
     """Whatever somebody changes inside of a container, the part says the same as the whole."""
     check(parse(seen))
+
+
+BITS = ("-d 0.0.0.1/0.0.1.255", "! -d 0.0.0.3/0.0.0.255", "-s 0.0.1.0/0.0.1.0")
+
+
+@pytest.mark.parametrize("match", BITS)
+def test_a_mask_that_is_no_prefix(match: str) -> None:
+    """The host may ask for some bits of addresses: containers and gateways that have them are told from others."""
+    made = opened(kernel(town().container("h", "host")).engine_rules())
+    for chain in ("INPUT", "FORWARD"):
+        made.rules(f"-I {chain} {match} -j DROP")
+    check(made.look().snapshot)
+
+
+def _report(seen: Observation) -> set[tuple[object, ...]]:
+    snapshot = parse(seen)
+    assert snapshot.kernel is not None
+    reach = enforced_reach(snapshot, snapshot.kernel)
+    paths = (
+        (one, two, path)
+        for one in snapshot.sandboxes
+        for two in snapshot.sandboxes
+        for path in reach.between(one, two).paths
+    )
+    return {
+        (one, two, path.via, path.protocol, address, path.ports, path.undecided)
+        for one, two, path in paths
+        for address in path.addresses
+    }
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("rule", ["", "-d 10.99.0.7 -j DROP", "-d 10.99.0.0/29 -j DROP", "-d 0.0.0.8/0.0.0.8 -j DROP"])
+def test_very_many_addresses_are_asked_about_together(family: int, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says what asking about them one by one says: some are routed, filtered or answered for elsewhere."""
+    seen = Layout("28.5", 3, 6, published=2, links=0, entered=True).observation()
+    assert seen.kernel is not None
+    assert seen.kernel.host is not None
+    own = seen.kernel.sandboxes[identity("container", "c0")]
+    base, length, kind = ("10.99.0.", 32, "inet") if family == 4 else ("fd00:99::", 128, "inet6")
+    texts = [f"{base}{number:x}" if family == 6 else f"{base}{number}" for number in range(1, 25)]
+    told = [{"ifindex": 1, "ifname": "lo", "family": kind, "local": text, "prefixlen": length} for text in texts]
+    local = [{"family": kind, "type": "local", "dst": text, "table": "local", "dev": "lo"} for text in texts]
+    own = replace(own, addresses=[*own.addresses, *told], routes=[*own.routes, *local])
+    own = _filtering(own, "filter", [f"INPUT {rule}"] if rule else [])
+    gateway = "10.64.0.2" if family == 4 else "fd00:64::2"
+    by = {"family": kind, "type": "unicast", "table": "main", "dev": "br-n0", "gateway": gateway}
+    host_routes = [*seen.kernel.host.routes, {**by, "dst": f"{base}0/{length - 4}"}]
+    other = seen.kernel.sandboxes[identity("container", "c3")]
+    black = {"family": kind, "type": "blackhole", "dst": f"{base}8/{length - 3}", "table": "main"}
+    inside = {
+        **seen.kernel.sandboxes,
+        identity("container", "c0"): own,
+        identity("container", "c3"): replace(other, routes=[*other.routes, black]),
+    }
+    host = replace(seen.kernel.host, routes=host_routes)
+    seen = replace(seen, kernel=replace(seen.kernel, host=host, sandboxes=inside))
+    together = _report(seen)
+    monkeypatch.setattr("exporter.evaluate.enforced.likeness.Likeness.of", lambda _, address, __: address)
+    monkeypatch.setattr("exporter.evaluate.enforced.likeness.Likeness.at_once", lambda _, address: address)
+    assert together == _report(seen)
+    assert any(path[4] in texts for path in together)
+
+
+def _ruled(*lines: str, table: str = "filter") -> Change:
+    return lambda own: _filtering(own, table, [line.removeprefix("-A ") for line in lines])
+
+
+def _routed(*routes: Mapping[str, object]) -> Change:
+    return lambda own: replace(own, routes=[*own.routes, *routes])
+
+
+def _local(*prefixes: str) -> Change:
+    return _routed(
+        *({"family": "inet", "type": "local", "dst": each, "table": "local", "dev": "lo"} for each in prefixes)
+    )
+
+
+def _by(destination: str, **more: object) -> dict[str, object]:
+    family = "inet6" if ":" in destination else "inet"
+    return {"family": family, "type": "unicast", "dst": destination, "table": "main", "dev": "eth0", **more}
+
+
+HEADSTRONG: dict[str, Change] = {
+    "a link address": _ruled("INPUT -m mac --mac-source 02:00:00:00:00:20 -j DROP"),
+    "a group of interfaces": _ruled("INPUT -m devgroup --src-group 0x5 -j DROP"),
+    "a type of address": _ruled("INPUT -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT"),
+    "a mask": _ruled("INPUT -s 0.0.0.3/0.0.0.255 -j DROP"),
+    "thousands of ranges": _ruled(
+        *(
+            f"INPUT -m iprange --src-range 10.64.{n % 12}.{n // 12}-10.64.{n % 12}.{n // 12 + 1} -j DROP"
+            for n in range(2000)
+        )
+    ),
+    "thousands of ports": _ruled(*(f"INPUT -p tcp -m tcp --dport {2 * n} -j DROP" for n in range(1, 2000))),
+    "everybody by name": _ruled(*(f"OUTPUT -d 10.64.{n % 12}.{2 + n // 12} -j DROP" for n in range(120))),
+    "a policy rule": lambda own: replace(
+        own, rules=[*own.rules, {"family": "inet", "priority": 9, "src": "10.64.0.0", "srclen": 24, "table": "main"}]
+    ),
+    "a policy of IPsec": lambda own: replace(
+        own, policies=[{"dir": "out", "src": "0.0.0.0/0", "dst": "10.64.1.0/24", "priority": 1, "action": "block"}]
+    ),
+    "a type of service": _routed(_by("10.64.1.0/24", tos="0x10")),
+    "a route for some senders": _routed(_by("fd00:64:1::/64", metric=9, **{"from": "fd00:64:2::/64"})),
+    "strangers sent to itself": _ruled("OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81", table="nat"),
+    "everybody sent to one": _ruled("OUTPUT -p tcp -j DNAT --to-destination 10.64.1.2:80", table="nat"),
+    "a local route": _local("10.99.0.0/24"),
+    "thousands of local routes": _local(*(f"10.{100 + n // 256}.{n % 256}.0/24" for n in range(2000))),
+    "all addresses in another table": _routed(
+        {"family": "inet", "type": "local", "dst": "default", "table": "100", "dev": "lo"}
+    ),
+    "two gateways": _routed(_by("2001:db8:7::/64", gateway="fd00:64::3", metric=1024)),
+    "a link address of another": lambda own: replace(
+        own, links=[each if each["ifname"] == "lo" else {**each, "address": "02:00:00:00:00:20"} for each in own.links]
+    ),
+}
+"""What one container may do in its own namespace that others may notice."""
+
+
+@pytest.mark.parametrize("change", HEADSTRONG.values(), ids=HEADSTRONG)
+def test_a_part_does_not_grow_for_what_one_container_does(change: Change) -> None:
+    """It stands for itself: of more networks and containers beside it, the part holds no more."""
+    sizes = []
+    for times in (2, 4):
+        seen = Layout("28.5", 12 * times, 60 * times, published=6 * times, entered=True).observation()
+        assert seen.kernel is not None
+        own = identity("container", "c0")
+        inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+        snapshot = parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside)))
+        assert snapshot.kernel is not None
+        assert own not in snapshot.kernel.missing
+        part = sample(snapshot)
+        assert part is not None
+        sizes.append(len(part.snapshot.sandboxes))
+    assert sizes[0] < 40
+    assert sizes[1] <= sizes[0] + 5

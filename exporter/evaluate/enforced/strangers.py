@@ -14,7 +14,7 @@ from itertools import chain as joined
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
-from exporter.evaluate.enforced.likeness import ranges_asked_for
+from exporter.evaluate.enforced.likeness import telling_apart
 from exporter.evaluate.enforced.route_table import lent
 from exporter.model.addresses import bounds
 from exporter.model.firewall import (
@@ -34,7 +34,7 @@ from exporter.model.namespace import RouteKind
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.model.addresses import Subnet
     from exporter.model.firewall import Firewall, Step, Table
@@ -101,7 +101,7 @@ def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> fr
     everywhere = Ranges.union(spans)
     # where a namespace takes everything, as transparent proxies do, single addresses are third parties like any other
     some = Ranges.union(span for span in spans if span != (0, _LAST[family]))
-    sets = dict.fromkeys(joined.from_iterable(_telling_apart(each, family) for each in everyone))
+    sets = dict.fromkeys(joined.from_iterable(telling_apart(each, family) for each in everyone))
     parted = (
         (
             (low, high)
@@ -120,32 +120,6 @@ def lends(namespace: Namespace) -> bool:
     local = [route for route in namespace.routes if route.kind is RouteKind.LOCAL]
     several = [route for route in local if route.destination.prefixlen < route.destination.max_prefixlen]
     return any(True for family in _LAST for _ in lent(several, family))
-
-
-def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
-    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way.
-
-    Prefixes of one length with routes of a table that do the same are one: no address is in two of them.
-    """
-    yield from ranges_asked_for(namespace.firewall, family, sources=True)
-    alike: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
-    for route in namespace.routes:
-        prefix = route.destination
-        if prefix.version == family:
-            does = (route.hops, route.source, route.metric, route.senders, route.preference, route.tos, route.hop_limit)
-            alike[route.table, route.kind, prefix.prefixlen, does].append(bounds(prefix))
-    for each in namespace.neighbours:
-        if each.address.version == family:
-            alike["fixed", each.interface, each.mac].append((int(each.address), int(each.address)))
-    for proxied in namespace.proxied:
-        if proxied.address.version == family:
-            alike["proxied", proxied.interface].append((int(proxied.address), int(proxied.address)))
-    yield from map(Ranges.union, alike.values())
-    prefixes = joined(
-        joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
-        joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
-    )
-    yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
 
 
 def _one_of_each(

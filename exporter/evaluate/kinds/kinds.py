@@ -134,10 +134,10 @@ class Kinds:
         self._mark_lent(kernel, lending)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
         self._mark_inhabited()
+        self._mark_strangers()
         self._mark_addresses()
         self._mark_link_local()
         self._mark_link_addresses(kernel)
-        self._mark_strangers()
         self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self.leading_astray: set[int] = set()
@@ -323,13 +323,11 @@ class Kinds:
             marks = self._marks[Owner("network", network)]
             if telling.parts(low, high):
                 parted.add(network)
-                marks.append(("parted", network))
-                continue
-            marks.append(("within", telling.of_first(low, high)))
-            if telling.masks(low, high):
-                parted.add(network)
-                own = (gateway for gateway in self.directory.gateways[network] if low <= gateway <= high)
-                marks.append(("masked", tuple(map(telling.of, own))))
+                # nothing is asked of addresses that nobody has and nobody sends to
+                own = (*self.directory.gateways[network], *self.strangers_near[network])
+                marks.append(("parted", tuple(telling.of(each) for each in own if low <= each <= high)))
+            else:
+                marks.append(("within", telling.of(low)))
         boxes = [box for box in self._snapshot.sandboxes.values() if not parted.isdisjoint(box.networks)]
         told = telling.of_all(joined.from_iterable(box.addresses for box in boxes))
         for box in boxes:
