@@ -13,6 +13,7 @@ from operator import is_not
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import Crossing
+from exporter.evaluate.enforced.merging import condensed
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.ways import way
 from exporter.model.addresses import LINK_LOCAL, bounds, is_link_local
@@ -239,7 +240,7 @@ def telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
 
     Prefixes of one length with routes of a table that do the same are one: no address is in two of them.
     """
-    yield from ranges_asked_for(namespace.firewall, family, sources=True)
+    yield from ranges_asked_for(condensed(namespace.firewall), family, sources=True)
     alike: dict[object, list[tuple[int, int]]] = defaultdict(list)
     for route in namespace.routes:
         prefix = route.destination

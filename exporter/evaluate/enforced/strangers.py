@@ -15,6 +15,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.enforced.likeness import telling_apart
+from exporter.evaluate.enforced.merging import merged
 from exporter.evaluate.enforced.route_table import lent
 from exporter.model.addresses import bounds
 from exporter.model.firewall import (
@@ -170,7 +171,7 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
 def _asked(table: Table) -> Iterator[Ranges]:
     """Yield the sets of destinations that a table asks for; single addresses are asked about anyway."""
     for chain in table.chains.values():
-        for rule in chain.rules:
+        for rule in merged(chain).rules:
             for step in rule.steps:
                 if isinstance(step, InRanges) and step.field is Field.DESTINATION:
                     yield step.ranges
