@@ -357,7 +357,7 @@ def test_a_port_of_an_interface_that_is_down() -> None:
 def test_a_port_that_is_down_of_a_container_that_was_not_read() -> None:
     """Whose it is is known by the addresses at its other end, and he hears nobody."""
     changed = _unread_with_cables(kernel(town()).engine_rules(), lambda end: replace(end, up=False), "a1")
-    check(changed)
+    assert check(changed)
     assert changed.kernel is not None
     reach = enforced_reach(changed, changed.kernel)
     ids = {sandbox.name: sandbox.id for sandbox in changed.sandboxes.values()}
@@ -376,7 +376,7 @@ def test_a_link_address_of_somebody_who_was_not_read() -> None:
     ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
     partly = {name: namespace for name, namespace in read.sandboxes.items() if name != ids["a3"]}
     changed = replace(unread, kernel=replace(unread.kernel, sandboxes=partly))
-    check(changed)
+    assert check(changed)
     assert changed.kernel is not None
     reach = enforced_reach(changed, changed.kernel)
     assert reach.between(ids["a2"], ids["a1"]).verdict is Verdict.UNKNOWN
@@ -596,7 +596,7 @@ def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
     ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
     assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.BLOCKED
     assert reach.between(ids["a1"], ids["a3"]).verdict is Verdict.REACHABLE
-    check(unread)
+    assert check(unread)
 
 
 def test_an_answer_that_asks_from_the_link() -> None:

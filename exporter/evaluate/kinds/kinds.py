@@ -230,12 +230,12 @@ class Kinds:
         """Return whether bridges have ports that keep something from whoever it is that has them."""
         interfaces = self._host.interfaces if self._host is not None else {}
         return any(
-            interface.port is not None
-            and (interface.port not in PASSING or self._keeps_somebody_apart(interface))
-            and interface.kind == "veth"
-            and index not in self.cables
+            self._is_odd(interface) and interface.kind == "veth" and index not in self.cables
             for index, interface in interfaces.items()
         )
+
+    def _is_odd(self, port: Interface) -> bool:
+        return port.port is not None and (port.port not in PASSING or self._keeps_somebody_apart(port))
 
     def _keeps_somebody_apart(self, port: Interface) -> bool:
         """Return whether a port is down and a container's: one that nobody has yet comes up in a moment."""
@@ -376,20 +376,24 @@ class Kinds:
     def _cables_of(self, kernel: Kernel | None) -> frozenset[int]:
         """Return the host's ends of the cables that stay where they are, by index.
 
-        Those are the ones of sandboxes that were read, and of each two interfaces with one link address, of which one
-        was not: it is told at the host's end then, and so is whose it is.
+        Those are the ones of sandboxes that were read. Of those that were not, it is told at the host's end whose they
+        are: they are the ones with a port that is not as usual, or with the link address of another interface.
         """
-        ends = [each for each in kernel.host.interfaces.values() if each.peer_mac] if kernel is not None else []
+        ends = [each for each in kernel.host.interfaces.values() if each.peer_addresses] if kernel is not None else []
         if kernel is None or not ends:
             return _cables(kernel, self.read) if kernel is not None else frozenset()
         cards = [card for each in kernel.sandboxes.values() for card in each.interfaces.values() if card.kind == "veth"]
         read = {card.peer for card in cards}
         told = [each for each in ends if each.index not in read]
         counted = Counter([*(each.peer_mac for each in told), *(card.mac for card in cards)])
-        twice = [each for each in told if counted[each.peer_mac] > 1]
-        owners = (self.directory.owners.get(int(own.ip)) for each in twice for own in each.peer_addresses)
-        self.peculiar |= {owner for owner in owners if owner is not None}
-        return _cables(kernel, self.read).union(each.index for each in twice)
+        owners = self.directory.owners
+        found = set(_cables(kernel, self.read))
+        for each in told:
+            own = {owner for address in each.peer_addresses if (owner := owners.get(int(address.ip))) is not None}
+            if own and (self._is_odd(each) or (each.peer_mac and counted[each.peer_mac] > 1)):
+                self.peculiar |= own
+                found.add(each.index)
+        return frozenset(found)
 
     # --- Networks ---
 
