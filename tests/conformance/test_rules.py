@@ -339,6 +339,9 @@ CASES: dict[str, Case] = {
             "near": ("iptables -w -I INPUT -s 0.0.2.1/0.0.2.1 -j DROP", "iptables -w -D INPUT 1"),
         },
     ),
+    "some bits of the host's addresses": hinging(
+        "iptables -w -I INPUT -d 0.0.2.1/0.0.3.255 -j DROP", "iptables -w -D INPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+    ),
     "a way back that is asked for inside": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
             "near": (

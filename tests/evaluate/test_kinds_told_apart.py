@@ -748,6 +748,15 @@ def test_a_mask_that_is_no_prefix(match: str) -> None:
     check(made.look().snapshot)
 
 
+def test_a_mask_tells_gateways_apart() -> None:
+    """They are asked about together where nothing does."""
+    made = kernel(town().container("own", "host")).engine_rules().rules("-I INPUT -d 0.1.0.1/0.1.255.255 -j DROP")
+    seen = made.look()
+    assert names(seen.snapshot)["n1"] == "172.21.0.0/16"
+    assert seen.probe("a1", "own", "172.20.0.1", "80/tcp") is Verdict.REACHABLE
+    assert seen.probe("a1", "own", "172.21.0.1", "80/tcp") is Verdict.BLOCKED
+
+
 def _report(seen: Observation) -> set[tuple[object, ...]]:
     snapshot = parse(seen)
     assert snapshot.kernel is not None
@@ -870,3 +879,26 @@ def test_a_part_does_not_grow_for_what_one_container_does(change: Change) -> Non
         sizes.append(len(part.snapshot.sandboxes))
     assert sizes[0] < 40
     assert sizes[1] <= sizes[0] + 5
+
+
+@pytest.mark.parametrize("change", HEADSTRONG.values(), ids=HEADSTRONG)
+def test_what_one_container_does_changes_no_other_verdict(change: Change) -> None:
+    """The part says the same as the whole."""
+    seen = Layout("28.5", 3, 18, published=4, entered=True).observation()
+    assert seen.kernel is not None
+    own = identity("container", "c0")
+    inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+    assert check(parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside))))
+
+
+@pytest.mark.parametrize("rule", LEADING_INSIDE)
+def test_translations_of_one_container(rule: str) -> None:
+    """Whoever's packets it sends elsewhere, those are in the paths that lead there."""
+    seen = Layout("28.5", 3, 18, published=4, entered=True).observation()
+    assert seen.kernel is not None
+    own = identity("container", "c0")
+    changed_own = _filtering(
+        seen.kernel.sandboxes[own], "nat", [rule.format(nat="OUTPUT", net="10.64.0", other="10.64.1")]
+    )
+    inside = {**seen.kernel.sandboxes, own: changed_own}
+    assert check(parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside))))
