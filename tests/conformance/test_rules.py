@@ -340,7 +340,8 @@ CASES: dict[str, Case] = {
         },
     ),
     "some bits of the host's addresses": hinging(
-        "iptables -w -I INPUT -d 0.0.2.1/0.0.3.255 -j DROP", "iptables -w -D INPUT 1", Verdict.REACHABLE, ("near", "hosted"),
+        "iptables -w -I INPUT -d 0.0.2.1/0.0.3.255 -j DROP", "iptables -w -D INPUT 1",
+        Verdict.REACHABLE, ("near", "hosted"),
     ),
     "a way back that is asked for inside": hinging(
         "true", "true", Verdict.REACHABLE, ("far", "near"), inside={

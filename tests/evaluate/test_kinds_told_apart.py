@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.evaluate import evaluate
+from exporter.evaluate import evaluate, evaluate_after
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.namespace import (
@@ -25,9 +25,9 @@ from exporter.model.namespace import (
     Scope,
 )
 from exporter.model.report import HOST, Verdict
-from exporter.parse import parse
+from exporter.parse import Memory, parse
 from tests.bench.layouts import Layout
-from tests.evaluate.test_kinds import check, tampering
+from tests.evaluate.test_kinds import check, same, tampering
 from tests.hosts import Host, host, identity
 from tests.kernels import kernel
 
@@ -902,3 +902,27 @@ def test_translations_of_one_container(rule: str) -> None:
     )
     inside = {**seen.kernel.sandboxes, own: changed_own}
     assert check(parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside))))
+
+
+def test_what_one_container_does_after_another() -> None:
+    """What is known from the look before does not outlive what somebody changes inside."""
+    seen = Layout("28.5", 3, 12, published=2, entered=True).observation()
+    assert seen.kernel is not None
+    before, memory = None, Memory()
+    for number, change in enumerate(HEADSTRONG.values()):
+        own = identity("container", f"c{number % 3}")
+        inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+        snapshot = parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside)), memory)
+        report, before = evaluate_after(snapshot, before)
+        assert snapshot.kernel is not None
+        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
+
+
+@pytest.mark.parametrize("rule", LEADING_INSIDE)
+def test_translations_of_two_containers_in_one_namespace(rule: str) -> None:
+    """What it sends to itself is among the paths between the two."""
+    made = opened(kernel(town().container("beside", "container:a1")).engine_rules())
+    base = names(made.look().snapshot)
+    words = {"nat": "-A OUTPUT", "net": base["n0_base"], "other": base["n1_base"]}
+    seen = made.inside("a1", rule.format(**words), table="nat").look().snapshot
+    assert check(seen)

@@ -187,11 +187,12 @@ def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str]) -> se
     """
     of = {member: home for home in homes for member in home.members if member in kept}
     ends = {id(home): home for home in of.values()}.values()
+    spoken_for = [home for home in homes if not kept.issuperset(home.members)]
     found: set[str] = set()
     for source in sorted(wide):
         for end in ends:
             known: dict[tuple[int, Relation, Relation], str] = {}
-            for home in homes:
+            for home in spoken_for:
                 beside = (name for name in home.members if name not in (source, end.members[0]))
                 members = sorted(islice(beside, 3), key=lambda name: name not in kept)
                 key = home.kind, home.relation(of[source]), home.relation(end)
