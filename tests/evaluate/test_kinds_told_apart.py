@@ -851,6 +851,7 @@ HEADSTRONG: dict[str, Change] = {
     "everybody sent to one": _ruled("OUTPUT -p tcp -j DNAT --to-destination 10.64.1.2:80", table="nat"),
     "a local route": _local("10.99.0.0/24"),
     "thousands of local routes": _local(*(f"10.{100 + n // 256}.{n % 256}.0/24" for n in range(2000))),
+    "single addresses in subnets of others": _local("10.64.1.200/32", "10.64.2.201/32"),
     "all addresses in another table": _routed(
         {"family": "inet", "type": "local", "dst": "default", "table": "100", "dev": "lo"}
     ),

@@ -292,9 +292,11 @@ class Kinds:
 
     def _mark_lent(self, kernel: Kernel | None, lending: frozenset[str]) -> None:
         """Whoever is on a network with somebody who takes his packets, too, is like nobody else."""
+        if kernel is None:
+            return
         boxes = self._snapshot.sandboxes
-        for name in lending if kernel is not None else ():
-            lent = Ranges.union(taken(kernel.sandboxes[name]))  # type: ignore[union-attr]
+        for name in lending:
+            lent = Ranges.union(taken(kernel.sandboxes[name]))
             near = {*boxes[name].networks}
             self.peculiar |= {
                 self.directory.boxes[other]
@@ -562,7 +564,9 @@ def _number(mac: str) -> int:
 
 def _takes(namespace: Namespace) -> bool:
     """Return whether packets to addresses of nobody may end in a namespace, or be sent elsewhere there."""
-    return lends(namespace) or redirects_strangers(namespace.firewall)
+    own = {int(each.ip) for interface in namespace.interfaces.values() for each in interface.addresses}
+    takes = any(low != high or low not in own for low, high in taken(namespace))
+    return takes or redirects_strangers(namespace.firewall)
 
 
 def _strangers(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
