@@ -77,7 +77,7 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
     kept |= {owner.id for owner in kinds.peculiar if owner.kind == "sandbox"}
-    kept |= _in_sight(homes, kept, kinds.wide)
+    kept |= _in_sight(homes, kept, kinds.wide, before.sandboxes if before is not None else {})
     if len(kept) == len(snapshot.sandboxes):
         return None
     networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
@@ -180,7 +180,7 @@ def _kept_networks(
     return networks
 
 
-def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str]) -> set[str]:
+def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str], first: Mapping[str, object]) -> set[str]:
     """Return sandboxes that stand for all others whose packets some may send to whoever is kept.
 
     They are in the paths from those, by their kind and by whom of both they share networks with.
@@ -191,14 +191,14 @@ def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str]) -> se
     found: set[str] = set()
     for source in sorted(wide):
         for end in ends:
-            known: dict[tuple[int, Relation, Relation], str] = {}
+            known: dict[tuple[int, Relation, Relation], tuple[bool, bool, str]] = {}
             for home in spoken_for:
                 beside = (name for name in home.members if name not in (source, end.members[0]))
-                members = sorted(islice(beside, 3), key=lambda name: name not in kept)
+                choices = [(name not in kept, name not in first, name) for name in islice(beside, 3)]
                 key = home.kind, home.relation(of[source]), home.relation(end)
-                if members and known.get(key) not in kept:
-                    known[key] = members[0]
-            found.update(known.values())
+                if choices:
+                    known[key] = min(*choices, known.get(key, choices[0]))
+            found.update(name for _, _, name in known.values())
     return found
 
 
