@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Self
@@ -77,3 +78,43 @@ class Ranges:
         following = position + 1
         touches = following < len(self.intervals) and self.intervals[following][0] <= high
         return None if touches else False
+
+
+class Membership:
+    """Tells in which of some sets numbers are: by all at once, however many these are."""
+
+    def __init__(self, sets: Iterable[Ranges]) -> None:
+        changes: dict[int, int] = defaultdict(int)
+        for number, ranges in enumerate(sets):
+            for low, high in ranges.intervals:
+                changes[low] ^= 1 << number
+                changes[high + 1] ^= 1 << number
+        self._edges = sorted(edge for edge, change in changes.items() if change)
+        self._changes = [changes[edge] for edge in self._edges]
+        self._known: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._place, self._inside = 0, 0
+
+    def __bool__(self) -> bool:
+        return bool(self._edges)
+
+    def of(self, number: int) -> int:
+        """Return what is the same for all numbers in the same sets; of many in their order at the least cost."""
+        place = bisect_right(self._edges, number)
+        found = self._known.get(place)
+        if found is None:
+            found = self._known[place] = self._numbers.setdefault(self._sets_at(place), len(self._numbers))
+        return found
+
+    def parts(self, low: int, high: int) -> bool:
+        """Return whether sets begin or end within a range of numbers."""
+        return bisect_right(self._edges, low) != bisect_right(self._edges, high)
+
+    def _sets_at(self, place: int) -> int:
+        """Return the sets that begin and do not end before a place, as bits."""
+        if place < self._place:
+            self._place, self._inside = 0, 0
+        for change in self._changes[self._place : place]:
+            self._inside ^= change
+        self._place = place
+        return self._inside

@@ -244,11 +244,14 @@ class Kernel:
     """What the kernel has: the engine's own namespace, and those of sandboxes, by sandbox id, that could be read.
 
     `missing` gives the reason for each source of evidence (`firewall`, `bridge`, `routes`, `sandboxes`) that could not.
+    `strangers` are addresses of nobody that packets are sent to, where they were chosen on a host that this is a part
+    of: none of that host has them.
     """
 
     host: Namespace
     sandboxes: Mapping[str, Namespace]
     missing: Mapping[str, str]
+    strangers: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

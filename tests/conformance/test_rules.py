@@ -52,6 +52,8 @@ def hinging(
     return Case(pair, verdict, does, undoes, inside or {}, doubts)
 
 
+BY_LINK_ADDRESS = "-w -I INPUT -m mac --mac-source 02:42:0a:64:01:0c -j DROP"
+TWENTY = "for each in $(seq 1 20); do ip address {} 10.91.0.$each/32 dev lo; done"
 MARKED = "iptables -w -t mangle -A PREROUTING"
 UNMARKED = "iptables -w -t mangle -F PREROUTING"
 MAPPED = (
@@ -311,6 +313,72 @@ CASES: dict[str, Case] = {
         " iptables -w -I FORWARD -d 10.100.2.11 -m conntrack ! --ctstatus CONFIRMED -j DROP;"
         f" {BESIDE} ip daddr 10.100.2.11 ct mark 0 drop'",
         f"iptables -w -t raw -D PREROUTING 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
+    ),
+    "a link address that is asked for inside": hinging(
+        "true", "true", Verdict.BLOCKED, ("next", "near"), inside={
+            "near": (
+                f"iptables {BY_LINK_ADDRESS}; ip6tables {BY_LINK_ADDRESS}",
+                "iptables -w -D INPUT 1; ip6tables -w -D INPUT 1",
+            ),
+        },
+    ),
+    "any link address but one, asked for inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("next", "near"), inside={
+            "near": ("iptables -w -I INPUT -m mac ! --mac-source 02:42:0a:64:01:0c -j DROP",
+                     "iptables -w -D INPUT 1"),
+        },
+    ),
+    "a group of interfaces that is asked for inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": ("ip link set eth0 group 5; iptables -w -I INPUT -m devgroup --src-group 5 -j DROP",
+                     "ip link set eth0 group 0; iptables -w -D INPUT 1"),
+        },
+    ),
+    "some bits of addresses that are asked for inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": ("iptables -w -I INPUT -s 0.0.2.1/0.0.2.1 -j DROP", "iptables -w -D INPUT 1"),
+        },
+    ),
+    "some bits of the host's addresses": hinging(
+        "iptables -w -I INPUT -d 0.0.2.1/0.0.3.255 -j DROP", "iptables -w -D INPUT 1",
+        Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "a way back that is asked for inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": (
+                "ip route add blackhole 10.100.2.0/24; iptables -w -t raw -I PREROUTING -m rpfilter --invert -j DROP",
+                "ip route del blackhole 10.100.2.0/24; iptables -w -t raw -D PREROUTING 1",
+            ),
+        },
+    ),
+    "everybody sent to oneself inside": hinging(
+        "true", "true", Verdict.REACHABLE, inside={
+            "near": (
+                "iptables -w -t nat -A OUTPUT -p tcp -j REDIRECT",
+                "iptables -w -t nat -D OUTPUT -p tcp -j REDIRECT",
+            ),
+        },
+    ),
+    "everybody sent to somebody else inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("near", "next"), inside={
+            "near": ("iptables -w -t nat -A OUTPUT ! -d 127.0.0.0/8 -j DNAT --to-destination 10.100.1.12",
+                     "iptables -w -t nat -D OUTPUT ! -d 127.0.0.0/8 -j DNAT --to-destination 10.100.1.12"),
+        },
+    ),
+    "rules one by one that do the same to many, inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("far", "near"), inside={
+            "near": ("for each in $(seq 1 2 99); do iptables -w -A INPUT -s 10.100.2.$each -j DROP; done",
+                     "iptables -w -F INPUT"),
+        },
+    ),
+    "many addresses, inside": hinging(
+        "true", "true", Verdict.REACHABLE, ("next", "near"), inside={
+            "near": (
+                f"{TWENTY.format('add')}; iptables -w -I INPUT -d 10.91.0.8/29 -j DROP",
+                f"{TWENTY.format('del')}; iptables -w -D INPUT 1",
+            ),
+            "next": ("ip route add 10.91.0.0/24 via 10.100.1.11", "ip route del 10.91.0.0/24"),
+        },
     ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from exporter.evaluate import evaluate
+from exporter.evaluate import evaluate, evaluate_after
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.namespace import (
@@ -23,17 +25,22 @@ from exporter.model.namespace import (
     Scope,
 )
 from exporter.model.report import HOST, Verdict
-from tests.evaluate.test_kinds import check
-from tests.hosts import Host, host
+from exporter.parse import Memory, parse
+from tests.bench.layouts import Layout
+from tests.evaluate.test_kinds import check, same, tampering
+from tests.hosts import Host, host, identity
 from tests.kernels import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from exporter.model.namespace import Namespace
+    from exporter.model.observation import NamespaceDocuments, Observation
     from exporter.model.snapshot import Network, Snapshot
     from tests.kernels import KernelOf
     from tests.looks import Look
+
+    Change = Callable[[NamespaceDocuments], NamespaceDocuments]
 
 ALIKE = 5
 """Containers of each network: more than a part has, so that some of them are spoken for by others."""
@@ -226,7 +233,7 @@ def test_a_local_route(where: str, destination: str) -> None:
     seen = opened(kernel(town()).engine_rules()).look().snapshot
     taken = Route(255, RouteKind.LOCAL, ip_network(destination.format(**names(seen))), (Hop(1),))
     there = _with(seen, where, lambda own: replace(own, routes=(*own.routes, taken)))
-    assert check(there) == (taken.destination.prefixlen == 32)
+    assert check(there) == (where != "host" or taken.destination.prefixlen == 32)
     hop = Hop(_cards(seen, "a1")[0], ip_address(names(seen)["a1"]))
     led = replace(taken, table=254, kind=RouteKind.UNICAST, hops=(hop,))
     check(_with(there, "host", lambda own: replace(own, routes=(*own.routes, led))))
@@ -350,7 +357,7 @@ def test_a_port_of_an_interface_that_is_down() -> None:
 def test_a_port_that_is_down_of_a_container_that_was_not_read() -> None:
     """Whose it is is known by the addresses at its other end, and he hears nobody."""
     changed = _unread_with_cables(kernel(town()).engine_rules(), lambda end: replace(end, up=False), "a1")
-    check(changed)
+    assert check(changed)
     assert changed.kernel is not None
     reach = enforced_reach(changed, changed.kernel)
     ids = {sandbox.name: sandbox.id for sandbox in changed.sandboxes.values()}
@@ -369,7 +376,7 @@ def test_a_link_address_of_somebody_who_was_not_read() -> None:
     ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
     partly = {name: namespace for name, namespace in read.sandboxes.items() if name != ids["a3"]}
     changed = replace(unread, kernel=replace(unread.kernel, sandboxes=partly))
-    check(changed)
+    assert check(changed)
     assert changed.kernel is not None
     reach = enforced_reach(changed, changed.kernel)
     assert reach.between(ids["a2"], ids["a1"]).verdict is Verdict.UNKNOWN
@@ -589,7 +596,7 @@ def test_isolated_ports_of_containers_whose_cables_are_known() -> None:
     ids = {sandbox.name: sandbox.id for sandbox in unread.sandboxes.values()}
     assert reach.between(ids["a1"], ids["a2"]).verdict is Verdict.BLOCKED
     assert reach.between(ids["a1"], ids["a3"]).verdict is Verdict.REACHABLE
-    check(unread)
+    assert check(unread)
 
 
 def test_an_answer_that_asks_from_the_link() -> None:
@@ -611,3 +618,312 @@ def test_an_answer_that_asks_from_the_link() -> None:
 
 def _six(seen: Look) -> list[Network]:
     return [network for network in seen.snapshot.networks.values() if network.ipv6]
+
+
+INSIDE = (
+    "{chain} {link} -j DROP",
+    "{chain} {link} -d {net}.4 -j DROP",
+    "INPUT -m devgroup --src-group 0x5 -j DROP",
+    "INPUT -m addrtype --dst-type LOCAL --limit-iface-in -p udp -j DROP",
+    "{chain} -s 0.0.0.3/0.0.0.255 -j DROP",
+    "{chain} ! -d 0.0.1.2/0.0.3.255 -p tcp -m tcp --dport 80 -j DROP",
+    "{chain} -d {net}.3 -j DROP",
+    "{chain} -d {net}.4 -p udp -j DROP",
+    "{chain} -s {net}.5 -j ACCEPT",
+    "{chain} -d {other}.3 -j DROP",
+    "{chain} -d {other}.0/24 -p tcp -m tcp --dport 1:8000 -j DROP",
+    "{chain} -m iprange --src-range {net}.3-{other}.4 -j DROP",
+    "{chain} -p tcp -m tcp --dport 20000:20001 -j DROP",
+    "{chain} -d 10.99.0.7 -j DROP",
+    "{chain} -d 192.0.2.0/24 -j DROP",
+)
+"""Rules of a container's own: they ask for others by their link addresses, by masks, ranges and one by one."""
+LEADING_INSIDE = (
+    "{nat} -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81",
+    "{nat} -p tcp -m tcp --dport 80 -j DNAT --to-destination {other}.3:80",
+    "{nat} -d 203.0.113.0/24 -p udp -j DNAT --to-destination {net}.3",
+    "{nat} -d {other}.0/24 -p tcp -m tcp --dport 80 -j DNAT --to-destination {net}.4",
+    "{nat} -d {net}.2/31 -p tcp -j REDIRECT",
+    "{nat} ! -d 10.64.0.0/16 -p tcp -j DNAT --to-destination 198.51.100.10:20001",
+)
+PREFIXES = ("10.99.0.0/24", "10.98.0.0/15", "10.64.0.0/16", "10.64.1.0/25", "10.64.0.0/30", "0.0.0.0/0", "fd00:64::/32")
+
+
+@st.composite
+def headstrong(draw: st.DrawFn) -> Observation:
+    """Return a host of which one or two containers changed their own namespaces in ways that others may notice."""
+    networks = draw(st.integers(3, 4))
+    size = draw(st.integers(4 * networks, 5 * networks))
+    layout = Layout("28.5", networks, size, published=draw(st.integers(0, 4)), links=1, entered=True)
+    seen = layout.observation()
+    assert seen.kernel is not None
+    inside = dict(seen.kernel.sandboxes)
+    for number in draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=2, unique=True)):
+        name = identity("container", f"c{number}")
+        inside[name] = draw(changed(inside[name], networks))
+    tampered = replace(seen, kernel=replace(seen.kernel, sandboxes=inside))
+    return draw(tampering(tampered, 1)) if draw(st.integers(0, 3)) == 0 else tampered
+
+
+@st.composite
+def changed(draw: st.DrawFn, own: NamespaceDocuments, networks: int) -> NamespaceDocuments:
+    """Return a container's namespace as somebody within changed it."""
+    for _ in range(draw(st.integers(1, 2))):
+        words = {
+            "chain": draw(st.sampled_from(("INPUT", "OUTPUT"))),
+            "nat": draw(st.sampled_from(("OUTPUT", "OUTPUT", "PREROUTING"))),
+            "net": f"10.64.{draw(st.integers(0, networks - 1))}",
+            "other": f"10.64.{draw(st.integers(0, networks - 1))}",
+            "link": f"-m mac --mac-source 02:00:00:00:00:{draw(st.integers(10, 30)):02x}",
+        }
+        match draw(st.sampled_from(("rules", "rules", "nat", "local", "policy", "tos", "gateway", "mac", "ipsec"))):
+            case "rules":
+                told = draw(st.lists(st.sampled_from(INSIDE), min_size=1, max_size=3))
+                told = [line.format(**words) for line in told]
+                own = _filtering(own, "filter", [line for line in told if not ("OUTPUT" in line and "mac" in line)])
+            case "nat":
+                own = _filtering(own, "nat", [draw(st.sampled_from(LEADING_INSIDE)).format(**words)])
+            case "local":
+                prefix = draw(st.sampled_from(PREFIXES))
+                family = "inet6" if ":" in prefix else "inet"
+                table = draw(st.sampled_from(("local", "local", "main", "100")))
+                local = {"family": family, "type": "local", "dst": prefix, "table": table, "dev": "lo"}
+                own = replace(own, routes=[*own.routes, local])
+            case "policy":
+                asked = draw(st.sampled_from((f"from {words['net']}.0", f"to {words['net']}.3"))).split()
+                rule: dict[str, Any] = {"family": "inet", "priority": 100, "src": "all", "table": "main"}
+                rule |= {"src": asked[1], "srclen": 24} if asked[0] == "from" else {"dst": asked[1]}
+                own = replace(
+                    own, rules=[*(own.rules or ()), draw(st.sampled_from((rule, {**rule, "action": "blackhole"})))]
+                )
+            case "tos":
+                tos = _by(f"{words['net']}.0/24", tos="0x10")
+                own = replace(own, routes=[*own.routes, tos])
+            case "gateway":
+                gateway = f"fd00:64:{draw(st.integers(0, networks - 1))}::{draw(st.integers(1, 4))}"
+                there = _by(draw(st.sampled_from(("::/0", "fd00:64::/32"))), metric=512, gateway=gateway)
+                own = replace(own, routes=[*own.routes, there])
+            case "mac":
+                mac = f"02:00:00:00:00:{draw(st.integers(10, 30)):02x}"
+                own = replace(
+                    own, links=[each if each["ifname"] == "lo" else {**each, "address": mac} for each in own.links]
+                )
+            case _:
+                policy = {
+                    "dir": draw(st.sampled_from(("in", "out"))),
+                    "src": "0.0.0.0/0",
+                    "dst": f"{words['net']}.0/24",
+                }
+                own = replace(own, policies=[{**policy, "priority": 100, "action": "block", "templates": False}])
+    return own
+
+
+def _filtering(own: NamespaceDocuments, table: str, lines: list[str]) -> NamespaceDocuments:
+    """Return a namespace with one table of rules more, or with its own of that name no longer."""
+    builtin = ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING") if table == "nat" else ("INPUT", "FORWARD", "OUTPUT")
+    saved = own.iptables.get("iptables-nft", "")
+    kept = [part for part in saved.split("*") if part and not part.startswith(f"{table}\n")]
+    said = "\n".join((table, *(f":{each} ACCEPT [0:0]" for each in builtin), *(f"[0:0] -A {line}" for line in lines)))
+    parts = [*kept, f"{said}\nCOMMIT\n"]
+    names = tuple(f"ip {part.partition(chr(10))[0]}" for part in parts)
+    return replace(own, iptables={"iptables-nft": "".join(f"*{part}" for part in parts)}, tables=names)
+
+
+@given(headstrong())
+@settings(deadline=None, max_examples=20)
+def test_what_containers_do_to_themselves(seen: Observation) -> None:
+    """Whatever somebody changes inside of a container, the part says the same as the whole."""
+    check(parse(seen))
+
+
+BITS = ("-d 0.0.0.1/0.0.1.255", "! -d 0.0.0.3/0.0.0.255", "-s 0.0.1.0/0.0.1.0")
+
+
+@pytest.mark.parametrize("match", BITS)
+def test_a_mask_that_is_no_prefix(match: str) -> None:
+    """The host may ask for some bits of addresses: containers and gateways that have them are told from others."""
+    made = opened(kernel(town().container("h", "host")).engine_rules())
+    for chain in ("INPUT", "FORWARD"):
+        made.rules(f"-I {chain} {match} -j DROP")
+    check(made.look().snapshot)
+
+
+def test_a_mask_tells_gateways_apart() -> None:
+    """They are asked about together where nothing does."""
+    made = kernel(town().container("own", "host")).engine_rules().rules("-I INPUT -d 0.1.0.1/0.1.255.255 -j DROP")
+    seen = made.look()
+    assert names(seen.snapshot)["n1"] == "172.21.0.0/16"
+    assert seen.probe("a1", "own", "172.20.0.1", "80/tcp") is Verdict.REACHABLE
+    assert seen.probe("a1", "own", "172.21.0.1", "80/tcp") is Verdict.BLOCKED
+
+
+def _report(seen: Observation) -> set[tuple[object, ...]]:
+    snapshot = parse(seen)
+    assert snapshot.kernel is not None
+    reach = enforced_reach(snapshot, snapshot.kernel)
+    paths = (
+        (one, two, path)
+        for one in snapshot.sandboxes
+        for two in snapshot.sandboxes
+        for path in reach.between(one, two).paths
+    )
+    return {
+        (one, two, path.via, path.protocol, address, path.ports, path.undecided)
+        for one, two, path in paths
+        for address in path.addresses
+    }
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("rule", ["", "-d 10.99.0.7 -j DROP", "-d 10.99.0.0/29 -j DROP", "-d 0.0.0.8/0.0.0.8 -j DROP"])
+def test_very_many_addresses_are_asked_about_together(family: int, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says what asking about them one by one says: some are routed, filtered or answered for elsewhere."""
+    seen = Layout("28.5", 3, 6, published=2, links=0, entered=True).observation()
+    assert seen.kernel is not None
+    assert seen.kernel.host is not None
+    own = seen.kernel.sandboxes[identity("container", "c0")]
+    base, length, kind = ("10.99.0.", 32, "inet") if family == 4 else ("fd00:99::", 128, "inet6")
+    texts = [f"{base}{number:x}" if family == 6 else f"{base}{number}" for number in range(1, 25)]
+    told = [{"ifindex": 1, "ifname": "lo", "family": kind, "local": text, "prefixlen": length} for text in texts]
+    local = [{"family": kind, "type": "local", "dst": text, "table": "local", "dev": "lo"} for text in texts]
+    own = replace(own, addresses=[*own.addresses, *told], routes=[*own.routes, *local])
+    own = _filtering(own, "filter", [f"INPUT {rule}"] if rule else [])
+    gateway = "10.64.0.2" if family == 4 else "fd00:64::2"
+    by = {"family": kind, "type": "unicast", "table": "main", "dev": "br-n0", "gateway": gateway}
+    host_routes = [*seen.kernel.host.routes, {**by, "dst": f"{base}0/{length - 4}"}]
+    other = seen.kernel.sandboxes[identity("container", "c3")]
+    black = {"family": kind, "type": "blackhole", "dst": f"{base}8/{length - 3}", "table": "main"}
+    inside = {
+        **seen.kernel.sandboxes,
+        identity("container", "c0"): own,
+        identity("container", "c3"): replace(other, routes=[*other.routes, black]),
+    }
+    host = replace(seen.kernel.host, routes=host_routes)
+    seen = replace(seen, kernel=replace(seen.kernel, host=host, sandboxes=inside))
+    together = _report(seen)
+    monkeypatch.setattr("exporter.evaluate.enforced.likeness.Likeness.of", lambda _, address, __: address)
+    monkeypatch.setattr("exporter.evaluate.enforced.likeness.Likeness.at_once", lambda _, address: address)
+    assert together == _report(seen)
+    assert rule or any(path[4] in texts for path in together)
+
+
+def _ruled(*lines: str, table: str = "filter") -> Change:
+    return lambda own: _filtering(own, table, [line.removeprefix("-A ") for line in lines])
+
+
+def _routed(*routes: Mapping[str, object]) -> Change:
+    return lambda own: replace(own, routes=[*own.routes, *routes])
+
+
+def _local(*prefixes: str) -> Change:
+    return _routed(
+        *({"family": "inet", "type": "local", "dst": each, "table": "local", "dev": "lo"} for each in prefixes)
+    )
+
+
+def _by(destination: str, **more: object) -> dict[str, object]:
+    family = "inet6" if ":" in destination else "inet"
+    return {"family": family, "type": "unicast", "dst": destination, "table": "main", "dev": "eth0", **more}
+
+
+_FROM: dict[str, Any] = {"family": "inet", "priority": 9, "src": "10.64.0.0", "srclen": 24, "table": "main"}
+
+HEADSTRONG: dict[str, Change] = {
+    "a link address": _ruled("INPUT -m mac --mac-source 02:00:00:00:00:20 -j DROP"),
+    "a group of interfaces": _ruled("INPUT -m devgroup --src-group 0x5 -j DROP"),
+    "a type of address": _ruled("INPUT -m addrtype --dst-type LOCAL --limit-iface-in -j ACCEPT"),
+    "a mask": _ruled("INPUT -s 0.0.0.3/0.0.0.255 -j DROP"),
+    "thousands of ranges": _ruled(
+        *(
+            f"INPUT -m iprange --src-range 10.64.{n % 12}.{n // 12}-10.64.{n % 12}.{n // 12 + 1} -j DROP"
+            for n in range(2000)
+        )
+    ),
+    "thousands of ports": _ruled(*(f"INPUT -p tcp -m tcp --dport {2 * n} -j DROP" for n in range(1, 2000))),
+    "everybody by name": _ruled(*(f"OUTPUT -d 10.64.{n % 12}.{2 + n // 12} -j DROP" for n in range(120))),
+    "a policy rule": lambda own: replace(own, rules=[*(own.rules or ()), _FROM]),
+    "a policy of IPsec": lambda own: replace(
+        own, policies=[{"dir": "out", "src": "0.0.0.0/0", "dst": "10.64.1.0/24", "priority": 1, "action": "block"}]
+    ),
+    "a type of service": _routed(_by("10.64.1.0/24", tos="0x10")),
+    "a route for some senders": _routed(_by("fd00:64:1::/64", metric=9, **{"from": "fd00:64:2::/64"})),
+    "strangers sent to itself": _ruled("OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81", table="nat"),
+    "everybody sent to one": _ruled("OUTPUT -p tcp -j DNAT --to-destination 10.64.1.2:80", table="nat"),
+    "a local route": _local("10.99.0.0/24"),
+    "thousands of local routes": _local(*(f"10.{100 + n // 256}.{n % 256}.0/24" for n in range(2000))),
+    "single addresses in subnets of others": _local("10.64.1.200/32", "10.64.2.201/32"),
+    "all addresses in another table": _routed(
+        {"family": "inet", "type": "local", "dst": "default", "table": "100", "dev": "lo"}
+    ),
+    "two gateways": _routed(_by("2001:db8:7::/64", gateway="fd00:64::3", metric=1024)),
+    "a link address of another": lambda own: replace(
+        own, links=[each if each["ifname"] == "lo" else {**each, "address": "02:00:00:00:00:20"} for each in own.links]
+    ),
+}
+"""What one container may do in its own namespace that others may notice."""
+
+
+@pytest.mark.parametrize("change", HEADSTRONG.values(), ids=HEADSTRONG)
+def test_a_part_does_not_grow_for_what_one_container_does(change: Change) -> None:
+    """It stands for itself: of more networks and containers beside it, the part holds no more."""
+    sizes = []
+    for times in (2, 4):
+        seen = Layout("28.5", 12 * times, 60 * times, published=6 * times, entered=True).observation()
+        assert seen.kernel is not None
+        own = identity("container", "c0")
+        inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+        snapshot = parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside)))
+        assert snapshot.kernel is not None
+        assert own not in snapshot.kernel.missing
+        part = sample(snapshot)
+        assert part is not None
+        sizes.append(len(part.snapshot.sandboxes))
+    assert sizes[0] < 40
+    assert sizes[1] <= sizes[0] + 5
+
+
+@pytest.mark.parametrize("change", HEADSTRONG.values(), ids=HEADSTRONG)
+def test_what_one_container_does_changes_no_other_verdict(change: Change) -> None:
+    """The part says the same as the whole."""
+    seen = Layout("28.5", 3, 18, published=4, entered=True).observation()
+    assert seen.kernel is not None
+    own = identity("container", "c0")
+    inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+    assert check(parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside))))
+
+
+@pytest.mark.parametrize("rule", LEADING_INSIDE)
+def test_translations_of_one_container(rule: str) -> None:
+    """Whoever's packets it sends elsewhere, those are in the paths that lead there."""
+    seen = Layout("28.5", 3, 18, published=4, entered=True).observation()
+    assert seen.kernel is not None
+    own = identity("container", "c0")
+    changed_own = _filtering(
+        seen.kernel.sandboxes[own], "nat", [rule.format(nat="OUTPUT", net="10.64.0", other="10.64.1")]
+    )
+    inside = {**seen.kernel.sandboxes, own: changed_own}
+    assert check(parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside))))
+
+
+def test_what_one_container_does_after_another() -> None:
+    """What is known from the look before does not outlive what somebody changes inside."""
+    seen = Layout("28.5", 3, 12, published=2, entered=True).observation()
+    assert seen.kernel is not None
+    before, memory = None, Memory()
+    for number, change in enumerate(HEADSTRONG.values()):
+        own = identity("container", f"c{number % 3}")
+        inside = {**seen.kernel.sandboxes, own: change(seen.kernel.sandboxes[own])}
+        snapshot = parse(replace(seen, kernel=replace(seen.kernel, sandboxes=inside)), memory)
+        report, before = evaluate_after(snapshot, before)
+        assert snapshot.kernel is not None
+        same(report.reach, enforced_reach(snapshot, snapshot.kernel), snapshot)
+
+
+@pytest.mark.parametrize("rule", LEADING_INSIDE)
+def test_translations_of_two_containers_in_one_namespace(rule: str) -> None:
+    """What it sends to itself is among the paths between the two."""
+    made = opened(kernel(town().container("beside", "container:a1")).engine_rules())
+    base = names(made.look().snapshot)
+    words = {"nat": "-A OUTPUT", "net": base["n0_base"], "other": base["n1_base"]}
+    seen = made.inside("a1", rule.format(**words), table="nat").look().snapshot
+    assert check(seen)

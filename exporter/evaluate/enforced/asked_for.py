@@ -1,9 +1,13 @@
-"""What the rules of a firewall ask for, be it deep inside of them."""
+"""What rules, routes and neighbours ask for: of rules, be it deep inside of them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import chain as joined
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.merging import condensed
+from exporter.model.addresses import bounds, prefix_of
 from exporter.model.firewall import (
     AnyOf,
     Dispatch,
@@ -14,13 +18,14 @@ from exporter.model.firewall import (
     Translate,
     reached,
 )
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Firewall, Match, Step
-    from exporter.model.ranges import Ranges
+    from exporter.model.namespace import Namespace, Route
 
 ADDRESSES = frozenset(
     {
@@ -84,3 +89,35 @@ def _reached_by_nat_alone(chains: Mapping[str, Chain]) -> AbstractSet[str]:
     """Return the chains that packets come to from base chains of type nat, and from no others."""
     others = (name for name, chain in chains.items() if chain.base is not None and chain.base.kind != "nat")
     return chains.keys() - reached(chains, others)
+
+
+def telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
+    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way.
+
+    Prefixes of one length with routes of a table that do the same are one: no address is in two of them.
+    """
+    yield from ranges_asked_for(condensed(namespace.firewall), family, sources=True)
+    alike: dict[object, list[tuple[int, int]]] = defaultdict(list)
+    for route in namespace.routes:
+        prefix = route.destination
+        if prefix.version == family:
+            # an address leads to itself, from itself
+            source = "own" if _leads_to_itself(route) else route.source
+            does = (route.hops, source, route.metric, route.senders, route.preference, route.tos, route.hop_limit)
+            alike[route.table, route.kind, prefix.prefixlen, does].append(bounds(prefix))
+    for each in namespace.neighbours:
+        if each.address.version == family:
+            alike["fixed", each.interface, each.mac].append((int(each.address), int(each.address)))
+    for proxied in namespace.proxied:
+        if proxied.address.version == family:
+            alike["proxied", proxied.interface].append((int(proxied.address), int(proxied.address)))
+    yield from map(Ranges.union, alike.values())
+    prefixes = joined(
+        joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
+        joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
+    )
+    yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
+
+
+def _leads_to_itself(route: Route) -> bool:
+    return route.source is not None and route.destination == prefix_of(route.source, route.source.max_prefixlen)

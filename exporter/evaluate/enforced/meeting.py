@@ -11,6 +11,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.merging import merged
 from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
 
 if TYPE_CHECKING:
@@ -86,14 +87,14 @@ def possible(addresses: Iterable[int], firewalls: Iterable[Firewall]) -> Possibl
 
 
 def met(firewall: Firewall, found: Possible) -> Firewall:
-    """Return a firewall without rules that no packet meets."""
+    """Return a firewall without rules that no packet meets, and with one for those that do the same."""
     return replace(
         firewall,
         tables=tuple(
             replace(
                 table,
                 chains={
-                    name: replace(chain, rules=tuple(rule for rule in chain.rules if found.met(rule)))
+                    name: merged(replace(chain, rules=tuple(rule for rule in chain.rules if found.met(rule))))
                     for name, chain in table.chains.items()
                 },
             )

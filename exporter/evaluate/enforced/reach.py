@@ -89,8 +89,12 @@ class _Reaching:
         """Return all destinations, those together that fare alike."""
         likeness = Likeness(world, own=own)
         groups: dict[object, list[int]] = defaultdict(list)
+        known: dict[object, object] = {}
         for address in sorted(_destinations(world)):
-            groups[likeness.of(address, self._conversations.emission(world, address))].append(address)
+            early = likeness.at_once(address)
+            if early not in known:
+                known[early] = likeness.of(address, self._conversations.emission(world, address))
+            groups[known[early]].append(address)
         return groups.values()
 
     def _records(

@@ -14,7 +14,8 @@ from itertools import chain as joined
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
-from exporter.evaluate.enforced.asked_for import ranges_asked_for
+from exporter.evaluate.enforced.asked_for import telling_apart
+from exporter.evaluate.enforced.merging import merged
 from exporter.evaluate.enforced.route_table import lent
 from exporter.model.addresses import bounds
 from exporter.model.firewall import (
@@ -82,6 +83,16 @@ def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozens
     return _one_of_each(parted, [(0, _LAST[family])], family, held)
 
 
+def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: int) -> frozenset[int]:
+    """Return the addresses that nobody has and that packets may be sent to all the same, given networks' subnets."""
+    interfaces = joined.from_iterable(each.interfaces.values() for each in everyone)
+    own = joined.from_iterable(interface.addresses for interface in interfaces)
+    near = tuple(bounds(subnet) for subnet in subnets if subnet.version == family)
+    held = Held(frozenset(int(address.ip) for address in own if address.version == family), near)
+    asked = strangers((each.firewall for each in everyone), family, held)
+    return asked | lent_strangers(everyone, family, held)
+
+
 def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> frozenset[int]:
     """Return those to ask about of the addresses that nobody has and that local routes lead to a namespace itself."""
     told = {span for each in everyone for span in map(bounds, lent(each.routes, family))}
@@ -91,7 +102,7 @@ def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> fr
     everywhere = Ranges.union(spans)
     # where a namespace takes everything, as transparent proxies do, single addresses are third parties like any other
     some = Ranges.union(span for span in spans if span != (0, _LAST[family]))
-    sets = dict.fromkeys(joined.from_iterable(_telling_apart(each, family) for each in everyone))
+    sets = dict.fromkeys(joined.from_iterable(telling_apart(each, family) for each in everyone))
     parted = (
         (
             (low, high)
@@ -110,20 +121,6 @@ def lends(namespace: Namespace) -> bool:
     local = [route for route in namespace.routes if route.kind is RouteKind.LOCAL]
     several = [route for route in local if route.destination.prefixlen < route.destination.max_prefixlen]
     return any(True for family in _LAST for _ in lent(several, family))
-
-
-def _telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
-    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way."""
-    yield from ranges_asked_for(namespace.firewall, family, sources=True)
-    prefixes: Iterable[Subnet | None] = joined(
-        (route.destination for route in namespace.routes),
-        joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
-        joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
-    )
-    yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
-    fixed = (each.address for each in namespace.neighbours)
-    neighbours = (*fixed, *(each.address for each in namespace.proxied))
-    yield from (Ranges.of(int(each)) for each in neighbours if each.version == family)
 
 
 def _one_of_each(
@@ -174,7 +171,7 @@ def _redirecting(firewall: Firewall) -> Iterator[Table]:
 def _asked(table: Table) -> Iterator[Ranges]:
     """Yield the sets of destinations that a table asks for; single addresses are asked about anyway."""
     for chain in table.chains.values():
-        for rule in chain.rules:
+        for rule in merged(chain).rules:
             for step in rule.steps:
                 if isinstance(step, InRanges) and step.field is Field.DESTINATION:
                     yield step.ranges

@@ -13,7 +13,7 @@ from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.strangers import Held, lent_strangers, strangers
+from exporter.evaluate.enforced.strangers import of_nobody
 from exporter.evaluate.enforced.way import way
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.addresses import is_link_local
@@ -56,6 +56,7 @@ class World:
             if sandbox.id != HOST
         }
         named = (int(address) for each in namespaces.values() for address in named_by_translations(each.firewall))
+        self._strangers = kernel.strangers
         self._asked = {address for address in named if not self.host.is_loopback(address)}
         self._asked.update(named_by_translations(kernel.host.firewall))
         self._asked.update(self._of_nobody((kernel.host, *namespaces.values())))
@@ -107,10 +108,10 @@ class World:
         networks = self.snapshot.networks.values()
         pools = [pool for network in networks for pool in network.pools if pool.subnet.version == self.family]
         yield from (int(pool.gateway) for pool in pools if pool.gateway is not None)
-        subnets = tuple((int(pool.subnet.network_address), int(pool.subnet.broadcast_address)) for pool in pools)
-        held = Held(frozenset(self._addresses(everyone)), subnets)
-        yield from strangers((each.firewall for each in everyone), self.family, held)
-        yield from lent_strangers(everyone, self.family, held)
+        if self._strangers is None:
+            yield from of_nobody(everyone, (pool.subnet for pool in pools), self.family)
+        else:
+            yield from (each for each in self._strangers if (each >> 32 == 0) == (self.family == 4))
 
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())

@@ -10,6 +10,7 @@ from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.merging import merged
 from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
@@ -59,17 +60,17 @@ class Told(NamedTuple):
 def _told(namespace: Namespace) -> Told:
     chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
     held = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
-    return Told(
-        tuple(held | {low for low, _ in taken(namespace)}),
-        tuple(span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps)),
-    )
+    led = (span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps))
+    return Told(tuple(held), (*taken(namespace), *led))
 
 
 class Known:
     """All addresses that packets between sandboxes may come from or go to."""
 
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None) -> None:
-        found = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
+    def __init__(
+        self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None, strangers: Iterable[int] = ()
+    ) -> None:
+        found = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
         spans = list(_SPECIAL)
         kept = Kept[Told]() if memory is None else memory
         kept.turn(snapshot)
@@ -165,6 +166,9 @@ class DeadMemory:
             lives = [_lives(rule, asked) for rule in chain.rules]
             rules = chain.rules if all(lives) else tuple(compress(chain.rules, lives))
             left = chain if rules is chain.rules else replace(chain, rules=rules)
+            if place[0] != HOST:
+                # as the evaluator reads them
+                left = merged(left)
             if before is not None and same_rules(before.left, left):
                 left = before.left
             before = Living(chain, left, frozenset(asked.singles), asked.ranges)
@@ -177,7 +181,7 @@ class DeadMemory:
         )
 
 
-_Place = tuple["TableKey", str]
+_Place = tuple[str, "TableKey", str]
 
 
 class _Asked:
@@ -198,14 +202,16 @@ class _Asked:
         return found
 
 
-def without_dead_rules(firewall: Firewall, known: Known, memory: DeadMemory | None = None) -> Firewall:
-    """Return the firewall without rules that ask for an address that no packet has."""
-    remembered = memory or DeadMemory()
-    remembered.turn(known)
+def without_dead_rules(firewall: Firewall, known: Known, memory: DeadMemory, whose: str = HOST) -> Firewall:
+    """Return a sandbox's firewall without rules that ask for an address that no packet has.
+
+    `memory` has turned to `known`.
+    """
     tables = []
     for table in firewall.tables:
         if table.family in _FAMILIES:
-            chains = {name: remembered.left((table.key, name), chain, known) for name, chain in table.chains.items()}
+            key = table.key
+            chains = {name: memory.left((whose, key, name), chain, known) for name, chain in table.chains.items()}
             tables.append(replace(table, chains=chains))
         else:
             tables.append(table)

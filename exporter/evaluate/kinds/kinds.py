@@ -6,35 +6,45 @@ addresses for each other, everywhere, has the same host before him. Whatever is 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain as joined
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.asked_for import ADDRESSES
 from exporter.evaluate.enforced.gateways import left_where_silent
 from exporter.evaluate.enforced.policy_rules import usual_policy
+from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.enforced.segments import PASSING
-from exporter.evaluate.enforced.strangers import lends, redirects_strangers
+from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.evaluate.enforced.strangers import lends, of_nobody, redirects_strangers
 from exporter.evaluate.enforced.ways import PICKED_PORT
-from exporter.evaluate.kinds.dead import DeadMemory
+from exporter.evaluate.kinds.dead import DeadMemory, Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Directory, Owner
 from exporter.evaluate.kinds.entangled import Entangled, entangled, unread, visited
 from exporter.evaluate.kinds.kept import Kept
+from exporter.evaluate.kinds.steps import LINKS, PORTS
 from exporter.evaluate.kinds.survey import Survey, SurveyMemory, Surveyor
+from exporter.evaluate.kinds.telling import Telling
 from exporter.evaluate.kinds.unremarkable import neighbours_set, unremarkable
-from exporter.evaluate.kinds.unrolled import UnrolledMemory
+from exporter.evaluate.kinds.unrolled import UnrolledMemory, unrolled
 from exporter.model.addresses import bounds, link_local_of
 from exporter.model.firewall import Hook, TableFamily
+from exporter.model.ranges import Ranges
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from exporter.evaluate.kinds.dead import Told
+    from exporter.evaluate.kinds.dead import Told as ToldOf
     from exporter.evaluate.kinds.directory import Leads
+    from exporter.evaluate.kinds.steps import Bits
+    from exporter.evaluate.kinds.telling import Told
     from exporter.evaluate.kinds.unremarkable import Own
     from exporter.model.addresses import Subnet
-    from exporter.model.firewall import Firewall
+    from exporter.model.firewall import Field, Firewall
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Kernel, Network, Sandbox, Snapshot
 
@@ -49,7 +59,8 @@ class KindsMemory:
     `unread` are the ports of networks' bridges that lead to those who are no containers and were not read.
     """
 
-    told: Kept[Told] = field(default_factory=Kept)
+    told: Kept[ToldOf] = field(default_factory=Kept)
+    takes: Kept[bool] = field(default_factory=Kept)
     living: DeadMemory = field(default_factory=DeadMemory)
     unrolled: UnrolledMemory = field(default_factory=UnrolledMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)
@@ -62,11 +73,15 @@ class KindsMemory:
 
 
 class Kinds:
-    """The kinds of a snapshot's networks and sandboxes, by id, given the host's rules that may ever hold."""
+    """The kinds of a snapshot's networks and sandboxes, by id.
 
-    def __init__(
-        self, snapshot: Snapshot, kernel: Kernel | None, firewall: Firewall | None, memory: KindsMemory
-    ) -> None:
+    `read` are those whose namespaces are not as usual, `firewalls` the rules that may ever hold, theirs and the host's.
+    `strangers` are addresses of nobody that packets are sent to, None where there are none such; `wide` are the
+    sandboxes that send packets for others elsewhere. Where it goes by link addresses or by who else is on a bridge,
+    those who stand for others are looked at `closely`: by their own namespaces.
+    """
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel | None, memory: KindsMemory) -> None:
         self._snapshot = snapshot
         self._memory = memory
         self._host = kernel.host if kernel is not None else None
@@ -91,25 +106,31 @@ class Kinds:
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
         odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
         self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}
-        plain = unremarkable(snapshot, kernel, memory.inside) if kernel is not None else frozenset[str]()
+        taking = self._taking(kernel) if kernel is not None else frozenset[str]()
+        self.strangers = _strangers(snapshot, kernel) if kernel is not None and taking else None
+        plain = frozenset[str]()
+        if kernel is not None:
+            plain = unremarkable(snapshot, kernel, memory.inside, self.strangers or ())
         if joined:
             plain -= {name for name in plain if not joined.isdisjoint(snapshot.sandboxes[name].networks)}
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
-        self.cables = _cables(kernel, self.read) if kernel is not None else frozenset()
+        self.cables = self._cables_of(kernel)
         self.ports = dict(self._published_ports())
         self._leads = self._leads_of(self._host) if self._host is not None else None
-        survey = self.survey = self._surveyed(kernel, firewall)
+        self.firewalls = self._living(kernel) if kernel is not None else {}
+        survey = self.survey = self._surveyed(kernel)
+        self.wide = frozenset(name for name in self.read - {HOST} if redirects_strangers(self.firewalls[name]))
+        lending = frozenset(name for name in self.read & taking if kernel is not None and lends(kernel.sandboxes[name]))
+        self.closely = survey.noted.by_link_address or self._goes_by_who_answers(kernel)
         self.usual = (
             not survey.noted.unusual
             and not self.directory.overlapping
             and self._usual_host()
             and not _at_single_interfaces(self._host)
             and not self._ports_differ()
-            and not self._link_addresses_twice(kernel)
             and _usual_networks(snapshot)
-            and not any(map(redirects_strangers, self._firewalls(kernel, firewall)))
-            and not any(map(lends, self._namespaces(kernel)))
-            and not self._goes_by_who_answers(kernel)
+            and not (self.closely and kernel is not None and self._boxes_unread(kernel))
+            and not self._led_by(kernel, self.wide | lending)
         )
         self._rules: dict[Owner, list[Hashable]] = defaultdict(list)
         for place, said in survey.chains.items():
@@ -117,15 +138,20 @@ class Kinds:
                 self._rules[owner].append((place, rules))
         self.peculiar |= survey.noted.peculiar
         self._mark_neighbours(kernel)
+        self._mark_lent(kernel, lending)
         self._marks: dict[Owner, list[Hashable]] = defaultdict(list)
-        self._mark_ranges()
+        self._mark_inhabited()
+        self._mark_strangers()
+        self._mark_addresses()
         self._mark_link_local()
+        self._mark_link_addresses(kernel)
         self._settings = self._settings_of(self._host) if self._host is not None else {}
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self.leading_astray: set[int] = set()
         self._follow_routes()
         self._mark_sockets()
-        self._bounds = sorted({*survey.noted.ports, PICKED_PORT[0], PICKED_PORT[1] + 1})
+        picked = Ranges((PICKED_PORT,))
+        self._ports_told = Telling({*survey.noted.ports, picked}, self._bits(PORTS))
         # numbers in the place of kinds: those of sandboxes are made of those of networks
         memory.bridges.turn(snapshot)
         numbers: dict[Hashable, int] = {}
@@ -144,64 +170,93 @@ class Kinds:
 
     # --- What makes everybody peculiar ---
 
-    def _firewalls(self, kernel: Kernel | None, host: Firewall | None) -> Iterator[Firewall]:
-        if kernel is not None and host is not None:
-            yield host
-            yield from (kernel.sandboxes[name].firewall for name in self.read)
+    def _taking(self, kernel: Kernel) -> frozenset[str]:
+        """Return the namespaces that may take packets to addresses of nobody, or lead them elsewhere."""
+        self._memory.takes.turn(self._snapshot)
+        namespaces = ((HOST, kernel.host), *kernel.sandboxes.items())
+        return frozenset(name for name, each in namespaces if self._memory.takes(name, (each,), partial(_takes, each)))
 
-    def _namespaces(self, kernel: Kernel | None) -> Iterator[Namespace]:
-        if kernel is not None:
-            yield kernel.host
-            yield from (kernel.sandboxes[name] for name in self.read)
+    def _living(self, kernel: Kernel) -> Mapping[str, Firewall]:
+        """Return the rules that may ever hold."""
+        memory = self._memory
+        known = Known(self._snapshot, kernel, memory.told, self.strangers or ())
+        memory.living.turn(known)
+        inside = {
+            name: without_dead_rules(kernel.sandboxes[name].firewall, known, memory.living, name)
+            for name in sorted(self.read - {HOST})
+        }
+        return {
+            HOST: unrolled(without_dead_rules(kernel.host.firewall, known, memory.living), memory.unrolled),
+            **inside,
+        }
 
     def _goes_by_who_answers(self, kernel: Kernel | None) -> bool:
-        """Return whether somebody's way hinges on who answers on a network's bridge."""
-        if kernel is None:
-            return False
-        inside = (kernel.sandboxes[name] for name in self.read - {HOST})
-        return not left_where_silent(kernel.host).isdisjoint(self._bridges) or any(map(left_where_silent, inside))
+        """Return whether somebody's way hinges on who answers on the bridges that he is on."""
+        return kernel is not None and any(left_where_silent(kernel.sandboxes[name]) for name in self.read - {HOST})
 
-    def _surveyed(self, kernel: Kernel | None, firewall: Firewall | None) -> Survey:
-        if kernel is None or firewall is None:
+    def _boxes_unread(self, kernel: Kernel) -> bool:
+        return len(kernel.sandboxes.keys() - {HOST}) < len(self._snapshot.sandboxes.keys() - {HOST})
+
+    def _led_by(self, kernel: Kernel | None, takers: frozenset[str]) -> bool:
+        """Return whether somebody may send packets for others by sandboxes that take these, or send them elsewhere.
+
+        Those are in the paths to them then, whoever's they are.
+        """
+        if kernel is None or not takers:
+            return False
+        own = {
+            int(each.ip)
+            for name in takers
+            for card in kernel.sandboxes[name].interfaces.values()
+            for each in card.addresses
+        }
+        own.update(joined.from_iterable(self._snapshot.sandboxes[name].addresses for name in takers))
+        namespaces = (kernel.host, *(kernel.sandboxes[name] for name in self.read - {HOST}))
+        hops = (hop for each in namespaces for route in each.routes for hop in route.hops)
+        told = {int(hop.gateway) for hop in hops if hop.gateway is not None}
+        ends = (end for box in self._snapshot.sandboxes.values() for end in box.endpoints)
+        told.update(int(each) for end in ends for each in (end.gateway_v4, end.gateway_v6) if each is not None)
+        elsewhere = any(
+            lead.into is not None and lead.into not in {self._bridges.get(hop.interface) for hop in lead.route.hops}
+            for lead in (self._leads.routes if self._leads is not None else ())
+        )
+        return elsewhere or not own.isdisjoint(told)
+
+    def _surveyed(self, kernel: Kernel | None) -> Survey:
+        if kernel is None:
             return Survey()
         surveyor = Surveyor(self.directory, self.ports, self._memory.survey)
-        surveyor.read(firewall)
+        surveyor.read(self.firewalls[HOST])
         if self._leads is not None:
             surveyor.note_routes(self._leads)
-        for name in self.read - {HOST}:
-            surveyor.note(kernel.sandboxes[name])
+        for name in sorted(self.read - {HOST}):
+            surveyor.note(name, kernel.sandboxes[name], self.firewalls[name])
         return surveyor.survey
 
     def _ports_differ(self) -> bool:
         """Return whether bridges have ports that keep something from whoever it is that has them."""
         interfaces = self._host.interfaces if self._host is not None else {}
         return any(
-            interface.port is not None
-            and (interface.port not in PASSING or self._keeps_somebody_apart(interface))
-            and interface.kind == "veth"
-            and index not in self.cables
+            self._is_odd(interface) and interface.kind == "veth" and index not in self.cables
             for index, interface in interfaces.items()
         )
+
+    def _is_odd(self, port: Interface) -> bool:
+        return port.port is not None and (port.port not in PASSING or self._keeps_somebody_apart(port))
 
     def _keeps_somebody_apart(self, port: Interface) -> bool:
         """Return whether a port is down and a container's: one that nobody has yet comes up in a moment."""
         return not port.up and any(int(own.ip) in self.directory.owners for own in port.peer_addresses)
 
-    def _link_addresses_twice(self, kernel: Kernel | None) -> bool:
-        """Return whether an interface of a container that was not read has the same link address as another one.
-
-        They are told at the host's ends of their cables.
-        """
-        ends = [each for each in kernel.host.interfaces.values() if each.peer_mac] if kernel is not None else []
-        if kernel is None or not ends:
-            return False
-        cards = [card for each in kernel.sandboxes.values() for card in each.interfaces.values() if card.kind == "veth"]
-        read = {card.peer for card in cards}
-        told = [each.peer_mac for each in ends if each.index not in read]
-        return len({*told}) < len(told) or not {card.mac for card in cards}.isdisjoint(told)
-
     def _usual_host(self) -> bool:
-        return self._host is None or usual_policy(self._host)
+        """Return whether the host leads packets by their destination alone, and none of strangers to somebody here."""
+        host = self._host
+        return host is None or (
+            usual_policy(host)
+            and not redirects_strangers(self.firewalls[HOST])
+            and not lends(host)
+            and left_where_silent(host).isdisjoint(self._bridges)
+        )
 
     # --- Ports of the host ---
 
@@ -242,44 +297,112 @@ class Kinds:
                 if owner is not None:
                     self.peculiar.add(owner)
 
-    # --- Ranges of addresses ---
+    def _mark_lent(self, kernel: Kernel | None, lending: frozenset[str]) -> None:
+        """Whoever is on a network with somebody who takes his packets, too, is like nobody else."""
+        if kernel is None:
+            return
+        boxes = self._snapshot.sandboxes
+        for name in lending:
+            lent = Ranges.union(taken(kernel.sandboxes[name]))
+            near = {*boxes[name].networks}
+            self.peculiar |= {
+                self.directory.boxes[other]
+                for other, box in boxes.items()
+                if not near.isdisjoint(box.networks) and any(address in lent for address in box.addresses)
+            }
 
-    def _mark_ranges(self) -> None:
-        """Note which ranges that general rules ask for hold whose addresses."""
-        on: dict[str, list[str]] = defaultdict(list)
-        for sandbox in self._snapshot.sandboxes.values():
-            for network_id in sandbox.networks:
-                on[network_id].append(sandbox.id)
-        for low, high in self.survey.noted.ranges:
-            for subnet in self.directory.touching(low, high):
-                network = Owner("network", subnet.network)
-                if low <= subnet.low and subnet.high <= high:
-                    self._marks[network].append(("within", low, high))
-                    continue
-                held = [
-                    number for number, own in enumerate(self.directory.gateways[subnet.network]) if low <= own <= high
-                ]
-                self._marks[network].append(("part", low, high, tuple(held)))
-                for name in on[subnet.network]:
-                    sandbox = self._snapshot.sandboxes[name]
-                    inside = tuple(low <= address <= high for address in sandbox.addresses)
-                    self._marks[self.directory.boxes[name]].append(("part", low, high, inside))
+    # --- What rules and routes ask for ---
+
+    def _bits(self, fields: AbstractSet[Field]) -> list[Bits]:
+        return [each for each in self.survey.noted.bits if each.match.field in fields]
+
+    def _mark_inhabited(self) -> None:
+        """Tell networks of somebody peculiar from others: he may do something there to whoever else is on one."""
+        for name in self.read - {HOST}:
+            for network in self._snapshot.sandboxes[name].networks:
+                self._marks[Owner("network", network)].append(("inhabited", name))
+
+    def _mark_addresses(self) -> None:
+        """Note in which sets that general rules and routes ask for whose addresses are."""
+        telling = Telling(self.survey.noted.addresses, self._bits(ADDRESSES))
+        if not telling:
+            return
+        parted: set[str] = set()
+        for low, high, network in joined.from_iterable(self.directory.subnets.values()):
+            marks = self._marks[Owner("network", network)]
+            if telling.parts(low, high):
+                parted.add(network)
+                # nothing is asked of addresses that nobody has and nobody sends to
+                own = (*self.directory.gateways[network], *self.strangers_near[network])
+                marks.append(("parted", tuple(telling.of(each) for each in own if low <= each <= high)))
+            else:
+                marks.append(("within", telling.of(low)))
+        boxes = [box for box in self._snapshot.sandboxes.values() if not parted.isdisjoint(box.networks)]
+        told = telling.of_all(joined.from_iterable(box.addresses for box in boxes))
+        for box in boxes:
+            self._marks[self.directory.boxes[box.id]].append(("within", tuple(told[own] for own in box.addresses)))
 
     def _mark_link_local(self) -> None:
-        """Note whose link-local addresses rules ask for that do not ask for all of them."""
-        asked = [span for span in self.survey.noted.ranges if _picks_among_link_local(*span)]
-        if not asked:
+        """Note whose link-local addresses are in sets that rules ask for and that do not hold all of them."""
+        asked = [ranges for ranges in self.survey.noted.addresses if ranges.covers(*_ALL_LINK_LOCAL) is None]
+        telling = Telling(asked, (each for each in self._bits(ADDRESSES) if each.version != 4))
+        if not telling:
             return
         for name, sandbox in self._snapshot.sandboxes.items():
-            for number, endpoint in enumerate(sandbox.endpoints):
-                own = int(endpoint.link_local) if endpoint.link_local is not None else 0
-                said = [("near", number, *span) for span in asked if span[0] <= own <= span[1]]
-                self._marks[self.directory.boxes[name]].extend(said)
+            own = tuple(telling.of(int(each.link_local)) if each.link_local else () for each in sandbox.endpoints)
+            self._marks[self.directory.boxes[name]].append(("near", own))
         for network in self.directory.networks.values():
             interface = self._interface(network)
-            for address in interface.addresses if interface is not None else ():
-                said = [("near", 0, *span) for span in asked if span[0] <= int(address.ip) <= span[1]]
-                self._marks[Owner("network", network.id)].extend(said)
+            addresses = interface.addresses if interface is not None else ()
+            near = tuple(telling.of(int(address.ip)) for address in addresses if address.is_link_local)
+            self._marks[Owner("network", network.id)].append(("near", near))
+
+    def _mark_link_addresses(self, kernel: Kernel | None) -> None:
+        """Note whose link addresses are in sets that rules ask for."""
+        telling = Telling(self.survey.noted.links, self._bits(LINKS))
+        if kernel is None or not telling:
+            return
+        for name, namespace in kernel.sandboxes.items():
+            cards = (card for card in namespace.interfaces.values() if card.mac and card.name != "lo")
+            told = tuple(sorted(telling.of(_number(card.mac)) for card in cards))
+            self._marks[self.directory.boxes[name]].append(("link", told))
+        for network in self.directory.networks.values():
+            interface = self._interface(network)
+            if interface is not None and interface.mac:
+                self._marks[Owner("network", network.id)].append(("link", telling.of(_number(interface.mac))))
+
+    def _mark_strangers(self) -> None:
+        """Note which addresses of nobody in whose subnets packets are sent to."""
+        self.strangers_near: dict[str, list[int]] = defaultdict(list)
+        for address in sorted(self.strangers or ()):
+            network = self.directory.inside(address, address)
+            if network is not None:
+                self.strangers_near[network].append(address)
+        for network, addresses in self.strangers_near.items():
+            told = tuple(self._word(self.directory.networks[network], address, 0) for address in addresses)
+            self._marks[Owner("network", network)].append(("strangers", told))
+
+    def _cables_of(self, kernel: Kernel | None) -> frozenset[int]:
+        """Return the host's ends of the cables that stay where they are, by index.
+
+        Those are the ones of sandboxes that were read. Of those that were not, it is told at the host's end whose they
+        are: they are the ones with a port that is not as usual, or with the link address of another interface.
+        """
+        ends = [each for each in kernel.host.interfaces.values() if each.peer_addresses] if kernel is not None else []
+        if kernel is None or not ends:
+            return _cables(kernel, self.read) if kernel is not None else frozenset()
+        cards = [card for each in kernel.sandboxes.values() for card in each.interfaces.values() if card.kind == "veth"]
+        read = {card.peer for card in cards}
+        told = [each for each in ends if each.index not in read]
+        counted = Counter([*(each.peer_mac for each in told), *(card.mac for card in cards)])
+        owners = self.directory.owners
+        found = set(_cables(kernel, self.read))
+        for each in told:
+            own = {owner for address in each.peer_addresses if (owner := owners.get(int(address.ip))) is not None}
+            if own and (self._is_odd(each) or (each.peer_mac and counted[each.peer_mac] > 1)):
+                self.peculiar |= own
+                found.add(each.index)
+        return frozenset(found)
 
     # --- Networks ---
 
@@ -403,9 +526,9 @@ class Kinds:
             )
         )
 
-    def _port(self, port: int) -> tuple[int, int]:
-        """Return a published port by its number among its owner's, and the general bounds that it lies between."""
-        return self.ports[port][1], bisect_right(self._bounds, port)
+    def _port(self, port: int) -> tuple[int, Told]:
+        """Return a published port by its number among its owner's, and the sets of ports that it is in."""
+        return self.ports[port][1], self._ports_told.of(port)
 
     def _places(self, sandbox: Sandbox) -> Hashable:
         """Return all of a sandbox that depends on no other one; None for one that is like no other.
@@ -442,10 +565,24 @@ _ALL_LINK_LOCAL = 0xFE80 << 112, (0xFE80 << 112) + (1 << 64) - 1
 """Those that kernels and engines give, of fe80::/10."""
 
 
-def _picks_among_link_local(low: int, high: int) -> bool:
-    """Return whether a range holds some link-local addresses and not all."""
-    first, last = _ALL_LINK_LOCAL
-    return low <= last and high >= first and not (low <= first and high >= last)
+def _number(mac: str) -> int:
+    return int(mac.replace(":", ""), 16)
+
+
+def _takes(namespace: Namespace) -> bool:
+    """Return whether packets to addresses of nobody may end in a namespace, or be sent elsewhere there."""
+    own = {int(each.ip) for interface in namespace.interfaces.values() for each in interface.addresses}
+    takes = any(low != high or low not in own for low, high in taken(namespace))
+    return takes or redirects_strangers(namespace.firewall)
+
+
+def _strangers(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:
+    """Return the addresses of nobody that packets are sent to."""
+    stand_ins = StandIns(snapshot)
+    boxes = (box for name, box in snapshot.sandboxes.items() if name != HOST)
+    inside = [kernel.sandboxes.get(box.id) or stand_ins.namespace(box) for box in boxes]
+    subnets = [pool.subnet for network in snapshot.networks.values() for pool in network.pools]
+    return frozenset().union(*(of_nobody((kernel.host, *inside), subnets, family) for family in (4, 6)))
 
 
 def _cables(kernel: Kernel, read: frozenset[str]) -> frozenset[int]:

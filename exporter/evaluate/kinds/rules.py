@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.strangers import asks_for_local, single
-from exporter.evaluate.kinds.steps import GUARDS, Apart, Noted, Sayings, StepReader
-from exporter.model.firewall import Call, Field, InRanges, Terminate, Translate, Translation, Verdict
+from exporter.evaluate.kinds.steps import GUARDS, Noted, StepReader
+from exporter.model.firewall import Call, Field, InRanges, TableFamily, Terminate, Translate, Translation, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
-    from weakref import WeakValueDictionary
+    from collections.abc import Mapping, Sequence
 
     from exporter.evaluate.kinds.directory import Directory, Owner
-    from exporter.evaluate.kinds.steps import Saying, StepSaid
+    from exporter.evaluate.kinds.steps import Saying, Sayings, StepSaid
     from exporter.model.firewall import Rule, Step, Table
 
 _Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
@@ -67,21 +66,19 @@ class _Form(NamedTuple):
 class RuleReader:
     """Reads rules one by one. They repeat each other but for names, so each form is understood once.
 
-    `published` are ports of the host that lead to one sandbox each, with their number among its own; `sayings` hold
-    what is said as long as a rule says it.
+    `published` are ports of the host that lead to one sandbox each, with their number among its own. Rules are the
+    host's, or those of the sandbox that they are `inside` of.
     """
 
     def __init__(
-        self,
-        directory: Directory,
-        published: Mapping[int, tuple[Owner, int]],
-        sayings: WeakValueDictionary[Hashable, Saying],
+        self, directory: Directory, published: Mapping[int, tuple[Owner, int]], sayings: Sayings, inside: str = ""
     ) -> None:
         self._directory = directory
         self._published = published
-        self._sayings = Sayings(sayings)
-        self._steps = StepReader(directory, self._sayings)
-        self._forms: dict[_Key, _Form] = {}
+        self._sayings = sayings
+        self._inside = inside
+        self._steps = StepReader(directory, sayings, inside)
+        self._forms: dict[tuple[_Key, int], _Form] = {}
         self._accepting: dict[tuple[int, str], bool] = {}
 
     def read(self, table: Table, rule: Rule, *, local: bool) -> Said:
@@ -92,27 +89,21 @@ class RuleReader:
         if steps and type(steps[-1]) is Translate:
             ports = self._lead(told, steps[-1], local=local or asks_for_local(steps))
         asked = [each.asked for each in told if each.asked is not None]
+        version = _version(table, rule)
         named = self._owner(told)
         if named is None:
-            return self._general(steps, told, asked, ports)
+            return self._general(steps, told, asked, ports, version)
         owner, relations = named
         key = relations, tuple([each.says for each in told])
-        form = self._forms.get(key)
+        form = self._forms.get((key, version))
         if form is None:
-            form = self._forms[key] = self._form(key, told, owner)
+            form = self._forms[key, version] = self._form(key, told, owner, version)
         if form.says is None:
-            return self._general(steps, told, asked, ports)
+            return self._general(steps, told, asked, ports, version)
         last = steps[-1]
         owned = Owned(owner, form.says, _guards(told), self._only_accepts(table, last))
         called = last.chain if type(last) is Call else ""
         return Said(steps, owned, form.noted, [*asked, *form.asked], ports, called)
-
-    def all_apart(self, rules: Iterable[Rule]) -> Noted:
-        """Return what rules tell apart that are nobody's but the namespace's that has them."""
-        apart = Apart(self._directory)
-        for rule in rules:
-            apart.steps(rule.steps)
-        return apart.noted
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -145,15 +136,15 @@ class RuleReader:
             return None
         return owner, tuple([None if each == owner else on.index(each.id) for each in named])
 
-    def _form(self, key: _Key, told: Sequence[StepSaid], owner: Owner) -> _Form:
+    def _form(self, key: _Key, told: Sequence[StepSaid], owner: Owner, version: int) -> _Form:
         """Return what rules say of which this is one: they have an owner where that is proven."""
         if not all(each.plain for each in told) or not any(each.proves for each in told if each.owner == owner):
             return _Form(None)
         asked: list[int] = []
-        noted = self._beside(told, asked)
+        noted = self._beside(told, asked, version)
         return _Form(self._sayings.of(key), noted or None, asked)
 
-    def _beside(self, told: Sequence[StepSaid], asked: list[int]) -> Noted:
+    def _beside(self, told: Sequence[StepSaid], asked: list[int], version: int) -> Noted:
         """Return what an owned rule tells apart beside its owner; note what was `asked` for that.
 
         Ports of packets to a sandbox's own address are left out: they are never ports of the host.
@@ -165,18 +156,20 @@ class RuleReader:
         )
         for each in told:
             if each.owner is None and not (inward and _is_of(each, Field.DESTINATION_PORT)):
-                self._note(each, noted, asked)
+                self._note(each, noted, asked, version)
         return noted
 
-    def _general(self, steps: Sequence[Step], told: Sequence[StepSaid], asked: list[int], ports: Sequence[int]) -> Said:
+    def _general(
+        self, steps: Sequence[Step], told: Sequence[StepSaid], asked: list[int], ports: Sequence[int], version: int
+    ) -> Said:
         """Return what a rule says that has no owner, and stays."""
         noted = Noted(peculiar={each.owner for each in told if each.owner is not None})
         for each in told:
-            self._note(each, noted, asked)
+            self._note(each, noted, asked, version)
         return Said(steps, None, noted or None, asked, ports, "")
 
-    def _note(self, said: StepSaid, noted: Noted, asked: list[int]) -> None:
-        apart = self._steps.apart(said)
+    def _note(self, said: StepSaid, noted: Noted, asked: list[int], version: int) -> None:
+        apart = self._steps.apart(said, version)
         noted.add(apart.noted)
         asked += apart.asked
 
@@ -186,7 +179,7 @@ class RuleReader:
         It is theirs where it is of a port that is published for them alone.
         """
         told[-1] = told[-1]._replace(plain=True)
-        if len(step.targets) != 1 or step.kind is not Translation.DNAT:
+        if len(step.targets) != 1 or step.kind is not Translation.DNAT or self._inside:
             return ()
         (target,) = step.targets
         intervals = target.addresses.intervals
@@ -206,6 +199,17 @@ class RuleReader:
         if mine and leads is not None:
             told[at] = told[at]._replace(owner=owner, says=self._sayings.of(("published", leads[1])))
         return (port,) if port is not None else ()
+
+
+def _version(table: Table, rule: Rule) -> int:
+    """Return the version of IP whose packets a rule is for, 0 where it is for both."""
+    if table.family in _VERSIONS:
+        return _VERSIONS[table.family]
+    asked = (step for step in rule.steps if isinstance(step, InRanges) and step.field is Field.FAMILY and single(step))
+    return next((step.ranges.intervals[0][0] for step in asked), 0)
+
+
+_VERSIONS = {TableFamily.IP: 4, TableFamily.IP6: 6}
 
 
 def _asked_port(said: StepSaid) -> int | None:

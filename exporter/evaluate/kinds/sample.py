@@ -6,12 +6,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Owner, version_of
 from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
-from exporter.evaluate.kinds.unrolled import unrolled
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.survey import Survey
     from exporter.model.firewall import Firewall
     from exporter.model.namespace import Hop, Interface, Namespace
-    from exporter.model.snapshot import Snapshot
+    from exporter.model.snapshot import Kernel, Snapshot
 
 Relation = tuple[tuple[int, int], ...]
 """Which networks two sandboxes share: pairs of the numbers of their endpoints there."""
@@ -51,13 +50,18 @@ Way = tuple[int, int, Relation]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`snapshot` is the part; `pairs` are sandboxes of it for each way to meet, `networks` its networks by kind."""
+    """`snapshot` is the part; `pairs` are sandboxes of it for each way to meet, `networks` its networks by kind.
+
+    `gateways` are addresses of each network: the host's, and those of nobody that packets are sent to. `wide` are the
+    sandboxes that may send packets for others elsewhere.
+    """
 
     snapshot: Snapshot
     homes: tuple[Home, ...] = ()
     pairs: Mapping[Way, tuple[str, str]] = field(default_factory=dict)
     network_kinds: Mapping[str, int] = field(default_factory=dict)
     gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wide: frozenset[str] = frozenset()
 
 
 def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemory | None = None) -> Sample | None:
@@ -66,30 +70,25 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     Those who were in the part `before` are chosen first: after most events, the part is the same again. `memory`
     is what was found out then, and holds what is now.
     """
-    kernel = snapshot.kernel
-    remembered = memory or KindsMemory()
-    firewall = None
-    if kernel is not None:
-        living = without_dead_rules(kernel.host.firewall, Known(snapshot, kernel, remembered.told), remembered.living)
-        firewall = unrolled(living, remembered.unrolled)
-    kinds = Kinds(snapshot, kernel, firewall, remembered)
+    kinds = Kinds(snapshot, snapshot.kernel, memory or KindsMemory())
     if not kinds.usual:
         return None
     homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
     pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
     kept |= {owner.id for owner in kinds.peculiar if owner.kind == "sandbox"}
+    kept |= _in_sight(homes, kept, kinds.wide, before.sandboxes if before is not None else {})
     if len(kept) == len(snapshot.sandboxes):
         return None
     networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
-    small = _restricted(snapshot, kinds, firewall, kept, networks)
-    return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(snapshot, kinds)))
+    small = _restricted(snapshot, kinds, kept, networks)
+    return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(snapshot, kinds)), kinds.wide)
 
 
 def _gateways(snapshot: Snapshot, kinds: Kinds) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the host's addresses on each network, as text."""
+    """Yield the host's addresses on each network and those of nobody there, as text."""
     for network in snapshot.networks:
-        numbers = kinds.directory.gateways.get(network, ())
+        numbers = (*kinds.directory.gateways.get(network, ()), *kinds.strangers_near.get(network, ()))
         yield network, tuple(map(_text, numbers))
 
 
@@ -181,17 +180,38 @@ def _kept_networks(
     return networks
 
 
-def _restricted(
-    snapshot: Snapshot, kinds: Kinds, firewall: Firewall | None, kept: set[str], networks: set[str]
-) -> Snapshot:
+def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str], first: Mapping[str, object]) -> set[str]:
+    """Return sandboxes that stand for all others whose packets some may send to whoever is kept.
+
+    They are in the paths from those, by their kind and by whom of both they share networks with.
+    """
+    of = {member: home for home in homes for member in home.members if member in kept}
+    ends = {id(home): home for home in of.values()}.values()
+    spoken_for = [home for home in homes if not kept.issuperset(home.members)]
+    found: set[str] = set()
+    for source in sorted(wide):
+        for end in ends:
+            known: dict[tuple[int, Relation, Relation], tuple[bool, bool, str]] = {}
+            for home in spoken_for:
+                beside = (name for name in home.members if name not in (source, end.members[0]))
+                choices = [(name not in kept, name not in first, name) for name in islice(beside, 3)]
+                key = home.kind, home.relation(of[source]), home.relation(end)
+                if choices:
+                    known[key] = min(*choices, known.get(key, choices[0]))
+            found.update(name for _, _, name in known.values())
+    return found
+
+
+def _restricted(snapshot: Snapshot, kinds: Kinds, kept: set[str], networks: set[str]) -> Snapshot:
     members = {member for name in kept for member in snapshot.sandboxes[name].members}
     kernel = snapshot.kernel
-    if kernel is not None and firewall is not None:
+    if kernel is not None:
         gone = {owner for name, owner in kinds.directory.boxes.items() if name not in kept}
         gone |= {Owner("network", name) for name in snapshot.networks if name not in networks}
-        host = _host(kernel.host, snapshot, kinds, firewall, gone)
-        read = {name: namespace for name, namespace in kernel.sandboxes.items() if name in kept & kinds.read}
-        kernel = replace(kernel, host=host, sandboxes=read)
+        host = _host(kernel, snapshot, kinds, gone)
+        entered = kept if kinds.closely else kept & kinds.read
+        inside = {name: _inside(name, each, kinds, gone) for name, each in kernel.sandboxes.items() if name in entered}
+        kernel = replace(kernel, host=host, sandboxes=inside, strangers=_strangers_left(kinds, gone))
     return replace(
         snapshot,
         networks={name: snapshot.networks[name] for name in sorted(networks)},
@@ -201,11 +221,29 @@ def _restricted(
     )
 
 
-def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall, gone: set[Owner]) -> Namespace:
+def _inside(name: str, namespace: Namespace, kinds: Kinds, gone: set[Owner]) -> Namespace:
+    """Return a sandbox's namespace without its rules about those who are gone."""
+    if name not in kinds.firewalls:
+        return namespace
+    return replace(namespace, firewall=_rules_of(name, kinds.firewalls[name], kinds.survey, gone))
+
+
+def _strangers_left(kinds: Kinds, gone: set[Owner]) -> frozenset[int] | None:
+    """Return the addresses of nobody that are in no subnet of networks that are gone."""
+    if kinds.strangers is None:
+        return None
+    lost = (kinds.strangers_near[owner.id] for owner in gone if owner.id in kinds.strangers_near)
+    return kinds.strangers.difference(*lost)
+
+
+def _host(kernel: Kernel, snapshot: Snapshot, kinds: Kinds, gone: set[Owner]) -> Namespace:
     """Return the host's namespace without the bridges, ports, routes, rules and sockets of those who are gone."""
+    host = kernel.host
     bridges = {snapshot.networks[owner.id].interface for owner in gone if owner.kind == "network"}
     bridges &= {network.interface for network in snapshot.networks.values() if network.driver == "bridge"}
     plain = {index for index, interface in host.interfaces.items() if _is_plain_port(interface, host, kinds)}
+    if kinds.closely:
+        plain &= _ends(kernel, gone)
     dropped = plain | {index for index, interface in host.interfaces.items() if interface.name in bridges}
     owners = kinds.directory.owners
     ports = {port for port, (owner, _) in kinds.ports.items() if owner in gone}
@@ -213,13 +251,19 @@ def _host(host: Namespace, snapshot: Snapshot, kinds: Kinds, firewall: Firewall,
         host,
         interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
         routes=tuple([route for route in host.routes if not _leads_only_to(route.hops, dropped)]),
-        firewall=_rules_of(firewall, kinds.survey, gone),
+        firewall=_rules_of(HOST, kinds.firewalls[HOST], kinds.survey, gone),
         listeners=tuple(
             listener
             for listener in host.listeners
             if listener.port not in ports and not (listener.relay and owners.get(int(listener.relay[0])) in gone)
         ),
     )
+
+
+def _ends(kernel: Kernel, sandboxes: set[Owner]) -> set[int]:
+    """Return the host's ends of the cables of some sandboxes."""
+    inside = (kernel.sandboxes[owner.id] for owner in sandboxes if owner.id in kernel.sandboxes)
+    return {card.peer for each in inside for card in each.interfaces.values() if card.peer is not None}
 
 
 def _leads_only_to(hops: Sequence[Hop], interfaces: AbstractSet[int]) -> bool:
@@ -245,13 +289,13 @@ def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
     )
 
 
-def _rules_of(firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
-    """Return the firewall without the rules of those who are gone."""
+def _rules_of(whose: str, firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
+    """Return a firewall, the host's or a sandbox's, without the rules of those who are gone."""
     tables = []
     for number, table in enumerate(firewall.tables):
         chains = dict(table.chains)
         for name, chain in table.chains.items():
-            said = survey.chains[number, name]
+            said = survey.chains[whose, number, name]
             if not gone.isdisjoint(said.places):
                 rules = [
                     rule

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.evaluate.kinds.sample import Home, Sample
+    from exporter.model.addresses import Address
     from exporter.model.namespace import Interface
     from exporter.model.snapshot import Network, Sandbox, Snapshot
 
@@ -97,7 +98,7 @@ class Spread:
             self._by_kind[home.kind].append(home)
             for network in home.networks:
                 self._by_network[network].append(home)
-        self._names = _Names(snapshot, gateways)
+        self._names = _Names(snapshot, gateways, _Others(snapshot, part) if part.wide else None)
         number_of = {member: number for number, home in enumerate(part.homes) for member in home.members}
         self.class_of = {name: number_of[name] for name in snapshot.sandboxes}
         self.shared = [name for name, sandbox in snapshot.sandboxes.items() if len(sandbox.members) > 1]
@@ -262,9 +263,10 @@ class _Spreading:
 class _Names:
     """The names and addresses of whom the part stands for."""
 
-    def __init__(self, snapshot: Snapshot, gateways: _Gateways) -> None:
+    def __init__(self, snapshot: Snapshot, gateways: _Gateways, others: _Others | None) -> None:
         self._snapshot = snapshot
         self._gateways = gateways
+        self._others = others
         self._ports = {name: sandbox.host_ports for name, sandbox in snapshot.sandboxes.items() if sandbox.published}
         self._texts: dict[str, tuple[str, ...]] = {}
         self._uniform: dict[tuple[int, str], tuple[PairVerdict, bool]] = {}
@@ -278,6 +280,8 @@ class _Names:
             told = all(path.network is None or path.network in own for path in verdict.paths)
             told = told and all(self._gateways.all_or_none(path.addresses) for path in verdict.paths)
             told = told and not any(map(_is_near, verdict.paths))
+            if self._others is not None:
+                told = told and not any(self._others.among(path.addresses, destination) for path in verdict.paths)
             known = self._uniform[id(verdict), destination] = verdict, told
         return known[1]
 
@@ -295,6 +299,8 @@ class _Names:
             grown = spread.get(path.addresses)
             if grown is None:
                 grown = spread[path.addresses] = self._gateways.spread(path.addresses, addresses, networks)
+            if self._others is not None and ends.source in self._others.wide:
+                grown = self._others.grown(path.addresses, grown, ends, real)
             network = path.network if path.network is None else by_name.get(path.network, path.network)
             within = networks[path.within][1].id if path.within in networks else path.within
             numbers = _swapped(path.ports, ports) if ports else path.ports
@@ -344,9 +350,7 @@ class _Names:
     def _addresses(self, name: str) -> tuple[str, ...]:
         known = self._texts.get(name)
         if known is None:
-            endpoints = self._snapshot.sandboxes[name].endpoints
-            told = (address for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6))
-            known = self._texts[name] = tuple(str(address) for address in told if address is not None)
+            known = self._texts[name] = tuple(map(str, _own(self._snapshot.sandboxes[name])))
         return known
 
     def _renamed_ports(self, stand_in: str, real: str) -> dict[int, int]:
@@ -456,6 +460,58 @@ class _Gateways:
                 kind = self._kinds[network]
                 found.update(self._texts[name][number] for name in self._all[kind] if name not in taken)
         return _sorted(found)
+
+
+class _Others:
+    """Addresses of third parties for which packets are sent, and whose they are that those of the part stand for."""
+
+    def __init__(self, snapshot: Snapshot, part: Sample) -> None:
+        self.wide = part.wide
+        self._boxes = snapshot.sandboxes
+        self._home = {member: home for home in part.homes for member in home.members}
+        self._homes: dict[int, list[Home]] = defaultdict(list)
+        for home in part.homes:
+            self._homes[home.kind].append(home)
+        self._owners = {
+            text: (name, place)
+            for name, sandbox in part.snapshot.sandboxes.items()
+            for place, text in enumerate(map(str, _own(sandbox)))
+        }
+        self._known: dict[tuple[object, ...], tuple[str, ...]] = {}
+
+    def among(self, addresses: Iterable[str], *ends: str) -> Sequence[str]:
+        """Return the addresses that are a sandbox's of the part which is none of some."""
+        return [text for text in addresses if text in self._owners and self._owners[text][0] not in ends]
+
+    def grown(self, addresses: tuple[str, ...], renamed: Sequence[str], ends: _Ends, real: _Ends) -> tuple[str, ...]:
+        """Return renamed addresses with those of all whom third parties among them stand for."""
+        third = self.among(addresses, *ends)
+        if not third:
+            return tuple(renamed)
+        found = set(renamed).difference(third)
+        for text in third:
+            found.update(self._all_like(text, ends, real))
+        return _sorted(found)
+
+    def _all_like(self, text: str, ends: _Ends, real: _Ends) -> Sequence[str]:
+        """Return the addresses of those who are as much to the real ends as a sandbox of the part is to `ends`."""
+        name, place = self._owners[text]
+        home = self._home[name]
+        ways = tuple(home.relation(self._home[end]) for end in ends)
+        key = home.kind, ways, place, real
+        known = self._known.get(key)
+        if known is None:
+            towards = [self._home[end] for end in real]
+            alike = (each for each in self._homes[home.kind] if tuple(map(each.relation, towards)) == ways)
+            members = (member for each in alike for member in each.members if member not in real)
+            known = self._known[key] = tuple(str(_own(self._boxes[member])[place]) for member in members)
+        return known
+
+
+def _own(sandbox: Sandbox) -> Sequence[Address]:
+    """Return a sandbox's addresses in the order of its endpoints."""
+    told = (address for endpoint in sandbox.endpoints for address in (endpoint.ipv4, endpoint.ipv6))
+    return [address for address in told if address is not None]
 
 
 def _in_order(texts: tuple[str, ...]) -> bool:

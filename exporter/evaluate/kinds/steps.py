@@ -25,6 +25,7 @@ from exporter.model.firewall import (
     Terminate,
     Translate,
 )
+from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Match, Statement, Step
 
 _ENDS = (Field.SOURCE, Field.DESTINATION)
-_PORTS = frozenset(
+PORTS = frozenset(
     {
         Field.SOURCE_PORT,
         Field.DESTINATION_PORT,
@@ -45,10 +46,17 @@ _PORTS = frozenset(
     }
 )
 _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-_UNIQUE = frozenset({
-    Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP,
-})  # fmt: skip
+LINKS = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC})
+_UNIQUE = LINKS | {Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP}
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
+
+
+class Bits(NamedTuple):
+    """A match that asks for some bits of a number, and the version of IP whose packets it sees, 0 for both."""
+
+    match: HasBits | AnyBit
+    version: int
+
 
 GUARDS = (
     Field.DESTINATION,
@@ -92,24 +100,34 @@ class Sayings:
 class Noted:
     """What rules or routes tell apart.
 
-    `peculiar` are those that are told apart in a way that is not understood here, `ranges` and `ports` what addresses
-    and ports are compared with. `unusual` is whether nobody can be taken for another.
+    `peculiar` are those that are told apart in a way that is not understood here; `addresses`, `ports` and `links` are
+    the sets that addresses, ports and link addresses are compared with, `bits` matches that ask for some of their bits.
+    `unusual` is whether nobody can be taken for another.
     """
 
     peculiar: set[Owner] = field(default_factory=set)
-    ranges: set[tuple[int, int]] = field(default_factory=set)
-    ports: set[int] = field(default_factory=set)
+    addresses: set[Ranges] = field(default_factory=set)
+    ports: set[Ranges] = field(default_factory=set)
+    links: set[Ranges] = field(default_factory=set)
+    bits: set[Bits] = field(default_factory=set)
     unusual: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.peculiar or self.ranges or self.ports or self.unusual)
+        return bool(self.peculiar or self.addresses or self.ports or self.links or self.bits or self.unusual)
 
     def add(self, other: Noted) -> None:
         """Include what others tell apart."""
         self.peculiar |= other.peculiar
-        self.ranges |= other.ranges
+        self.addresses |= other.addresses
         self.ports |= other.ports
+        self.links |= other.links
+        self.bits |= other.bits
         self.unusual |= other.unusual
+
+    @property
+    def by_link_address(self) -> bool:
+        """Whether link addresses are asked for."""
+        return bool(self.links) or any(each.match.field in LINKS for each in self.bits)
 
 
 class StepSaid(NamedTuple):
@@ -130,24 +148,30 @@ class StepSaid(NamedTuple):
 
 
 class StepReader:
-    """Reads steps one by one. Rules that are parsed together share them, so each is understood once."""
+    """Reads steps one by one. Rules that are parsed together share them, so each is understood once.
 
-    def __init__(self, directory: Directory, sayings: Sayings) -> None:
+    They are the host's, or those of the sandbox that they are `inside` of: then interfaces are that one's own, and so
+    are groups and ports of bridges, and the lookups of its own routes, of which `Surveyor` asks whom they tell apart.
+    """
+
+    def __init__(self, directory: Directory, sayings: Sayings, inside: str = "") -> None:
         self._directory = directory
         self._sayings = sayings
+        self._inside = inside
         self._known: dict[int, StepSaid] = {}
-        self._apart: dict[int, Apart] = {}
+        self._apart: dict[tuple[int, int], Apart] = {}
 
     def read(self, steps: Iterable[Step]) -> list[StepSaid]:
         """Return what the steps of a rule say, each by itself."""
         known = self._known
         return [known.get(id(step)) or self._read(step) for step in steps]
 
-    def apart(self, said: StepSaid) -> Apart:
-        """Return whom a step tells apart that stays, whoever's the rule is."""
-        known = self._apart.get(id(said.step))
+    def apart(self, said: StepSaid, version: int) -> Apart:
+        """Return whom a step tells apart that stays; its rule is for a version of IP, 0 for both."""
+        key = id(said.step), version
+        known = self._apart.get(key)
         if known is None:
-            known = self._apart[id(said.step)] = Apart(self._directory)
+            known = self._apart[key] = Apart(self._directory, self._inside, version)
             known.step(said.step)
         return known
 
@@ -171,7 +195,7 @@ class StepReader:
         elif type(step) is NameIs and len(step.names) == 1 and step.field in _SIDES:
             (name,) = step.names
             network = self._directory.interfaces.get(name)
-            if network is not None:
+            if network is not None and not self._inside:
                 owner, word, proves = Owner("network", network), (step.field, "bridge", step.negated), not step.negated
             if not step.negated:
                 guards.append((_GUARD[step.field], name))
@@ -183,7 +207,7 @@ class StepReader:
     def _address(self, step: InRanges, low: int, high: int) -> tuple[Owner | None, Hashable, bool]:
         """Return whom an address or a subnet names, the word for it, and whether that proves whose the rule is."""
         if low == high:
-            owner = self._directory.owners.get(low)
+            owner = whose(self._directory, low, self._inside)
             if owner is not None:
                 return owner, (step.field, "own", self._directory.part(owner, low)), step.field in _ENDS
         elif (network := self._directory.whole(low, high)) is not None:
@@ -194,8 +218,10 @@ class StepReader:
 class Apart:
     """What steps tell apart, and `asked`: the addresses whose owners that depends on."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, inside: str, version: int) -> None:
         self._directory = directory
+        self._inside = inside
+        self._version = version
         self.noted = Noted()
         self.asked: list[int] = []
 
@@ -204,8 +230,8 @@ class Apart:
         match step:
             case InRanges() | HasBits() | AnyBit():
                 self._compared(step)
-            case NameIs(name, names):
-                self._named(name, names)
+            case NameIs():
+                self._named(step)
             case AnyOf(alternatives):
                 self.steps(part for alternative in alternatives for part in alternative)
             case Dispatch(cases):
@@ -215,9 +241,9 @@ class Apart:
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:
                     self._between(low, high)
-            case ReversePath():
+            case ReversePath() if not self._inside:
                 self.noted.unusual = True
-            case AddressTypeIs(side=side) if side is not Side.ANY:
+            case AddressTypeIs(side=side) if side is not Side.ANY and not self._inside:
                 self.noted.unusual = True
             case _:
                 pass
@@ -233,21 +259,33 @@ class Apart:
                 self._between(low, high)
             self.steps(target.matches)
 
+    def _unique(self, match: InRanges | HasBits | AnyBit | NameIs) -> None:
+        """Note a match for what containers of one kind differ in; the host's own rules see ports of all of them."""
+        if not self._inside:
+            self.noted.unusual = True
+        elif isinstance(match, InRanges) and match.field in LINKS:
+            self.noted.links.add(match.ranges)
+        elif isinstance(match, HasBits | AnyBit) and match.field in LINKS:
+            self.noted.bits.add(Bits(match, 0))
+
     def _compared(self, step: InRanges | HasBits | AnyBit) -> None:
         if step.field in _UNIQUE:
-            self.noted.unusual = True
-        elif step.field in ADDRESSES and isinstance(step, InRanges):
-            for low, high in step.ranges.intervals:
-                self._between(low, high)
-        elif step.field in _PORTS and isinstance(step, InRanges):
-            self.noted.ports.update(bound for low, high in step.ranges.intervals for bound in (low, high + 1))
-        elif step.field in ADDRESSES | _PORTS:
-            self.noted.unusual = True
+            self._unique(step)
+        elif step.field not in ADDRESSES | PORTS:
+            pass
+        elif not isinstance(step, InRanges):
+            self.noted.bits.add(Bits(step, self._version if step.field in ADDRESSES else 0))
+        elif step.field in PORTS:
+            self.noted.ports.add(step.ranges)
+        elif len(step.ranges.intervals) == 1:
+            self._between(*step.ranges.intervals[0])
+        elif step.ranges:
+            self.noted.addresses.add(step.ranges)
 
-    def _named(self, name: Field, names: Iterable[str]) -> None:
-        if name in _UNIQUE:
-            self.noted.unusual = True
-        for text in names:
+    def _named(self, step: NameIs) -> None:
+        if step.field in _UNIQUE:
+            self._unique(step)
+        for text in step.names if not self._inside else ():
             if text.endswith("*"):
                 self.noted.peculiar |= {
                     Owner("network", network)
@@ -258,10 +296,20 @@ class Apart:
                 self.noted.peculiar.add(Owner("network", self._directory.interfaces[text]))
 
     def _between(self, low: int, high: int) -> None:
+        """Note a set of addresses: those in it are told from others, and a single one from all."""
         if low == high:
             self.asked.append(low)
-            owner = self._directory.owners.get(low)
+            owner = whose(self._directory, low, self._inside)
             if owner is not None:
                 self.noted.peculiar.add(owner)
         if low != high or is_link_local(low):
-            self.noted.ranges.add((low, high))
+            self.noted.addresses.add(Ranges(((low, high),)))
+
+
+def whose(directory: Directory, address: int, inside: str) -> Owner | None:
+    """Return whose an address is; nobody's where it is asked for `inside` of its owner.
+
+    That one stands for itself anyway, whatever its rules say of it.
+    """
+    owner = directory.owners.get(address)
+    return None if owner is not None and owner.id == inside else owner

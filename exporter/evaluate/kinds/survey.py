@@ -11,20 +11,22 @@ from itertools import chain as joined
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.strangers import for_local_addresses
 from exporter.evaluate.kinds.kept import changed
 from exporter.evaluate.kinds.places import placed
 from exporter.evaluate.kinds.rules import RuleReader
-from exporter.evaluate.kinds.steps import Noted
+from exporter.evaluate.kinds.steps import Noted, Sayings
 from exporter.model.addresses import bounds
+from exporter.model.ranges import Ranges
+from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from exporter.evaluate.kinds.directory import Directory, Leads, Owner
     from exporter.evaluate.kinds.rules import Said
     from exporter.evaluate.kinds.steps import Saying
+    from exporter.model.addresses import Subnet
     from exporter.model.firewall import Chain, Firewall, Table, TableKey
     from exporter.model.namespace import Namespace
     from exporter.model.snapshot import Sandbox
@@ -49,13 +51,13 @@ class ChainSaid(NamedTuple):
 
 @dataclass(slots=True)
 class Survey:
-    """What all chains say, by the number of their table and their name, and what that tells apart."""
+    """What all chains say, by whose they are, the number of their table and their name, and what that tells apart."""
 
-    chains: dict[tuple[int, str], ChainSaid] = field(default_factory=dict)
+    chains: dict[tuple[str, int, str], ChainSaid] = field(default_factory=dict)
     noted: Noted = field(default_factory=Noted)
 
 
-_Place = tuple["TableKey", str]
+_Place = tuple[str, "TableKey", str]
 
 
 class SurveyMemory:
@@ -97,36 +99,41 @@ class Surveyor:
     def __init__(self, directory: Directory, published: Mapping[int, tuple[Owner, int]], memory: SurveyMemory) -> None:
         self._directory = directory
         self._memory = memory
-        self._reader = RuleReader(directory, published, memory.sayings)
+        self._published = published
+        self._sayings = Sayings(memory.sayings)
         self.survey = Survey()
         memory.turn(directory)
 
-    def read(self, firewall: Firewall) -> None:
-        """Note what a firewall's rules say."""
+    def read(self, firewall: Firewall, inside: str = "") -> None:
+        """Note what a firewall's rules say: the host's, or those `inside` of a sandbox."""
+        whose = inside or HOST
+        reader = RuleReader(self._directory, self._published, self._sayings, inside)
         for number, table in enumerate(firewall.tables):
             local = for_local_addresses(table)
             for chain in table.chains.values():
-                place = table.key, chain.name
+                place = whose, table.key, chain.name
                 before = self._memory.before(place)
-                if before is not None and self._holds(before, table, chain, local=chain.name in local):
+                if before is not None and self._holds(before, reader, table, chain, local=chain.name in local):
                     said = before
                 else:
-                    said = self._said(table, chain, before, local=chain.name in local)
+                    said = self._said(reader, table, chain, before, local=chain.name in local)
                 self._memory.keep(place, said)
-                self.survey.chains[number, chain.name] = said
+                self.survey.chains[whose, number, chain.name] = said
                 self.survey.noted.add(said.noted)
 
-    def _holds(self, before: ChainSaid, table: Table, chain: Chain, *, local: bool) -> bool:
+    def _holds(self, before: ChainSaid, reader: RuleReader, table: Table, chain: Chain, *, local: bool) -> bool:
         """Return whether a chain says what it said before."""
         return (
             before.chain is chain
             and before.local == local
             and before.addresses.isdisjoint(self._memory.addresses)
             and before.published.isdisjoint(self._memory.ports)
-            and all(self._reader.accepts(table, called) == found for called, found in before.called.items())
+            and all(reader.accepts(table, called) == found for called, found in before.called.items())
         )
 
-    def _said(self, table: Table, chain: Chain, before: ChainSaid | None, *, local: bool) -> ChainSaid:
+    def _said(
+        self, reader: RuleReader, table: Table, chain: Chain, before: ChainSaid | None, *, local: bool
+    ) -> ChainSaid:
         """Read a chain. Of its rules, those that were in it `before` and ask for nobody who changed are known."""
         changed, ports = self._memory.addresses, self._memory.ports
         known = {
@@ -134,7 +141,7 @@ class Surveyor:
             for said in (before.rules if before is not None and before.local == local else ())
             if not said.called and changed.isdisjoint(said.addresses) and ports.isdisjoint(said.published)
         }
-        rules = [known.get(id(rule.steps)) or self._reader.read(table, rule, local=local) for rule in chain.rules]
+        rules = [known.get(id(rule.steps)) or reader.read(table, rule, local=local) for rule in chain.rules]
         places, entangled = placed(said.owned for said in rules)
         noted = Noted(peculiar=entangled)
         for said in rules:
@@ -148,24 +155,38 @@ class Surveyor:
             noted,
             frozenset(joined.from_iterable(said.addresses for said in rules)),
             frozenset(joined.from_iterable(said.published for said in rules)),
-            {said.called: self._reader.accepts(table, said.called) for said in rules if said.called},
+            {said.called: reader.accepts(table, said.called) for said in rules if said.called},
         )
 
-    def note(self, namespace: Namespace) -> None:
-        """Note what a sandbox's own rules and routes tell apart: they are never anybody else's."""
-        chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
-        self.survey.noted.add(self._reader.all_apart(rule for chain in chains for rule in chain.rules))
+    def note(self, sandbox: str, namespace: Namespace, firewall: Firewall) -> None:
+        """Note what a sandbox's own rules, given those that may hold, its routes and policies tell apart."""
+        self.read(firewall, sandbox)
         self.note_routes(self._directory.leads(namespace.routes, {}))
-        owners = self._directory.owners
+        owners, noted = self._directory.owners, self.survey.noted
         exact = {low for low, high in (bounds(route.destination) for route in namespace.routes) if low == high}
         # whoever has the address of a network's gateway himself, or looks for it elsewhere
-        self.survey.noted.peculiar |= {owners[address] for address in exact & owners.keys()}
-        self.survey.noted.unusual |= not usual_policy(namespace)
+        noted.peculiar |= {owners[address] for address in exact & owners.keys()}
+        for low, high in {bounds(prefix) for prefix in _selected(namespace)}:
+            if low == high and low in owners:
+                noted.peculiar.add(owners[low])
+            noted.addresses.add(Ranges(((low, high),)))
+        ports = joined.from_iterable((rule.source_ports, rule.destination_ports) for rule in namespace.rules)
+        noted.ports |= {Ranges((span,)) for span in ports if span is not None}
 
     def note_routes(self, leads: Leads) -> None:
         """Note whom routes lead elsewhere than to their network; a network's gateway is where it always is."""
         owners = self._directory.owners
-        self.survey.noted.ranges |= leads.ranges
+        self.survey.noted.addresses |= {Ranges((span,)) for span in leads.ranges}
         self.survey.noted.peculiar |= {
             owner for own in leads.named & owners.keys() if (owner := owners[own]).kind == "sandbox"
         }
+
+
+def _selected(namespace: Namespace) -> Iterator[Subnet]:
+    """Yield the prefixes that routes, policy rules and policies of IPsec ask for beside routes' destinations."""
+    asked: Iterable[Subnet | None] = joined(
+        (route.senders for route in namespace.routes),
+        joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
+        joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
+    )
+    return (prefix for prefix in asked if prefix is not None)

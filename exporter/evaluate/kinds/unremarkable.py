@@ -17,13 +17,14 @@ from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
 from exporter.model.report import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
@@ -56,24 +57,29 @@ class Own:
     near: tuple[int, ...]
 
 
-def unremarkable(snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None) -> frozenset[str]:
-    """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside."""
+def unremarkable(
+    snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None, strangers: Iterable[int] = ()
+) -> frozenset[str]:
+    """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside.
+
+    `strangers` are addresses of nobody that packets are sent to.
+    """
     if not kernel.sandboxes:
         return frozenset()
     known = Kept[Own]() if memory is None else memory
     known.turn(snapshot)
-    seen = _Seen(snapshot, kernel, known)
+    seen = _Seen(snapshot, kernel, known, strangers)
     return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
 
 
 class _Seen:
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Own]) -> None:
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Own], strangers: Iterable[int]) -> None:
         self._kernel = kernel
         inside = _Inside(snapshot)
         ends = {name: (snapshot.sandboxes[name], namespace) for name, namespace in kernel.sandboxes.items()}
         self._own = {name: memory(name, each, partial(inside.own, *each)) for name, each in ends.items()}
         everyone = (_own(kernel.host, None), *self._own.values())
-        possibly = set(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
+        possibly = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
         possibly.update(int(listener.address) for listener in kernel.host.listeners)
         possibly.update(*(own.addresses for own in everyone), *(own.asked for own in everyone))
         firewalls = (namespace.firewall for namespace in (kernel.host, *kernel.sandboxes.values()))
@@ -83,6 +89,7 @@ class _Seen:
         self._special.update(address for address, count in held.items() if count > 1)
         self._link_addresses = set(joined.from_iterable(own.link_addresses for own in everyone))
         counted = Counter(joined.from_iterable(own.macs for own in self._own.values()))
+        counted.update(_told_outside(kernel))
         self._link_addresses.update(mac for mac, count in counted.items() if count > 1)
         indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
         self._bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
@@ -136,6 +143,7 @@ class _Inside:
             and not (namespace.programs or namespace.neighbours or namespace.proxied)
             and _switched(sandbox, namespace)
             and usual_policy(namespace)
+            and not redirects_strangers(namespace.firewall)
             and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
         )
         return _own(namespace, self._plugged(sandbox, namespace) if made else None)
@@ -166,6 +174,12 @@ class _Inside:
             and card.kind == "veth"
             and all(item.scope == Scope.GLOBAL and not item.deprecated for item in card.addresses)
         )
+
+
+def _told_outside(kernel: Kernel) -> Iterator[str]:
+    """Yield the link addresses at the other ends of the host's cables of interfaces that were not read."""
+    read = {card.peer for each in kernel.sandboxes.values() for card in each.interfaces.values()}
+    yield from (end.peer_mac for end in kernel.host.interfaces.values() if end.peer_mac and end.index not in read)
 
 
 def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) -> Own:
