@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter import webconfig
+from exporter.errors import ConfigError
 from exporter.runtime import tls
 from exporter.runtime.bucket import Bucket
 from exporter.runtime.passwords import Passwords
@@ -55,9 +56,13 @@ class FrontFile:
     def _read(self) -> None:
         # each is seen before it is read: what changes in between will be read again
         self._seen = {path: _sight(path) for path in (self._path, *self._seen)}
-        config = webconfig.read(self._path)
-        self._seen = {self._path: self._seen[self._path]} | {path: _sight(path) for path in _files(config)}
-        self.front = self._prepared(config)
+        try:
+            config = webconfig.read(self._path)
+            self._seen = {self._path: self._seen[self._path]} | {path: _sight(path) for path in _files(config)}
+            self.front = self._prepared(config)
+        except (OSError, ValueError) as error:
+            # such as descriptors that run short: no reason to end for who serves by what was read before
+            raise ConfigError(f"{self._path}: {error}") from error
         self._config = config
 
     def _prepared(self, config: WebConfig) -> Front:

@@ -163,6 +163,52 @@ def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Author
         assert client.get("/-/healthy")[0] == 200
 
 
+IMPOSSIBLE = [
+    (TLS.replace("server.crt", r'"a\0b"'), ":2: a text may not hold the character U+0000"),
+    (TLS.replace("server.crt", r'"\ud800"'), ":2: a text may not hold the character U+D800"),
+    (TLS.replace("key_file: server.key", r'key: "\ud800"'), ":3: a text may not hold the character U+D800"),
+    (rf'basic_auth_users: {{"\ud800": {HASH}}}', ":1: a text may not hold the character U+D800"),
+    (
+        TLS.replace("server.crt", "pipe"),
+        ":2: tls_server_config.cert_file: cannot read {folder}/pipe: it is not a regular file",
+    ),
+    (
+        TLS.replace("server.crt", "x" * 300),
+        f":2: tls_server_config.cert_file: cannot read {{folder}}/{'x' * 300}: File name too long",
+    ),
+]
+"""What nobody can open or turn into bytes, by what is said of it."""
+
+
+def test_nothing_that_is_written_there_ends_it(web: Path, authority: Authority) -> None:
+    """What cannot even be a path is a mistake as any other, told with its line, and a pipe is not waited for."""
+    os.mkfifo(web.parent / "pipe")
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter:
+        for content, problem in IMPOSSIBLE:
+            web.write_text(content)
+            told = problem.format(folder=web.parent)
+            exporter.logged(f"the web configuration stays as it was: {web}{told}")
+            assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
+        web.unlink()
+        os.mkfifo(web)
+        exporter.logged(f"the web configuration stays as it was: cannot read {web}: it is not a regular file")
+        assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
+
+
+def test_nothing_that_a_reload_finds_ends_it(tmp_path: Path) -> None:
+    """Names with NUL or half a character are mistakes of the configuration file."""
+    file = tmp_path / "exporter.yml"
+    file.write_text(f"snapshot: {HOST}\n")
+    with service(ANY_PORT, "--config.file", file) as exporter:
+        for text, name in (("a\\0b", "U+0000"), ("\\ud800", "U+D800")):
+            problem = f"--config.file: {file}:2: a text may not hold the character {name}"
+            for section in ("web: {config: {file: %s}}", "policy: {file: %s}", "snapshot: %s"):
+                file.write_text("log: {level: info}\n" + section % f'"{text}"')
+                os.kill(exporter.process.pid, 1)
+                exporter.logged(f"the configuration stays as it was: {problem}")
+        assert Client(exporter.address, None, None).get("/-/healthy")[0] == 200
+
+
 def test_a_wrong_web_configuration_is_no_beginning(web: Path) -> None:
     """Exit code 2 and one line per mistake, before anything listens."""
     web.write_text("tls_server_config: {cert_file: a, key_file: b}\nbasic_auth_users: {a: b}\nx: y\n")

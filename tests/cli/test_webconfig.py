@@ -232,6 +232,10 @@ BAD = [
         f"tls_server_config: {{{PAIR}, certfile: x}}",
         ["web.yml:1: unknown key tls_server_config.certfile (did you mean tls_server_config.cert_file?)"],
     ),
+    *(
+        (f"rate_limit:\n  {text}", [f"web.yml:2: a text may not hold the character {name}"])
+        for text, name in (('"\\0": 1', "U+0000"), ('burst: "\\ud800"', "U+D800"), ('? ["a\\uDFFF"]', "U+DFFF"))
+    ),
     ("tls_server_config: {cert_file: a\n", ["web.yml:2: expected ',' or '}', but got '<stream end>'"]),
     (
         f"tls_server_config: {{{PAIR}}}\ntls_server_config: {{{PAIR}}}",
