@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from exporter.publish.web import refusal
 from exporter.runtime.connection import BUFFER
-from exporter.runtime.passwords import TooManyLogins
+from exporter.runtime.turns import TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,11 +82,12 @@ class Door:
         if wait:
             return refusal(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(ceil(wait))})
         if front.passwords:
+            host = scope["client"][0] if scope["client"] else ""
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             try:
-                if len(given) != 1 or not await front.passwords.accept(given[0], self._hasher):
+                if len(given) != 1 or not await front.passwords.accept(given[0], host, self._hasher):
                     return refusal(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": _CHALLENGE})
-            except TooManyLogins:
+            except TooMany:
                 return refusal(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
         if scope["method"] not in _METHODS:
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ", ".join(_METHODS)})

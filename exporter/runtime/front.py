@@ -68,8 +68,10 @@ class FrontFile:
     def _prepared(self, config: WebConfig) -> Front:
         """Make a front of the settings; what counts requests and who is known go on where nothing changed."""
         passwords, bucket = self.front.passwords, self.front.bucket
-        if config.users != self._config.users:
-            passwords = Passwords(config.users) if config.users else None
+        if not config.users:
+            passwords = None
+        elif config.users != self._config.users:
+            passwords = passwords.of(config.users) if passwords else Passwords(config.users)
         if config.rate_limit != self._config.rate_limit:
             bucket = Bucket(config.rate_limit, time.monotonic) if config.rate_limit else None
         return Front(

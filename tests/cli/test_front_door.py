@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import random
 import resource
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -54,8 +56,11 @@ def web(tmp_path: Path, authority: Authority) -> Path:
 class Client:
     """Asks a running exporter as Prometheus would."""
 
-    def __init__(self, address: str, authority: Authority | None, password: str | None = PASSWORD) -> None:
+    def __init__(
+        self, address: str, authority: Authority | None, password: str | None = PASSWORD, source: str = "127.0.0.1"
+    ) -> None:
         self.address = address
+        self.source = source
         self.context = ssl.create_default_context(cadata=authority.cert) if authority else None
         token = base64.b64encode(f"prometheus:{password}".encode()).decode()
         self.headers = {"Authorization": f"Basic {token}"} if password else {}
@@ -65,7 +70,7 @@ class Client:
         connection = (
             http.client.HTTPSConnection(self.address, timeout=5, context=self.context)
             if self.context
-            else http.client.HTTPConnection(self.address, timeout=5)
+            else http.client.HTTPConnection(self.address, timeout=5, source_address=(self.source, 0))
         )
         try:
             connection.request("GET", path, headers=self.headers)
@@ -144,6 +149,43 @@ def test_certificates_and_users_change_while_it_serves(web: Path, authority: Aut
         exporter.logged("web configuration read again")
         client.wait_for(f"{PREFIX}_successful", 1)
         assert client.value(f"{PREFIX}_success_timestamp_seconds") > first
+
+
+def hurrying(address: str, stop: threading.Event) -> None:
+    """Ask with made-up passwords, as fast as there are answers."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    while not stop.is_set():
+        token = base64.b64encode(b"x:%d" % random.randrange(1 << 40)).decode()
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            stop.wait(0.02 if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else 0)
+        except (OSError, http.client.HTTPException):
+            connection.close()
+    connection.close()
+
+
+def test_strangers_do_not_lock_out_who_has_not_come_yet(tmp_path: Path) -> None:
+    """An exporter knows nobody when it starts: the first scrape waits for few of their passwords, from wherever."""
+    web = tmp_path / "web.yml"
+    web.write_text(
+        f"basic_auth_users: {{prometheus: {bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()}}}\n"
+    )
+    stop = threading.Event()
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter:
+        strangers = [threading.Thread(target=hurrying, args=(exporter.address, stop)) for _ in range(60)]
+        for stranger in strangers:
+            stranger.start()
+        try:
+            time.sleep(1)
+            statuses = [Client(exporter.address, None, source="127.0.0.2").get("/metrics")[0] for _ in range(5)]
+        finally:
+            stop.set()
+            for stranger in strangers:
+                stranger.join()
+    assert statuses == [200] * 5
 
 
 def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Authority, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 
 from exporter.runtime import door as door_module
-from exporter.runtime import passwords as passwords_module
 from exporter.runtime.bucket import Bucket
 from exporter.runtime.connection import BUFFER
 from exporter.runtime.front import Front
@@ -62,10 +61,10 @@ class Site:
         self.port = port
 
     def ask(
-        self, authorization: str | None = None, method: str = "GET", body: str | None = None
+        self, authorization: str | None = None, method: str = "GET", body: str | None = None, source: str = "127.0.0.1"
     ) -> http.client.HTTPResponse:
         """Return the answer to one request, read to its end."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(source, 0))
         headers = {"Authorization": authorization} if authorization else {}
         try:
             connection.request(method, "/", body, headers)
@@ -216,7 +215,7 @@ class TestPasswords:
         with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(5) as strangers:
             assert site.status(ALICE) == 200
             checks = Checks(monkeypatch, 0.2)
-            tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(5)]
+            tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(5)]
             answered = 0
             while not all(each.done() for each in tries):
                 assert site.status(ALICE) == 200
@@ -227,18 +226,43 @@ class TestPasswords:
 
     def test_too_many_at_once_are_sent_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who would wait for too long is told so at once, known clients are not affected, and stopping is quick."""
-        monkeypatch.setattr(passwords_module, "_WAITING", 3)
-        with ThreadPoolExecutor(3) as strangers:
+        with ThreadPoolExecutor(5) as strangers:
             with serving(Front(passwords=Passwords(USERS))) as site:
                 assert site.status(ALICE) == 200
                 Checks(monkeypatch, 3)
-                tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(3)]
+                tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(5)]
                 time.sleep(0.2)
                 assert site.ask(basic(b"alice", b"wrong")).status == 503
                 assert site.status(ALICE) == 200
                 began = time.monotonic()
             assert time.monotonic() - began < 5
             assert all(each.exception(60) or each.result() in (401, 500) for each in tries)
+
+    def test_whose_address_has_no_place_taken_waits_for_one_hash_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many strangers wait at another address."""
+        with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(8) as strangers:
+            Checks(monkeypatch, 0.2)
+            tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(8)]
+            time.sleep(0.1)
+            began = time.monotonic()
+            assert site.ask(ALICE, source="127.0.0.2").status == 200
+            assert time.monotonic() - began < 0.7
+            assert sorted(each.result() for each in tries) == [401] * 5 + [503] * 3
+
+    def test_who_keeps_the_hash_stays_known_when_others_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And nobody else does, not by the hash of another user either."""
+        before = Passwords(USERS)
+        checks = Checks(monkeypatch)
+        with serving(Front(passwords=before)) as site:
+            assert site.status(ALICE) == site.status(basic(b"long", b"x" * 72)) == 200
+            after = {"alice": USERS["alice"], "bob": USERS["alice"], "long": hashed(b"x")}
+            site.server.door.front = Front(passwords=before.of(after))
+            assert len(checks.costs) == 2
+            assert site.status(ALICE) == 200
+            assert len(checks.costs) == 2
+            assert site.status(basic(b"long", b"x" * 72)) == 401
+            assert site.status(basic(b"bob", b"wonder")) == 200
+            assert len(checks.costs) == 4
 
     def test_nothing_is_told_to_those_without_a_password(self) -> None:
         """Not even which methods there are."""
