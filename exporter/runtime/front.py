@@ -34,13 +34,17 @@ class Front:
 
 
 class FrontFile:
-    """A web configuration file. `front` is what it said when it was last good."""
+    """A web configuration file, or none. `front` is what it said when it was last good."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         """Read it. Raises ConfigError."""
-        self._path = path
-        self._seen: dict[Path, Sight] = {}
         self._config, self.front = WebConfig(), Front()
+        self.follow(path)
+
+    def follow(self, path: Path | None) -> None:
+        """Read this file, and from now on look at it. Raises ConfigError: the front stays until the file is good."""
+        self.path = path
+        self._seen: dict[Path, Sight] = {}
         self._read()
 
     def changed(self) -> bool:
@@ -54,16 +58,22 @@ class FrontFile:
         return True
 
     def _read(self) -> None:
-        # each is seen before it is read: what changes in between will be read again
-        self._seen = {path: _sight(path) for path in (self._path, *self._seen)}
         try:
-            config = webconfig.read(self._path)
-            self._seen = {self._path: self._seen[self._path]} | {path: _sight(path) for path in _files(config)}
+            config = self._content()
             self.front = self._prepared(config)
         except (OSError, ValueError) as error:
             # such as descriptors that run short: no reason to end for who serves by what was read before
-            raise ConfigError(f"{self._path}: {error}") from error
+            raise ConfigError(f"{self.path}: {error}") from error
         self._config = config
+
+    def _content(self) -> WebConfig:
+        if self.path is None:
+            return WebConfig()
+        # each is seen before it is read: what changes in between will be read again
+        self._seen = {path: _sight(path) for path in (self.path, *self._seen)}
+        config = webconfig.read(self.path)
+        self._seen = {self.path: self._seen[self.path]} | {path: _sight(path) for path in _files(config)}
+        return config
 
     def _prepared(self, config: WebConfig) -> Front:
         """Make a front of the settings; what counts requests and who is known go on where nothing changed."""

@@ -72,11 +72,13 @@ class Tally:
             if succeeded:
                 self._reload_success = datetime.now(UTC)
 
-    def front_read(self, *, succeeded: bool) -> None:
-        """Note how reading the web configuration went."""
+    def front_read(self, *, succeeded: bool | None) -> None:
+        """Note how reading the web configuration went; None where there is none any more."""
         with self._lock:
             self._front_succeeded = succeeded
-            if succeeded:
+            if succeeded is None:
+                self._front_success = None
+            elif succeeded:
                 self._front_success = datetime.now(UTC)
 
     def policy_read(self, *, succeeded: bool | None) -> None:

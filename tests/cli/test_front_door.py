@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -24,9 +24,6 @@ from tests.certificates import Authority
 from tests.cli.program import COMMAND, HOST, environment, failure
 from tests.cli.service import ANY_PORT, Service, service
 from tests.publish.server import PATHS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PASSWORD = "open sesame"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -189,7 +186,7 @@ def test_strangers_do_not_lock_out_who_has_not_come_yet(tmp_path: Path) -> None:
 
 
 def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Authority, tmp_path: Path) -> None:
-    """SIGHUP reads its name from the configuration file; a wrong one there leaves everything as it was."""
+    """SIGHUP reads its name from the configuration file; what was in force stays so until there is one of that name."""
     file = tmp_path / "exporter.yml"
     file.write_text(f"snapshot: {HOST}\n")
     with service(ANY_PORT, ICC_EXPORTER_CONFIG_FILE=str(file)) as exporter:
@@ -201,8 +198,49 @@ def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Author
         assert client.get("/-/healthy")[0] == 200
         file.write_text(f"snapshot: {HOST}\nweb: {{config: {{file: {web}.old}}}}\n")
         os.kill(exporter.process.pid, 1)
-        exporter.logged(f"the configuration stays as it was: cannot read {web}.old: No such file or directory")
-        assert client.get("/-/healthy")[0] == 200
+        exporter.logged(f"the web configuration stays as it was: cannot read {web}.old: No such file or directory")
+        exporter.logged("configuration read again")
+        assert client.value(f"{PREFIX}_successful") == 0
+        Path(f"{web}.old").write_text("{}")
+        exporter.logged("web configuration read again")
+        Client(exporter.address, None, None).wait_for(f"{PREFIX}_successful", 1)
+
+
+def test_a_mistake_in_the_web_configuration_is_none_of_the_others(
+    web: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """At SIGHUP it counts in its own metric alone, is over when it is corrected, and gone with the file."""
+    file, policy, good = tmp_path / "exporter.yml", tmp_path / "policy.yml", web.read_text()
+    others = f"snapshot: {HOST}\npoll: {{interval: %s}}\npolicy: {{file: {policy}}}\n"
+    rule = "rules: [{name: %s, why: apart, deny: {from: any, to: any}}]\n"
+    policy.write_text(rule % "before")
+    file.write_text(others % "60s" + f"web: {{config: {{file: {web}}}}}\n")
+    with service(ANY_PORT, "--config.file", file) as exporter:
+        client = Client(exporter.address, authority)
+        web.write_text(good.replace("cert_file", "certfile"))
+        policy.write_text(rule % "after")
+        file.write_text(file.read_text().replace("60s", "50s"))
+        os.kill(exporter.process.pid, 1)
+        exporter.logged("configuration read again")
+        assert client.value(f"{PREFIX}_successful") == 0
+        for reload in ("config_last_reload", "policy_last_reload"):
+            assert client.value(f"docker_icc_exporter_{reload}_successful") == 1
+        assert client.value("docker_icc_exporter_poll_interval_seconds") == 50
+        deadline = time.monotonic() + 10
+        while 'docker_icc_policy_violations{rule="after"}' not in client.get("/metrics")[1]:
+            assert time.monotonic() < deadline
+
+        web.write_text(good)
+        exporter.logged("web configuration read again")
+        client.wait_for(f"{PREFIX}_successful", 1)
+
+        web.write_text("x: y")
+        exporter.logged(f"the web configuration stays as it was: {web}:1: unknown key x")
+        file.write_text(others % "50s")
+        os.kill(exporter.process.pid, 1)
+        exporter.logged("configuration read again")
+        status, exposition = Client(exporter.address, None, None).get("/metrics")
+        assert (status, PREFIX in exposition) == (200, False)
 
 
 IMPOSSIBLE = [
