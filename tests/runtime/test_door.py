@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 import bcrypt
@@ -78,13 +78,14 @@ class Site:
         """Return the status of the answer to one request."""
         return self.ask(authorization, method).status
 
-    def slow_reader(self) -> socket.socket:
+    def slow_reader(self, asked: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> socket.socket:
         """Ask, and read nothing; the window is small, so that little leaves the server."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
         connection.connect(("127.0.0.1", self.port))
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            connection.sendall(asked)
         return connection
 
 
@@ -293,6 +294,58 @@ class TestMethods:
             while chunk := raw.recv(1000):
                 answer += chunk
             assert b"connection: close" in answer
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("front", "request_line", "status"),
+        [
+            (Front(passwords=Passwords(USERS)), "GET / HTTP/1.1", 401),
+            (Front(), "POST / HTTP/1.1", 405),
+            (Front(bucket=Bucket(RateLimit(3600, 1), lambda: 0.0)), "GET / HTTP/1.1", 429),
+        ],
+    )
+    def test_who_is_refused_is_answered_once(self, front: Front, request_line: str, status: int) -> None:
+        """What he has asked besides, in advance, costs nobody anything: the connection ends."""
+        if front.bucket:
+            front.bucket.wait()
+        with serving(front) as site, socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+            raw.sendall(f"{request_line}\r\nHost: x\r\n\r\n".encode() * 100)
+            answer = everything(raw)
+            assert (answer.count(b"HTTP/1.1 "), answer.count(f"HTTP/1.1 {status}".encode())) == (1, 1)
+            assert answer.count(b"connection: close") == 1
+
+    @pytest.mark.parametrize("rest", [b"\r\n", b"Content-Length: 1\r\n\r\nx"])
+    def test_nor_is_there_room_for_his_next_request(self, rest: bytes) -> None:
+        """503 ends the connection as well, and `connection: close` is said once where there are two reasons."""
+        app = Blocking()
+        with serving(Front(), app, max_requests=1) as site, ThreadPoolExecutor(1) as clients:
+            first = clients.submit(site.status)
+            time.sleep(0.3)
+            with socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+                raw.sendall((b"GET / HTTP/1.1\r\nHost: x\r\n" + rest) * 2)
+                answer = everything(raw)
+            app.may.set()
+            assert first.result() == 200
+        assert (answer.count(b"HTTP/1.1 503"), answer.count(b"connection: close")) == (1, 1)
+
+    def test_who_reads_nothing_is_answered_once_too(self) -> None:
+        """However much he asks, and nothing of it waits in memory."""
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            hoarded = [site.slow_reader(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000) for _ in range(20)]
+            connections = site.server._server.server_state.connections
+            assert wait_until(lambda: not connections, 5)
+            for each in hoarded:
+                each.close()
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Return what comes until the connection ends, be it by what was sent and not read."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while chunk := connection.recv(1 << 16):
+            received += chunk
+    return received
 
 
 class TestHeaders:
