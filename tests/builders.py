@@ -325,6 +325,7 @@ def stats() -> PollStats:
         polls_by_result={PollResult.OK: 7, PollResult.TIMEOUT: 1},
         poll_interval_seconds=15.0,
         pair_series=100,
+        evidence_wanted=KERNEL,
         last_poll_duration_seconds=0.021,
         last_evaluation_seconds=0.002,
         events_total={"container": 3, "network": 1},

@@ -88,9 +88,14 @@ def _drift_pairs(report: Report) -> Samples:
     return [((direction,), float(pairs)) for direction, pairs in directions.items() if pairs is not None]
 
 
-def _evidence(report: Report) -> Samples:
+def _sources(evidence: Evidence) -> Samples:
     sources = (source.name for source in fields(Evidence))
-    return [((source,), float(readable)) for source, readable in zip(sources, astuple(report.evidence), strict=True)]
+    return [((source,), float(readable)) for source, readable in zip(sources, astuple(evidence), strict=True)]
+
+
+def _evidence_wanted(published: Published) -> Samples:
+    wanted = published.stats.evidence_wanted
+    return _sources(wanted) if wanted is not None else []
 
 
 def _bridge_netfilter(report: Report) -> Samples:
@@ -330,7 +335,15 @@ METRICS: tuple[MetricSpec, ...] = (
         "docker_icc_evidence",
         "gauge",
         "Whether a source of evidence was readable in the last poll: 1 yes, 0 no.",
-        _of_report(_evidence),
+        _of_report(lambda report: _sources(report.evidence)),
+        ("source",),
+    ),
+    MetricSpec(
+        "docker_icc_evidence_wanted",
+        "gauge",
+        "Whether a source of evidence is to be read, as --evidence.max asks for it: 1 yes, 0 no. Absent where a saved "
+        "observation takes the engine's place.",
+        _evidence_wanted,
         ("source",),
     ),
     MetricSpec(

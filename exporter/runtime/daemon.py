@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.evaluate import Evaluated
     from exporter.model.policy import Policy
-    from exporter.model.report import Report
+    from exporter.model.report import Evidence, Report
     from exporter.model.snapshot import Snapshot
     from exporter.observe.observer import Labels
     from exporter.observe.probe import Prober
@@ -88,6 +88,11 @@ class Target:
     tier: Tier
     netns: Path | None
 
+    @property
+    def wanted(self) -> Evidence | None:
+        """What is to be read of an engine; a file has what it has."""
+        return self.tier.wanted if isinstance(self.where, EngineHost) else None
+
     def source(self, labels: Labels) -> Source:
         """Return where observations come from; a file holds the labels that it was made with."""
         if isinstance(self.where, EngineHost):
@@ -121,7 +126,7 @@ class Daemon:
         self._front_file = front_file
         self._standards = standards
         self._reload = reload
-        self._tally = Tally(config.poll_interval, config.pair_series)
+        self._tally = Tally(config.poll_interval, config.pair_series, target.wanted)
         self._tally.front_read(succeeded=True if front_file.path else None)
         self._tally.policy_read(succeeded=True if standards.policy else None)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
@@ -281,7 +286,7 @@ class Daemon:
             logger.warning("a new listen address takes effect after a restart")
         interval_changed = config.poll_interval != self._config.poll_interval
         self._config = config
-        self._tally.follow(config.poll_interval, config.pair_series)
+        self._tally.follow(config.poll_interval, config.pair_series, target.wanted)
         self._server.door.app = self._new_app()
         self._server.door.max_requests = config.web_max_requests
         if target != self._target:

@@ -144,8 +144,22 @@ def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
     """With the engine down `docker_icc_up` is 0, and only what the exporter knows of itself stays beside it."""
     state = down()
     assert value(state, "docker_icc_up") == 0
-    assert {name for name in names(state) if not name.startswith("docker_icc_exporter_")} == {"docker_icc_up"}
+    told = {name for name in names(state) if not name.startswith("docker_icc_exporter_")}
+    assert told == {"docker_icc_up", "docker_icc_evidence_wanted"}
     assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") == TAKEN_AT.timestamp()
+
+
+def test_wanted_evidence_is_told_apart_from_what_was_read() -> None:
+    """Each source has its series, whatever could be read; a file in the engine's place has none."""
+    state = published(report())
+
+    def told(name: str) -> dict[str, float]:
+        return {dict(labels)["source"]: number for (metric, labels), number in series(state).items() if metric == name}
+
+    assert told("docker_icc_evidence_wanted") == {"api": 1, "firewall": 1, "bridge": 1, "routes": 1, "sandboxes": 0}
+    assert told("docker_icc_evidence") == {"api": 1, "firewall": 0, "bridge": 0, "routes": 0, "sandboxes": 0}
+    state = replace(state, stats=replace(state.stats, evidence_wanted=None))
+    assert told("docker_icc_evidence_wanted") == {}
 
 
 def test_rules_have_their_series() -> None:
