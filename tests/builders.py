@@ -98,10 +98,19 @@ def network(
     containers: int = 2,
     reachable_pairs: int = 2,
     identity: str | None = None,
+    families: tuple[str, ...] = ("ipv4",),
 ) -> NetworkSummary:
     """Return a bridge network with ICC on."""
     return NetworkSummary(
-        identity or f"id-{name}", name, driver, internal, icc_enabled, icc_effective, containers, reachable_pairs
+        identity or f"id-{name}",
+        name,
+        driver,
+        internal,
+        icc_enabled,
+        icc_effective,
+        containers,
+        reachable_pairs,
+        families,
     )
 
 

@@ -153,7 +153,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSummary:
-    """A network; `icc_enabled` as configured (None: no such notion), `icc_effective` as the kernel enforces it."""
+    """A network; `icc_enabled` as configured (None: no such notion), `icc_effective` as the kernel enforces it.
+
+    `families` are those that it has addresses of, `ipv4` and `ipv6`.
+    """
 
     id: str
     name: str
@@ -163,6 +166,7 @@ class NetworkSummary:
     icc_effective: bool | None
     containers: int
     reachable_pairs: int
+    families: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

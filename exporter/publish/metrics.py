@@ -99,7 +99,9 @@ def _evidence_wanted(published: Published) -> Samples:
 
 
 def _bridge_netfilter(report: Report) -> Samples:
-    return [((family,), float(enabled)) for family, enabled in report.bridge_netfilter.items()]
+    """Give the switches of families that a bridge network has: of others there are no frames that miss a firewall."""
+    met = {family for network in report.networks if network.driver == "bridge" for family in network.families}
+    return [((family,), float(enabled)) for family, enabled in report.bridge_netfilter.items() if family in met]
 
 
 def _engine_info(report: Report) -> Samples:
@@ -319,8 +321,8 @@ METRICS: tuple[MetricSpec, ...] = (
         "docker_icc_bridge_netfilter_enabled",
         "gauge",
         "Whether frames that stay on one bridge pass the firewall (sysctl net.bridge.bridge-nf-call-iptables and "
-        "-ip6tables of the engine's namespace): 1 yes, 0 no or no such module. Absent where neither kernel nor engine "
-        "tells.",
+        "-ip6tables of the engine's namespace): 1 yes, 0 no or no such module. Absent for a family that no bridge "
+        "network has, and where neither kernel nor engine tells.",
         _of_report(_bridge_netfilter),
         ("family",),
     ),

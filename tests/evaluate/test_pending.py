@@ -119,6 +119,13 @@ def test_br_netfilter_as_the_kernel_has_it() -> None:
     assert below.unread("bridge", "no permission").look().report.bridge_netfilter == {"ipv4": True, "ipv6": False}
 
 
+def test_networks_have_the_families_that_they_have_addresses_of() -> None:
+    """IPv4 by default, IPv6 where it is switched on, and no IPv4 where that is off."""
+    built = host("28.5").network("both", ipv6=True).network("six", ipv4=False, ipv6=True)
+    families = {network.name: network.families for network in built.look().report.networks}
+    assert (families["bridge"], families["both"], families["six"]) == (("ipv4",), ("ipv4", "ipv6"), ("ipv6",))
+
+
 def test_br_netfilter_is_not_known_to_newer_engines() -> None:
     """Since 23.0 the engine's word is of its start, and without the kernel nothing is said."""
     assert host("28.5", BridgeNfIptables=False, BridgeNfIp6tables=False).look().report.bridge_netfilter == {}

@@ -97,6 +97,7 @@ class TestJson:
             "internal": True,
             "icc_enabled": True,
             "icc_effective": None,
+            "families": ["ipv4"],
             "containers": 2,
             "reachable_pairs": 4,
         }

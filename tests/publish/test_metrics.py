@@ -221,6 +221,25 @@ def test_names_that_differ_in_broken_characters_only_share_a_series() -> None:
     assert value(state, "docker_icc_network_containers", network="a\ufffd", driver="bridge") == 4
 
 
+@pytest.mark.parametrize(
+    ("driver", "families", "expected"),
+    [
+        ("bridge", ("ipv4",), (1, None)),
+        ("bridge", ("ipv4", "ipv6"), (1, 0)),
+        ("bridge", ("ipv6",), (None, 0)),
+        ("overlay", ("ipv4", "ipv6"), (None, None)),
+    ],
+)
+def test_br_netfilter_is_told_of_families_that_a_bridge_network_has(
+    driver: str, families: tuple[str, ...], expected: tuple[float | None, ...]
+) -> None:
+    """That frames of a family which nobody has pass no firewall is nothing to be woken up for."""
+    there = [network("shop", driver, families=families), network("host", "host", families=("ipv4", "ipv6"))]
+    state = published(replace(report(networks=there), bridge_netfilter={"ipv4": True, "ipv6": False}))
+    name = "docker_icc_bridge_netfilter_enabled"
+    assert tuple(value(state, name, family=family) for family in ("ipv4", "ipv6")) == expected
+
+
 def test_drift_is_counted_by_direction() -> None:
     """Pairs that the kernel opens and that it closes against the configuration are two series."""
     state = published(drifting())
