@@ -209,10 +209,12 @@ class PendingRestart:
     """What a restart of the daemon would bring.
 
     `icc` is whether it would change ICC of the default bridge, `reasons` what would change and why, or why not.
+    `starts` is whether the daemon would start at all; `reasons` are then why not.
     """
 
     icc: bool
     reasons: tuple[str, ...] = ()
+    starts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,6 +334,13 @@ METRICS: tuple[MetricSpec, ...] = (
         _of_total(lambda report: report.pending_restart.icc if report.pending_restart else None),
     ),
     MetricSpec(
+        "docker_icc_config_invalid",
+        "gauge",
+        "Whether the daemon would not start with the configuration that it would find, so that a restart is an outage: "
+        "1 yes, 0 no. Absent where its configuration could not be read.",
+        _of_total(lambda report: not report.pending_restart.starts if report.pending_restart else None),
+    ),
+    MetricSpec(
         "docker_icc_evidence",
         "gauge",
         "Whether a source of evidence was readable in the last poll: 1 yes, 0 no.",

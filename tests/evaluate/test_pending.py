@@ -86,7 +86,8 @@ def test_the_default_bridge_may_go_or_come() -> None:
 def test_a_daemon_that_would_not_start_is_a_change() -> None:
     """Each reason is told, and nothing else: no ICC comes of it."""
     found = pending(replace(CLOSED, refusals=("one", "two")))
-    assert found == PendingRestart(True, ("the daemon would not start: one", "the daemon would not start: two"))
+    reasons = ("the daemon would not start: one", "the daemon would not start: two")
+    assert found == PendingRestart(icc=True, reasons=reasons, starts=False)
 
 
 def test_docker_proxy_is_told_of_and_changes_no_icc() -> None:

@@ -162,6 +162,23 @@ def test_wanted_evidence_is_told_apart_from_what_was_read() -> None:
     assert told("docker_icc_evidence_wanted") == {}
 
 
+@pytest.mark.parametrize(
+    ("pending", "expected"),
+    [
+        (None, (None, None)),
+        (PendingRestart(icc=False), (0, 0)),
+        (PendingRestart(icc=True, reasons=("icc would be false",)), (1, 0)),
+        (PendingRestart(icc=True, reasons=("is not JSON",), starts=False), (1, 1)),
+    ],
+)
+def test_a_daemon_that_would_not_start_is_told_apart_from_one_that_would_be_another(
+    pending: PendingRestart | None, expected: tuple[float | None, ...]
+) -> None:
+    """One restart is to be planned, the other to be kept from happening."""
+    state = published(replace(report(), pending_restart=pending))
+    assert tuple(value(state, f"docker_icc_config_{name}") for name in ("pending_restart", "invalid")) == expected
+
+
 def test_rules_have_their_series() -> None:
     """A rule that holds is there with 0, one that allows has no violations, and one about nobody has no pairs."""
     state = published(governed())
