@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import yaml
+
 from exporter import yamlfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    import yaml
 
     from exporter.yamlfile import Kind
 
@@ -44,6 +44,9 @@ class _Settings:
 
     def entries(self, node: yaml.Node, section: str) -> Iterator[Entry]:
         """Yield what a mapping holds; `section` is the dotted name of the mapping, empty for the whole file."""
+        if section and isinstance(node, yaml.MappingNode) and not node.value:
+            # who wrote it wanted something of it, such as TLS
+            self._reader.complain(node, f"{section} must not be empty")
         seen: set[str] = set()
         for key, text, value in self._reader.members(node, section or "the file"):
             name = f"{section}.{text}" if section else text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
 
+from exporter import plainfile
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 1 << 20
 """Bytes; more than this was not written by hand."""
+
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 
 _NOTHING = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
@@ -53,11 +58,10 @@ def read(path: Path, kind: str) -> yaml.Node | None:
     Raises ConfigError, with the line where there is one, when the file cannot be read or is not YAML.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = plainfile.read(path, _LARGEST)
         if len(content) > _LARGEST:
             raise ConfigError(f"{path} is larger than 1 MiB: not a {kind}")
-        root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
+        root = yaml.compose(content.decode(), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -72,6 +76,18 @@ def read(path: Path, kind: str) -> yaml.Node | None:
     except ValueError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     return None if root is None or root.tag == _NOTHING else root
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses texts that YAML can spell and the system cannot take, as a path or as bytes."""
+
+    def compose_scalar_node(self, anchor: dict[str, yaml.Node]) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        unfit = _UNFIT.search(str(node.value))
+        if unfit:
+            problem = f"a text may not hold the character U+{ord(unfit[0]):04X}"
+            raise ComposerError(None, None, problem, node.start_mark)
+        return node
 
 
 class Reader:

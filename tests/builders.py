@@ -98,10 +98,19 @@ def network(
     containers: int = 2,
     reachable_pairs: int = 2,
     identity: str | None = None,
+    families: tuple[str, ...] = ("ipv4",),
 ) -> NetworkSummary:
     """Return a bridge network with ICC on."""
     return NetworkSummary(
-        identity or f"id-{name}", name, driver, internal, icc_enabled, icc_effective, containers, reachable_pairs
+        identity or f"id-{name}",
+        name,
+        driver,
+        internal,
+        icc_enabled,
+        icc_effective,
+        containers,
+        reachable_pairs,
+        families,
     )
 
 
@@ -325,6 +334,7 @@ def stats() -> PollStats:
         polls_by_result={PollResult.OK: 7, PollResult.TIMEOUT: 1},
         poll_interval_seconds=15.0,
         pair_series=100,
+        evidence_wanted=KERNEL,
         last_poll_duration_seconds=0.021,
         last_evaluation_seconds=0.002,
         events_total={"container": 3, "network": 1},

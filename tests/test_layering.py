@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 
 ALLOWED = {
     "errors": set(),
+    "plainfile": set(),
     "threads": {"errors"},
     "model": {"errors"},
     "observe": {"errors", "threads", "model"},
@@ -24,13 +25,14 @@ ALLOWED = {
     "evaluate": {"errors", "model"},
     "publish": {"errors", "model", "evaluate"},
     "runtime": {
-        *("errors", "threads", "model", "observe", "parse", "evaluate", "publish", "config", "webconfig", "policyfile"),
+        *("errors", "threads", "model", "observe", "parse", "evaluate", "publish"),
+        *("config", "webconfig", "policyfile", "plainfile"),
     },
     "config": {"errors", "configfile", "yamlfile"},
     "configfile": {"yamlfile"},
     "policyfile": {"errors", "model", "yamlfile"},
     "webconfig": {"errors", "configfile", "yamlfile"},
-    "yamlfile": {"errors"},
+    "yamlfile": {"errors", "plainfile"},
     "logs": {"publish"},
     "health": {"errors", "config", "webconfig"},
     "cli": {"errors", "model", "observe", "parse", "evaluate", "publish", "runtime", "config", "policyfile", "logs"},

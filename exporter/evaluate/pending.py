@@ -26,7 +26,7 @@ def pending_restart(snapshot: Snapshot) -> PendingRestart | None:
         return None
     refused = tuple(f"the daemon would not start: {reason}" for reason in configuration.refusals)
     if refused:
-        return PendingRestart(icc=True, reasons=refused)
+        return PendingRestart(icc=True, reasons=refused, starts=False)
     now, then = _now(snapshot), configuration.icc.value if configuration.default_bridge else None
     if keeps_networks(snapshot):
         return PendingRestart(icc=False, reasons=tuple(_kept(configuration, now, then)))

@@ -159,6 +159,7 @@ def _networks(snapshot: Snapshot, counts: Counts, enforced: Mapping[str, bool]) 
             icc_effective=enforced.get(network.id),
             containers=counts.attached[network.id],
             reachable_pairs=counts.within_network[network.id],
+            families=tuple(name for name, has in (("ipv4", network.ipv4), ("ipv6", network.ipv6)) if has),
         )
 
 

@@ -100,6 +100,8 @@ class _Plan:
         network = named or _default_bridge(snapshot)
         icc = proposal.icc if made_anew else _configured_icc(snapshot, proposal)
         icc = icc if icc is not None or network is None else network.icc
+        if not made_anew:
+            _check_start(snapshot)
         _check(snapshot, network, proposal)
         now = _with_proxy(snapshot, _proxy_now(snapshot))
         proxy = _proxy_now(snapshot) if made_anew else _proxy_then(snapshot, proposal)
@@ -141,6 +143,15 @@ def _network(snapshot: Snapshot, key: str) -> Network:
 def _default_bridge(snapshot: Snapshot) -> Network | None:
     network = default_bridge(snapshot)
     return network if network is not None and network.icc is not None else None
+
+
+def _check_start(snapshot: Snapshot) -> None:
+    configuration = snapshot.configuration
+    if isinstance(configuration, Configuration) and configuration.refusals:
+        reasons = "; ".join(configuration.refusals)
+        raise Unforeseeable(
+            f"the daemon would not start: {reasons}: put that right first, nothing else can be foretold"
+        )
 
 
 def _check(snapshot: Snapshot, network: Network | None, proposal: Proposal) -> None:
@@ -224,10 +235,8 @@ def _warnings(snapshot: Snapshot, *, made_anew: bool) -> Iterator[str]:
     configuration = snapshot.configuration
     if made_anew:
         return
-    if isinstance(configuration, Configuration):
-        yield from (f"the daemon would not start: {reason}" for reason in configuration.refusals)
-        if not configuration.default_bridge:
-            yield _NO_BRIDGE
+    if isinstance(configuration, Configuration) and not configuration.default_bridge:
+        yield _NO_BRIDGE
     if keeps_networks(snapshot):
         yield _IGNORED
 

@@ -153,7 +153,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSummary:
-    """A network; `icc_enabled` as configured (None: no such notion), `icc_effective` as the kernel enforces it."""
+    """A network; `icc_enabled` as configured (None: no such notion), `icc_effective` as the kernel enforces it.
+
+    `families` are those that it has addresses of, `ipv4` and `ipv6`.
+    """
 
     id: str
     name: str
@@ -163,6 +166,7 @@ class NetworkSummary:
     icc_effective: bool | None
     containers: int
     reachable_pairs: int
+    families: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +209,12 @@ class PendingRestart:
     """What a restart of the daemon would bring.
 
     `icc` is whether it would change ICC of the default bridge, `reasons` what would change and why, or why not.
+    `starts` is whether the daemon would start at all; `reasons` are then why not.
     """
 
     icc: bool
     reasons: tuple[str, ...] = ()
+    starts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,20 @@ def _drift_pairs(report: Report) -> Samples:
     return [((direction,), float(pairs)) for direction, pairs in directions.items() if pairs is not None]
 
 
-def _evidence(report: Report) -> Samples:
+def _sources(evidence: Evidence) -> Samples:
     sources = (source.name for source in fields(Evidence))
-    return [((source,), float(readable)) for source, readable in zip(sources, astuple(report.evidence), strict=True)]
+    return [((source,), float(readable)) for source, readable in zip(sources, astuple(evidence), strict=True)]
+
+
+def _evidence_wanted(published: Published) -> Samples:
+    wanted = published.stats.evidence_wanted
+    return _sources(wanted) if wanted is not None else []
 
 
 def _bridge_netfilter(report: Report) -> Samples:
-    return [((family,), float(enabled)) for family, enabled in report.bridge_netfilter.items()]
+    """Give the switches of families that a bridge network has: of others there are no frames that miss a firewall."""
+    met = {family for network in report.networks if network.driver == "bridge" for family in network.families}
+    return [((family,), float(enabled)) for family, enabled in report.bridge_netfilter.items() if family in met]
 
 
 def _engine_info(report: Report) -> Samples:
@@ -314,8 +321,8 @@ METRICS: tuple[MetricSpec, ...] = (
         "docker_icc_bridge_netfilter_enabled",
         "gauge",
         "Whether frames that stay on one bridge pass the firewall (sysctl net.bridge.bridge-nf-call-iptables and "
-        "-ip6tables of the engine's namespace): 1 yes, 0 no or no such module. Absent where neither kernel nor engine "
-        "tells.",
+        "-ip6tables of the engine's namespace): 1 yes, 0 no or no such module. Absent for a family that no bridge "
+        "network has, and where neither kernel nor engine tells.",
         _of_report(_bridge_netfilter),
         ("family",),
     ),
@@ -327,10 +334,25 @@ METRICS: tuple[MetricSpec, ...] = (
         _of_total(lambda report: report.pending_restart.icc if report.pending_restart else None),
     ),
     MetricSpec(
+        "docker_icc_config_invalid",
+        "gauge",
+        "Whether the daemon would not start with the configuration that it would find, so that a restart is an outage: "
+        "1 yes, 0 no. Absent where its configuration could not be read.",
+        _of_total(lambda report: not report.pending_restart.starts if report.pending_restart else None),
+    ),
+    MetricSpec(
         "docker_icc_evidence",
         "gauge",
         "Whether a source of evidence was readable in the last poll: 1 yes, 0 no.",
-        _of_report(_evidence),
+        _of_report(lambda report: _sources(report.evidence)),
+        ("source",),
+    ),
+    MetricSpec(
+        "docker_icc_evidence_wanted",
+        "gauge",
+        "Whether a source of evidence is to be read, as --evidence.max asks for it: 1 yes, 0 no. Absent where a saved "
+        "observation takes the engine's place.",
+        _evidence_wanted,
         ("source",),
     ),
     MetricSpec(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.model.observation import Observation
     from exporter.model.probe import Probed, ProbeResult
-    from exporter.model.report import Report
+    from exporter.model.report import Evidence, Report
     from exporter.model.snapshot import Snapshot
 
 
@@ -57,7 +57,8 @@ class ProbeStats:
 class PollStats:
     """What the exporter counted and measured of itself. Durations are seconds, None before the first.
 
-    `pair_series` is how many pairs may be series of their own. `events_total` counts the engine's events by type
+    `pair_series` is how many pairs may be series of their own, `evidence_wanted` what is to be read, None where a file
+    takes the engine's place. `events_total` counts the engine's events by type
     (container, network, …). `reload_succeeded` tells whether the configuration was last read without an error,
     `last_reload_success` when that was so last. The same of the web configuration and of the policy file; None where
     there is none. `probes` is None where none are sent.
@@ -66,6 +67,7 @@ class PollStats:
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
     poll_interval_seconds: float | None = None
     pair_series: int = 0
+    evidence_wanted: Evidence | None = None
     last_poll_duration_seconds: float | None = None
     last_evaluation_seconds: float | None = None
     events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -26,7 +26,7 @@ from exporter.parse import Memory, parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
 from exporter.publish.web import create_app
-from exporter.runtime.front import Front, FrontFile
+from exporter.runtime.front import FrontFile
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind, inherited, shown
 from exporter.runtime.notify import Manager
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from exporter.config import Config
     from exporter.evaluate import Evaluated
     from exporter.model.policy import Policy
-    from exporter.model.report import Report
+    from exporter.model.report import Evidence, Report
     from exporter.model.snapshot import Snapshot
     from exporter.observe.observer import Labels
     from exporter.observe.probe import Prober
@@ -71,7 +71,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        target, front_file = _target(config), _front_file(config)
+        target, front_file = _target(config), FrontFile(config.web_config_file)
         standards = Standards(config.tenant_label, _policy(config), config.trusted_tenants)
         manager = Manager.of(os.environ)
         return Daemon(config, target, front_file, standards, _sockets(config), reload, manager).run()
@@ -87,6 +87,11 @@ class Target:
     timeout: float
     tier: Tier
     netns: Path | None
+
+    @property
+    def wanted(self) -> Evidence | None:
+        """What is to be read of an engine; a file has what it has."""
+        return self.tier.wanted if isinstance(self.where, EngineHost) else None
 
     def source(self, labels: Labels) -> Source:
         """Return where observations come from; a file holds the labels that it was made with."""
@@ -108,7 +113,7 @@ class Daemon:
         self,
         config: Config,
         target: Target,
-        front_file: FrontFile | None,
+        front_file: FrontFile,
         standards: Standards,
         sockets: Sequence[socket.socket],
         reload: Callable[[], Config],
@@ -121,9 +126,8 @@ class Daemon:
         self._front_file = front_file
         self._standards = standards
         self._reload = reload
-        self._tally = Tally(config.poll_interval, config.pair_series)
-        if front_file:
-            self._tally.front_read(succeeded=True)
+        self._tally = Tally(config.poll_interval, config.pair_series, target.wanted)
+        self._tally.front_read(succeeded=True if front_file.path else None)
         self._tally.policy_read(succeeded=True if standards.policy else None)
         self._board = Board(render, Published.not_polled(datetime.now(UTC), self._tally.stats()))
         self._refresher = Refresher(
@@ -139,7 +143,7 @@ class Daemon:
         self._schedule = Schedule(self._poll, config.poll_interval, self._refresher.missed)
         self._hints = Hints(self._refresher.refresh)
         self._watcher = self._new_watcher()
-        front = _front(front_file)
+        front = front_file.front
         self._server = HttpServer(sockets, self._new_app(), front, config.web_max_requests)
         for listener in sockets:
             said = {"address": shown(listener), "path": config.telemetry_path, "tls": front.tls is not None}
@@ -218,36 +222,47 @@ class Daemon:
         """Read the configuration again, and go on with what it says now."""
         try:
             config = self._reload()
-            target, front_file = _target(config), _front_file(config)
+            target = _target(config)
         except ExporterError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
             self._tally.reloaded(succeeded=False)
             self._refresher.republish()
             return
         self._tally.reloaded(succeeded=True)
-        self._exchange_front(front_file)
+        self._front_again(config)
         self._standards = Standards(config.tenant_label, self._policy_again(config), config.trusted_tenants)
         self._follow(config, target)
+        self._refresher.republish()
         logger.info("configuration read again", extra={"source": target.where, "interval": config.poll_interval})
 
     def _check_front(self) -> None:
         """Read the web configuration again if one of its files has changed."""
         try:
-            if not (self._front_file and self._front_file.changed()):
+            if not self._front_file.changed():
                 return
         except ExporterError as error:
-            logger.error("the web configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
-            self._tally.front_read(succeeded=False)
+            self._front_stays(error)
         else:
-            self._exchange_front(self._front_file)
-            logger.info("web configuration read again", extra={"file": self._config.web_config_file})
+            self._use_front()
+            logger.info("web configuration read again", extra={"file": self._front_file.path})
         self._refresher.republish()
 
-    def _exchange_front(self, front_file: FrontFile | None) -> None:
-        self._front_file = front_file
-        self._server.door.front = _front(front_file)
-        if front_file:
-            self._tally.front_read(succeeded=True)
+    def _front_again(self, config: Config) -> None:
+        """Read the web configuration that is named now. Where it is wrong, what was in force stays until it is not."""
+        try:
+            self._front_file.follow(config.web_config_file)
+        except ExporterError as error:
+            self._front_stays(error)
+        else:
+            self._use_front()
+
+    def _front_stays(self, error: ExporterError) -> None:
+        logger.error("the web configuration stays as it was: %s", error)
+        self._tally.front_read(succeeded=False)
+
+    def _use_front(self) -> None:
+        self._server.door.front = self._front_file.front
+        self._tally.front_read(succeeded=True if self._front_file.path else None)
 
     def _policy_again(self, config: Config) -> Policy | None:
         """Return the policy as its file has it now, or the one before where the file is wrong."""
@@ -271,7 +286,7 @@ class Daemon:
             logger.warning("a new listen address takes effect after a restart")
         interval_changed = config.poll_interval != self._config.poll_interval
         self._config = config
-        self._tally.follow(config.poll_interval, config.pair_series)
+        self._tally.follow(config.poll_interval, config.pair_series, target.wanted)
         self._server.door.app = self._new_app()
         self._server.door.max_requests = config.web_max_requests
         if target != self._target:
@@ -333,11 +348,3 @@ def _places(config: Config) -> tuple[bool, tuple[str, ...]]:
 
 def _sockets(config: Config) -> list[socket.socket]:
     return inherited(os.environ, os.getpid()) if config.web_systemd_socket else bind(config.listen_addresses)
-
-
-def _front_file(config: Config) -> FrontFile | None:
-    return FrontFile(config.web_config_file) if config.web_config_file else None
-
-
-def _front(file: FrontFile | None) -> Front:
-    return file.front if file else Front()

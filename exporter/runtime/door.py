@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from exporter.publish.web import refusal
 from exporter.runtime.connection import BUFFER
-from exporter.runtime.passwords import TooManyLogins
+from exporter.runtime.turns import TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,14 +63,14 @@ class Door:
         front = self.front
         # a client that came by other settings of TLS than those in force has to come again
         closing = connection.tls is not front.tls or _has_body(scope["headers"])
-        sender = _Sender(connection, send, (*front.headers, _CLOSE) if closing else front.headers)
+        sender = _Sender(connection, send, front.headers, closing=closing)
         scope["asgi"]["spec_version"] = _SEND_TELLS
         self._crowd.busy(connection)
         try:
             refused = await self._refusal(front, scope)
             with contextlib.suppress(ClientDisconnect):
                 if refused:
-                    await refused(scope, receive, sender.send)
+                    await sender.refuse(refused, scope, receive)
                 else:
                     await self._answer(connection, scope, receive, sender)
         finally:
@@ -82,11 +82,12 @@ class Door:
         if wait:
             return refusal(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(ceil(wait))})
         if front.passwords:
+            host = scope["client"][0] if scope["client"] else ""
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             try:
-                if len(given) != 1 or not await front.passwords.accept(given[0], self._hasher):
+                if len(given) != 1 or not await front.passwords.accept(given[0], host, self._hasher):
                     return refusal(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": _CHALLENGE})
-            except TooManyLogins:
+            except TooMany:
                 return refusal(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
         if scope["method"] not in _METHODS:
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ", ".join(_METHODS)})
@@ -95,8 +96,7 @@ class Door:
     async def _answer(self, connection: Connection, scope: Scope, receive: Receive, sender: _Sender) -> None:
         """Let the application answer, unless too many answers are on their way."""
         if self.max_requests and len(self._answering) >= self.max_requests and not self._make_room():
-            full = refusal(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
-            await full(scope, receive, sender.send)
+            await sender.refuse(refusal(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}), scope, receive)
             return
 
         async def send(message: Message) -> None:
@@ -129,16 +129,25 @@ class _Sender:
     Raises ClientDisconnect where the client has gone.
     """
 
-    def __init__(self, connection: Connection, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    def __init__(
+        self, connection: Connection, send: Send, headers: tuple[tuple[bytes, bytes], ...], *, closing: bool
+    ) -> None:
         self._connection = connection
         self._send = send
         self._headers = headers
+        self._closing = closing
+
+    async def refuse(self, refused: Response, scope: Scope, receive: Receive) -> None:
+        """Send why not, as the last answer: what else the client has asked before it was told is not even read."""
+        self._closing = True
+        await refused(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            names = {name for name, _ in self._headers}
+            ours = (*self._headers, _CLOSE) if self._closing else self._headers
+            names = {name for name, _ in ours}
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-            await self._pass_on({**message, "headers": [*kept, *self._headers]})
+            await self._pass_on({**message, "headers": [*kept, *ours]})
             return
         body = message.get("body", b"")
         last = max(len(body) - 1, 0) // BUFFER * BUFFER

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter import webconfig
+from exporter.errors import ConfigError
 from exporter.runtime import tls
 from exporter.runtime.bucket import Bucket
 from exporter.runtime.passwords import Passwords
@@ -33,13 +34,17 @@ class Front:
 
 
 class FrontFile:
-    """A web configuration file. `front` is what it said when it was last good."""
+    """A web configuration file, or none. `front` is what it said when it was last good."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         """Read it. Raises ConfigError."""
-        self._path = path
-        self._seen: dict[Path, Sight] = {}
         self._config, self.front = WebConfig(), Front()
+        self.follow(path)
+
+    def follow(self, path: Path | None) -> None:
+        """Read this file, and from now on look at it. Raises ConfigError: the front stays until the file is good."""
+        self.path = path
+        self._seen: dict[Path, Sight] = {}
         self._read()
 
     def changed(self) -> bool:
@@ -53,18 +58,30 @@ class FrontFile:
         return True
 
     def _read(self) -> None:
-        # each is seen before it is read: what changes in between will be read again
-        self._seen = {path: _sight(path) for path in (self._path, *self._seen)}
-        config = webconfig.read(self._path)
-        self._seen = {self._path: self._seen[self._path]} | {path: _sight(path) for path in _files(config)}
-        self.front = self._prepared(config)
+        try:
+            config = self._content()
+            self.front = self._prepared(config)
+        except (OSError, ValueError) as error:
+            # such as descriptors that run short: no reason to end for who serves by what was read before
+            raise ConfigError(f"{self.path}: {error}") from error
         self._config = config
+
+    def _content(self) -> WebConfig:
+        if self.path is None:
+            return WebConfig()
+        # each is seen before it is read: what changes in between will be read again
+        self._seen = {path: _sight(path) for path in (self.path, *self._seen)}
+        config = webconfig.read(self.path)
+        self._seen = {self.path: self._seen[self.path]} | {path: _sight(path) for path in _files(config)}
+        return config
 
     def _prepared(self, config: WebConfig) -> Front:
         """Make a front of the settings; what counts requests and who is known go on where nothing changed."""
         passwords, bucket = self.front.passwords, self.front.bucket
-        if config.users != self._config.users:
-            passwords = Passwords(config.users) if config.users else None
+        if not config.users:
+            passwords = None
+        elif config.users != self._config.users:
+            passwords = passwords.of(config.users) if passwords else Passwords(config.users)
         if config.rate_limit != self._config.rate_limit:
             bucket = Bucket(config.rate_limit, time.monotonic) if config.rate_limit else None
         return Front(

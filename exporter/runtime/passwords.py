@@ -7,66 +7,73 @@ import base64
 import binascii
 import hashlib
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import bcrypt
+
+from exporter.runtime.turns import Turns, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Executor
 
-_WAITING: Final = 40
-"""Passwords at most whose turn is still to come; who comes then is sent away, or they would wait for seconds."""
-
 _BCRYPT_READS: Final = 72
 """Bytes of a password; bcrypt has never seen more, and the library refuses to be given more."""
 
-
-class TooManyLogins(Exception):
-    """So many passwords wait for their turn that another one would not be looked at in time."""
+_NOBODY: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 class Passwords:
     """Knows users by their hashes. A password that was right once is known again without hashing.
 
     Wrong ones are not remembered, and a name that nobody has costs the same hash as one that somebody has: neither
-    the time nor the answer tells who exists. What is remembered is a keyed digest, one for each user at most.
+    the time nor the answer tells who exists. What is remembered is a digest with a `key`, one for each user at most.
     """
 
-    def __init__(self, users: Mapping[str, str]) -> None:
+    def __init__(self, users: Mapping[str, str], key: bytes = b"", right: Mapping[bytes, bytes] = _NOBODY) -> None:
         self._hashes = {name.encode(): hashed.encode() for name, hashed in users.items()}
         self._decoys = sorted(self._hashes.values())
-        self._key = secrets.token_bytes(32)
-        self._right: set[bytes] = set()
-        self._waiting = 0
+        self._key = key or secrets.token_bytes(32)
+        self._right = dict(right)
+        self._checks: dict[bytes, asyncio.Task[bool]] = {}
+        self._turns = Turns()
 
-    async def accept(self, authorization: bytes, hasher: Executor) -> bool:
-        """Return whether the value of an Authorization header is right. Raises TooManyLogins.
+    def of(self, users: Mapping[str, str]) -> Passwords:
+        """Return the same for other users. Who is among these, and has the hash that he had, is known as before."""
+        same = {name.encode() for name, hashed in users.items() if self._hashes.get(name.encode()) == hashed.encode()}
+        right = {user: digest for user, digest in self._right.copy().items() if user in same}
+        return Passwords(users, self._key, right)
 
-        `hasher` has a single thread: bcrypt takes a whole core, and whatever is asked it gets no second one.
+    async def accept(self, authorization: bytes, host: str, hasher: Executor) -> bool:
+        """Return whether the value of an Authorization header, from an address, is right. Raises TooMany.
+
+        `hasher` has a single thread: bcrypt takes a whole core, and whatever is asked it gets no second one. Who says
+        what somebody else is just being looked at for waits with him.
         """
         credentials = _credentials(authorization)
         if credentials is None:
             return False
-        if self._digest(b":".join(credentials)) in self._right:
+        digest = self._digest(b":".join(credentials))
+        if self._right.get(credentials[0]) == digest:
             return True
-        if self._waiting >= _WAITING:
-            raise TooManyLogins
-        self._waiting += 1
-        try:
+        check = self._checks.get(digest)
+        if check is None:
+            check = asyncio.create_task(self._checked(credentials, origin_of(host), hasher))
+            self._checks[digest] = check
+            check.add_done_callback(lambda _: self._checks.pop(digest))
+        return await asyncio.shield(check)
+
+    async def _checked(self, credentials: tuple[bytes, bytes], origin: str, hasher: Executor) -> bool:
+        async with self._turns.turn(origin):
             return await asyncio.get_running_loop().run_in_executor(hasher, self._check, *credentials)
-        finally:
-            self._waiting -= 1
 
     def _check(self, user: bytes, password: bytes) -> bool:
-        digest = self._digest(user + b":" + password)
-        if digest in self._right:
-            return True
         known = user in self._hashes
         # "and" would leave the hash out
         right = bcrypt.checkpw(password, self._hashes[user] if known else self._decoy(user)) & known
         if right:
-            self._right.add(digest)
+            self._right[user] = self._digest(user + b":" + password)
         return right
 
     def _decoy(self, user: bytes) -> bytes:

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.model.probe import Probed, ProbeResult
+    from exporter.model.report import Evidence
     from exporter.publish.state import PollResult
 
 
 class Tally:
     """Counters and measurements. `stats` gives them as an immutable value."""
 
-    def __init__(self, poll_interval: float, pair_series: int = 0) -> None:
+    def __init__(self, poll_interval: float, pair_series: int = 0, wanted: Evidence | None = None) -> None:
         self._lock = threading.Lock()
         self._polls: Counter[PollResult] = Counter()
         self._events: Counter[str] = Counter()
         self._stream_up = False
         self._poll_interval = poll_interval
         self._pair_series = pair_series
+        self._wanted = wanted
         self._poll_duration: float | None = None
         self._evaluation: float | None = None
         # nothing is counted before a configuration was read
@@ -72,11 +74,13 @@ class Tally:
             if succeeded:
                 self._reload_success = datetime.now(UTC)
 
-    def front_read(self, *, succeeded: bool) -> None:
-        """Note how reading the web configuration went."""
+    def front_read(self, *, succeeded: bool | None) -> None:
+        """Note how reading the web configuration went; None where there is none any more."""
         with self._lock:
             self._front_succeeded = succeeded
-            if succeeded:
+            if succeeded is None:
+                self._front_success = None
+            elif succeeded:
                 self._front_success = datetime.now(UTC)
 
     def policy_read(self, *, succeeded: bool | None) -> None:
@@ -88,11 +92,12 @@ class Tally:
             elif succeeded:
                 self._policy_success = datetime.now(UTC)
 
-    def follow(self, poll_interval: float, pair_series: int) -> None:
-        """Note the settings that are in force now: the time between polls, and how many pairs may be series."""
+    def follow(self, poll_interval: float, pair_series: int, wanted: Evidence | None) -> None:
+        """Note the settings that are in force now: time between polls, pairs that may be series, evidence."""
         with self._lock:
             self._poll_interval = poll_interval
             self._pair_series = pair_series
+            self._wanted = wanted
 
     def probing(self, *, on: bool) -> None:
         """Note whether verdicts are probed."""
@@ -112,6 +117,7 @@ class Tally:
                 polls_by_result=MappingProxyType(dict(self._polls)),
                 poll_interval_seconds=self._poll_interval,
                 pair_series=self._pair_series,
+                evidence_wanted=self._wanted,
                 last_poll_duration_seconds=self._poll_duration,
                 last_evaluation_seconds=self._evaluation,
                 events_total=MappingProxyType(dict(self._events)),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter import plainfile
 from exporter.errors import ConfigError
 from exporter.webconfig import CIPHERS, CURVES, OPTIONAL, REQUIRED
 
@@ -134,8 +135,7 @@ def _as_file(pem: Pem) -> Iterator[str]:
 
 def _content(pem: Pem, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = plainfile.read(path, _LARGEST)
     except OSError as error:
         raise ConfigError(f"{pem.where}: cannot read {path}: {error.strerror}") from error
     if len(content) > _LARGEST:

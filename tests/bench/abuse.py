@@ -1,6 +1,6 @@
 """Clients that mean no good, in a process of their own: python -m tests.bench.abuse KIND HOST:PORT CA AUTHORIZATION.
 
-It says "ready" when all are at work, and goes on until its standard input ends; the flood ends by itself.
+It says "ready" when all are at work, and goes on until its standard input ends; the floods end by themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from tests.bench.malformed import requests
 IDLE = 200
 SLOW = 60
 FLOOD = 10_000
+PIPELINES = 100
+PIPELINED = 100
+_BURSTS = 5
+_BETWEEN_BURSTS = 4
 _PAUSE = 0.5
 
 
@@ -77,6 +81,21 @@ class Attacker:
                     connection.settimeout(0.05 if number % 50 == 0 else 0.005)
                     connection.recv(1000)
                     session = connection.session
+
+    def pipelined(self) -> None:
+        """Ask many times at once without a password, on many connections, and after a while again."""
+        request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+        asked = (request + b"\r\n") * (PIPELINED - 1) + request + b"Connection: close\r\n\r\n"
+        _say_ready()
+        for _ in range(_BURSTS):
+            connections = [self._connect() for _ in range(PIPELINES)]
+            time.sleep(_BETWEEN_BURSTS)
+            for connection in connections:
+                connection.sendall(asked)
+            for connection in connections:
+                with suppress(OSError), connection:
+                    while connection.recv(1 << 16):
+                        pass
 
     def _connect(self, window: int | None = None) -> ssl.SSLSocket:
         raw = socket.socket()

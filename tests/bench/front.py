@@ -1,7 +1,8 @@
 """What clients that mean no good cost the others, for `make bench-front`.
 
 One exporter with TLS and a password on a host of 250 containers is scraped as Prometheus does it, on a kept
-connection, without and with others around: idle TLS clients, readers that hardly read, a flood of malformed requests.
+connection, without and with others around: idle TLS clients, readers that hardly read, a flood of malformed requests,
+and strangers who ask many times at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 
 from exporter.observe.files import dumps
-from tests.bench.abuse import FLOOD, IDLE, SLOW
+from tests.bench.abuse import FLOOD, IDLE, PIPELINES, SLOW
 from tests.bench.processes import discard
 from tests.bench.timing import head, judged, p99, row
 from tests.certificates import Authority
@@ -143,9 +144,9 @@ class Course:
         self.remember("after they have gone")
         self.quiet += self._exporter.scrapes()
 
-    def flood(self, name: str) -> None:
-        """Scrape while requests come that end by themselves."""
-        with attacked(self._exporter, "flood") as attacker:
+    def flood(self, kind: str, name: str) -> None:
+        """Scrape while requests of a kind come that end by themselves."""
+        with attacked(self._exporter, kind) as attacker:
             self.durations[name] = []
             while attacker.poll() is None:
                 self.durations[name] += self._exporter.scrapes(20)
@@ -195,7 +196,8 @@ def main() -> int:
         for turn in ("", ", again"):
             course.stay("idle", f"{IDLE} idle TLS clients{turn}")
             course.stay("slow", f"{SLOW} readers that hardly read{turn}")
-            course.flood(f"{FLOOD:,} malformed requests{turn}")
+            course.flood("flood", f"{FLOOD:,} malformed requests{turn}")
+            course.flood("pipelined", f"{PIPELINES} strangers' pipelines{turn}")
     lines = [*scrapes(course), *memory(course)]
     print("\n".join(lines))
     return 1 if any("MISSED" in line for line in lines) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,14 +240,18 @@ def test_an_empty_file_sets_nothing(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing file, a folder, bytes that are no text and an endless file are told apart."""
-    binary = tmp_path / "binary"
+    """A missing file, a folder, bytes that are no text, one that is too long, a device and a pipe are told apart."""
+    binary, large, fifo = tmp_path / "binary", tmp_path / "large", tmp_path / "fifo"
+    large.write_bytes(b" " * ((1 << 20) + 1))
+    os.mkfifo(fifo)
     binary.write_bytes(b"\xff\xfe\xfa")
     expected = {
         tmp_path / "none": f"cannot read {tmp_path / 'none'}: No such file or directory",
         tmp_path: f"cannot read {tmp_path}: Is a directory",
         binary: f"{binary} is not UTF-8 text",
-        Path("/dev/zero"): "/dev/zero is larger than 1 MiB: not a configuration file",
+        large: f"{large} is larger than 1 MiB: not a configuration file",
+        Path("/dev/zero"): "cannot read /dev/zero: it is not a regular file",
+        fifo: f"cannot read {fifo}: it is not a regular file",
     }
     for path, message in expected.items():
         assert mistakes({"config.file": (str(path),)}) == [f"--config.file: {message}"]

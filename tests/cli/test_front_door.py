@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import random
 import resource
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -22,9 +24,6 @@ from tests.certificates import Authority
 from tests.cli.program import COMMAND, HOST, environment, failure
 from tests.cli.service import ANY_PORT, Service, service
 from tests.publish.server import PATHS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PASSWORD = "open sesame"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -54,8 +53,11 @@ def web(tmp_path: Path, authority: Authority) -> Path:
 class Client:
     """Asks a running exporter as Prometheus would."""
 
-    def __init__(self, address: str, authority: Authority | None, password: str | None = PASSWORD) -> None:
+    def __init__(
+        self, address: str, authority: Authority | None, password: str | None = PASSWORD, source: str = "127.0.0.1"
+    ) -> None:
         self.address = address
+        self.source = source
         self.context = ssl.create_default_context(cadata=authority.cert) if authority else None
         token = base64.b64encode(f"prometheus:{password}".encode()).decode()
         self.headers = {"Authorization": f"Basic {token}"} if password else {}
@@ -65,7 +67,7 @@ class Client:
         connection = (
             http.client.HTTPSConnection(self.address, timeout=5, context=self.context)
             if self.context
-            else http.client.HTTPConnection(self.address, timeout=5)
+            else http.client.HTTPConnection(self.address, timeout=5, source_address=(self.source, 0))
         )
         try:
             connection.request("GET", path, headers=self.headers)
@@ -146,8 +148,45 @@ def test_certificates_and_users_change_while_it_serves(web: Path, authority: Aut
         assert client.value(f"{PREFIX}_success_timestamp_seconds") > first
 
 
+def hurrying(address: str, stop: threading.Event) -> None:
+    """Ask with made-up passwords, as fast as there are answers."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    while not stop.is_set():
+        token = base64.b64encode(b"x:%d" % random.randrange(1 << 40)).decode()
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            stop.wait(0.02 if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else 0)
+        except (OSError, http.client.HTTPException):
+            connection.close()
+    connection.close()
+
+
+def test_strangers_do_not_lock_out_who_has_not_come_yet(tmp_path: Path) -> None:
+    """An exporter knows nobody when it starts: the first scrape waits for few of their passwords, from wherever."""
+    web = tmp_path / "web.yml"
+    web.write_text(
+        f"basic_auth_users: {{prometheus: {bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()}}}\n"
+    )
+    stop = threading.Event()
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter:
+        strangers = [threading.Thread(target=hurrying, args=(exporter.address, stop)) for _ in range(60)]
+        for stranger in strangers:
+            stranger.start()
+        try:
+            time.sleep(1)
+            statuses = [Client(exporter.address, None, source="127.0.0.2").get("/metrics")[0] for _ in range(5)]
+        finally:
+            stop.set()
+            for stranger in strangers:
+                stranger.join()
+    assert statuses == [200] * 5
+
+
 def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Authority, tmp_path: Path) -> None:
-    """SIGHUP reads its name from the configuration file; a wrong one there leaves everything as it was."""
+    """SIGHUP reads its name from the configuration file; what was in force stays so until there is one of that name."""
     file = tmp_path / "exporter.yml"
     file.write_text(f"snapshot: {HOST}\n")
     with service(ANY_PORT, ICC_EXPORTER_CONFIG_FILE=str(file)) as exporter:
@@ -159,8 +198,95 @@ def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Author
         assert client.get("/-/healthy")[0] == 200
         file.write_text(f"snapshot: {HOST}\nweb: {{config: {{file: {web}.old}}}}\n")
         os.kill(exporter.process.pid, 1)
-        exporter.logged(f"the configuration stays as it was: cannot read {web}.old: No such file or directory")
-        assert client.get("/-/healthy")[0] == 200
+        exporter.logged(f"the web configuration stays as it was: cannot read {web}.old: No such file or directory")
+        exporter.logged("configuration read again")
+        assert client.value(f"{PREFIX}_successful") == 0
+        Path(f"{web}.old").write_text("{}")
+        exporter.logged("web configuration read again")
+        Client(exporter.address, None, None).wait_for(f"{PREFIX}_successful", 1)
+
+
+def test_a_mistake_in_the_web_configuration_is_none_of_the_others(
+    web: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """At SIGHUP it counts in its own metric alone, is over when it is corrected, and gone with the file."""
+    file, policy, good = tmp_path / "exporter.yml", tmp_path / "policy.yml", web.read_text()
+    others = f"snapshot: {HOST}\npoll: {{interval: %s}}\npolicy: {{file: {policy}}}\n"
+    rule = "rules: [{name: %s, why: apart, deny: {from: any, to: any}}]\n"
+    policy.write_text(rule % "before")
+    file.write_text(others % "60s" + f"web: {{config: {{file: {web}}}}}\n")
+    with service(ANY_PORT, "--config.file", file) as exporter:
+        client = Client(exporter.address, authority)
+        web.write_text(good.replace("cert_file", "certfile"))
+        policy.write_text(rule % "after")
+        file.write_text(file.read_text().replace("60s", "50s"))
+        os.kill(exporter.process.pid, 1)
+        exporter.logged("configuration read again")
+        assert client.value(f"{PREFIX}_successful") == 0
+        for reload in ("config_last_reload", "policy_last_reload"):
+            assert client.value(f"docker_icc_exporter_{reload}_successful") == 1
+        assert client.value("docker_icc_exporter_poll_interval_seconds") == 50
+        deadline = time.monotonic() + 10
+        while 'docker_icc_policy_violations{rule="after"}' not in client.get("/metrics")[1]:
+            assert time.monotonic() < deadline
+
+        web.write_text(good)
+        exporter.logged("web configuration read again")
+        client.wait_for(f"{PREFIX}_successful", 1)
+
+        web.write_text("x: y")
+        exporter.logged(f"the web configuration stays as it was: {web}:1: unknown key x")
+        file.write_text(others % "50s")
+        os.kill(exporter.process.pid, 1)
+        exporter.logged("configuration read again")
+        status, exposition = Client(exporter.address, None, None).get("/metrics")
+        assert (status, PREFIX in exposition) == (200, False)
+
+
+IMPOSSIBLE = [
+    (TLS.replace("server.crt", r'"a\0b"'), ":2: a text may not hold the character U+0000"),
+    (TLS.replace("server.crt", r'"\ud800"'), ":2: a text may not hold the character U+D800"),
+    (TLS.replace("key_file: server.key", r'key: "\ud800"'), ":3: a text may not hold the character U+D800"),
+    (rf'basic_auth_users: {{"\ud800": {HASH}}}', ":1: a text may not hold the character U+D800"),
+    (
+        TLS.replace("server.crt", "pipe"),
+        ":2: tls_server_config.cert_file: cannot read {folder}/pipe: it is not a regular file",
+    ),
+    (
+        TLS.replace("server.crt", "x" * 300),
+        f":2: tls_server_config.cert_file: cannot read {{folder}}/{'x' * 300}: File name too long",
+    ),
+]
+"""What nobody can open or turn into bytes, by what is said of it."""
+
+
+def test_nothing_that_is_written_there_ends_it(web: Path, authority: Authority) -> None:
+    """What cannot even be a path is a mistake as any other, told with its line, and a pipe is not waited for."""
+    os.mkfifo(web.parent / "pipe")
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter:
+        for content, problem in IMPOSSIBLE:
+            web.write_text(content)
+            told = problem.format(folder=web.parent)
+            exporter.logged(f"the web configuration stays as it was: {web}{told}")
+            assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
+        web.unlink()
+        os.mkfifo(web)
+        exporter.logged(f"the web configuration stays as it was: cannot read {web}: it is not a regular file")
+        assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
+
+
+def test_nothing_that_a_reload_finds_ends_it(tmp_path: Path) -> None:
+    """Names with NUL or half a character are mistakes of the configuration file."""
+    file = tmp_path / "exporter.yml"
+    file.write_text(f"snapshot: {HOST}\n")
+    with service(ANY_PORT, "--config.file", file) as exporter:
+        for text, name in (("a\\0b", "U+0000"), ("\\ud800", "U+D800")):
+            problem = f"--config.file: {file}:2: a text may not hold the character {name}"
+            for section in ("web: {config: {file: %s}}", "policy: {file: %s}", "snapshot: %s"):
+                file.write_text("log: {level: info}\n" + section % f'"{text}"')
+                os.kill(exporter.process.pid, 1)
+                exporter.logged(f"the configuration stays as it was: {problem}")
+        assert Client(exporter.address, None, None).get("/-/healthy")[0] == 200
 
 
 def test_a_wrong_web_configuration_is_no_beginning(web: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,12 +228,17 @@ def test_all_mistakes_are_told_at_once_in_their_order(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing file, a folder, a name that is none and an endless file are told apart."""
+    """A missing file, a folder, a name that is none, one that is too long, a device and a pipe are told apart."""
+    large, fifo = tmp_path / "large", tmp_path / "fifo"
+    large.write_bytes(b" " * ((1 << 20) + 1))
+    os.mkfifo(fifo)
     expected = {
         tmp_path / "none": f"cannot read {tmp_path / 'none'}: No such file or directory",
         tmp_path: f"cannot read {tmp_path}: Is a directory",
         Path("a\0b"): "cannot read a\0b: embedded null byte",
-        Path("/dev/zero"): "/dev/zero is larger than 1 MiB: not a policy file",
+        large: f"{large} is larger than 1 MiB: not a policy file",
+        Path("/dev/zero"): "cannot read /dev/zero: it is not a regular file",
+        fifo: f"cannot read {fifo}: it is not a regular file",
     }
     for path, message in expected.items():
         with pytest.raises(ConfigError) as caught:

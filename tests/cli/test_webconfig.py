@@ -57,7 +57,7 @@ def mistakes(folder: Path, text: str) -> list[str]:
 
 
 class TestGood:
-    @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "tls_server_config: {}\nbasic_auth_users: {}\n"])
+    @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "{}"])
     def test_nothing_is_plain_http_for_everybody(self, tmp_path: Path, text: str) -> None:
         """An empty file asks for nothing."""
         assert understood(tmp_path, text) == WebConfig()
@@ -226,11 +226,23 @@ POLICY = "tls_server_config.client_auth_type"
 BAD = [
     ("tls_server_config", ["web.yml:1: the file must be a mapping of keys, not a text (tls_server_config)"]),
     ("tls_server_config:\n", ["web.yml:1: tls_server_config must be a mapping of keys, not nothing"]),
+    (
+        "tls_server_config: {}\nbasic_auth_users: {}\n",
+        ["web.yml:1: tls_server_config must not be empty", "web.yml:2: basic_auth_users must not be empty"],
+    ),
+    (
+        "rate_limit: {}\nhttp_server_config: {headers: {}}\n",
+        ["web.yml:1: rate_limit must not be empty", "web.yml:2: http_server_config.headers must not be empty"],
+    ),
     ("basic_auth_users:\n", ["web.yml:1: basic_auth_users must be a mapping of keys, not nothing"]),
     ("tls_config: {}", ["web.yml:1: unknown key tls_config (did you mean tls_server_config?)"]),
     (
         f"tls_server_config: {{{PAIR}, certfile: x}}",
         ["web.yml:1: unknown key tls_server_config.certfile (did you mean tls_server_config.cert_file?)"],
+    ),
+    *(
+        (f"rate_limit:\n  {text}", [f"web.yml:2: a text may not hold the character {name}"])
+        for text, name in (('"\\0": 1', "U+0000"), ('burst: "\\ud800"', "U+D800"), ('? ["a\\uDFFF"]', "U+DFFF"))
     ),
     ("tls_server_config: {cert_file: a\n", ["web.yml:2: expected ',' or '}', but got '<stream end>'"]),
     (

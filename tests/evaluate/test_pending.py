@@ -86,7 +86,8 @@ def test_the_default_bridge_may_go_or_come() -> None:
 def test_a_daemon_that_would_not_start_is_a_change() -> None:
     """Each reason is told, and nothing else: no ICC comes of it."""
     found = pending(replace(CLOSED, refusals=("one", "two")))
-    assert found == PendingRestart(True, ("the daemon would not start: one", "the daemon would not start: two"))
+    reasons = ("the daemon would not start: one", "the daemon would not start: two")
+    assert found == PendingRestart(icc=True, reasons=reasons, starts=False)
 
 
 def test_docker_proxy_is_told_of_and_changes_no_icc() -> None:
@@ -117,6 +118,13 @@ def test_br_netfilter_as_the_kernel_has_it() -> None:
     below.settings = {}
     assert below.look().report.bridge_netfilter == {"ipv4": False, "ipv6": False}
     assert below.unread("bridge", "no permission").look().report.bridge_netfilter == {"ipv4": True, "ipv6": False}
+
+
+def test_networks_have_the_families_that_they_have_addresses_of() -> None:
+    """IPv4 by default, IPv6 where it is switched on, and no IPv4 where that is off."""
+    built = host("28.5").network("both", ipv6=True).network("six", ipv4=False, ipv6=True)
+    families = {network.name: network.families for network in built.look().report.networks}
+    assert (families["bridge"], families["both"], families["six"]) == (("ipv4",), ("ipv4", "ipv6"), ("ipv6",))
 
 
 def test_br_netfilter_is_not_known_to_newer_engines() -> None:

@@ -205,12 +205,22 @@ def test_what_is_assumed_is_said() -> None:
     assert any("br_netfilter is on" in text for text in found.assumptions)
 
 
-def test_a_daemon_that_would_not_start_is_a_warning() -> None:
-    """What is wrong with the configuration on disk is told beside the answer."""
+def test_a_daemon_that_would_not_start_opens_and_closes_nothing() -> None:
+    """No pairs are counted of a restart that is an outage; a network is made anew by the daemon that runs."""
     seen = built().look()
-    configured = replace(seen.snapshot, configuration=replace(SAME, refusals=("daemon.json: is not JSON",)))
-    found = whatif(configured, seen.report, ICC_OFF)
-    assert found.warnings == ("the daemon would not start: daemon.json: is not JSON",)
+    refusals = ("daemon.json: is not JSON", "--icc=no is neither true nor false")
+    configured = replace(seen.snapshot, configuration=replace(SAME, refusals=refusals))
+    for proposal in (
+        ICC_OFF,
+        ICC_ON,
+        Proposal(),
+        Proposal(icc=False, network="bridge"),
+        Proposal(userland_proxy=False),
+    ):
+        with pytest.raises(Unforeseeable, match=f"the daemon would not start: {refusals[0]}; {refusals[1]}: put that"):
+            whatif(configured, seen.report, proposal)
+    anew = Proposal(icc=False, network="shop")
+    assert whatif(configured, seen.report, anew) == ask(seen, anew)
 
 
 def test_without_rules_nothing_can_be_foretold() -> None:

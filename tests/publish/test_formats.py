@@ -97,6 +97,7 @@ class TestJson:
             "internal": True,
             "icc_enabled": True,
             "icc_effective": None,
+            "families": ["ipv4"],
             "containers": 2,
             "reachable_pairs": 4,
         }
@@ -421,7 +422,7 @@ class TestTable:
         unknown = replace(report(), configuration_missing="why")
         assert "Not read  configuration: why\n" in RENDERERS["table"](unknown)
         assert (as_json(unknown)["missing"], as_json(unknown)["pending_restart"]) == ({"configuration": "why"}, None)
-        assert as_json(would)["pending_restart"] == {"icc": True, "reasons": ["one", "two"]}
+        assert as_json(would)["pending_restart"] == {"icc": True, "reasons": ["one", "two"], "starts": True}
 
     def test_icc_in_effect_stands_beside_the_configured(self) -> None:
         """A network that should be closed and is open shows both."""

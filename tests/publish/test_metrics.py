@@ -144,8 +144,39 @@ def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
     """With the engine down `docker_icc_up` is 0, and only what the exporter knows of itself stays beside it."""
     state = down()
     assert value(state, "docker_icc_up") == 0
-    assert {name for name in names(state) if not name.startswith("docker_icc_exporter_")} == {"docker_icc_up"}
+    told = {name for name in names(state) if not name.startswith("docker_icc_exporter_")}
+    assert told == {"docker_icc_up", "docker_icc_evidence_wanted"}
     assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") == TAKEN_AT.timestamp()
+
+
+def test_wanted_evidence_is_told_apart_from_what_was_read() -> None:
+    """Each source has its series, whatever could be read; a file in the engine's place has none."""
+    state = published(report())
+
+    def told(name: str) -> dict[str, float]:
+        return {dict(labels)["source"]: number for (metric, labels), number in series(state).items() if metric == name}
+
+    assert told("docker_icc_evidence_wanted") == {"api": 1, "firewall": 1, "bridge": 1, "routes": 1, "sandboxes": 0}
+    assert told("docker_icc_evidence") == {"api": 1, "firewall": 0, "bridge": 0, "routes": 0, "sandboxes": 0}
+    state = replace(state, stats=replace(state.stats, evidence_wanted=None))
+    assert told("docker_icc_evidence_wanted") == {}
+
+
+@pytest.mark.parametrize(
+    ("pending", "expected"),
+    [
+        (None, (None, None)),
+        (PendingRestart(icc=False), (0, 0)),
+        (PendingRestart(icc=True, reasons=("icc would be false",)), (1, 0)),
+        (PendingRestart(icc=True, reasons=("is not JSON",), starts=False), (1, 1)),
+    ],
+)
+def test_a_daemon_that_would_not_start_is_told_apart_from_one_that_would_be_another(
+    pending: PendingRestart | None, expected: tuple[float | None, ...]
+) -> None:
+    """One restart is to be planned, the other to be kept from happening."""
+    state = published(replace(report(), pending_restart=pending))
+    assert tuple(value(state, f"docker_icc_config_{name}") for name in ("pending_restart", "invalid")) == expected
 
 
 def test_rules_have_their_series() -> None:
@@ -205,6 +236,25 @@ def test_names_that_differ_in_broken_characters_only_share_a_series() -> None:
     """Names that UTF-8 cannot tell apart never make a duplicate series."""
     state = published(report(networks=[network("a\ud800", identity="1"), network("a\udfff", identity="2")]))
     assert value(state, "docker_icc_network_containers", network="a\ufffd", driver="bridge") == 4
+
+
+@pytest.mark.parametrize(
+    ("driver", "families", "expected"),
+    [
+        ("bridge", ("ipv4",), (1, None)),
+        ("bridge", ("ipv4", "ipv6"), (1, 0)),
+        ("bridge", ("ipv6",), (None, 0)),
+        ("overlay", ("ipv4", "ipv6"), (None, None)),
+    ],
+)
+def test_br_netfilter_is_told_of_families_that_a_bridge_network_has(
+    driver: str, families: tuple[str, ...], expected: tuple[float | None, ...]
+) -> None:
+    """That frames of a family which nobody has pass no firewall is nothing to be woken up for."""
+    there = [network("shop", driver, families=families), network("host", "host", families=("ipv4", "ipv6"))]
+    state = published(replace(report(networks=there), bridge_netfilter={"ipv4": True, "ipv6": False}))
+    name = "docker_icc_bridge_netfilter_enabled"
+    assert tuple(value(state, name, family=family) for family in ("ipv4", "ipv6")) == expected
 
 
 def test_drift_is_counted_by_direction() -> None:

@@ -20,6 +20,7 @@ from exporter.observe.client import EngineClient
 from exporter.observe.files import dumps
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
+from tests.cli.program import HOST
 from tests.fake_engine import container, dribbles, hangs, network
 from tests.runtime.test_schedule import wait_until
 
@@ -184,6 +185,28 @@ def test_sighup_reads_the_configuration_again(engine: FakeEngine, tmp_path: Path
         wait_until(lambda: process.metric("docker_icc_up") == 1)
         assert process.metric("docker_icc_exporter_poll_interval_seconds") == 2
         wait_until(lambda: process.metric("docker_icc_exporter_event_stream_up") == 1)
+
+
+def test_the_evidence_that_is_wanted_is_what_the_settings_say(engine: FakeEngine, tmp_path: Path) -> None:
+    """All of the tier, read or not, also after a reload; nothing is wanted of a file in the engine's place."""
+    sources = ("api", "firewall", "bridge", "routes", "sandboxes")
+    file = tmp_path / "config.yml"
+
+    with exporter(tmp_path, settings(engine)) as process:
+
+        def wanted() -> list[float | None]:
+            return [process.metric(f'docker_icc_evidence_wanted{{source="{source}"}}') for source in sources]
+
+        assert wanted() == [1, 1, 1, 1, 1]
+        wait_until(lambda: process.metric("docker_icc_up") == 1)
+        for setting, expected in (
+            (settings(engine) + "evidence: {max: kernel}\n", [1, 1, 1, 1, 0]),
+            (settings(engine) + "evidence: {max: api}\n", [1, 0, 0, 0, 0]),
+            (f"snapshot: {HOST}\n", [None] * 5),
+        ):
+            file.write_text(setting)
+            process.process.send_signal(signal.SIGHUP)
+            wait_until(lambda expected=expected: wanted() == expected)
 
 
 def test_sighup_with_a_new_listen_address_asks_for_a_restart(engine: FakeEngine, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 import bcrypt
@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 
 from exporter.runtime import door as door_module
-from exporter.runtime import passwords as passwords_module
 from exporter.runtime.bucket import Bucket
 from exporter.runtime.connection import BUFFER
 from exporter.runtime.front import Front
@@ -62,10 +61,10 @@ class Site:
         self.port = port
 
     def ask(
-        self, authorization: str | None = None, method: str = "GET", body: str | None = None
+        self, authorization: str | None = None, method: str = "GET", body: str | None = None, source: str = "127.0.0.1"
     ) -> http.client.HTTPResponse:
         """Return the answer to one request, read to its end."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(source, 0))
         headers = {"Authorization": authorization} if authorization else {}
         try:
             connection.request(method, "/", body, headers)
@@ -79,13 +78,14 @@ class Site:
         """Return the status of the answer to one request."""
         return self.ask(authorization, method).status
 
-    def slow_reader(self) -> socket.socket:
+    def slow_reader(self, asked: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> socket.socket:
         """Ask, and read nothing; the window is small, so that little leaves the server."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
         connection.connect(("127.0.0.1", self.port))
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            connection.sendall(asked)
         return connection
 
 
@@ -216,7 +216,7 @@ class TestPasswords:
         with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(5) as strangers:
             assert site.status(ALICE) == 200
             checks = Checks(monkeypatch, 0.2)
-            tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(5)]
+            tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(5)]
             answered = 0
             while not all(each.done() for each in tries):
                 assert site.status(ALICE) == 200
@@ -227,18 +227,43 @@ class TestPasswords:
 
     def test_too_many_at_once_are_sent_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who would wait for too long is told so at once, known clients are not affected, and stopping is quick."""
-        monkeypatch.setattr(passwords_module, "_WAITING", 3)
-        with ThreadPoolExecutor(3) as strangers:
+        with ThreadPoolExecutor(5) as strangers:
             with serving(Front(passwords=Passwords(USERS))) as site:
                 assert site.status(ALICE) == 200
                 Checks(monkeypatch, 3)
-                tries = [strangers.submit(site.status, basic(b"alice", b"wrong")) for _ in range(3)]
+                tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(5)]
                 time.sleep(0.2)
                 assert site.ask(basic(b"alice", b"wrong")).status == 503
                 assert site.status(ALICE) == 200
                 began = time.monotonic()
             assert time.monotonic() - began < 5
             assert all(each.exception(60) or each.result() in (401, 500) for each in tries)
+
+    def test_whose_address_has_no_place_taken_waits_for_one_hash_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many strangers wait at another address."""
+        with serving(Front(passwords=Passwords(USERS))) as site, ThreadPoolExecutor(8) as strangers:
+            Checks(monkeypatch, 0.2)
+            tries = [strangers.submit(site.status, basic(b"alice", b"wrong%d" % number)) for number in range(8)]
+            time.sleep(0.1)
+            began = time.monotonic()
+            assert site.ask(ALICE, source="127.0.0.2").status == 200
+            assert time.monotonic() - began < 0.7
+            assert sorted(each.result() for each in tries) == [401] * 5 + [503] * 3
+
+    def test_who_keeps_the_hash_stays_known_when_others_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And nobody else does, not by the hash of another user either."""
+        before = Passwords(USERS)
+        checks = Checks(monkeypatch)
+        with serving(Front(passwords=before)) as site:
+            assert site.status(ALICE) == site.status(basic(b"long", b"x" * 72)) == 200
+            after = {"alice": USERS["alice"], "bob": USERS["alice"], "long": hashed(b"x")}
+            site.server.door.front = Front(passwords=before.of(after))
+            assert len(checks.costs) == 2
+            assert site.status(ALICE) == 200
+            assert len(checks.costs) == 2
+            assert site.status(basic(b"long", b"x" * 72)) == 401
+            assert site.status(basic(b"bob", b"wonder")) == 200
+            assert len(checks.costs) == 4
 
     def test_nothing_is_told_to_those_without_a_password(self) -> None:
         """Not even which methods there are."""
@@ -269,6 +294,58 @@ class TestMethods:
             while chunk := raw.recv(1000):
                 answer += chunk
             assert b"connection: close" in answer
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("front", "request_line", "status"),
+        [
+            (Front(passwords=Passwords(USERS)), "GET / HTTP/1.1", 401),
+            (Front(), "POST / HTTP/1.1", 405),
+            (Front(bucket=Bucket(RateLimit(3600, 1), lambda: 0.0)), "GET / HTTP/1.1", 429),
+        ],
+    )
+    def test_who_is_refused_is_answered_once(self, front: Front, request_line: str, status: int) -> None:
+        """What he has asked besides, in advance, costs nobody anything: the connection ends."""
+        if front.bucket:
+            front.bucket.wait()
+        with serving(front) as site, socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+            raw.sendall(f"{request_line}\r\nHost: x\r\n\r\n".encode() * 100)
+            answer = everything(raw)
+            assert (answer.count(b"HTTP/1.1 "), answer.count(f"HTTP/1.1 {status}".encode())) == (1, 1)
+            assert answer.count(b"connection: close") == 1
+
+    @pytest.mark.parametrize("rest", [b"\r\n", b"Content-Length: 1\r\n\r\nx"])
+    def test_nor_is_there_room_for_his_next_request(self, rest: bytes) -> None:
+        """503 ends the connection as well, and `connection: close` is said once where there are two reasons."""
+        app = Blocking()
+        with serving(Front(), app, max_requests=1) as site, ThreadPoolExecutor(1) as clients:
+            first = clients.submit(site.status)
+            time.sleep(0.3)
+            with socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+                raw.sendall((b"GET / HTTP/1.1\r\nHost: x\r\n" + rest) * 2)
+                answer = everything(raw)
+            app.may.set()
+            assert first.result() == 200
+        assert (answer.count(b"HTTP/1.1 503"), answer.count(b"connection: close")) == (1, 1)
+
+    def test_who_reads_nothing_is_answered_once_too(self) -> None:
+        """However much he asks, and nothing of it waits in memory."""
+        with serving(Front(passwords=Passwords(USERS))) as site:
+            hoarded = [site.slow_reader(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000) for _ in range(20)]
+            connections = site.server._server.server_state.connections
+            assert wait_until(lambda: not connections, 5)
+            for each in hoarded:
+                each.close()
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Return what comes until the connection ends, be it by what was sent and not read."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while chunk := connection.recv(1 << 16):
+            received += chunk
+    return received
 
 
 class TestHeaders:

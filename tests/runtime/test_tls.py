@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import random
 import socket
 import ssl
@@ -30,7 +32,7 @@ from tests.bench.malformed import requests
 from tests.certificates import Authority, Issued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NO_SECURITY_LEVEL = "DEFAULT:@SECLEVEL=0"
@@ -55,6 +57,15 @@ def front_file(folder: Path, *lines: str) -> FrontFile:
     path = folder / "web.yml"
     path.write_text("\n".join(["tls_server_config:", *(f"  {line}" for line in (*BOTH, *lines))]))
     return FrontFile(path)
+
+
+def raising(error: Exception) -> Callable[..., int]:
+    """Return a function that does nothing else."""
+
+    def fail(*_: object) -> int:
+        raise error
+
+    return fail
 
 
 BOTH = ("cert_file: server.crt", "key_file: server.key")
@@ -326,6 +337,19 @@ class TestRotation:
         assert not front.changed()
         (folder / "web.yml").write_text(content)
         assert front.changed()
+
+    def test_a_reload_that_runs_short_keeps_the_last_good_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a descriptor to hand a key over there is no new front, and no end of the old one."""
+        front = front_file(folder)
+        before = front.front
+        (folder / "web.yml").touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "memfd_create", raising(OSError(errno.EMFILE, "Too many open files")))
+            with pytest.raises(ConfigError, match="Too many open files"):
+                front.changed()
+        assert front.front is before
 
     def test_a_secret_that_is_a_link_to_a_link(self, folder: Path, authority: Authority) -> None:
         """Orchestrators exchange the folder behind a link; only what the link leads to has changed."""
