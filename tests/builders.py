@@ -8,35 +8,23 @@ from typing import TYPE_CHECKING
 
 from exporter.model.explanation import Packet
 from exporter.model.observation import Observation
-from exporter.model.policy import (
-    ANY,
-    Effect,
-    PolicyResult,
-    Relation,
-    Rule,
-    RuleResult,
-    Selector,
-    Tenancy,
-    TenantSummary,
-    Violation,
-)
+from exporter.model.policy import ANY, Effect, Relation, Rule, Selector
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.probe import Probe, Probed, ProbeResult, Sight
+from exporter.model.reach import HOST, PairVerdict, Path, Protocol, Reach, Verdict, Via
 from exporter.model.report import (
-    HOST,
     BlastRadius,
     ContainerSummary,
     EngineSummary,
     Evidence,
     NetworkSummary,
-    PairVerdict,
-    Path,
-    Protocol,
-    Reach,
+    PolicyResult,
     Report,
+    RuleResult,
+    Tenancy,
+    TenantSummary,
     Totals,
-    Verdict,
-    Via,
+    Violation,
 )
 from exporter.model.snapshot import Engine, EngineVersion, Product, Snapshot
 from exporter.publish.state import PollResult, PollStats, ProbeStats, Published

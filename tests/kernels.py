@@ -27,7 +27,7 @@ from exporter.model.namespace import (
     RouteKind,
     Scope,
 )
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import parse_iptables

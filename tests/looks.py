@@ -7,14 +7,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exporter.evaluate import evaluate, explain
-from exporter.model.report import Protocol, Verdict
+from exporter.model.reach import Protocol, Verdict
 from exporter.parse import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model.observation import Observation
-    from exporter.model.report import ContainerSummary, PairVerdict, Path, Report, Via
+    from exporter.model.reach import PairVerdict, Path, Via
+    from exporter.model.report import ContainerSummary, Report
     from exporter.model.snapshot import Snapshot
 
 OPEN, CLOSED, UNKNOWN = Verdict.REACHABLE, Verdict.BLOCKED, Verdict.UNKNOWN

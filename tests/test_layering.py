@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 PACKAGE = Path(__file__).parent.parent / "exporter"
 
@@ -115,6 +116,26 @@ def test_pure_rooms_have_no_clock_no_files_and_no_environment(room: str) -> None
         assert not {name.split(".")[0] for name in imported(tree)} & IMPURE, path
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not {name for name in calls if name.endswith((".now", ".utcnow", ".today")) or name == "open"}, path
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """A module stands above all that it imports, types included: who reads it need not know what stands on it."""
+    modules = {dotted(path): path for path in PACKAGE.rglob("*.py")}
+    below = {
+        name: {found for each in imported(ast.parse(path.read_text())) if (found := holder(each, modules)) != name}
+        for name, path in modules.items()
+    }
+    tuple(TopologicalSorter(below).static_order())
+
+
+def dotted(path: Path) -> str:
+    """Return the name of a module by its path."""
+    return ".".join(("exporter", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def holder(name: str, modules: Collection[str]) -> str:
+    """Return the module that a dotted name is of: itself, or the one that it is imported from."""
+    return name if name in modules else name.rpartition(".")[0]
 
 
 def test_importing_a_module_does_nothing() -> None:

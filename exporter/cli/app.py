@@ -147,7 +147,7 @@ def explain(
     """
     from exporter import evaluate
     from exporter.cli import look, text
-    from exporter.model.report import Protocol
+    from exporter.model.reach import Protocol
     from exporter.publish import formats
 
     if port and protocol == Protocol.ICMP:
@@ -190,7 +190,7 @@ def probe(
     """
     from exporter.cli import look, probing, text
     from exporter.model.explanation import Question
-    from exporter.model.report import Protocol
+    from exporter.model.reach import Protocol
     from exporter.publish import formats
 
     to = _address(context, address)

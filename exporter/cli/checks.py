@@ -11,7 +11,8 @@ from exporter.cli.text import BAD, DOUBTFUL, GOOD, SIGNS, Line, ways
 from exporter.errors import PolicyError
 from exporter.evaluate import explain
 from exporter.model.policy import Effect, tenants_apart
-from exporter.model.report import SCHEMA, Verdict
+from exporter.model.reach import Verdict
+from exporter.model.report import SCHEMA
 from exporter.publish.formats import json as json_report
 from exporter.publish.text import count, visible
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.model.explanation import Explanation
-    from exporter.model.policy import RuleResult, Standards, Tenancy, Violation
-    from exporter.model.report import Report
+    from exporter.model.policy import Standards
+    from exporter.model.report import Report, RuleResult, Tenancy, Violation
     from exporter.model.snapshot import Snapshot
 
 _BUILT_IN: Final = "built-in policy"

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.model.probe import ProbeResult
-from exporter.model.report import SCHEMA, Verdict
+from exporter.model.reach import Verdict
+from exporter.model.report import SCHEMA
 from exporter.model.whatif import Fate
 from exporter.publish.formats import table
 from exporter.publish.formats.hops import hop_text
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation, Finding, PairChange, ReportDiff, Trip
     from exporter.model.probe import PairProbed
-    from exporter.model.report import Path
+    from exporter.model.reach import Path
     from exporter.model.whatif import Foretelling, ForetoldPair
 
 GOOD: Final = "green"

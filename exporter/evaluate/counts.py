@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.report import BLOCKED, HOST, BlastRadius, Protocol, Reach, Row, Verdict, Via
+from exporter.model.reach import BLOCKED, HOST, Protocol, Reach, Row, Verdict, Via
+from exporter.model.report import BlastRadius
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.model.report import PairVerdict, Verdicts
+    from exporter.model.reach import PairVerdict, Verdicts
     from exporter.model.snapshot import Sandbox, Snapshot
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.model.explanation import PairChange, ReportDiff
-from exporter.model.report import PairVerdict, Verdict
+from exporter.model.reach import PairVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

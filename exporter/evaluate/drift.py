@@ -6,12 +6,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.report import BLOCKED, Row, Verdict
+from exporter.model.reach import BLOCKED, Row, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exporter.model.report import Reach, Verdicts
+    from exporter.model.reach import Reach, Verdicts
 
 
 @dataclass(frozen=True, slots=True)

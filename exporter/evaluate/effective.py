@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from exporter.model.report import Protocol, Row, Via
+from exporter.model.reach import Protocol, Row, Via
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.model.report import PairVerdict, Reach
+    from exporter.model.reach import PairVerdict, Reach
     from exporter.model.snapshot import Snapshot
 
 

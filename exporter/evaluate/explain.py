@@ -14,7 +14,7 @@ from exporter.evaluate.trips import carries, each_way, trips
 from exporter.model.addresses import is_link_local
 from exporter.model.explanation import Explanation, Finding, Question
 from exporter.model.ports import PortSet
-from exporter.model.report import HOST, PairVerdict, Path, Protocol, Verdict, Via
+from exporter.model.reach import HOST, PairVerdict, Path, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

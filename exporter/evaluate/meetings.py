@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.model.report import PairVerdict, Reach
+    from exporter.model.reach import PairVerdict, Reach
 
 Tenant = tuple[str, str]
 """The name of a tenant, or the id of a container that has none and is one of its own."""

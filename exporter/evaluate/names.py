@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

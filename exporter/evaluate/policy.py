@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.meetings import Member, meetings
 from exporter.evaluate.tenants import tenant_name, tenant_of
-from exporter.model.policy import VIOLATIONS_LISTED, Effect, PolicyResult, Relation, RuleResult, Violation
+from exporter.model.policy import Effect, Relation
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
-from exporter.model.report import BLOCKED, Protocol, Verdict, Via
+from exporter.model.reach import BLOCKED, Protocol, Verdict, Via
+from exporter.model.report import VIOLATIONS_LISTED, PolicyResult, RuleResult, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.policy import Policy, Rule, Selector, Standards
-    from exporter.model.report import ContainerSummary, PairVerdict, Path, Reach
+    from exporter.model.reach import PairVerdict, Path, Reach
+    from exporter.model.report import ContainerSummary
     from exporter.model.snapshot import Container, Snapshot
 
 

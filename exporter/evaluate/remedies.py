@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.trace import Arrived, Disbelieved, Filtered, Linked, Routed, Sent
 from exporter.model.firewall import Field, NameIs, Rewrite, Terminate, Translate, Translation
-from exporter.model.report import HOST, Via
+from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.names import Names
     from exporter.evaluate.telling import Told
     from exporter.model.explanation import Packet
-    from exporter.model.report import ContainerSummary, Path
+    from exporter.model.reach import Path
+    from exporter.model.report import ContainerSummary
     from exporter.model.snapshot import Network, Sandbox, Snapshot
 
 _USERS_CHAIN = "DOCKER-USER"

@@ -18,20 +18,13 @@ from exporter.evaluate.policy import judge
 from exporter.evaluate.tenants import tenancy, tenant_name
 from exporter.evaluate.unsupported import unsupported
 from exporter.model.policy import NO_STANDARDS
-from exporter.model.report import (
-    ContainerSummary,
-    EngineSummary,
-    Evidence,
-    NetworkSummary,
-    Report,
-    Totals,
-)
+from exporter.model.report import ContainerSummary, EngineSummary, Evidence, NetworkSummary, Report, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.model.policy import Standards
-    from exporter.model.report import Reach
+    from exporter.model.reach import Reach
     from exporter.model.snapshot import Engine, Kernel, Snapshot
 
 

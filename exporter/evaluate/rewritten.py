@@ -23,7 +23,7 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.model.ranges import Ranges
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -21,7 +21,7 @@ from exporter.evaluate.enforced.trace import (
 )
 from exporter.model.explanation import Decision, Hop, Leg
 from exporter.model.firewall import Hook
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.meetings import Member, Tenant, meetings
-from exporter.model.policy import Tenancy, TenantSummary
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
+from exporter.model.report import Tenancy, TenantSummary
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from exporter.model.report import Reach
+    from exporter.model.reach import Reach
     from exporter.model.snapshot import Container, Snapshot
 
 

@@ -14,7 +14,7 @@ from exporter.evaluate.remedies import Case, closing, leading, opening
 from exporter.evaluate.telling import tell
 from exporter.model.explanation import Packet, Trip
 from exporter.model.ports import PortSet
-from exporter.model.report import HOST, Protocol, Verdict, Via
+from exporter.model.reach import HOST, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.telling import Told
     from exporter.model.addresses import Address
     from exporter.model.explanation import Question
-    from exporter.model.report import ContainerSummary, Path
+    from exporter.model.reach import Path
+    from exporter.model.report import ContainerSummary
     from exporter.model.snapshot import Sandbox, Snapshot
 
 MOST = 6

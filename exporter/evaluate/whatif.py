@@ -19,13 +19,14 @@ from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.pending import default_bridge, keeps_networks
 from exporter.evaluate.rewritten import rewritten
 from exporter.model.daemon import Configuration
-from exporter.model.report import PairVerdict, Reach, Verdict
+from exporter.model.reach import PairVerdict, Reach, Verdict
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.model.report import Path, Report
+    from exporter.model.reach import Path
+    from exporter.model.report import Report
     from exporter.model.snapshot import Engine, Network, Snapshot
     from exporter.model.whatif import Proposal
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from exporter.model.addresses import Address
-    from exporter.model.report import ContainerSummary, Path, Protocol, Verdict
+    from exporter.model.reach import Path, Protocol, Verdict
+    from exporter.model.report import ContainerSummary
 
 
 @dataclass(frozen=True, slots=True)

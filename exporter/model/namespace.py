@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model.addresses import Address, Subnet
-    from exporter.model.report import Protocol
+    from exporter.model.reach import Protocol
 
 
 @dataclass(frozen=True, slots=True)

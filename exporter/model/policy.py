@@ -8,12 +8,10 @@ from glob import escape
 from typing import TYPE_CHECKING, Final
 
 from exporter.model.ports import ALL_PORTS, PortSet
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from exporter.model.report import ContainerSummary, Path, Verdict
 
 
 class Effect(StrEnum):
@@ -121,89 +119,3 @@ class Standards:
 
 
 NO_STANDARDS: Final = Standards()
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSummary:
-    """A tenant: its containers, and how many ordered pairs lead into them from containers of others.
-
-    One that is `trusted` is nobody's trouble and has no trouble with others: pairs with it do not count.
-    """
-
-    name: str
-    containers: int
-    exposed_pairs: int
-    trusted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tenancy:
-    """Whose containers are whose by `label`. Tenants are sorted by name.
-
-    `told` is False where an observation was made without the label: nothing is known then. A container without the
-    label (`without` counts them) is a tenant of its own. `cross_pairs` are reachable and undecided ordered pairs of
-    containers of different tenants of which neither is trusted; None where no container has the label, or nothing is
-    known.
-    """
-
-    label: str
-    told: bool
-    tenants: tuple[TenantSummary, ...] = ()
-    without: int = 0
-    cross_pairs: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RuleResult:
-    """What became of a rule: how many containers fit its two ends, and how many ordered pairs it is about.
-
-    `violations` counts pairs that the rule denies and that are open or undecided; None for a rule that allows.
-    """
-
-    rule: Rule
-    sources: int
-    destinations: int
-    pairs: int
-    violations: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A pair with paths that a rule denies. It is unknown where all of these are undecided."""
-
-    rule: Rule
-    source: ContainerSummary
-    destination: ContainerSummary
-    verdict: Verdict
-    paths: tuple[Path, ...]
-
-    @property
-    def reason(self) -> str:
-        """What would have to be known to tell; empty where a path is certain."""
-        return "; ".join(dict.fromkeys(path.undecided for path in self.paths)) if self.verdict == "unknown" else ""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyResult:
-    """What a policy finds, rule by rule in its order.
-
-    `violations` are the first of each rule, by name of source and destination: VIOLATIONS_LISTED at most, where
-    `results` counts all. `untold` are labels that the rules ask for and the observation was made without: nothing
-    is judged then, for a container without the label and one whose label was not kept look alike.
-    """
-
-    results: tuple[RuleResult, ...] = ()
-    violations: tuple[Violation, ...] = ()
-    untold: tuple[str, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """The violations of all rules, listed or not: a pair counts for each rule that it violates."""
-        return sum(result.violations or 0 for result in self.results)
-
-    def of(self, rule: Rule) -> tuple[Violation, ...]:
-        """Return the violations of a rule that are listed."""
-        return tuple(violation for violation in self.violations if violation.rule is rule)
-
-
-VIOLATIONS_LISTED: Final = 1000

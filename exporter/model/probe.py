@@ -7,7 +7,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from exporter.model.report import HOST, Protocol, Verdict
+from exporter.model.reach import HOST, Protocol, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

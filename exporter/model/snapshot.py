@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exporter.model.addresses import Address, Subnet
     from exporter.model.daemon import Configuration
     from exporter.model.namespace import Namespace
-    from exporter.model.report import Protocol
+    from exporter.model.reach import Protocol
 
 
 class EngineVersion(NamedTuple):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from exporter.model.report import Path, Verdict
+    from exporter.model.reach import Path, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.parse.lifetimes import started, surely_before
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.model.snapshot import Container, Endpoint, GatewayMode, Network, Sandbox, Snapshot
 from exporter.parse.containers import ListedContainer, parse_containers
 from exporter.parse.daemon import parse_configuration

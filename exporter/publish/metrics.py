@@ -17,7 +17,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, Via
+from exporter.model.reach import Via
+from exporter.model.report import Evidence
 from exporter.publish.state import PollResult
 from exporter.publish.text import encodable
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from exporter.model.policy import RuleResult, Tenancy
-    from exporter.model.report import NetworkSummary, Report
+    from exporter.model.report import NetworkSummary, Report, RuleResult, Tenancy
     from exporter.publish.state import Published
 
 Samples = list[tuple[tuple[str, ...], float]]

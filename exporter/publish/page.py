@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from exporter import __version__
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Verdict, Via
+from exporter.model.reach import Verdict, Via
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.probes import outcome
@@ -27,8 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.model.explanation import Explanation
-    from exporter.model.policy import PolicyResult, Tenancy, TenantSummary, Violation
-    from exporter.model.report import ContainerSummary, NetworkSummary, Pair, PairVerdict, Report
+    from exporter.model.reach import PairVerdict
+    from exporter.model.report import (
+        ContainerSummary,
+        NetworkSummary,
+        Pair,
+        PolicyResult,
+        Report,
+        Tenancy,
+        TenantSummary,
+        Violation,
+    )
     from exporter.model.whatif import Foretelling
     from exporter.publish.state import ProbeStats, Published
 

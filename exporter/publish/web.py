@@ -19,7 +19,7 @@ from starlette.routing import Route
 from exporter import evaluate
 from exporter.errors import Unforeseeable, UnknownContainer, UnknownNetwork
 from exporter.model.explanation import asked_address
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.model.whatif import Proposal
 from exporter.publish.exposition import accepts_gzip, negotiate
 from exporter.publish.formats import json as json_report

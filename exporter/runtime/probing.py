@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from exporter.errors import ExporterError, ProbeError
 from exporter.evaluate.probes import Planner, expected, judge, lacking
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from exporter.evaluate import evaluate_after, explain
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.parse import Memory, parse
 from exporter.runtime.collector import paused
 from tests.bench.layouts import INSIDE_PORT, NFTABLES, Layout

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.kinds.unremarkable import unremarkable
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import open_observer
 from exporter.observe.tier import Tier

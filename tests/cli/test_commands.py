@@ -20,7 +20,7 @@ from exporter.cli.text import explain as explained
 from exporter.cli.text import ways
 from exporter.config import OPTIONS
 from exporter.evaluate import explain
-from exporter.model import report
+from exporter.model import reach
 from exporter.model.ports import ALL_PORTS
 from tests.cli.program import COMMAND, HOST, LATER, environment, failure, run
 from tests.hosts import host
@@ -54,7 +54,7 @@ def test_each_command_has_a_help(command: str) -> None:
 
 def test_a_path_without_addresses_is_told() -> None:
     """The API does not tell link-local addresses."""
-    path = report.Path(report.Via.BRIDGE, "net", report.Protocol.TCP, (), ALL_PORTS)
+    path = reach.Path(reach.Via.BRIDGE, "net", reach.Protocol.TCP, (), ALL_PORTS)
     assert list(ways([path])) == ["bridge on net: tcp any at an address that the API does not tell"]
 
 

@@ -15,7 +15,7 @@ from exporter import policyfile
 from exporter.errors import ConfigError
 from exporter.model.policy import ANY, Effect, Policy, Relation, Rule, Selector
 from exporter.model.ports import ALL_PORTS, PortSet
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

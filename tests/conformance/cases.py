@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.model.report import Verdict
+    from exporter.model.reach import Verdict
 
 
 @dataclass(frozen=True, slots=True)

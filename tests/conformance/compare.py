@@ -8,13 +8,14 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from exporter.model.ports import PortSet
-from exporter.model.report import Protocol, Verdict, Via
+from exporter.model.reach import Protocol, Verdict, Via
 from tests.lab.agent import is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from exporter.model.report import PairVerdict, Path, Report
+    from exporter.model.reach import PairVerdict, Path
+    from exporter.model.report import Report
     from tests.lab import Arrival
 
 

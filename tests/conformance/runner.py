@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from exporter.model.namespace import Namespace
     from exporter.model.observation import Observation
-    from exporter.model.report import PairVerdict, Report
+    from exporter.model.reach import PairVerdict
+    from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
     from tests.lab import Packets, Topology
 

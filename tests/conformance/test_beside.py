@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from tests.conformance.routed import dual_stack, let_through
 from tests.lab import Container, Network, Topology
 

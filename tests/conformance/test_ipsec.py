@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from exporter.evaluate.enforced.ipsec import DOUBT
-from exporter.model.report import Protocol, Verdict
+from exporter.model.reach import Protocol, Verdict
 from tests.conformance.changes import Change
 from tests.conformance.runner import changed
 from tests.lab import Container, Network, Topology
 
 if TYPE_CHECKING:
-    from exporter.model.report import PairVerdict
+    from exporter.model.reach import PairVerdict
     from tests.conformance.runner import Outcome
 
 pytestmark = pytest.mark.lab

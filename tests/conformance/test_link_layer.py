@@ -14,7 +14,7 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.model.addresses import link_local_of
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.observe.tier import Tier
 from exporter.parse import parse
 from tests.conformance.changes import ANNOUNCED, Change

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.observe.tier import Tier
 from tests.conformance.changes import Change, cgroup_of
 from tests.conformance.generator import Case

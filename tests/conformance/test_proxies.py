@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.model.report import Protocol, Via
+from exporter.model.reach import Protocol, Via
 from tests.conformance.runner import built
 from tests.lab import VERSIONS, Container, Topology
 from tests.lab.packages import unpacked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack
 from tests.lab import Container, Network, Topology

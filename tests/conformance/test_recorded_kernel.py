@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.parse import parse
 from tests.conformance.recorded_kernel import kernel_documents
 from tests.conformance.test_recordings import NAMES, recording

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.observe.files import loads
 from tests.conformance.compare import Comparison, compare
 from tests.lab import Arrival

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate.enforced.packets import SOURCE_PORT
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
 from tests.lab import Container, Topology

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.evaluate.counts import Counts
 from exporter.evaluate.drift import drift
 from exporter.model.ports import PortSet
-from exporter.model.report import BLOCKED, Alike, PairVerdict, Path, Protocol, Reach, Row, Verdict, Verdicts, Via
+from exporter.model.reach import BLOCKED, Alike, PairVerdict, Path, Protocol, Reach, Row, Verdict, Verdicts, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

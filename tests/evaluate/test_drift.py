@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from tests.hosts import Host, host
 from tests.kernels import kernel
 

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.neighbours import LEARNED
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.parse.kernel.nftables import parse_nftables
 from tests.hosts import host
 from tests.kernels import kernel

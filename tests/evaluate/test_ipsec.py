@@ -10,7 +10,7 @@ import pytest
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.ipsec import DOUBT
 from exporter.model.namespace import USUAL_RULES, Direction, Hop, IpsecPolicy, PolicyRule, Route, RouteKind, RuleAction
-from exporter.model.report import Via
+from exporter.model.reach import Via
 from tests.hosts import host
 from tests.kernels import kernel
 

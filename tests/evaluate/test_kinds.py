@@ -26,7 +26,7 @@ from tests.kernels import kernel
 
 if TYPE_CHECKING:
     from exporter.model.observation import Observation
-    from exporter.model.report import Reach
+    from exporter.model.reach import Reach
     from exporter.model.snapshot import Snapshot
 
 ADDRESSES = (

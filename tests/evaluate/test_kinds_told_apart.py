@@ -24,7 +24,7 @@ from exporter.model.namespace import (
     RouteKind,
     Scope,
 )
-from exporter.model.report import HOST, Verdict
+from exporter.model.reach import HOST, Verdict
 from exporter.parse import Memory, parse
 from tests.bench.layouts import Layout
 from tests.evaluate.test_kinds import check, same, tampering

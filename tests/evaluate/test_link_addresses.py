@@ -47,7 +47,7 @@ from exporter.model.namespace import (
     RuleAction,
 )
 from exporter.model.ranges import Ranges
-from exporter.model.report import Protocol, Via
+from exporter.model.reach import Protocol, Via
 from exporter.parse.kernel.iptables import parse_iptables
 from tests.hosts import host
 from tests.kernels import kernel, own_address

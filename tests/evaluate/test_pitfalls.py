@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.model.namespace import Interface, Namespace
-    from exporter.model.report import Verdict
+    from exporter.model.reach import Verdict
 
 NEW = "-m conntrack --ctstate NEW"
 WEB, API, DB = "172.17.0.2/32", "172.17.0.3/32", "172.17.0.4/32"

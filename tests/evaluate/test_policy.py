@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 
 from exporter.evaluate import evaluate
 from exporter.evaluate import policy as evaluated
-from exporter.model.policy import (
-    ANY,
-    VIOLATIONS_LISTED,
-    Effect,
-    Policy,
-    Relation,
-    Rule,
-    Selector,
-    Standards,
-    tenants_apart,
-)
+from exporter.model.policy import ANY, Effect, Policy, Relation, Rule, Selector, Standards, tenants_apart
 from exporter.model.ports import ALL_PORTS, PortSet
-from exporter.model.report import Protocol, Verdict, Via
+from exporter.model.reach import Protocol, Verdict, Via
+from exporter.model.report import VIOLATIONS_LISTED
 from exporter.parse import parse
 from tests.evaluate.strategies import hosts
 from tests.hosts import Host, host
@@ -34,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model.observation import Observation
-    from exporter.model.policy import PolicyResult, Tenancy
-    from exporter.model.report import ContainerSummary, Path, Report
+    from exporter.model.reach import Path
+    from exporter.model.report import ContainerSummary, PolicyResult, Report, Tenancy
     from exporter.model.snapshot import Snapshot
 
 TENANT = "tenant"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.evaluate import explain
 from exporter.evaluate.enforced.packets import SOURCE_PORT, Atom, PortsDiffer, only
 from exporter.model.ranges import Ranges
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from tests.hosts import host
 from tests.kernels import kernel
 from tests.looks import OPEN, UNKNOWN

@@ -14,7 +14,8 @@ from exporter.evaluate.probes import Planner, expected, judge, lacking
 from exporter.model.explanation import Packet, Question
 from exporter.model.namespace import Hop, Interface, Listener, Route, RouteKind
 from exporter.model.probe import Probe, ProbeResult, Sight
-from exporter.model.report import HOST, Evidence, Protocol, Verdict
+from exporter.model.reach import HOST, Protocol, Verdict
+from exporter.model.report import Evidence
 from tests.builders import container, report
 from tests.hosts import host
 from tests.kernels import kernel, own_address

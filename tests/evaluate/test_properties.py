@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.evaluate import diff, evaluate, explain
-from exporter.model.report import BLOCKED, Protocol, Via
+from exporter.model.reach import BLOCKED, Protocol, Via
 from exporter.parse import parse
 from tests.builders import counted
 from tests.evaluate.strategies import hosts
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from exporter.model.observation import Observation
-    from exporter.model.report import PairVerdict, Path, Report
+    from exporter.model.reach import PairVerdict, Path
+    from exporter.model.report import Report
 
 relaxed = settings(deadline=None, max_examples=100)
 costly = settings(relaxed, max_examples=40)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.model.report import Via
+from exporter.model.reach import Via
 from tests.hosts import ALL, Host, host
 from tests.looks import CLOSED, OPEN, UNKNOWN
 

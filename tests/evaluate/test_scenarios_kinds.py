@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import ObservationError
-from exporter.model.report import HOST, Via
+from exporter.model.reach import HOST, Via
 from tests.hosts import ALL, NOW, host
 from tests.looks import CLOSED, OPEN, UNKNOWN, Look
 

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.walk import ENDLESS
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.parse import parse
 from tests.bench.hosts import Size, layout, measured_in_a_child
 from tests.hosts import ALL, Host, host

@@ -34,7 +34,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.firewall import Verdict as Netfilter
 from exporter.model.ranges import Ranges
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 from tests.hosts import host
 from tests.kernels import kernel
 from tests.looks import CLOSED, OPEN, UNKNOWN
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from exporter.model.explanation import Explanation, Leg, Trip
     from exporter.model.namespace import Namespace, OwnAddress
-    from exporter.model.report import Verdict
+    from exporter.model.reach import Verdict
     from tests.hosts import Host
     from tests.kernels import KernelOf
     from tests.looks import Look

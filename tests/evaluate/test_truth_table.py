@@ -15,7 +15,7 @@ from tests.hosts import ALL, Host, host
 from tests.looks import CLOSED, OPEN, UNKNOWN
 
 if TYPE_CHECKING:
-    from exporter.model.report import Verdict
+    from exporter.model.reach import Verdict
 
 EVERYTHING = ("80/tcp", "7777/udp", "icmp")
 MANAGED_V6 = ("28.5", "29", "29 nft")

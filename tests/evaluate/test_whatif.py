@@ -10,7 +10,7 @@ import pytest
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
 from exporter.model.daemon import Configuration, Setting
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.model.whatif import Fate, Foretelling, Proposal
 from exporter.parse import parse
 from tests.conformance.recorded_kernel import kernel_documents

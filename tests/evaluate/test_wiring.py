@@ -17,14 +17,14 @@ from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
 from exporter.model.firewall import Firewall
 from exporter.model.namespace import Hop, Interface, Namespace, Port, Route, RouteKind
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.model.snapshot import Sandbox
 from tests.evaluate.test_kinds import check
 from tests.evaluate.test_kinds_told_apart import town
 from tests.kernels import kernel, own_address
 
 if TYPE_CHECKING:
-    from exporter.model.report import PairVerdict
+    from exporter.model.reach import PairVerdict
     from exporter.model.snapshot import Snapshot
 
 NEW = 900

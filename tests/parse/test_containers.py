@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 from exporter.model.snapshot import ExposedPort, PublishedPort, RoutedPort
 from tests.hosts import host
 from tests.looks import Look

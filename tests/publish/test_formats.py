@@ -14,7 +14,8 @@ from hypothesis import given, settings
 
 from exporter.evaluate import explain
 from exporter.model.ports import PortSet
-from exporter.model.report import PairVerdict, PendingRestart, Protocol, Reach, Verdict, Via
+from exporter.model.reach import PairVerdict, Protocol, Reach, Verdict, Via
+from exporter.model.report import PendingRestart
 from exporter.publish.formats import RENDERERS
 from exporter.publish.formats import json as json_report
 from exporter.publish.formats.csv import COLUMNS

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.model.policy import PolicyResult, Tenancy
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, PendingRestart, Via
+from exporter.model.reach import Via
+from exporter.model.report import Evidence, PendingRestart, PolicyResult, Tenancy
 from exporter.publish.exposition import Format, render
 from exporter.publish.metrics import METRICS
 from exporter.publish.state import PollResult, ProbeStats, Published

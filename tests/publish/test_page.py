@@ -16,9 +16,9 @@ from hypothesis import given, settings
 
 from exporter import evaluate
 from exporter.model.firewall import Backend, Base, Chain, Hook, Rule, Table, TableFamily, Terminate, Verdict
-from exporter.model.policy import PolicyResult
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Evidence, PairVerdict, PendingRestart, Reach
+from exporter.model.reach import PairVerdict, Reach
+from exporter.model.report import Evidence, PendingRestart, PolicyResult
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair, Proposal
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.page import FORETOLD_LIMIT, MATRIX_LIMIT, NETWORK_LIMIT, Answers, Page, duration, matrix, shares

@@ -13,7 +13,7 @@ from exporter.evaluate import Evaluated
 from exporter.evaluate.probes import Planner, expected
 from exporter.model.observation import Observation
 from exporter.model.probe import ProbeResult, Sight
-from exporter.model.report import Verdict
+from exporter.model.reach import Verdict
 from exporter.publish.state import Board, Published
 from exporter.runtime.probing import Probing, put_to_the_test
 from exporter.runtime.refresh import Refresher

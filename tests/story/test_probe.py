@@ -16,7 +16,7 @@ from exporter.evaluate import evaluate
 from exporter.evaluate.probes import Planner
 from exporter.model.explanation import Question
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer
 from exporter.observe.probe import Prober

@@ -15,7 +15,7 @@ from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.published import is_protected
 from exporter.evaluate.declared.topology import GATEWAY_BRIDGE
 from exporter.model.ports import ALL_PORTS
-from exporter.model.report import Path, Protocol, Via
+from exporter.model.reach import Path, Protocol, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.declared.behaviour import INTERNAL_IPV6_WORKS
 from exporter.evaluate.declared.topology import FAMILIES, Attachment, Opening, Segment, Topology
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
-from exporter.model.report import Path, Protocol, Via
+from exporter.model.reach import Path, Protocol, Via
 from exporter.model.snapshot import GatewayMode, Product
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from exporter.evaluate.declared.behaviour import (
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Opening, Topology, bridge_gateway, has_router
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
-from exporter.model.report import HOST, Path, Protocol, Via
+from exporter.model.reach import HOST, Path, Protocol, Via
 from exporter.model.snapshot import ExposedPort, GatewayMode
 
 if TYPE_CHECKING:

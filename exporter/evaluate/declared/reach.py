@@ -23,7 +23,7 @@ from exporter.evaluate.declared.topology import (
     Topology,
     bridge_gateway,
 )
-from exporter.model.report import HOST, PairVerdict, Path, Reach, Via
+from exporter.model.reach import HOST, PairVerdict, Path, Reach, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

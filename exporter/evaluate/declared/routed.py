@@ -19,7 +19,7 @@ from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS
 from exporter.evaluate.declared.published import answers_pass, is_masqueraded
 from exporter.evaluate.declared.topology import Attachment, Topology, bridge_gateway
 from exporter.model.ports import NO_PORTS, PortSet
-from exporter.model.report import Path, Protocol, Via
+from exporter.model.reach import Path, Protocol, Via
 from exporter.model.snapshot import ExposedPort, GatewayMode, RoutedPort
 
 if TYPE_CHECKING:

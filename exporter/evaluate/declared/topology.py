@@ -13,7 +13,7 @@ from exporter.evaluate.declared.behaviour import (
     INTERNAL_WITHOUT_DEFAULT_ROUTE,
     Behaviour,
 )
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.model.snapshot import GatewayMode
 
 if TYPE_CHECKING:

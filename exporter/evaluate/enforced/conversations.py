@@ -37,7 +37,7 @@ from exporter.evaluate.enforced.policy_rules import OF_PORTS
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

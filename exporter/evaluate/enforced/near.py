@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.model.addresses import is_link_local
 from exporter.model.ports import HIGHEST, LOWEST
-from exporter.model.report import HOST, Protocol, Via
+from exporter.model.reach import HOST, Protocol, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

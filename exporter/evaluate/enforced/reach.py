@@ -11,7 +11,7 @@ from exporter.evaluate.enforced.likeness import Likeness
 from exporter.evaluate.enforced.near import Nearby
 from exporter.evaluate.enforced.records import Record, beyond, verdicts
 from exporter.evaluate.enforced.worlds import worlds
-from exporter.model.report import HOST, PairVerdict, Protocol, Reach, Via
+from exporter.model.reach import HOST, PairVerdict, Protocol, Reach, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

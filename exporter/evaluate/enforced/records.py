@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.ports import NO_PORTS, PortSet
-from exporter.model.report import PairVerdict, Path, Protocol, Via
+from exporter.model.reach import PairVerdict, Path, Protocol, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

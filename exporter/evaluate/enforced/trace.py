@@ -21,7 +21,7 @@ from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import ways
 from exporter.evaluate.enforced.worlds import worlds
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Packet
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
-    from exporter.model.report import Protocol
+    from exporter.model.reach import Protocol
     from exporter.model.snapshot import Kernel, Snapshot
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.enforced.ports import Known, Ports
 from exporter.evaluate.enforced.segments import PASSING, Segment
 from exporter.model.namespace import MAIN_TABLE
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence

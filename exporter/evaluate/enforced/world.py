@@ -17,7 +17,7 @@ from exporter.evaluate.enforced.strangers import of_nobody
 from exporter.evaluate.enforced.way import way
 from exporter.evaluate.enforced.wiring import Wiring
 from exporter.model.addresses import is_link_local
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

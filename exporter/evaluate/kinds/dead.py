@@ -31,7 +31,7 @@ from exporter.model.firewall import (
     Translate,
     same_rules,
 )
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

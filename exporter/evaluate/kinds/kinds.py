@@ -32,7 +32,7 @@ from exporter.evaluate.kinds.unrolled import UnrolledMemory, unrolled
 from exporter.model.addresses import bounds, link_local_of
 from exporter.model.firewall import Hook, TableFamily
 from exporter.model.ranges import Ranges
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.kinds.directory import Owner, version_of
 from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kept import changed
 from exporter.model.ports import PortSet
-from exporter.model.report import Alike, PairVerdict, Path, Reach, Row, Verdicts
+from exporter.model.reach import Alike, PairVerdict, Path, Reach, Row, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ from exporter.evaluate.kinds.rules import RuleReader
 from exporter.evaluate.kinds.steps import Noted, Sayings
 from exporter.model.addresses import bounds
 from exporter.model.ranges import Ranges
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping

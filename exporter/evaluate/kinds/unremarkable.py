@@ -21,7 +21,7 @@ from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping

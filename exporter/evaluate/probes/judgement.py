@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.trips import carries
 from exporter.model.probe import Probed, ProbeResult
-from exporter.model.report import Protocol, Verdict
+from exporter.model.reach import Protocol, Verdict
 
 if TYPE_CHECKING:
     from exporter.model.probe import Probe, Sight

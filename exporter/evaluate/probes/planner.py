@@ -14,14 +14,15 @@ from exporter.evaluate.probes.judgement import expected
 from exporter.model.explanation import Packet, Question
 from exporter.model.ports import ALL_PORTS, PortSet
 from exporter.model.probe import HEARD, Probe
-from exporter.model.report import HOST, Protocol, Verdict
+from exporter.model.reach import HOST, Protocol, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.trace import Note
     from exporter.model.namespace import Listener, Namespace
-    from exporter.model.report import ContainerSummary, Path, Report
+    from exporter.model.reach import Path
+    from exporter.model.report import ContainerSummary, Report
     from exporter.model.snapshot import Kernel, Sandbox, Snapshot
 
 MOST: Final = 12

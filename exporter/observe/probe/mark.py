@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 
 MOST: Final = 1 << 15
 """Probes of a round at most: the number of an answer must not run over into the round's half."""

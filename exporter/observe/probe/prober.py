@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from exporter import threads
 from exporter.errors import ForbiddenProbe, ProbeError, SystemShort
 from exporter.model.probe import Sight
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.processes import ProcessReader
 from exporter.observe.kernel.trouble import Unreadable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from exporter.model.explanation import Packet
 from exporter.model.probe import HEARD
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.sockets import read_sockets
 from exporter.observe.kernel.trouble import reason

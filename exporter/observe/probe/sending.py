@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.observe.probe.mark import NOTHING, attach
 
 if TYPE_CHECKING:

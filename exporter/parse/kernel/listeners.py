@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Listener
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.parse.fields import address, flag, integer, text
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from exporter.publish.text import encodable
 
 if TYPE_CHECKING:
-    from exporter.model.report import Pair, Path, Report
+    from exporter.model.reach import Path
+    from exporter.model.report import Pair, Report
 
 COLUMNS = (
     "source",

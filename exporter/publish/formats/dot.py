@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.model.report import HOST, Verdict
+from exporter.model.reach import HOST, Verdict
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.model.report import ContainerSummary, PairVerdict, Report
+    from exporter.model.reach import PairVerdict
+    from exporter.model.report import ContainerSummary, Report
 
 
 def render(report: Report) -> str:

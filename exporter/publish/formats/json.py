@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.model.explanation import Explanation, Trip
-    from exporter.model.policy import PolicyResult, RuleResult, Violation
     from exporter.model.probe import PairProbed, Probed
-    from exporter.model.report import Pair, PairVerdict, Path, Report
+    from exporter.model.reach import PairVerdict, Path
+    from exporter.model.report import Pair, PolicyResult, Report, RuleResult, Violation
     from exporter.model.whatif import Foretelling, ForetoldPair
 
 _CHUNK = 1 << 15

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model.report import PairVerdict
+    from exporter.model.reach import PairVerdict
 
 Rendered = TypeVar("Rendered")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.model.probe import ProbeResult
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 
 if TYPE_CHECKING:
     from exporter.model.probe import Probed

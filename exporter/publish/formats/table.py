@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.model.ports import ALL_PORTS
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.publish.formats.json import timestamp
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.text import columns, count, visible
@@ -14,7 +14,8 @@ from exporter.publish.text import columns, count, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.model.report import NetworkSummary, Pair, PairVerdict, Path, Report, Totals, Via
+    from exporter.model.reach import PairVerdict, Path, Via
+    from exporter.model.report import NetworkSummary, Pair, Report, Totals
 
 Row = tuple[str, ...]
 

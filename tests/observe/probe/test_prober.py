@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exporter.errors import ForbiddenProbe, ProbeError
 from exporter.model.explanation import Packet
 from exporter.model.probe import Ground, Probe, Sight
-from exporter.model.report import HOST, Protocol
+from exporter.model.reach import HOST, Protocol
 from exporter.observe.probe import Prober
 from exporter.observe.probe.mark import Answer, Asked, Mark
 from tests.builders import container
@@ -116,7 +116,7 @@ def test_a_sandbox_with_ipv6_turned_off_sends_none() -> None:
     script = f"""
 import threading
 from exporter.model.explanation import Packet
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.observe.probe.mark import Mark
 from exporter.observe.probe.round import Leg, Round
 packets = [Packet(protocol, "{V6_ADDRESS}", 80) for protocol in (Protocol.TCP, Protocol.UDP)]

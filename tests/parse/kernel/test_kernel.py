@@ -10,7 +10,7 @@ import pytest
 from exporter.model.firewall import Backend
 from exporter.model.namespace import Namespace
 from exporter.model.observation import KernelDocuments, NamespaceDocuments
-from exporter.model.report import HOST
+from exporter.model.reach import HOST
 from exporter.observe.files import dumps, loads
 from exporter.parse import parse
 from tests.hosts import host

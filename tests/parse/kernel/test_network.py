@@ -25,7 +25,7 @@ from exporter.model.namespace import (
     RuleAction,
     Scope,
 )
-from exporter.model.report import Protocol
+from exporter.model.reach import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
