@@ -13,7 +13,7 @@ from exporter.config import Config
 from exporter.observe import client, documents, events, files
 from exporter.observe.kernel import netlink, programs
 from exporter.observe.kernel.daemon import root
-from exporter.runtime import connection, door, http, passwords, tls
+from exporter.runtime import connection, door, http, tls, turns
 from tests.deploy.rules import DEPLOY
 from tests.supply.lock import ROOT
 
@@ -29,7 +29,9 @@ LIMITS = {
     "connections": str(connection.CONNECTIONS),
     "seconds for a TLS handshake": f"{http.HANDSHAKE:g}",
     "seconds in which something must move on a connection": f"{connection.PATIENCE:g}",
-    "passwords that wait to be checked": str(passwords._WAITING),
+    "passwords of one address that wait to be checked": str(turns.PLACES),
+    "passwords that wait in all, where a second of an address waits": str(turns.WAITING),
+    "addresses whose passwords wait": str(turns.ORIGINS),
 }
 
 
