@@ -29,9 +29,9 @@ LIMITS = {
     "connections": str(connection.CONNECTIONS),
     "seconds for a TLS handshake": f"{http.HANDSHAKE:g}",
     "seconds in which something must move on a connection": f"{connection.PATIENCE:g}",
-    "passwords that wait to be checked": (
-        f"{turns.PLACES} of one address, {turns.WAITING} where more than one of an address wait, {turns.ORIGINS} addresses"
-    ),
+    "passwords of one address that wait to be checked": str(turns.PLACES),
+    "passwords that wait in all, where a second of an address waits": str(turns.WAITING),
+    "addresses whose passwords wait": str(turns.ORIGINS),
 }
 
 
