@@ -1,4 +1,4 @@
-"""What each alert does in time: series as promtool writes them, one value a minute, and when the alert fires."""
+"""What each alert does in time: series as promtool writes them, and when the alert fires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Scenario:
     """A course of events, and the minutes at which the alert fires for HOST or is silent.
 
     `labels` are those that the alert has beside job, instance and severity, `value` is what its text shows. Where
-    the data of an alert go away, `instead` is the one that fires at the last of the silent minutes.
+    the data of an alert go away, `instead` is the one that fires at the last of the silent minutes. Series have a value
+    every `interval`.
     """
 
     alert: str
@@ -29,6 +30,7 @@ class Scenario:
     value: str = "1"
     instance: str | None = HOST
     instead: str = ""
+    interval: str = "1m"
 
 
 def _up(minutes: int) -> dict[str, str]:
@@ -38,6 +40,19 @@ def _up(minutes: int) -> dict[str, str]:
 
 _NO_ENGINE: Final = _up(10)
 _NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", 'docker_icc_evidence{source="firewall"}': "1x10 0x100"}
+
+
+def _with_gaps(value: str, gap: str = "stale") -> str:
+    """Return half an hour of a series with a value every 15 seconds, of which one is another now and then."""
+    return " ".join(f"{value}x{between} {gap}" for between in (15, 3, 22, 9, 17, 1, 6, 19, 12, 18))
+
+
+def _through_gaps(
+    alert: str, series: Mapping[str, str], minutes: int, labels: Mapping[str, str] | None = None, value: str = "1"
+) -> Scenario:
+    """Return that an alert fires in its time though looks or scrapes fail now and then."""
+    truth = "fires though looks or scrapes fail now and then"
+    return Scenario(alert, truth, series, (minutes, 33), (minutes - 1,), labels or {}, value, interval="15s")
 
 
 def _gauge(
@@ -71,6 +86,15 @@ def _gauge(
             silent=(40,),
             instead=instead,
         ),
+        _through_gaps(
+            alert,
+            {
+                series: _with_gaps("1"),
+                **{name: _with_gaps(values.partition("x")[0]) for name, values in beside.items()},
+            },
+            minutes,
+            labels,
+        ),
     )
 
 
@@ -95,6 +119,40 @@ def _reload(series: str, read: str) -> tuple[Scenario, ...]:
             silent=(40,),
             labels=labels,
             instead="DockerIccExporterSilent",
+        ),
+        _through_gaps(alert, {series: _with_gaps("0")}, 5, labels, "0"),
+    )
+
+
+def _flapping(series: str, failing: str) -> tuple[Scenario, ...]:
+    """Return what the alert about failures on and off does: they last for one minute of three, and for 24 in all."""
+    alert, labels, on_and_off = "DockerIccFlapping", {"failing": failing}, " ".join(["1x7 0x3"] * 8)
+    return (
+        Scenario(
+            alert,
+            "fires when a third fails, and resolves in the half hour after it",
+            {series: f"{on_and_off} 1x200"},
+            fires=(11, 40),
+            silent=(10, 50),
+            labels=labels,
+            value="0.6",
+            interval="15s",
+        ),
+        Scenario(
+            alert,
+            "is silent about one outage, and where few fail",
+            {series: "1x30 0x60 1x200", f'{series}{{instance="other:10422"}}': " ".join(["1x28 0"] * 8)},
+            silent=(12, 25, 45),
+            labels=labels,
+            interval="15s",
+        ),
+        Scenario(
+            alert,
+            "leaves it to another alert when there is no data",
+            {series: f"{on_and_off} _x200", "up": f"{on_and_off} 0x200"},
+            silent=(60,),
+            instead="DockerIccExporterSilent",
+            interval="15s",
         ),
     )
 
@@ -121,6 +179,15 @@ SCENARIOS: Final = (
         {"reachable_pairs_total": "6x90 8x5 stale", **_up(95)},
         silent=(110,),
         instead="DockerIccEngineSilent",
+    ),
+    Scenario(
+        "DockerIccReachablePairsRose",
+        "fires though looks fail now and then",
+        {"reachable_pairs_total": f"6x300 {_with_gaps('8')}"},
+        fires=(81, 110),
+        silent=(80,),
+        value="8",
+        interval="15s",
     ),
     *_gauge(
         "DockerIccDriftOpen",
@@ -167,6 +234,16 @@ SCENARIOS: Final = (
         silent=(40,),
         instead="DockerIccEvidenceLost",
     ),
+    _through_gaps(
+        "DockerIccBridgeNetfilterOff",
+        {
+            'docker_icc_bridge_netfilter_enabled{family="ipv4"}': _with_gaps("0"),
+            'docker_icc_network_enabled{driver="bridge", network="closed"}': _with_gaps("0"),
+        },
+        5,
+        {"family": "ipv4"},
+        "0",
+    ),
     *_gauge(
         "DockerIccPublishedPortHairpin",
         'docker_icc_reachable_pairs{via="published_port"}',
@@ -196,9 +273,10 @@ SCENARIOS: Final = (
         "DockerIccStateUnknown",
         "fires when the gauge is withdrawn from an engine that answers, and resolves",
         {"docker_icc_up": "1x60", "icc_enabled": "1x9 stale _x29 0x10"},
-        fires=(25, 39),
-        silent=(9, 24, 40),
+        fires=(30, 39),
+        silent=(9, 28, 40),
     ),
+    _through_gaps("DockerIccStateUnknown", {"docker_icc_up": _with_gaps("1", "0")}, 15),
     Scenario(
         "DockerIccStateUnknown",
         "is silent while there is an answer, whichever",
@@ -273,6 +351,10 @@ SCENARIOS: Final = (
         silent=(40,),
         instead="DockerIccExporterSilent",
     ),
+    _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0"), "docker_icc_up": _with_gaps("0")}, 2, value="0"),
+    _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0")}, 2),
+    *_flapping("docker_icc_up", "looks at the engine"),
+    *_flapping("up", "scrapes"),
     Scenario(
         "DockerIccExporterSilent",
         "fires when scrapes fail, and resolves",

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.lab
 
 SOON = 30.0
 HURRY = {"for: 15m": "for: 0s", "for: 5m": "for: 0s", "for: 2m": "for: 0s", "for: 1m": "for: 0s",
-         "[1d]": "[1m]", "offset 1h": "offset 8s"}  # fmt: skip
+         "[1d]": "[1m]", "offset 1h": "offset 8s", "[5m]": "[3s]", "[30m]": "[20s]"}  # fmt: skip
 """What promtool's scenarios prove to the minute; here it would only take time."""
 
 DAEMON = "/run/lab/daemon.json"
@@ -210,6 +210,16 @@ def test_blindness_is_told(stage: Stage) -> None:
     stage.fires("DockerIccExporterSilent")
     stage.exporter.process.send_signal(signal.SIGCONT)
     stage.resolves("DockerIccExporterSilent")
+
+
+def test_failures_on_and_off_are_told(stage: Stage) -> None:
+    """An exporter that answers every other scrape or so is told, and the alert resolves when it answers all."""
+    for _ in range(3):
+        for sent in (signal.SIGSTOP, signal.SIGCONT):
+            stage.exporter.process.send_signal(sent)
+            time.sleep(2.5)
+    stage.fires("DockerIccFlapping")
+    stage.resolves("DockerIccFlapping")
 
 
 def test_every_alert_was_seen_to_fire(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.deploy.rules import ALERTS, RULES, alerts
+from tests.deploy.rules import RULES, alerts
 from tests.lab.packages import PROMETHEUS
 from tests.prometheus.scenarios import HOST, JOB, SCENARIOS, Scenario
 from tests.prometheus.server import promtool
@@ -28,15 +28,29 @@ def test_rules_are_valid(server: str) -> None:
         assert "FAILED" not in checked
 
 
+@pytest.mark.parametrize("interval", sorted({scenario.interval for scenario in SCENARIOS}))
 @pytest.mark.parametrize("server", PROMETHEUS)
-def test_alerts_fire_and_resolve(server: str, tmp_path: Path) -> None:
+def test_alerts_fire_and_resolve(server: str, interval: str, tmp_path: Path) -> None:
     """Every scenario goes as it says, to the minute and to the text of the annotations."""
-    file = tmp_path / "scenarios.yml"
-    groups = [group(scenario) for scenario in SCENARIOS]
-    tests = {"rule_files": [str(ALERTS), str(RULES / "recording.yml")], "tests": [*groups, recordings()]}
-    file.write_text(yaml.safe_dump(tests, sort_keys=False))
-    outcome = promtool(server, "test", "rules", str(file))
+    groups = [group(scenario) for scenario in SCENARIOS if scenario.interval == interval]
+    outcome = outcome_of(server, groups, tmp_path, interval)
     assert outcome.rstrip().endswith("SUCCESS"), outcome
+
+
+@pytest.mark.parametrize("server", PROMETHEUS)
+def test_sums_are_recorded(server: str, tmp_path: Path) -> None:
+    """Each recording rule has its value."""
+    outcome = outcome_of(server, [recordings()], tmp_path)
+    assert outcome.rstrip().endswith("SUCCESS"), outcome
+
+
+def outcome_of(server: str, groups: list[dict[str, Any]], folder: Path, interval: str = "1m") -> str:
+    """Return what the checker prints of tests of our rules, which it evaluates at an interval."""
+    rules = [str(file) for file in sorted(RULES.glob("*.yml"))]
+    file = folder / "scenarios.yml"
+    document = {"rule_files": rules, "evaluation_interval": interval, "tests": groups}
+    file.write_text(yaml.safe_dump(document, sort_keys=False))
+    return promtool(server, "test", "rules", str(file))
 
 
 def test_every_alert_has_its_scenarios() -> None:
@@ -55,7 +69,7 @@ def group(scenario: Scenario) -> dict[str, Any]:
     checks += [check(scenario.alert, minute, []) for minute in scenario.silent]
     tests: dict[str, Any] = {
         "name": f"{scenario.alert} {scenario.truth}",
-        "interval": "1m",
+        "interval": scenario.interval,
         "input_series": [{"series": labelled(name), "values": values} for name, values in scenario.series.items()],
         "alert_rule_test": checks,
     }
