@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tests.deploy.names import OWN_JOB
 from tests.deploy.panels import Panel, Query, dashboard, lines, selector, stat, states, table
 
 _OPEN: Final = {"0": ("closed", "green"), "1": ("open", "red")}
@@ -43,6 +44,11 @@ _NETWORKS: Final = {
     "D": ("ICC in effect", selector("docker_icc_network_effective")),
 }
 
+# metrics of these names are everybody's, and whoever reads a dashboard has chosen all jobs until told otherwise
+_TARGETS: Final = selector("up", OWN_JOB)
+_MEMORY: Final = selector("process_resident_memory_bytes", OWN_JOB)
+_CPU: Final = selector("process_cpu_seconds_total", OWN_JOB)
+
 _PAIR: Final = selector("docker_icc_pair")
 _REACHABLE: Final = selector("docker_icc_pair", 'verdict="reachable"')
 _UNKNOWN: Final = selector("docker_icc_pair", 'verdict="unknown"')
@@ -74,7 +80,7 @@ OVERVIEW: Final = dashboard(
         stat("Between tenants", "Reachable pairs of containers of different tenants.",
              f"sum({selector('docker_icc_cross_tenant_pairs')})"),
         stat("Hosts not read", "Targets that do not answer, or whose engine does not.",
-             f"count({selector('up')}) - (sum({selector('docker_icc_up')}) or vector(0))"),
+             f"count({_TARGETS}) - (sum({selector('docker_icc_up')}) or vector(0))"),
         states("ICC by host", "Whether the default bridge is open. A gap is an engine that could not be read.",
                Query(selector("icc_enabled")), texts=_OPEN),
         states("Alerts", "Alerts that Prometheus fires.",
@@ -153,9 +159,9 @@ HOST: Final = dashboard(
               Query(f"time() - {selector('docker_icc_exporter_last_success_timestamp_seconds')}",
                     "{{instance}} age", "A"),
               Query(selector("docker_icc_exporter_poll_interval_seconds"), "{{instance}} interval", "B"), unit="s"),
-        lines("Memory of the exporter", "Resident.", Query(selector("process_resident_memory_bytes")), unit="bytes"),
+        lines("Memory of the exporter", "Resident.", Query(_MEMORY), unit="bytes"),
         lines("CPU of the exporter", "Seconds per second.",
-              Query(f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])"), unit="percentunit"),
+              Query(f"rate({_CPU}[$__rate_interval])"), unit="percentunit"),
         table("Engine and exporter", "Versions.",
               Query(selector("docker_icc_engine_info"), "", "A", table=True),
               Query(selector("docker_icc_exporter_build_info"), "", "B", table=True), height=6,
@@ -200,3 +206,10 @@ DASHBOARDS: Final = {"overview": OVERVIEW, "host": HOST, "pairs": PAIRS}
 def queries(board: dict[str, Any]) -> list[str]:
     """Return every expression of a dashboard."""
     return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def query(name: str, title: str) -> str:
+    """Return the one expression of a panel of a dashboard."""
+    (panel,) = (panel for panel in DASHBOARDS[name]["panels"] if panel["title"] == title)
+    (target,) = panel["targets"]
+    return str(target["expr"])

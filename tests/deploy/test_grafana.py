@@ -119,6 +119,14 @@ def test_nobody_takes_the_gauge_for_a_counter() -> None:
             assert any(label == "job" for label, _, _ in selector.matchers), expr
 
 
+def test_what_others_have_too_is_asked_of_the_exporter() -> None:
+    """Metrics that are not the exporter's alone are those of its job, whichever jobs the reader chose."""
+    for expr in (expr for board in DASHBOARDS.values() for expr in queries(board)):
+        for selector in selectors(expr):
+            everybodys = selector.metric in OF_PROMETHEUS - {"ALERTS"}
+            assert not everybodys or ("job", "=", "docker-icc") in selector.matchers, expr
+
+
 def test_alert_rules_are_complete() -> None:
     """Each alert of Prometheus is one of Grafana, with its expression, texts and severity, and no $ to expand."""
     document = yaml.safe_load(ALERTING.read_text())

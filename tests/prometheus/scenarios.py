@@ -351,7 +351,9 @@ SCENARIOS: Final = (
         silent=(40,),
         instead="DockerIccExporterSilent",
     ),
-    _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0"), "docker_icc_up": _with_gaps("0")}, 2, value="0"),
+    _through_gaps(
+        "DockerIccEngineSilent", {"up": _with_gaps("1", "0"), "docker_icc_up": _with_gaps("0")}, 2, value="0"
+    ),
     _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0")}, 2),
     *_flapping("docker_icc_up", "looks at the engine"),
     *_flapping("up", "scrapes"),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.cli.service import ANY_PORT, Service, service
-from tests.deploy.dashboards import DASHBOARDS, queries
+from tests.deploy.dashboards import DASHBOARDS, queries, query
 from tests.deploy.promql import with_values
 from tests.deploy.rules import RULES, alerts, groups
 from tests.lab import Engine, engine
@@ -188,6 +188,16 @@ def test_every_expression_of_a_dashboard_returns_data(stage: Stage, name: str, s
     """Whatever a panel asks for is there."""
     for expr in queries(DASHBOARDS[name]):
         assert stage.servers[server].returns(with_values(expr)), expr
+
+
+@pytest.mark.parametrize("server", PROMETHEUS)
+def test_other_jobs_are_not_mistaken_for_exporters(stage: Stage, server: str) -> None:
+    """With all jobs chosen, no target of another one counts as a host, or shows its process as the exporter's."""
+    asked = stage.servers[server]
+    assert asked.query('up{job="other"}') == [({}, 1)]
+    assert asked.query(with_values(query("overview", "Hosts not read"), job=".+")) == [({}, 0)]
+    for title in ("Memory of the exporter", "CPU of the exporter"):
+        assert asked.returns(with_values(query("host", title), job=".+")) == 1
 
 
 @pytest.mark.parametrize("server", PROMETHEUS)
