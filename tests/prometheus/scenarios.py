@@ -28,7 +28,7 @@ class Scenario:
     silent: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     value: str = "1"
-    instance: str | None = HOST
+    instance: str = HOST
     instead: str = ""
     interval: str = "1m"
 
@@ -373,7 +373,9 @@ SCENARIOS: Final = (
         fires=(76, 130),
         silent=(70, 75, 131),
     ),
-    Scenario("DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance=None),
+    Scenario(
+        "DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance="no target"
+    ),
     *(
         scenario
         for metric, read in (("config", "configuration"), ("web_config", "web configuration"), ("policy", "policy"))

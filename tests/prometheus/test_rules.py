@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.deploy.dashboards import query
+from tests.deploy.promql import with_values
 from tests.deploy.rules import RULES, alerts
 from tests.lab.packages import PROMETHEUS
 from tests.prometheus.scenarios import HOST, JOB, SCENARIOS, Scenario
@@ -41,6 +43,15 @@ def test_alerts_fire_and_resolve(server: str, interval: str, tmp_path: Path) -> 
 def test_sums_are_recorded(server: str, tmp_path: Path) -> None:
     """Each recording rule has its value."""
     outcome = outcome_of(server, [recordings()], tmp_path)
+    assert outcome.rstrip().endswith("SUCCESS"), outcome
+
+
+@pytest.mark.parametrize("server", PROMETHEUS)
+def test_the_overview_shows_that_nobody_watches(server: str, tmp_path: Path) -> None:
+    """With no target at all there is an alert among those of the chosen hosts, which are all."""
+    shown = with_values(query("overview", "Alerts"), job=".+")
+    test = {"expr": f"count({shown})", "eval_time": "10m", "exp_samples": [{"value": 1}]}
+    outcome = outcome_of(server, [{"name": "no target", "interval": "1m", "promql_expr_test": [test]}], tmp_path)
     assert outcome.rstrip().endswith("SUCCESS"), outcome
 
 
@@ -88,15 +99,13 @@ def check(alert: str, minute: int, expected_alerts: list[dict[str, Any]]) -> dic
 def expected(scenario: Scenario) -> list[dict[str, Any]]:
     """Return the alert as it should fire, its texts filled in."""
     (rule,) = (rule for rule in alerts() if rule["alert"] == scenario.alert)
-    labels = {"job": JOB, **scenario.labels} | ({"instance": scenario.instance} if scenario.instance else {})
+    labels = {"job": JOB, "instance": scenario.instance, **scenario.labels}
     texts = {name: filled(text, labels, scenario.value) for name, text in rule["annotations"].items()}
     return [{"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}]
 
 
 def filled(text: str, labels: dict[str, str], value: str) -> str:
     """Return a text with the values of labels, and of the expression."""
-    inner = f" at {labels['instance']}" if "instance" in labels else ""
-    text = text.replace("{{ with $labels.instance }} at {{ . }}{{ end }}", inner)
     text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda match: labels[match[1]], text)
     text = text.replace("{{ $value }}", value)
     assert "{{" not in text
