@@ -333,15 +333,41 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "DockerIccEngineSilent",
-        "fires when the last good poll is long ago, and resolves with the next one",
+        "is silent while polls succeed by a clock that is behind, or before",
         {
             "up": "1x60",
             "docker_icc_up": "1x60",
-            "docker_icc_exporter_last_success_timestamp_seconds": "0x20 1260x10",
+            "docker_icc_exporter_last_success_timestamp_seconds": "-9000+60x30 7200+60x30",
             "docker_icc_exporter_poll_interval_seconds": "15x60",
         },
-        fires=(8, 20),
-        silent=(7, 21),
+        silent=(10, 32, 60),
+    ),
+    Scenario(
+        "DockerIccEngineSilent",
+        "is silent about an exporter that was just started",
+        {
+            "up": "1x60",
+            "docker_icc_up": "1x60",
+            "docker_icc_exporter_last_success_timestamp_seconds": "0x9 stale 660x3 900x4",
+            "docker_icc_exporter_poll_interval_seconds": "240x9 stale 240x20",
+        },
+        silent=(9, 13, 18),
+    ),
+    *(
+        Scenario(
+            "DockerIccEngineSilent",
+            "fires when there is no good poll any more, and resolves with the next one",
+            {
+                "up": "1x100",
+                "docker_icc_up": "1x100",
+                "docker_icc_exporter_last_success_timestamp_seconds": f"300x{lasts} 6000+60x10",
+                "docker_icc_exporter_poll_interval_seconds": f"{interval}x100",
+            },
+            fires=(lasts,),
+            silent=(lasts - 2, lasts + 1),
+            value="300",
+        )
+        for interval, lasts in ((15, 8), (300, 63))
     ),
     Scenario("DockerIccEngineSilent", "fires where something else answers the scrapes", {"up": "1x60"}, (2, 60), (1,)),
     Scenario(

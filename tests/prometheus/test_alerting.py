@@ -32,7 +32,7 @@ pytestmark = pytest.mark.lab
 
 SOON = 30.0
 HURRY = {"for: 15m": "for: 0s", "for: 5m": "for: 0s", "for: 2m": "for: 0s", "for: 1m": "for: 0s",
-         "[1d]": "[1m]", "offset 1h": "offset 8s", "[5m]": "[3s]", "[30m]": "[20s]"}  # fmt: skip
+         "[1d] offset 1h": "[1m] offset 8s", "[5m]": "[3s]", "[30m]": "[20s]"}  # fmt: skip
 """What promtool's scenarios prove to the minute; here it would only take time."""
 
 DAEMON = "/run/lab/daemon.json"
