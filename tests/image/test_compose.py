@@ -136,7 +136,8 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     evidence = run.query("docker_icc_evidence")
     assert {source for source, readable in evidence.items() if readable} == EVIDENCE[profile]
     assert run.query("icc_enabled") == {"": 1}
-    # in host mode the exporter meets everybody, and is the host's owner's
+    # the stack's containers reach the customer's published port, and are the host's owner's
+    assert run.query("docker_icc_reachable_pairs{via='published_port'}>0")
     assert run.query("docker_icc_cross_tenant_pairs") == {"": 0}
     rules = prometheus(run.engine, "rules")
     assert {group["name"] for group in rules["groups"]} == {"docker-icc", "docker-icc-recording"}

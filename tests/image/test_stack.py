@@ -76,9 +76,11 @@ def test_prometheus_finds_the_exporter_of_each_node(swarm: Engine) -> None:
     node = swarm.docker("node", "inspect", "--format={{.Description.Hostname}}", "self").strip()
     assert wait_until(lambda: query(swarm, "docker_icc_up") == [(node, 1)], STARTED, 0.5), state(swarm)
     assert query(swarm, "icc_enabled") == [(node, 1)]
-    # the stack is the one tenant; the container beside it has none
-    assert query(swarm, "docker_icc_tenants") == [(node, 1)]
-    assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 1)]
+    # the stack, which is the host's owner's, and a customer whose published port it reaches
+    assert query(swarm, "docker_icc_tenants") == [(node, 2)]
+    assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 0)]
+    assert query(swarm, "docker_icc_reachable_pairs{via='published_port'}>0")
+    assert query(swarm, "docker_icc_cross_tenant_pairs") == [(node, 0)]
     known = prometheus(swarm, "alertmanagers")
     assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
     rules = prometheus(swarm, "rules")
