@@ -270,6 +270,14 @@ SCENARIOS: Final = (
         quiet={"docker_icc_config_pending_restart": "0x60"},
     ),
     Scenario(
+        "DockerIccRestartPending",
+        "leaves it to another alert when the daemon would not start",
+        {"docker_icc_config_pending_restart": "1x60", "docker_icc_config_invalid": "1x60"},
+        silent=(20, 40),
+        instead="DockerIccConfigInvalid",
+    ),
+    *_gauge("DockerIccConfigInvalid", "docker_icc_config_invalid", 5, quiet={"docker_icc_config_invalid": "0x60"}),
+    Scenario(
         "DockerIccStateUnknown",
         "fires when the gauge is withdrawn from an engine that answers, and resolves",
         {"docker_icc_up": "1x60", "icc_enabled": "1x9 stale _x29 0x10"},

@@ -151,8 +151,11 @@ def test_a_configuration_that_waits_is_told(stage: Stage) -> None:
     """A file that is changed under the running engine is told until it says again what the engine runs with."""
     stage.configure('{"icc": true}')
     stage.fires("DockerIccRestartPending")
-    stage.configure('{"icc": false}')
+    stage.configure('{"icc": false,}')
+    stage.fires("DockerIccConfigInvalid")
     stage.resolves("DockerIccRestartPending")
+    stage.configure('{"icc": false}')
+    stage.resolves("DockerIccConfigInvalid")
 
 
 def test_tampering_is_told(stage: Stage) -> None:
