@@ -39,7 +39,13 @@ def _up(minutes: int) -> dict[str, str]:
 
 
 _NO_ENGINE: Final = _up(10)
-_NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", 'docker_icc_evidence{source="firewall"}': "1x10 0x100"}
+_FIREWALL: Final = 'docker_icc_evidence{source="firewall"}'
+_BRIDGE: Final = 'docker_icc_evidence{source="bridge"}'
+_WANTED: Final = {
+    'docker_icc_evidence_wanted{source="firewall"}': "1x3000",
+    'docker_icc_evidence_wanted{source="bridge"}': "1x3000",
+}
+_NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", _FIREWALL: "1x10 0x100", **_WANTED}
 
 
 def _with_gaps(value: str, gap: str = "stale") -> str:
@@ -124,32 +130,35 @@ def _reload(series: str, read: str) -> tuple[Scenario, ...]:
     )
 
 
-def _flapping(series: str, failing: str) -> tuple[Scenario, ...]:
+def _flapping(
+    series: str, failing: str, labels: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
+) -> tuple[Scenario, ...]:
     """Return what the alert about failures on and off does: they last for one minute of three, and for 24 in all."""
-    alert, labels, on_and_off = "DockerIccFlapping", {"failing": failing}, " ".join(["1x7 0x3"] * 8)
+    labels, beside = {"failing": failing, **(labels or {})}, beside or {}
+    alert, on_and_off = "DockerIccFlapping", " ".join(["1x7 0x3"] * 8)
     return (
         Scenario(
             alert,
             "fires when a third fails, and resolves in the half hour after it",
-            {series: f"{on_and_off} 1x200"},
+            {series: f"{on_and_off} 1x200", **beside},
             fires=(11, 40),
             silent=(10, 50),
             labels=labels,
-            value="0.6",
             interval="15s",
         ),
+        Scenario(alert, "is silent about one outage", {series: "1x30 0x60 1x200", **beside}, (), (12, 25, 45)),
         Scenario(
             alert,
-            "is silent about one outage, and where few fail",
-            {series: "1x30 0x60 1x200", f'{series}{{instance="other:10422"}}': " ".join(["1x28 0"] * 8)},
-            silent=(12, 25, 45),
-            labels=labels,
+            "is silent where few fail",
+            {series: " ".join(["1x28 0"] * 8), **beside},
+            (),
+            (30, 55),
             interval="15s",
         ),
         Scenario(
             alert,
             "leaves it to another alert when there is no data",
-            {series: f"{on_and_off} _x200", "up": f"{on_and_off} 0x200"},
+            {series: f"{on_and_off} _x200", **beside, "up": f"{on_and_off} 0x200"},
             silent=(60,),
             instead="DockerIccExporterSilent",
             interval="15s",
@@ -229,7 +238,8 @@ SCENARIOS: Final = (
         {
             'docker_icc_bridge_netfilter_enabled{family="ipv4"}': "0x10 stale",
             'docker_icc_network_enabled{driver="bridge", network="closed"}': "0x60",
-            'docker_icc_evidence{source="bridge"}': "1x10 0x100",
+            _BRIDGE: "1x10 0x100",
+            **_WANTED,
         },
         silent=(40,),
         instead="DockerIccEvidenceLost",
@@ -301,7 +311,7 @@ SCENARIOS: Final = (
     Scenario(
         "DockerIccEvidenceLost",
         "fires when a source cannot be read any more, and resolves when it can",
-        {'docker_icc_evidence{source="firewall"}': "1x9 0x30 1x5"},
+        {_FIREWALL: "1x9 0x30 1x5", **_WANTED},
         fires=(15, 40),
         silent=(9, 14, 41),
         labels={"source": "firewall"},
@@ -309,16 +319,36 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "DockerIccEvidenceLost",
-        "is silent about a source that was never there, and about one that is missing for a day",
-        {'docker_icc_evidence{source="firewall"}': "0x1600", 'docker_icc_evidence{source="bridge"}': "1x9 0x1600"},
-        silent=(9, 1460),
+        "fires for as long as it lasts, from the start on",
+        {_FIREWALL: "0x1600", _BRIDGE: "1x1600", **_WANTED},
+        fires=(5, 1600),
+        silent=(4,),
+        labels={"source": "firewall"},
+        value="0",
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "is silent about a source that nobody asked for",
+        {
+            _FIREWALL: "0x60",
+            'docker_icc_evidence{source="api"}': "1x60",
+            'docker_icc_evidence_wanted{source="api"}': "1x60",
+        },
+        silent=(40,),
     ),
     Scenario(
         "DockerIccEvidenceLost",
         "leaves it to another alert when there is no data",
-        {'docker_icc_evidence{source="firewall"}': "1x10 stale", **_NO_ENGINE},
+        {_FIREWALL: "0x10 stale", 'docker_icc_evidence_wanted{source="firewall"}': "1x10 stale", **_NO_ENGINE},
         silent=(40,),
         instead="DockerIccEngineSilent",
+    ),
+    _through_gaps(
+        "DockerIccEvidenceLost",
+        {_FIREWALL: _with_gaps("0"), 'docker_icc_evidence_wanted{source="firewall"}': _with_gaps("1")},
+        5,
+        {"source": "firewall"},
+        "0",
     ),
     Scenario(
         "DockerIccEngineSilent",
@@ -391,6 +421,14 @@ SCENARIOS: Final = (
     _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0")}, 2),
     *_flapping("docker_icc_up", "looks at the engine"),
     *_flapping("up", "scrapes"),
+    *_flapping(_FIREWALL, "reads of evidence", {"source": "firewall"}, _WANTED),
+    Scenario(
+        "DockerIccFlapping",
+        "is silent about a source that nobody asked for",
+        {_FIREWALL: " ".join(["1x7 0x3"] * 20)},
+        silent=(20, 50),
+        interval="15s",
+    ),
     Scenario(
         "DockerIccExporterSilent",
         "fires when scrapes fail, and resolves",
