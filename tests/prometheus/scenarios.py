@@ -453,4 +453,6 @@ SCENARIOS: Final = (
         for metric, read in (("config", "configuration"), ("web_config", "web configuration"), ("policy", "policy"))
         for scenario in _reload(f"docker_icc_exporter_{metric}_last_reload_successful", read)
     ),
+    Scenario("DockerIccWatchdog", "always fires, whatever there is", {"up": "0x60"}, (0, 60), instance=""),
+    Scenario("DockerIccWatchdog", "always fires, even without data", {}, (0, 60), instance=""),
 )

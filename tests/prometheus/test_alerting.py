@@ -135,6 +135,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def test_icc_is_told_until_it_is_off(stage: Stage) -> None:
     """The alert of the default bridge arrives, resolves when the engine runs with icc=false, and comes back."""
+    stage.fires("DockerIccWatchdog")
     stage.fires("DockerIccEnabled")
     stage.engine.stop()
     stage.fires("DockerIccEngineSilent")
@@ -243,3 +244,16 @@ def test_every_alert_was_seen_to_fire(stage: Stage) -> None:
 def test_the_configuration_of_alertmanager_is_valid() -> None:
     """Its own checker accepts what deploy/ offers."""
     assert "SUCCESS" in amtool("check-config", str(DEPLOYED))
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("alertname=DockerIccWatchdog", "severity=info"), "dead-mans-switch"),
+        (("alertname=DockerIccDriftOpen", "severity=critical"), "operators"),
+        (("alertname=DockerIccEnabled", "severity=warning"), "operators"),
+    ],
+)
+def test_alerts_are_sent_where_they_belong(labels: tuple[str, ...], receiver: str) -> None:
+    """What always fires goes to the dead man's switch, everything else to people."""
+    assert amtool("config", "routes", "test", f"--config.file={DEPLOYED}", *labels) == f"{receiver}\n"
