@@ -127,6 +127,18 @@ def test_what_others_have_too_is_asked_of_the_exporter() -> None:
             assert not everybodys or ("job", "=", "docker-icc") in selector.matchers, expr
 
 
+def test_hosts_are_told_apart() -> None:
+    """What a panel shows of several hosts has their names, and no number that depends on the zoom is shown."""
+    for board in (DASHBOARDS["host"], DASHBOARDS["pairs"]):
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                assert "increase(" not in target["expr"], panel["title"]
+                if panel["type"] in ("timeseries", "state-timeline"):
+                    assert "{{instance}}" in target["legendFormat"], panel["title"]
+                elif panel["type"] in ("table", "nodeGraph") and " by (" in target["expr"]:
+                    assert '"instance"' in target["expr"] or "by (instance" in target["expr"], panel["title"]
+
+
 def test_alert_rules_are_complete() -> None:
     """Each alert of Prometheus is one of Grafana, with its expression, texts and severity, and no $ to expand."""
     document = yaml.safe_load(ALERTING.read_text())

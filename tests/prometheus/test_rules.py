@@ -57,6 +57,28 @@ def test_the_overview_shows_that_nobody_watches(server: str, tmp_path: Path) -> 
     assert outcome.rstrip().endswith("SUCCESS"), outcome
 
 
+@pytest.mark.parametrize("server", PROMETHEUS)
+def test_the_matrix_keeps_hosts_apart(server: str, tmp_path: Path) -> None:
+    """A pair that is reachable on one host, and its namesake that is undecided on another, are two cells."""
+    series = 'docker_icc_pair{{instance="{host}", source="web", destination="db", via="bridge", verdict="{verdict}"}}'
+    cells = [
+        {"labels": f'{{from="{host} / web", to="{host} / db"}}', "value": value} for host, value in (("a", 1), ("b", 2))
+    ]
+    pairs = (("a", "reachable"), ("b", "unknown"))
+    test = {
+        "name": "matrix",
+        "interval": "1m",
+        "input_series": [
+            {"series": labelled(series.format(host=host, verdict=verdict)), "values": "1x9"} for host, verdict in pairs
+        ],
+        "promql_expr_test": [
+            {"expr": with_values(query("pairs", "Matrix")), "eval_time": "5m", "exp_samples": cells},
+        ],
+    }
+    outcome = outcome_of(server, [test], tmp_path)
+    assert outcome.rstrip().endswith("SUCCESS"), outcome
+
+
 def outcome_of(server: str, groups: list[dict[str, Any]], folder: Path, interval: str = "1m") -> str:
     """Return what the checker prints of tests of our rules, which it evaluates at an interval."""
     rules = [str(file) for file in sorted(RULES.glob("*.yml"))]
