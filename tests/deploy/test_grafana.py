@@ -157,7 +157,11 @@ def test_alert_rules_are_complete() -> None:
 
 
 def test_the_data_source_is_the_one_that_the_alert_rules_name() -> None:
-    """The provisioned data source has the uid that the rules ask."""
+    """The provisioned data source has the uid that the rules ask, and gets in the way of no other."""
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     rules = [rule for group in yaml.safe_load(ALERTING.read_text())["groups"] for rule in group["rules"]]
     assert {rule["data"][0]["datasourceUid"] for rule in rules} == {source["uid"]}
+    assert not source.get("isDefault")
+    assert source["name"] != "Prometheus"
+    # the command of deploy/README.md that puts another data source in finds the one that is there
+    assert f"s/datasourceUid: {source['uid']}$/" in (GRAFANA.parent / "README.md").read_text()
