@@ -136,12 +136,21 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     evidence = run.query("docker_icc_evidence")
     assert {source for source, readable in evidence.items() if readable} == EVIDENCE[profile]
     assert run.query("icc_enabled") == {"": 1}
-    # the stack's containers reach the customer's published port, and are the host's owner's
-    assert run.query("docker_icc_reachable_pairs{via='published_port'}>0")
+    # the stack's containers, which may start later, reach the customer's published port, and are the host's owner's
+    hairpins = "docker_icc_reachable_pairs{via='published_port'}>0"
+    assert wait_until(lambda: bool(run.query(hairpins)), 40, 0.5), run("logs")
     assert run.query("docker_icc_cross_tenant_pairs") == {"": 0}
     rules = prometheus(run.engine, "rules")
     assert {group["name"] for group in rules["groups"]} == {"docker-icc", "docker-icc-recording"}
     known = prometheus(run.engine, "alertmanagers")
     assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
+    docker = run.engine.docker
+    # what docs/runbooks/README.md tells to type
+    assert "Evidence" in docker("exec", "icc-exporter", "docker-icc-exporter", "report")
+    ready = f"http://{EXPORTER[profile]}:10422/-/ready"
+    assert "Ready" in docker("exec", "docker-icc-prometheus-1", "wget", "-qO-", ready)
+    docker("kill", "--signal=HUP", "icc-exporter")
+    assert wait_until(lambda: "configuration read again" in run("logs", EXPORTER[profile]), 10, 0.2), run("logs")
+    docker("logs", "icc-exporter")
     asked = run.engine.docker("logs", "docker-icc-socket-proxy-1").splitlines()
     assert {line.split()[0] for line in asked} == {"200"}, asked
