@@ -47,7 +47,8 @@ def furnish(made: Engine, saved: Path) -> None:
     settle(made, saved)
     stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
     labels = [f"--label={name}=shop" for name in ("com.docker.compose.project", "com.docker.stack.namespace")]
-    made.run("web", *labels, "--publish=8080:80")
+    # in the tier kernel it cannot be seen whose a docker-proxy is: those of other engines must not be for this port
+    made.run("web", *labels, "--publish=18423:80")
 
 
 def folder_of(volume: Mapping[str, Any]) -> Path | None:
