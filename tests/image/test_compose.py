@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.image.build import IMAGE, KERNEL_IMAGE
 from tests.image.compose import PROFILES, compose, folder_of, furnish, services
 from tests.image.pages import prometheus
 from tests.lab import Engine, LabError, engine
@@ -45,10 +46,15 @@ def test_nothing_has_more_rights_than_it_needs(profile: str) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         assert "test" in service["healthcheck"], name
-        image, _, version = service["image"].partition(":")
-        assert image == "docker-icc-exporter" or version.strip("v")[0].isdigit(), name
+        assert service["image"].partition(":")[2].strip("v")[0].isdigit(), name
         for port in service.get("ports", []):
             assert port["host_ip"] == "127.0.0.1", name
+
+
+def test_the_exporter_is_the_one_of_these_files() -> None:
+    """Each tier starts the image that is built from what lies beside it, by its version."""
+    found = {profile: services(profile)[name]["image"] for profile, name in EXPORTER.items()}
+    assert found == {"api": IMAGE, "kernel": KERNEL_IMAGE, "sandboxes": KERNEL_IMAGE}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
