@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tests.deploy.names import OWN_JOB
 from tests.deploy.panels import Panel, Query, dashboard, lines, selector, stat, states, table
 
 _OPEN: Final = {"0": ("closed", "green"), "1": ("open", "red")}
@@ -25,6 +26,11 @@ def _columns(columns: dict[str, tuple[str, str]]) -> tuple[Query, ...]:
     return tuple(Query(expr, "", ref, table=True) for ref, (_, expr) in columns.items())
 
 
+def _per_minute(counter: str, label: str) -> str:
+    """Return how often something happens on each host, which does not depend on how far the reader has zoomed."""
+    return f"60 * sum by (instance, {label}) (rate({selector(counter)}[$__rate_interval]))"
+
+
 _HOSTS: Final = {
     "A": ("ICC", selector("icc_enabled")),
     "B": ("reachable pairs", selector("reachable_pairs_total")),
@@ -43,10 +49,19 @@ _NETWORKS: Final = {
     "D": ("ICC in effect", selector("docker_icc_network_effective")),
 }
 
+# metrics of these names are everybody's, and whoever reads a dashboard has chosen all jobs until told otherwise
+_TARGETS: Final = selector("up", OWN_JOB)
+_MEMORY: Final = selector("process_resident_memory_bytes", OWN_JOB)
+_CPU: Final = selector("process_cpu_seconds_total", OWN_JOB)
+
 _PAIR: Final = selector("docker_icc_pair")
 _REACHABLE: Final = selector("docker_icc_pair", 'verdict="reachable"')
 _UNKNOWN: Final = selector("docker_icc_pair", 'verdict="unknown"')
 _DRIFT_OPEN: Final = selector("docker_icc_drift_pairs", 'direction="open"')
+_CELL: Final = (
+    'max by (from, to) (label_join(label_join({pair}, "from", " / ", "instance", "source"), '
+    '"to", " / ", "instance", "destination"))'
+)
 _NODE: Final = (
     'group by (id, title) (label_replace(label_join({pair}, "id", "/", "instance", "{end}"), '
     '"title", "$1", "{end}", "(.*)"))'
@@ -74,7 +89,7 @@ OVERVIEW: Final = dashboard(
         stat("Between tenants", "Reachable pairs of containers of different tenants.",
              f"sum({selector('docker_icc_cross_tenant_pairs')})"),
         stat("Hosts not read", "Targets that do not answer, or whose engine does not.",
-             f"count({selector('up')}) - (sum({selector('docker_icc_up')}) or vector(0))"),
+             f"count({_TARGETS}) - (sum({selector('docker_icc_up')}) or vector(0))"),
         states("ICC by host", "Whether the default bridge is open. A gap is an engine that could not be read.",
                Query(selector("icc_enabled")), texts=_OPEN),
         states("Alerts", "Alerts that Prometheus fires.",
@@ -110,9 +125,9 @@ HOST: Final = dashboard(
                Query(selector("docker_icc_bridge_netfilter_enabled"), "{{instance}} {{family}}"),
                texts={"0": ("off", "red"), "1": ("on", "green")}, height=6),
         states("ICC of networks, configured", "enable_icc of each network.",
-               Query(selector("docker_icc_network_enabled"), "{{network}}"), texts=_OPEN),
+               Query(selector("docker_icc_network_enabled"), "{{instance}} {{network}}"), texts=_OPEN),
         states("ICC of networks, in effect", "What the kernel lets through. Needs evidence from it.",
-               Query(selector("docker_icc_network_effective"), "{{network}}"), texts=_OPEN),
+               Query(selector("docker_icc_network_effective"), "{{instance}} {{network}}"), texts=_OPEN),
         lines("Pairs", "All ordered pairs, those that are reachable, and those that nobody can tell.",
               Query(selector("docker_icc_pairs"), "{{instance}} all", "A"),
               Query(selector("reachable_pairs_total"), "{{instance}} reachable", "B"),
@@ -126,25 +141,22 @@ HOST: Final = dashboard(
               Query(selector("docker_icc_reachable_pairs"), "{{instance}} {{via}}"), stacked=True),
         lines("Drift", "Pairs that are open against the configuration, or closed against it.",
               Query(selector("docker_icc_drift_pairs"), "{{instance}} {{direction}}")),
-        states("Evidence", "Which sources could be read.", Query(selector("docker_icc_evidence"), "{{source}}"),
-               texts=_READ),
+        states("Evidence", "Which sources could be read.",
+               Query(selector("docker_icc_evidence"), "{{instance}} {{source}}"), texts=_READ),
         states("Configuration pending", "Whether the daemon's file says something else than the running engine.",
                Query(selector("docker_icc_config_pending_restart")),
                texts={"0": ("no", "green"), "1": ("restart pending", "orange")}),
         lines("Rules that nobody can foresee", "Firewall rules with a match that is not understood, by its name.",
               Query(selector("docker_icc_exporter_unsupported_matches"), "{{instance}} {{name}}")),
-        lines("Probes", "Packets sent to check verdicts, by how that ended.",
-              Query(f"sum by (result) (increase({selector('docker_icc_exporter_probes_total')}[$__rate_interval]))",
-                    "{{result}}")),
+        lines("Probes per minute", "Packets sent to check verdicts, by how that ended.",
+              Query(_per_minute("docker_icc_exporter_probes_total", "result"), "{{instance}} {{result}}")),
         states("Engine", "Whether the last poll could read it.", Query(selector("docker_icc_up")), texts=_READ),
         states("Event stream", "Without it, changes show after the poll interval.",
                Query(selector("docker_icc_exporter_event_stream_up")), texts=_READ),
-        lines("Polls", "By how they ended.",
-              Query(f"sum by (result) (increase({selector('docker_icc_exporter_polls_total')}[$__rate_interval]))",
-                    "{{result}}")),
-        lines("Events", "Of the engine, by type.",
-              Query(f"sum by (type) (increase({selector('docker_icc_exporter_events_total')}[$__rate_interval]))",
-                    "{{type}}")),
+        lines("Polls per minute", "By how they ended.",
+              Query(_per_minute("docker_icc_exporter_polls_total", "result"), "{{instance}} {{result}}")),
+        lines("Events per minute", "Of the engine, by type.",
+              Query(_per_minute("docker_icc_exporter_events_total", "type"), "{{instance}} {{type}}")),
         lines("Duration of a poll", "Looking at the engine, and evaluating all pairs.",
               Query(selector("docker_icc_exporter_poll_duration_seconds"), "{{instance}} look", "A"),
               Query(selector("docker_icc_exporter_evaluation_duration_seconds"), "{{instance}} evaluation", "B"),
@@ -153,9 +165,9 @@ HOST: Final = dashboard(
               Query(f"time() - {selector('docker_icc_exporter_last_success_timestamp_seconds')}",
                     "{{instance}} age", "A"),
               Query(selector("docker_icc_exporter_poll_interval_seconds"), "{{instance}} interval", "B"), unit="s"),
-        lines("Memory of the exporter", "Resident.", Query(selector("process_resident_memory_bytes")), unit="bytes"),
+        lines("Memory of the exporter", "Resident.", Query(_MEMORY), unit="bytes"),
         lines("CPU of the exporter", "Seconds per second.",
-              Query(f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])"), unit="percentunit"),
+              Query(f"rate({_CPU}[$__rate_interval])"), unit="percentunit"),
         table("Engine and exporter", "Versions.",
               Query(selector("docker_icc_engine_info"), "", "A", table=True),
               Query(selector("docker_icc_exporter_build_info"), "", "B", table=True), height=6,
@@ -175,12 +187,11 @@ PAIRS: Final = dashboard(
              f"sum({selector('docker_icc_unknown_pairs')})", width=6),
         stat("Most reached by one", "Most containers that any one container can reach.",
              f"max({selector('docker_icc_max_reach')})", good=True, width=6),
-        table("Matrix", "Rows reach columns. An empty cell is a blocked pair, or one that is left out.",
-              Query(f"max by (source, destination) ({_REACHABLE}) or 2 * max by (source, destination) ({_UNKNOWN})",
-                    "", "A", table=True),
+        table("Matrix", "Rows reach columns. An empty cell is a blocked pair, of two hosts, or left out.",
+              Query(f"{_CELL.format(pair=_REACHABLE)} or 2 * {_CELL.format(pair=_UNKNOWN)}", "", "A", table=True),
               height=14, mappings={"1": ("reachable", "red"), "2": ("unknown", "orange")},
               transformations=({"id": "groupingToMatrix", "options": {
-                  "rowField": "source", "columnField": "destination", "valueField": "Value", "emptyValue": "empty"}},)),
+                  "rowField": "from", "columnField": "to", "valueField": "Value", "emptyValue": "empty"}},)),
         Panel("nodeGraph", "Graph", "Containers and what opens the way between them; Grafana draws 1,500 at most.",
               (Query(" or ".join(_NODE.format(pair=_PAIR, end=end) for end in ("source", "destination")),
                      "", "nodes", table=True),
@@ -200,3 +211,10 @@ DASHBOARDS: Final = {"overview": OVERVIEW, "host": HOST, "pairs": PAIRS}
 def queries(board: dict[str, Any]) -> list[str]:
     """Return every expression of a dashboard."""
     return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def query(name: str, title: str) -> str:
+    """Return the one expression of a panel of a dashboard."""
+    (panel,) = (panel for panel in DASHBOARDS[name]["panels"] if panel["title"] == title)
+    (target,) = panel["targets"]
+    return str(target["expr"])

@@ -8,7 +8,7 @@ import yaml
 
 from tests.deploy.rules import ALERTS, groups
 
-SOURCE: Final = "prometheus"
+SOURCE: Final = "docker-icc"
 """The uid of the data source that is provisioned beside them."""
 
 FOLDER: Final = "Docker ICC"

@@ -119,6 +119,26 @@ def test_nobody_takes_the_gauge_for_a_counter() -> None:
             assert any(label == "job" for label, _, _ in selector.matchers), expr
 
 
+def test_what_others_have_too_is_asked_of_the_exporter() -> None:
+    """Metrics that are not the exporter's alone are those of its job, whichever jobs the reader chose."""
+    for expr in (expr for board in DASHBOARDS.values() for expr in queries(board)):
+        for selector in selectors(expr):
+            everybodys = selector.metric in OF_PROMETHEUS - {"ALERTS"}
+            assert not everybodys or ("job", "=", "docker-icc") in selector.matchers, expr
+
+
+def test_hosts_are_told_apart() -> None:
+    """What a panel shows of several hosts has their names, and no number that depends on the zoom is shown."""
+    for board in (DASHBOARDS["host"], DASHBOARDS["pairs"]):
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                assert "increase(" not in target["expr"], panel["title"]
+                if panel["type"] in ("timeseries", "state-timeline"):
+                    assert "{{instance}}" in target["legendFormat"], panel["title"]
+                elif panel["type"] in ("table", "nodeGraph") and " by (" in target["expr"]:
+                    assert '"instance"' in target["expr"] or "by (instance" in target["expr"], panel["title"]
+
+
 def test_alert_rules_are_complete() -> None:
     """Each alert of Prometheus is one of Grafana, with its expression, texts and severity, and no $ to expand."""
     document = yaml.safe_load(ALERTING.read_text())
@@ -137,7 +157,11 @@ def test_alert_rules_are_complete() -> None:
 
 
 def test_the_data_source_is_the_one_that_the_alert_rules_name() -> None:
-    """The provisioned data source has the uid that the rules ask."""
+    """The provisioned data source has the uid that the rules ask, and gets in the way of no other."""
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     rules = [rule for group in yaml.safe_load(ALERTING.read_text())["groups"] for rule in group["rules"]]
     assert {rule["data"][0]["datasourceUid"] for rule in rules} == {source["uid"]}
+    assert not source.get("isDefault")
+    assert source["name"] != "Prometheus"
+    # the command of deploy/README.md that puts another data source in finds the one that is there
+    assert f"s/datasourceUid: {source['uid']}$/" in (GRAFANA.parent / "README.md").read_text()

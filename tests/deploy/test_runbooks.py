@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.promql import selectors
 from tests.deploy.rules import alerts
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,22 @@ def test_the_list_is_that_of_the_rules() -> None:
         r"^\| \[(\w+)\]\((\w+)\.md\) \| (\w+) \| (\w+) \|", (RUNBOOKS / "README.md").read_text(), re.MULTILINE
     )
     assert rows == [(name, name, alert["labels"]["severity"], alert["for"]) for name, alert in ALERTS.items()]
+
+
+def test_what_an_alert_needs_is_told() -> None:
+    """An alert that cannot fire in some tier says so in the overview, and on its page with the tier that it takes."""
+    rows = re.findall(r"^\| \[(\w+)\].*\| \w+ \| \w+ \| ([^|]*)\|", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
+    needs = {name: tier[1] for name, text in rows if (tier := re.match(r"tier `(\w+)`", text))}
+    asked = {name: {each.metric for each in selectors(alert["expr"])} for name, alert in ALERTS.items()}
+    assert {name for name, tier in needs.items() if tier == "kernel"} == {
+        name
+        for name, metrics in asked.items()
+        if metrics & {"docker_icc_drift_pairs", "docker_icc_bridge_netfilter_enabled"}
+        or name == "DockerIccEvidenceLost"
+    }
+    assert {name for name, tier in needs.items() if tier == "sandboxes"} == {
+        name for name, metrics in asked.items() if any("_config_" in each and "reload" not in each for each in metrics)
+    }
 
 
 def test_links_and_commands_are_right() -> None:

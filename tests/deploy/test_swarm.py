@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter import __version__
 from tests.deploy.rules import DEPLOY
 from tests.lab import LabError
 from tests.lab.packages import unpacked
@@ -47,6 +48,13 @@ def test_the_stack_is_understood(version: str) -> None:
         assert "test" in service["healthcheck"], name
         holds = any(volume["source"] == SOCKET for volume in service["volumes"])
         assert holds == (name in PROXIES), name
+
+
+def test_versions_are_pinned() -> None:
+    """No image is whatever is newest: the exporter is the release that the file is of, until another is named."""
+    images = {name: each["image"] for name, each in stack("28.5", DOCKER_GID="999")["services"].items()}
+    assert images["exporter"] == f"docker-icc-exporter:{__version__}"
+    assert all(image.partition(":")[2].strip("v")[0].isdigit() for image in images.values())
 
 
 def test_the_group_of_the_socket_must_be_given() -> None:

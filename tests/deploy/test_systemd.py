@@ -50,7 +50,7 @@ def analyze(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("drop_ins", [*EXPOSURE, ("socket",), ("kernel", "sandboxes", "socket")])
+@pytest.mark.parametrize("drop_ins", [*EXPOSURE, ("socket",), ("files",), ("kernel", "sandboxes", "socket")])
 def test_units_are_understood(drop_ins: tuple[str, ...], tmp_path: Path) -> None:
     """No line is one that systemd complains about."""
     service = placed(tmp_path, *drop_ins)
@@ -113,3 +113,13 @@ def test_each_tier_has_its_capabilities_and_no_other(tmp_path: Path) -> None:
         texts = [(folder / SERVICE).read_text(), *(file.read_text() for file in (folder / f"{SERVICE}.d").iterdir())]
         granted = re.findall(r"^CapabilityBoundingSet=(.*)$", "\n".join(texts), re.MULTILINE)
         assert set(" ".join(granted).split()) == expected
+
+
+def test_files_that_only_root_may_read_are_handed_over(tmp_path: Path) -> None:
+    """What the settings name is among the credentials, by its name."""
+    placed(tmp_path, "files")
+    text = (tmp_path / f"{SERVICE}.d" / "files.conf").read_text()
+    handed = set(re.findall(r"^LoadCredential=([\w.]+):/etc/docker-icc-exporter/\1$", text, re.MULTILINE))
+    named = re.findall(r"^Environment=(ICC_EXPORTER_\w+)=%d/([\w.]+)$", text, re.MULTILINE)
+    assert {name for name, _ in named} == {"ICC_EXPORTER_WEB_CONFIG_FILE", "ICC_EXPORTER_POLICY_FILE"}
+    assert {file for _, file in named} < handed

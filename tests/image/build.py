@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from exporter import __version__
 from tests.lab import engine
 from tests.lab.packages import python_root
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from tests.lab import Engine
 
 ROOT: Final = Path(__file__).parents[2]
-IMAGE: Final = "docker-icc-exporter"
-KERNEL_IMAGE: Final = "docker-icc-exporter:kernel"
+IMAGE: Final = f"docker-icc-exporter:{__version__}"
+KERNEL_IMAGE: Final = f"{IMAGE}-kernel"
 PACKAGES: Final = "iptables nftables ipset"
 
 _BUILDER = "28.5"

@@ -43,10 +43,12 @@ def settle(made: Engine, saved: Path) -> None:
 
 
 def furnish(made: Engine, saved: Path) -> None:
-    """Give an engine the images of all services, its socket where a host has it, and a customer's container."""
+    """Give an engine the images of all services, its socket where a host has it, and a customer with a port."""
     settle(made, saved)
     stand_ins.make(made, {name: service["image"] for name, service in services("api").items()})
-    made.run("web", "--label=com.docker.compose.project=shop")
+    labels = [f"--label={name}=shop" for name in ("com.docker.compose.project", "com.docker.stack.namespace")]
+    # in the tier kernel it cannot be seen whose a docker-proxy is: those of other engines must not be for this port
+    made.run("web", *labels, "--publish=18423:80")
 
 
 def folder_of(volume: Mapping[str, Any]) -> Path | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.image.build import IMAGE, KERNEL_IMAGE
 from tests.image.compose import PROFILES, compose, folder_of, furnish, services
 from tests.image.pages import prometheus
 from tests.lab import Engine, LabError, engine
@@ -45,10 +46,15 @@ def test_nothing_has_more_rights_than_it_needs(profile: str) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         assert "test" in service["healthcheck"], name
-        image, _, version = service["image"].partition(":")
-        assert image == "docker-icc-exporter" or version.strip("v")[0].isdigit(), name
+        assert service["image"].partition(":")[2].strip("v")[0].isdigit(), name
         for port in service.get("ports", []):
             assert port["host_ip"] == "127.0.0.1", name
+
+
+def test_the_exporter_is_the_one_of_these_files() -> None:
+    """Each tier starts the image that is built from what lies beside it, by its version."""
+    found = {profile: services(profile)[name]["image"] for profile, name in EXPORTER.items()}
+    assert found == {"api": IMAGE, "kernel": KERNEL_IMAGE, "sandboxes": KERNEL_IMAGE}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -136,11 +142,21 @@ def test_the_whole_stack_starts(stack: tuple[str, Stack]) -> None:
     evidence = run.query("docker_icc_evidence")
     assert {source for source, readable in evidence.items() if readable} == EVIDENCE[profile]
     assert run.query("icc_enabled") == {"": 1}
-    # in host mode the exporter meets everybody, and is the host's owner's
+    # the stack's containers, which may start later, reach the customer's published port, and are the host's owner's
+    hairpins = "docker_icc_reachable_pairs{via='published_port'}>0"
+    assert wait_until(lambda: bool(run.query(hairpins)), 40, 0.5), run("logs")
     assert run.query("docker_icc_cross_tenant_pairs") == {"": 0}
     rules = prometheus(run.engine, "rules")
     assert {group["name"] for group in rules["groups"]} == {"docker-icc", "docker-icc-recording"}
     known = prometheus(run.engine, "alertmanagers")
     assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
+    docker = run.engine.docker
+    # what docs/runbooks/README.md tells to type
+    assert "Evidence" in docker("exec", "icc-exporter", "docker-icc-exporter", "report")
+    ready = f"http://{EXPORTER[profile]}:10422/-/ready"
+    assert "Ready" in docker("exec", "docker-icc-prometheus-1", "wget", "-qO-", ready)
+    docker("kill", "--signal=HUP", "icc-exporter")
+    assert wait_until(lambda: "configuration read again" in run("logs", EXPORTER[profile]), 10, 0.2), run("logs")
+    docker("logs", "icc-exporter")
     asked = run.engine.docker("logs", "docker-icc-socket-proxy-1").splitlines()
     assert {line.split()[0] for line in asked} == {"200"}, asked

@@ -76,9 +76,12 @@ def test_prometheus_finds_the_exporter_of_each_node(swarm: Engine) -> None:
     node = swarm.docker("node", "inspect", "--format={{.Description.Hostname}}", "self").strip()
     assert wait_until(lambda: query(swarm, "docker_icc_up") == [(node, 1)], STARTED, 0.5), state(swarm)
     assert query(swarm, "icc_enabled") == [(node, 1)]
-    # the stack is the one tenant; the container beside it has none
-    assert query(swarm, "docker_icc_tenants") == [(node, 1)]
-    assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 1)]
+    # the stack, which is the host's owner's, and a customer whose published port it reaches
+    assert query(swarm, "docker_icc_tenants") == [(node, 2)]
+    assert query(swarm, "docker_icc_containers_without_tenant") == [(node, 0)]
+    hairpins = "docker_icc_reachable_pairs{via='published_port'}>0"
+    assert wait_until(lambda: bool(query(swarm, hairpins)), STARTED, 0.5), state(swarm)
+    assert query(swarm, "docker_icc_cross_tenant_pairs") == [(node, 0)]
     known = prometheus(swarm, "alertmanagers")
     assert [each["url"] for each in known["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"]
     rules = prometheus(swarm, "rules")
@@ -91,3 +94,11 @@ def test_the_proxies_refuse_nothing_that_is_needed(swarm: Engine) -> None:
         asked = swarm.docker("service", "logs", "--raw", f"icc_{name}").splitlines()
         assert asked
         assert {line.split()[0] for line in asked} == {"200"}, asked
+
+
+def test_the_commands_of_the_runbooks_work(swarm: Engine) -> None:
+    """The task of a node is found by the name of its service, and answers."""
+    (task,) = swarm.docker("ps", "--quiet", "--filter=name=icc_exporter").split()
+    assert "Evidence" in swarm.docker("exec", task, "docker-icc-exporter", "report")
+    (server,) = swarm.docker("ps", "--quiet", "--filter=name=icc_prometheus").split()
+    assert "Ready" in swarm.docker("exec", server, "wget", "-qO-", "http://icc_exporter:10422/-/ready")

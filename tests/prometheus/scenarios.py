@@ -1,4 +1,4 @@
-"""What each alert does in time: series as promtool writes them, one value a minute, and when the alert fires."""
+"""What each alert does in time: series as promtool writes them, and when the alert fires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Scenario:
     """A course of events, and the minutes at which the alert fires for HOST or is silent.
 
     `labels` are those that the alert has beside job, instance and severity, `value` is what its text shows. Where
-    the data of an alert go away, `instead` is the one that fires at the last of the silent minutes.
+    the data of an alert go away, `instead` is the one that fires at the last of the silent minutes. Series have a value
+    every `interval`.
     """
 
     alert: str
@@ -27,8 +28,9 @@ class Scenario:
     silent: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     value: str = "1"
-    instance: str | None = HOST
+    instance: str = HOST
     instead: str = ""
+    interval: str = "1m"
 
 
 def _up(minutes: int) -> dict[str, str]:
@@ -37,7 +39,26 @@ def _up(minutes: int) -> dict[str, str]:
 
 
 _NO_ENGINE: Final = _up(10)
-_NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", 'docker_icc_evidence{source="firewall"}': "1x10 0x100"}
+_FIREWALL: Final = 'docker_icc_evidence{source="firewall"}'
+_BRIDGE: Final = 'docker_icc_evidence{source="bridge"}'
+_WANTED: Final = {
+    'docker_icc_evidence_wanted{source="firewall"}': "1x3000",
+    'docker_icc_evidence_wanted{source="bridge"}': "1x3000",
+}
+_NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", _FIREWALL: "1x10 0x100", **_WANTED}
+
+
+def _with_gaps(value: str, gap: str = "stale") -> str:
+    """Return half an hour of a series with a value every 15 seconds, of which one is another now and then."""
+    return " ".join(f"{value}x{between} {gap}" for between in (15, 3, 22, 9, 17, 1, 6, 19, 12, 18))
+
+
+def _through_gaps(
+    alert: str, series: Mapping[str, str], minutes: int, labels: Mapping[str, str] | None = None, value: str = "1"
+) -> Scenario:
+    """Return that an alert fires in its time though looks or scrapes fail now and then."""
+    truth = "fires though looks or scrapes fail now and then"
+    return Scenario(alert, truth, series, (minutes, 33), (minutes - 1,), labels or {}, value, interval="15s")
 
 
 def _gauge(
@@ -71,6 +92,15 @@ def _gauge(
             silent=(40,),
             instead=instead,
         ),
+        _through_gaps(
+            alert,
+            {
+                series: _with_gaps("1"),
+                **{name: _with_gaps(values.partition("x")[0]) for name, values in beside.items()},
+            },
+            minutes,
+            labels,
+        ),
     )
 
 
@@ -95,6 +125,43 @@ def _reload(series: str, read: str) -> tuple[Scenario, ...]:
             silent=(40,),
             labels=labels,
             instead="DockerIccExporterSilent",
+        ),
+        _through_gaps(alert, {series: _with_gaps("0")}, 5, labels, "0"),
+    )
+
+
+def _flapping(
+    series: str, failing: str, labels: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
+) -> tuple[Scenario, ...]:
+    """Return what the alert about failures on and off does: they last for one minute of three, and for 24 in all."""
+    labels, beside = {"failing": failing, **(labels or {})}, beside or {}
+    alert, on_and_off = "DockerIccFlapping", " ".join(["1x7 0x3"] * 8)
+    return (
+        Scenario(
+            alert,
+            "fires when a third fails, and resolves in the half hour after it",
+            {series: f"{on_and_off} 1x200", **beside},
+            fires=(11, 40),
+            silent=(10, 50),
+            labels=labels,
+            interval="15s",
+        ),
+        Scenario(alert, "is silent about one outage", {series: "1x30 0x60 1x200", **beside}, (), (12, 25, 45)),
+        Scenario(
+            alert,
+            "is silent where few fail",
+            {series: " ".join(["1x28 0"] * 8), **beside},
+            (),
+            (30, 55),
+            interval="15s",
+        ),
+        Scenario(
+            alert,
+            "leaves it to another alert when there is no data",
+            {series: f"{on_and_off} _x200", **beside, "up": f"{on_and_off} 0x200"},
+            silent=(60,),
+            instead="DockerIccExporterSilent",
+            interval="15s",
         ),
     )
 
@@ -121,6 +188,15 @@ SCENARIOS: Final = (
         {"reachable_pairs_total": "6x90 8x5 stale", **_up(95)},
         silent=(110,),
         instead="DockerIccEngineSilent",
+    ),
+    Scenario(
+        "DockerIccReachablePairsRose",
+        "fires though looks fail now and then",
+        {"reachable_pairs_total": f"6x300 {_with_gaps('8')}"},
+        fires=(81, 110),
+        silent=(80,),
+        value="8",
+        interval="15s",
     ),
     *_gauge(
         "DockerIccDriftOpen",
@@ -162,10 +238,21 @@ SCENARIOS: Final = (
         {
             'docker_icc_bridge_netfilter_enabled{family="ipv4"}': "0x10 stale",
             'docker_icc_network_enabled{driver="bridge", network="closed"}': "0x60",
-            'docker_icc_evidence{source="bridge"}': "1x10 0x100",
+            _BRIDGE: "1x10 0x100",
+            **_WANTED,
         },
         silent=(40,),
         instead="DockerIccEvidenceLost",
+    ),
+    _through_gaps(
+        "DockerIccBridgeNetfilterOff",
+        {
+            'docker_icc_bridge_netfilter_enabled{family="ipv4"}': _with_gaps("0"),
+            'docker_icc_network_enabled{driver="bridge", network="closed"}': _with_gaps("0"),
+        },
+        5,
+        {"family": "ipv4"},
+        "0",
     ),
     *_gauge(
         "DockerIccPublishedPortHairpin",
@@ -193,12 +280,21 @@ SCENARIOS: Final = (
         quiet={"docker_icc_config_pending_restart": "0x60"},
     ),
     Scenario(
+        "DockerIccRestartPending",
+        "leaves it to another alert when the daemon would not start",
+        {"docker_icc_config_pending_restart": "1x60", "docker_icc_config_invalid": "1x60"},
+        silent=(20, 40),
+        instead="DockerIccConfigInvalid",
+    ),
+    *_gauge("DockerIccConfigInvalid", "docker_icc_config_invalid", 5, quiet={"docker_icc_config_invalid": "0x60"}),
+    Scenario(
         "DockerIccStateUnknown",
         "fires when the gauge is withdrawn from an engine that answers, and resolves",
         {"docker_icc_up": "1x60", "icc_enabled": "1x9 stale _x29 0x10"},
-        fires=(25, 39),
-        silent=(9, 24, 40),
+        fires=(30, 39),
+        silent=(9, 28, 40),
     ),
+    _through_gaps("DockerIccStateUnknown", {"docker_icc_up": _with_gaps("1", "0")}, 15),
     Scenario(
         "DockerIccStateUnknown",
         "is silent while there is an answer, whichever",
@@ -215,7 +311,7 @@ SCENARIOS: Final = (
     Scenario(
         "DockerIccEvidenceLost",
         "fires when a source cannot be read any more, and resolves when it can",
-        {'docker_icc_evidence{source="firewall"}': "1x9 0x30 1x5"},
+        {_FIREWALL: "1x9 0x30 1x5", **_WANTED},
         fires=(15, 40),
         silent=(9, 14, 41),
         labels={"source": "firewall"},
@@ -223,16 +319,36 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "DockerIccEvidenceLost",
-        "is silent about a source that was never there, and about one that is missing for a day",
-        {'docker_icc_evidence{source="firewall"}': "0x1600", 'docker_icc_evidence{source="bridge"}': "1x9 0x1600"},
-        silent=(9, 1460),
+        "fires for as long as it lasts, from the start on",
+        {_FIREWALL: "0x1600", _BRIDGE: "1x1600", **_WANTED},
+        fires=(5, 1600),
+        silent=(4,),
+        labels={"source": "firewall"},
+        value="0",
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "is silent about a source that nobody asked for",
+        {
+            _FIREWALL: "0x60",
+            'docker_icc_evidence{source="api"}': "1x60",
+            'docker_icc_evidence_wanted{source="api"}': "1x60",
+        },
+        silent=(40,),
     ),
     Scenario(
         "DockerIccEvidenceLost",
         "leaves it to another alert when there is no data",
-        {'docker_icc_evidence{source="firewall"}': "1x10 stale", **_NO_ENGINE},
+        {_FIREWALL: "0x10 stale", 'docker_icc_evidence_wanted{source="firewall"}': "1x10 stale", **_NO_ENGINE},
         silent=(40,),
         instead="DockerIccEngineSilent",
+    ),
+    _through_gaps(
+        "DockerIccEvidenceLost",
+        {_FIREWALL: _with_gaps("0"), 'docker_icc_evidence_wanted{source="firewall"}': _with_gaps("1")},
+        5,
+        {"source": "firewall"},
+        "0",
     ),
     Scenario(
         "DockerIccEngineSilent",
@@ -255,15 +371,41 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "DockerIccEngineSilent",
-        "fires when the last good poll is long ago, and resolves with the next one",
+        "is silent while polls succeed by a clock that is behind, or before",
         {
             "up": "1x60",
             "docker_icc_up": "1x60",
-            "docker_icc_exporter_last_success_timestamp_seconds": "0x20 1260x10",
+            "docker_icc_exporter_last_success_timestamp_seconds": "-9000+60x30 7200+60x30",
             "docker_icc_exporter_poll_interval_seconds": "15x60",
         },
-        fires=(8, 20),
-        silent=(7, 21),
+        silent=(10, 32, 60),
+    ),
+    Scenario(
+        "DockerIccEngineSilent",
+        "is silent about an exporter that was just started",
+        {
+            "up": "1x60",
+            "docker_icc_up": "1x60",
+            "docker_icc_exporter_last_success_timestamp_seconds": "0x9 stale 660x3 900x4",
+            "docker_icc_exporter_poll_interval_seconds": "240x9 stale 240x20",
+        },
+        silent=(9, 13, 18),
+    ),
+    *(
+        Scenario(
+            "DockerIccEngineSilent",
+            "fires when there is no good poll any more, and resolves with the next one",
+            {
+                "up": "1x100",
+                "docker_icc_up": "1x100",
+                "docker_icc_exporter_last_success_timestamp_seconds": f"300x{lasts} 6000+60x10",
+                "docker_icc_exporter_poll_interval_seconds": f"{interval}x100",
+            },
+            fires=(lasts,),
+            silent=(lasts - 2, lasts + 1),
+            value="300",
+        )
+        for interval, lasts in ((15, 8), (300, 63))
     ),
     Scenario("DockerIccEngineSilent", "fires where something else answers the scrapes", {"up": "1x60"}, (2, 60), (1,)),
     Scenario(
@@ -272,6 +414,20 @@ SCENARIOS: Final = (
         {"up": "1x10 0x60", "docker_icc_up": "0x10 stale"},
         silent=(40,),
         instead="DockerIccExporterSilent",
+    ),
+    _through_gaps(
+        "DockerIccEngineSilent", {"up": _with_gaps("1", "0"), "docker_icc_up": _with_gaps("0")}, 2, value="0"
+    ),
+    _through_gaps("DockerIccEngineSilent", {"up": _with_gaps("1", "0")}, 2),
+    *_flapping("docker_icc_up", "looks at the engine"),
+    *_flapping("up", "scrapes"),
+    *_flapping(_FIREWALL, "reads of evidence", {"source": "firewall"}, _WANTED),
+    Scenario(
+        "DockerIccFlapping",
+        "is silent about a source that nobody asked for",
+        {_FIREWALL: " ".join(["1x7 0x3"] * 20)},
+        silent=(20, 50),
+        interval="15s",
     ),
     Scenario(
         "DockerIccExporterSilent",
@@ -289,10 +445,14 @@ SCENARIOS: Final = (
         fires=(76, 130),
         silent=(70, 75, 131),
     ),
-    Scenario("DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance=None),
+    Scenario(
+        "DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance="no target"
+    ),
     *(
         scenario
         for metric, read in (("config", "configuration"), ("web_config", "web configuration"), ("policy", "policy"))
         for scenario in _reload(f"docker_icc_exporter_{metric}_last_reload_successful", read)
     ),
+    Scenario("DockerIccWatchdog", "always fires, whatever there is", {"up": "0x60"}, (0, 60), instance=""),
+    Scenario("DockerIccWatchdog", "always fires, even without data", {}, (0, 60), instance=""),
 )

@@ -138,6 +138,9 @@ def configuration(target: str, settings: Iterable[str], rules: Path | None, aler
     (scrape,) = document["scrape_configs"]
     scrape["static_configs"][0]["targets"] = [target]
     scrape |= yaml.safe_load("\n".join(settings)) or {}
+    if alertmanager:
+        # whoever has one scrapes it, and its series have names that the exporter's have too
+        document["scrape_configs"].append({"job_name": "other", "static_configs": [{"targets": [alertmanager]}]})
     return str(yaml.safe_dump(document))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.cli.service import ANY_PORT, Service, service
-from tests.deploy.dashboards import DASHBOARDS, queries
+from tests.deploy.dashboards import DASHBOARDS, queries, query
 from tests.deploy.promql import with_values
 from tests.deploy.rules import RULES, alerts, groups
 from tests.lab import Engine, engine
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.lab
 
 SOON = 30.0
 HURRY = {"for: 15m": "for: 0s", "for: 5m": "for: 0s", "for: 2m": "for: 0s", "for: 1m": "for: 0s",
-         "[1d]": "[1m]", "offset 1h": "offset 8s"}  # fmt: skip
+         "[1d] offset 1h": "[1m] offset 8s", "[5m]": "[3s]", "[30m]": "[20s]"}  # fmt: skip
 """What promtool's scenarios prove to the minute; here it would only take time."""
 
 DAEMON = "/run/lab/daemon.json"
@@ -151,8 +151,11 @@ def test_a_configuration_that_waits_is_told(stage: Stage) -> None:
     """A file that is changed under the running engine is told until it says again what the engine runs with."""
     stage.configure('{"icc": true}')
     stage.fires("DockerIccRestartPending")
-    stage.configure('{"icc": false}')
+    stage.configure('{"icc": false,}')
+    stage.fires("DockerIccConfigInvalid")
     stage.resolves("DockerIccRestartPending")
+    stage.configure('{"icc": false}')
+    stage.resolves("DockerIccConfigInvalid")
 
 
 def test_tampering_is_told(stage: Stage) -> None:
@@ -191,6 +194,16 @@ def test_every_expression_of_a_dashboard_returns_data(stage: Stage, name: str, s
 
 
 @pytest.mark.parametrize("server", PROMETHEUS)
+def test_other_jobs_are_not_mistaken_for_exporters(stage: Stage, server: str) -> None:
+    """With all jobs chosen, no target of another one counts as a host, or shows its process as the exporter's."""
+    asked = stage.servers[server]
+    assert asked.query('up{job="other"}') == [({}, 1)]
+    assert asked.query(with_values(query("overview", "Hosts not read"), job=".+")) == [({}, 0)]
+    for title in ("Memory of the exporter", "CPU of the exporter"):
+        assert asked.returns(with_values(query("host", title), job=".+")) == 1
+
+
+@pytest.mark.parametrize("server", PROMETHEUS)
 def test_every_recording_rule_returns_data(stage: Stage, server: str) -> None:
     """What is recorded is there under its name."""
     for group in groups(RULES / "recording.yml"):
@@ -200,6 +213,8 @@ def test_every_recording_rule_returns_data(stage: Stage, server: str) -> None:
 
 def test_blindness_is_told(stage: Stage) -> None:
     """A namespace that is gone, an engine without default bridge, and an exporter that has ended are told."""
+    # it has fired from the start on, and was sent again since Alertmanager listens
+    stage.fires("DockerIccWatchdog")
     stage.netns.unlink()
     stage.fires("DockerIccEvidenceLost")
     stage.netns.symlink_to(stage.engine.netns)
@@ -212,6 +227,16 @@ def test_blindness_is_told(stage: Stage) -> None:
     stage.resolves("DockerIccExporterSilent")
 
 
+def test_failures_on_and_off_are_told(stage: Stage) -> None:
+    """An exporter that answers every other scrape or so is told, and the alert resolves when it answers all."""
+    for _ in range(3):
+        for sent in (signal.SIGSTOP, signal.SIGCONT):
+            stage.exporter.process.send_signal(sent)
+            time.sleep(2.5)
+    stage.fires("DockerIccFlapping")
+    stage.resolves("DockerIccFlapping")
+
+
 def test_every_alert_was_seen_to_fire(stage: Stage) -> None:
     """The stories above are about every alert."""
     assert stage.seen == {alert["alert"] for alert in alerts()}
@@ -220,3 +245,16 @@ def test_every_alert_was_seen_to_fire(stage: Stage) -> None:
 def test_the_configuration_of_alertmanager_is_valid() -> None:
     """Its own checker accepts what deploy/ offers."""
     assert "SUCCESS" in amtool("check-config", str(DEPLOYED))
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("alertname=DockerIccWatchdog", "severity=info"), "dead-mans-switch"),
+        (("alertname=DockerIccDriftOpen", "severity=critical"), "operators"),
+        (("alertname=DockerIccEnabled", "severity=warning"), "operators"),
+    ],
+)
+def test_alerts_are_sent_where_they_belong(labels: tuple[str, ...], receiver: str) -> None:
+    """What always fires goes to the dead man's switch, everything else to people."""
+    assert amtool("config", "routes", "test", f"--config.file={DEPLOYED}", *labels) == f"{receiver}\n"

@@ -84,10 +84,11 @@ def test_what_is_made_can_be_made() -> None:
 
 
 def test_a_release_is_checked_first() -> None:
-    """Nothing is built for a release before all checks have passed, and nothing is published before all is built."""
+    """Nothing is built before all is checked, no image is pushed before sdist and wheel are built, PyPI comes last."""
     jobs = workflow("release.yml").jobs
     assert jobs["checks"]["uses"] == "./.github/workflows/checks.yml"
-    assert jobs["build"]["needs"] == jobs["image"]["needs"] == "checks"
+    assert (jobs["build"]["needs"], jobs["image"]["needs"]) == ("checks", ["checks", "build"])
+    assert any("GITHUB_REF_NAME" in step.get("run", "") for step in jobs["build"]["steps"])
     assert (jobs["pypi"]["needs"], jobs["github"]["needs"]) == (["build", "image"], "pypi")
 
 
