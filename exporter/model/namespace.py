@@ -284,12 +284,16 @@ class IpsecPolicy:
     narrow: bool = False
 
 
+DOCKER_PROXY = "docker-proxy"
+"""The name of its program, as observations have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A socket that takes packets for an address (`0.0.0.0`, `::`: any) and port.
 
-    `relay` is where docker-proxy passes them on to, by its command line; None for every other program. A socket on `::`
-    takes IPv4 as well, unless it is `v6only`.
+    `relay` is where docker-proxy passes them on to, by its command line; None for every other program, and where it is
+    not known whose of several command lines is meant. A socket on `::` takes IPv4 as well, unless it is `v6only`.
     """
 
     protocol: Protocol

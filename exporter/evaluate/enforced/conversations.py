@@ -23,6 +23,7 @@ from exporter.evaluate.enforced.flight import (
     Stage,
 )
 from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.listening import Listening
 from exporter.evaluate.enforced.packets import (
     SOURCE_PORT,
     Atom,
@@ -44,11 +45,10 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Passage, Port, Value
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.listening import Lead
     from exporter.evaluate.enforced.segments import Segment, Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
-    from exporter.model.addresses import Address
-    from exporter.model.namespace import Listener
     from exporter.model.snapshot import Network
 
 _NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
@@ -264,13 +264,13 @@ class Conversations:
         if delivery.stack is world.host and isinstance(ends.destination_port, Some):
             for each in self.listening[world.family].among(protocol, ends.destination, ends.destination_port):
                 flight = flight.doubted({ends.destination_port.doubt: delivery.cells})
-                if each.relay is not None:
-                    yield from self._led_on(each.relay, protocol, interval, replace(delivery, flight=flight))
+                for lead in self.listening[world.family].leads(each):
+                    yield from self._led_on(lead, protocol, interval, replace(delivery, flight=flight))
         elif delivery.stack is world.host and protocol in _NUMBERS:
             listener = self.listening[world.family].at(protocol, ends.destination, ends.destination_port)
             if listener is not None and self.listening[world.family].held(listener):
-                if listener.relay is not None:
-                    yield from self._led_on(listener.relay, protocol, interval, delivery)
+                for lead in self.listening[world.family].leads(listener):
+                    yield from self._led_on(lead, protocol, interval, delivery)
                 return
         yield Found(
             stack=delivery.stack,
@@ -283,17 +283,14 @@ class Conversations:
             doubts=flight.doubts,
         )
 
-    def _led_on(
-        self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery
-    ) -> Iterator[Found]:
-        address, port = relay
-        key = (address.version, protocol, int(address), port)
+    def _led_on(self, lead: Lead, protocol: Protocol, interval: Atom | None, delivery: Delivery) -> Iterator[Found]:
+        key = (lead.address.version, protocol, int(lead.address), lead.port)
         if key not in self._relayed:
             self._relayed[key] = []  # a proxy that leads to itself leads nowhere
             self._relayed[key] = self._to_container(*key)
         for second in self._relayed[key]:
             doubts = dict(delivery.flight.doubts)
-            for name in second.doubts:
+            for name in (*second.doubts, *([lead.doubt] if lead.doubt else [])):
                 doubts[name] = doubts.get(name, 0) | delivery.cells
             yield Found(
                 second.stack,
@@ -308,60 +305,6 @@ class Conversations:
 
     def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> list[Found]:
         return self._whole.one(Asked(family, protocol, address, only(port), self._bits[HOST]))
-
-
-class Listening:
-    """The host's sockets, by how the kernel chooses among them: the exact address first, then any address."""
-
-    def __init__(self, world: World) -> None:
-        self._family = world.family
-        sandboxes = world.snapshot.sandboxes.values()
-        self._published = {(port.protocol, port.host_port) for box in sandboxes for port in box.published}
-        self._by_port: dict[tuple[Protocol, int], list[Listener]] = defaultdict(list)
-        for listener in world.host.namespace.listeners:
-            if listener.relay is not None or listener.address.version == world.family or not listener.v6only:
-                self._by_port[listener.protocol, listener.port].append(listener)
-        self._ports: dict[Protocol, list[int]] = defaultdict(list)
-        for protocol, port in self._by_port:
-            self._ports[protocol].append(port)
-
-    def at(self, protocol: Protocol, address: object, ports: Port) -> Listener | None:
-        """Return the socket that takes packets to an address and port; raise PortsDiffer where ports differ in that."""
-        if not isinstance(ports, Atom):
-            return None
-        if ports.single is None:
-            held = [port for port in self._ports[protocol] if port in ports.ports and self._holds(protocol, port)]
-            if held:
-                raise PortsDiffer(ports, map(Ranges.of, held))
-            return None
-        exact, wild = None, None
-        for listener in self._by_port.get((protocol, ports.single), ()):
-            if int(listener.address) == address and listener.address.version == self._family:
-                exact = exact or listener
-            elif listener.address.is_unspecified and self._takes(listener):
-                wild = listener if wild is None or listener.address.version == self._family else wild
-        return exact or wild
-
-    def among(self, protocol: Protocol, address: object, ports: Some) -> Iterator[Listener]:
-        """Yield the sockets that take what comes to some of the ports, and never leads to a container of the host's."""
-        for port in (each for each in self._ports[protocol] if ports.low <= each <= ports.high):
-            found = self.at(protocol, address, only(port))
-            if found is not None and self.held(found):
-                yield found
-
-    def _holds(self, protocol: Protocol, port: int) -> bool:
-        return any(map(self.held, self._by_port.get((protocol, port), ())))
-
-    def held(self, listener: Listener) -> bool:
-        """Return whether what comes to a socket never comes to a container of the host's.
-
-        docker-proxy leads it on. With --userland-proxy=false, the engine itself holds published ports (it listens, and
-        accepts nothing).
-        """
-        return listener.relay is not None or (listener.protocol, listener.port) in self._published
-
-    def _takes(self, listener: Listener) -> bool:
-        return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
 
 
 def _hinging(found: Found) -> int:

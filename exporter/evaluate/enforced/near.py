@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.listening import Listening
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.model.addresses import is_link_local
 from exporter.model.ports import HIGHEST, LOWEST
@@ -44,6 +45,7 @@ class Nearby:
         self._world = world
         self._bits = bits
         self._arrived = arrived
+        self._listening = Listening(world)
         self._known: dict[tuple[str, Protocol], Mapping[str, int]] = {}
         self._relayed: dict[Protocol, int] = {}
         # rules that lead packets for others' addresses elsewhere may do so with these
@@ -99,9 +101,10 @@ class Nearby:
         known = self._relayed.get(protocol)
         if known is None:
             known = -1
-            for listener in self._world.host.namespace.listeners:
-                if listener.relay is not None and listener.protocol is protocol and listener.address.version == 6:
-                    known &= self._led_to(self._owners.get(int(listener.relay[0]), ""), protocol, listener.port)
+            for listener in self._listening.sockets:
+                if listener.protocol is protocol and listener.address.version == 6:
+                    for lead in self._listening.leads(listener):
+                        known &= self._led_to(self._owners.get(int(lead.address), ""), protocol, listener.port)
             self._relayed[protocol] = known
         return known
 

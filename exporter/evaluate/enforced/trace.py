@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.conversations import Found, Relay
     from exporter.evaluate.enforced.flight import Conversation, Crossing, Delivery, Ends, Flight, Port, Stage
     from exporter.evaluate.enforced.journey import Moving
+    from exporter.evaluate.enforced.listening import Lead
     from exporter.evaluate.enforced.packets import Picked, Some
     from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
@@ -295,12 +296,10 @@ class _Conversations(Conversations):
         flights = (replace(told, ends=replace(flight.ends, source=source)) for source in own)
         return [Departure(world.stacks[place], self._bits[place], each, link=link) for each in flights]
 
-    def _led_on(
-        self, relay: tuple[Address, int], protocol: Protocol, interval: Atom | None, delivery: Delivery
-    ) -> Iterator[Found]:
-        self._notes.add(Relayed(*relay))
+    def _led_on(self, lead: Lead, protocol: Protocol, interval: Atom | None, delivery: Delivery) -> Iterator[Found]:
+        self._notes.add(Relayed(lead.address, lead.port))
         cell, self._notes.cell = self._notes.cell, self._bits[HOST]
-        found = list(super()._led_on(relay, protocol, interval, delivery))
+        found = list(super()._led_on(lead, protocol, interval, delivery))
         self._notes.cell = cell
         yield from found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter import threads
 from exporter.errors import EngineUnreachable, SystemShort
+from exporter.model.namespace import DOCKER_PROXY
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.bystanders import BYSTANDERS, BystanderReader, Known
@@ -230,15 +231,22 @@ class _Look:
         """Add where docker-proxies pass packets on to."""
         if containers and not found.containers:
             return replace(reading, missing={**reading.missing, "relays": _NO_VIEW})
-        relays = {
-            (relay.protocol, *relay.host): list(relay.target)
-            for relay in found.relays
-            if self._inode(relay) in (None, reading.documents.inode)
-        }
+        sure: dict[tuple[str, str, int], list[object]] = {}
+        perhaps: dict[tuple[str, str, int], list[list[object]]] = {}
+        for relay in found.relays:
+            key, inode = (relay.protocol, *relay.host), self._inode(relay)
+            if inode == reading.documents.inode:
+                sure[key] = list(relay.target)
+            elif inode is None and list(relay.target) not in perhaps.setdefault(key, []):
+                perhaps[key].append(list(relay.target))
         listeners = []
         for listener in reading.documents.listeners:
-            target = relays.get((listener["protocol"], listener["address"], listener["port"]))
-            listeners.append({**listener, "program": "docker-proxy", "relay": target} if target else listener)
+            key = listener["protocol"], listener["address"], listener["port"]
+            targets = [sure[key]] if key in sure else perhaps.get(key, [])
+            told = {"program": DOCKER_PROXY} if targets else {}
+            # of several that may be another engine's, nobody knows which has the socket
+            leads = {"relay": targets[0]} if len(targets) == 1 else {}
+            listeners.append({**listener, **told, **leads})
         return replace(reading, documents=replace(reading.documents, listeners=listeners))
 
     def _inode(self, process: Process | Relay) -> int | None:
