@@ -3,7 +3,7 @@
 `sample` chooses the part, the evaluators see nothing else, and `Spread` says what their verdicts mean for the rest.
 """
 
-from exporter.evaluate.kinds.kinds import KindsMemory
+from exporter.evaluate.kinds.memory import KindsMemory
 from exporter.evaluate.kinds.sample import Sample, sample
 from exporter.evaluate.kinds.spread import Renamings, Spread
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.kinds.directory import Owner, version_of
-from exporter.evaluate.kinds.kinds import Kinds, KindsMemory
+from exporter.evaluate.kinds.ground import Ground
+from exporter.evaluate.kinds.kinds import Kinds
+from exporter.evaluate.kinds.memory import KindsMemory
+from exporter.evaluate.kinds.restricted import restricted
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
-    from exporter.evaluate.kinds.survey import Survey
-    from exporter.model.firewall import Firewall
-    from exporter.model.namespace import Hop, Interface, Namespace
-    from exporter.model.snapshot import Kernel, Snapshot
+    from exporter.model.snapshot import Snapshot
 
 Relation = tuple[tuple[int, int], ...]
 """Which networks two sandboxes share: pairs of the numbers of their endpoints there."""
@@ -70,25 +69,27 @@ def sample(snapshot: Snapshot, before: Snapshot | None = None, memory: KindsMemo
     Those who were in the part `before` are chosen first: after most events, the part is the same again. `memory`
     is what was found out then, and holds what is now.
     """
-    kinds = Kinds(snapshot, snapshot.kernel, memory or KindsMemory())
-    if not kinds.usual:
+    remembered = memory or KindsMemory()
+    ground = Ground(snapshot, snapshot.kernel, remembered)
+    if not ground.usual:
         return None
+    kinds = Kinds(ground, remembered)
     homes = list(_homes(snapshot, kinds, before.sandboxes if before is not None else {}))
     pairs = _Choice(homes).pairs()
     kept = {HOST, *(sandbox for pair in pairs.values() for sandbox in pair)}
-    kept |= {owner.id for owner in kinds.peculiar if owner.kind == "sandbox"}
-    kept |= _in_sight(homes, kept, kinds.wide, before.sandboxes if before is not None else {})
+    kept |= {owner.id for owner in ground.peculiar if owner.kind == "sandbox"}
+    kept |= _in_sight(homes, kept, ground.wide, before.sandboxes if before is not None else {})
     if len(kept) == len(snapshot.sandboxes):
         return None
     networks = _kept_networks(snapshot, kinds, homes, kept, before.networks if before is not None else {})
-    small = _restricted(snapshot, kinds, kept, networks)
-    return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(snapshot, kinds)), kinds.wide)
+    small = restricted(ground, kept, networks)
+    return Sample(small, tuple(homes), pairs, kinds.networks, dict(_gateways(ground)), ground.wide)
 
 
-def _gateways(snapshot: Snapshot, kinds: Kinds) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _gateways(ground: Ground) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the host's addresses on each network and those of nobody there, as text."""
-    for network in snapshot.networks:
-        numbers = (*kinds.directory.gateways.get(network, ()), *kinds.strangers_near.get(network, ()))
+    for network in ground.snapshot.networks:
+        numbers = (*ground.directory.gateways.get(network, ()), *ground.strangers_near.get(network, ()))
         yield network, tuple(map(_text, numbers))
 
 
@@ -166,7 +167,9 @@ def _kept_networks(
 ) -> set[str]:
     """Return the networks of the part: those of its sandboxes, and of each kind one that no pair of them is on."""
     networks = {network for name in kept for network in snapshot.sandboxes[name].networks}
-    networks |= {network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.peculiar}
+    networks |= {
+        network.id for network in snapshot.networks.values() if Owner("network", network.id) in kinds.ground.peculiar
+    }
     most: Counter[int] = Counter()
     for home in homes:
         for kind, count in Counter(kinds.networks[network] for network in home.networks).items():
@@ -200,109 +203,3 @@ def _in_sight(homes: Sequence[Home], kept: set[str], wide: frozenset[str], first
                     known[key] = min(*choices, known.get(key, choices[0]))
             found.update(name for _, _, name in known.values())
     return found
-
-
-def _restricted(snapshot: Snapshot, kinds: Kinds, kept: set[str], networks: set[str]) -> Snapshot:
-    members = {member for name in kept for member in snapshot.sandboxes[name].members}
-    kernel = snapshot.kernel
-    if kernel is not None:
-        gone = {owner for name, owner in kinds.directory.boxes.items() if name not in kept}
-        gone |= {Owner("network", name) for name in snapshot.networks if name not in networks}
-        host = _host(kernel, snapshot, kinds, gone)
-        entered = kept if kinds.closely else kept & kinds.read
-        inside = {name: _inside(name, each, kinds, gone) for name, each in kernel.sandboxes.items() if name in entered}
-        kernel = replace(kernel, host=host, sandboxes=inside, strangers=_strangers_left(kinds, gone))
-    return replace(
-        snapshot,
-        networks={name: snapshot.networks[name] for name in sorted(networks)},
-        containers={name: snapshot.containers[name] for name in sorted(members)},
-        sandboxes={name: snapshot.sandboxes[name] for name in sorted(kept)},
-        kernel=kernel,
-    )
-
-
-def _inside(name: str, namespace: Namespace, kinds: Kinds, gone: set[Owner]) -> Namespace:
-    """Return a sandbox's namespace without its rules about those who are gone."""
-    if name not in kinds.firewalls:
-        return namespace
-    return replace(namespace, firewall=_rules_of(name, kinds.firewalls[name], kinds.survey, gone))
-
-
-def _strangers_left(kinds: Kinds, gone: set[Owner]) -> frozenset[int] | None:
-    """Return the addresses of nobody that are in no subnet of networks that are gone."""
-    if kinds.strangers is None:
-        return None
-    lost = (kinds.strangers_near[owner.id] for owner in gone if owner.id in kinds.strangers_near)
-    return kinds.strangers.difference(*lost)
-
-
-def _host(kernel: Kernel, snapshot: Snapshot, kinds: Kinds, gone: set[Owner]) -> Namespace:
-    """Return the host's namespace without the bridges, ports, routes, rules and sockets of those who are gone."""
-    host = kernel.host
-    bridges = {snapshot.networks[owner.id].interface for owner in gone if owner.kind == "network"}
-    bridges &= {network.interface for network in snapshot.networks.values() if network.driver == "bridge"}
-    plain = {index for index, interface in host.interfaces.items() if _is_plain_port(interface, host, kinds)}
-    if kinds.closely:
-        plain &= _ends(kernel, gone)
-    dropped = plain | {index for index, interface in host.interfaces.items() if interface.name in bridges}
-    owners = kinds.directory.owners
-    ports = {port for port, (owner, _) in kinds.ports.items() if owner in gone}
-    return replace(
-        host,
-        interfaces={index: interface for index, interface in host.interfaces.items() if index not in dropped},
-        routes=tuple([route for route in host.routes if not _leads_only_to(route.hops, dropped)]),
-        firewall=_rules_of(HOST, kinds.firewalls[HOST], kinds.survey, gone),
-        listeners=tuple(
-            listener
-            for listener in host.listeners
-            if listener.port not in ports and not (listener.relay and owners.get(int(listener.relay[0])) in gone)
-        ),
-    )
-
-
-def _ends(kernel: Kernel, sandboxes: set[Owner]) -> set[int]:
-    """Return the host's ends of the cables of some sandboxes."""
-    inside = (kernel.sandboxes[owner.id] for owner in sandboxes if owner.id in kernel.sandboxes)
-    return {card.peer for each in inside for card in each.interfaces.values() if card.peer is not None}
-
-
-def _leads_only_to(hops: Sequence[Hop], interfaces: AbstractSet[int]) -> bool:
-    if len(hops) == 1:
-        return hops[0].interface in interfaces
-    return bool(hops) and all(hop.interface in interfaces for hop in hops)
-
-
-def _is_plain_port(interface: Interface, host: Namespace, kinds: Kinds) -> bool:
-    """Return whether an interface is nothing but the host's end of the cable of a container that has a stand-in.
-
-    Stand-ins hang on their network's bridge without a port.
-    """
-    master = host.interfaces.get(interface.master) if interface.master is not None else None
-    return (
-        interface.index not in kinds.cables
-        and interface.index not in kinds.leading_astray
-        and interface.master not in kinds.entangled
-        and interface.kind == "veth"
-        and master is not None
-        and master.name in kinds.directory.interfaces
-        and all(address.is_link_local for address in interface.addresses)
-    )
-
-
-def _rules_of(whose: str, firewall: Firewall, survey: Survey, gone: set[Owner]) -> Firewall:
-    """Return a firewall, the host's or a sandbox's, without the rules of those who are gone."""
-    tables = []
-    for number, table in enumerate(firewall.tables):
-        chains = dict(table.chains)
-        for name, chain in table.chains.items():
-            said = survey.chains[whose, number, name]
-            if not gone.isdisjoint(said.places):
-                rules = [
-                    rule
-                    for rule, told in zip(chain.rules, said.rules, strict=True)
-                    if told.owned is None or told.owned.owner not in gone
-                ]
-                chains[name] = replace(chain, rules=tuple(rules))
-        # counters say nothing about verdicts, and differ from look to look
-        tables.append(replace(table, chains=chains, packets={}))
-    return replace(firewall, tables=tuple(tables))
