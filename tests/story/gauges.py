@@ -51,6 +51,7 @@ def compare(exporter: Service, engine: Engine, icc: int, *, undecided: int = 0, 
 
 
 def withdrawn(samples: Mapping[str, float]) -> bool:
-    """Tell whether nothing is said of an engine but that it cannot be read."""
-    ours = {name for name in samples if not name.startswith(("docker_icc_exporter_", "process_"))}
+    """Tell whether nothing is said of an engine but that it cannot be read, and what of it is asked for."""
+    of_itself = ("docker_icc_exporter_", "docker_icc_evidence_wanted", "process_")
+    ours = {name for name in samples if not name.startswith(of_itself)}
     return ours == {"docker_icc_up"} and samples["docker_icc_up"] == 0
