@@ -59,6 +59,7 @@ class Ground:
         }
         self.linked = frozenset(end for link in snapshot.links for end in (link.parent, link.child))
         self.directory = Directory(snapshot, self.host)
+        self._passing: dict[int, bool] = {}
         self.peculiar = self.directory.peculiar
         self._interfaces: Mapping[str, Interface] = (
             {interface.name: interface for interface in self.host.interfaces.values()} if self.host else {}
@@ -180,7 +181,14 @@ class Ground:
         )
 
     def _is_odd(self, port: Interface) -> bool:
-        return port.port is not None and (port.port not in PASSING or self._keeps_somebody_apart(port))
+        """Return whether a port of a bridge keeps something from whoever has it; those alike are one object."""
+        told = port.port
+        if told is None:
+            return False
+        passing = self._passing.get(id(told))
+        if passing is None:
+            passing = self._passing[id(told)] = told in PASSING
+        return not passing or self._keeps_somebody_apart(port)
 
     def _keeps_somebody_apart(self, port: Interface) -> bool:
         """Return whether a port is down and a container's: one that nobody has yet comes up in a moment."""
@@ -226,10 +234,10 @@ class Ground:
         owners = self.directory.owners
         found = set(_cables(kernel, self.read))
         for each in told:
-            own = {owner for address in each.peer_addresses if (owner := owners.get(int(address.ip))) is not None}
-            if own and (self._is_odd(each) or (each.peer_mac and counted[each.peer_mac] > 1)):
+            if self._is_odd(each) or (each.peer_mac and counted[each.peer_mac] > 1):
+                own = {owner for address in each.peer_addresses if (owner := owners.get(int(address.ip))) is not None}
                 self.peculiar |= own
-                found.add(each.index)
+                found |= {each.index} if own else set()
         return frozenset(found)
 
     def _leads_of(self, host: Namespace) -> Leads:
