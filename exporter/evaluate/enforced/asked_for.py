@@ -12,6 +12,7 @@ from exporter.model.firewall import (
     AnyOf,
     Dispatch,
     Field,
+    HasBits,
     InRanges,
     Rewrite,
     TableFamily,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from exporter.model.firewall import Chain, Firewall, Match, Step
+    from exporter.model.firewall import AnyBit, Chain, Firewall, Match, Step
     from exporter.model.namespace import Namespace, Route
 
 ADDRESSES = frozenset(
@@ -37,7 +38,31 @@ ADDRESSES = frozenset(
         Field.CT_REPLY_DESTINATION,
     }
 )
+"""Fields that hold addresses."""
+
+PORTS = frozenset(
+    {
+        Field.SOURCE_PORT,
+        Field.DESTINATION_PORT,
+        Field.CT_ORIGINAL_SOURCE_PORT,
+        Field.CT_ORIGINAL_DESTINATION_PORT,
+        Field.CT_REPLY_SOURCE_PORT,
+        Field.CT_REPLY_DESTINATION_PORT,
+    }
+)
+"""Fields that hold ports."""
+
 _SOURCES = frozenset({Field.SOURCE, Field.CT_ORIGINAL_SOURCE, Field.CT_REPLY_DESTINATION})
+
+
+def mask_of(match: HasBits | AnyBit) -> tuple[int, int]:
+    """Return the bits that a match looks at, and what they have to be, -1 where any of them is enough."""
+    return match.mask, match.value if isinstance(match, HasBits) else -1
+
+
+def is_masked(number: int, mask: int, value: int) -> bool:
+    """Return whether a number is as `mask_of` a match asks."""
+    return bool(number & mask) if value < 0 else number & mask == value
 
 
 def steps_of(firewall: Firewall) -> Iterator[Step]:

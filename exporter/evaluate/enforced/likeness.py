@@ -11,7 +11,14 @@ from itertools import chain as joined
 from operator import is_not
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.asked_for import ADDRESSES, ranges_asked_for, steps_of, telling_apart
+from exporter.evaluate.enforced.asked_for import (
+    ADDRESSES,
+    is_masked,
+    mask_of,
+    ranges_asked_for,
+    steps_of,
+    telling_apart,
+)
 from exporter.evaluate.enforced.flight import Crossing
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.way import way
@@ -121,7 +128,7 @@ class Likeness:
 
     def _as_masked(self, address: int) -> tuple[bool, ...]:
         """Return by which masks that rules ask for an address is as they ask."""
-        return tuple(address & mask == value if value >= 0 else address & mask != 0 for mask, value in self._masks)
+        return tuple(is_masked(address, *asked) for asked in self._masks)
 
     @cached_property
     def _membership(self) -> Membership:
@@ -198,7 +205,7 @@ def _values(value: int | str | Column | None) -> Hashable:
 def _masks(step: Step) -> Iterator[tuple[int, int]]:
     """Yield the mask of a match for some bits of addresses, and the value that is asked for, -1 for any of them."""
     if isinstance(step, HasBits | AnyBit) and step.field in ADDRESSES:
-        yield step.mask, step.value if isinstance(step, HasBits) else -1
+        yield mask_of(step)
 
 
 def _asks_for_interface(step: Step) -> bool:

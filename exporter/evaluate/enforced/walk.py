@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.asked_for import PORTS
 from exporter.evaluate.enforced.matching import Held, Matching
 from exporter.evaluate.enforced.packets import SOURCE_PORT, WHENCE, Atom, Column, Picked, PortsDiffer, Some
 from exporter.model.firewall import (
@@ -311,18 +312,10 @@ class _Place:
 def _port_sets(rules: Iterable[tuple[int, Rule]]) -> Iterator[Ranges]:
     for _, rule in rules:
         for step in rule.steps:
-            if isinstance(step, InRanges) and step.field in _PORTS:
+            if isinstance(step, InRanges) and step.field in PORTS:
                 yield step.ranges
 
 
-_PORTS = (
-    Field.SOURCE_PORT,
-    Field.DESTINATION_PORT,
-    Field.CT_ORIGINAL_SOURCE_PORT,
-    Field.CT_ORIGINAL_DESTINATION_PORT,
-    Field.CT_REPLY_SOURCE_PORT,
-    Field.CT_REPLY_DESTINATION_PORT,
-)
 _STATEMENTS = (Terminate, Call, Dispatch, Translate, SetMark, CopyMark, Untrack, ProxyLocally, Unforeseeable)
 
 

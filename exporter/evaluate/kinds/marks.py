@@ -6,11 +6,11 @@ from collections import defaultdict
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.asked_for import ADDRESSES
+from exporter.evaluate.enforced.asked_for import ADDRESSES, PORTS
 from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.directory import Owner
-from exporter.evaluate.kinds.steps import LINKS, PORTS
+from exporter.evaluate.kinds.steps import LINKS
 from exporter.evaluate.kinds.telling import Telling
 from exporter.evaluate.kinds.unremarkable import neighbours_set
 from exporter.model.ranges import Ranges

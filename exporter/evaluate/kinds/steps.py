@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.asked_for import ADDRESSES
+from exporter.evaluate.enforced.asked_for import ADDRESSES, PORTS
 from exporter.evaluate.kinds.directory import Owner
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import (
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Match, Statement, Step
 
 _ENDS = (Field.SOURCE, Field.DESTINATION)
-PORTS = frozenset(
-    {
-        Field.SOURCE_PORT,
-        Field.DESTINATION_PORT,
-        Field.CT_ORIGINAL_SOURCE_PORT,
-        Field.CT_ORIGINAL_DESTINATION_PORT,
-        Field.CT_REPLY_SOURCE_PORT,
-        Field.CT_REPLY_DESTINATION_PORT,
-    }
-)
 _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
 LINKS = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC})
 _UNIQUE = LINKS | {Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP}

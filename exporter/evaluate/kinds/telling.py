@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.asked_for import is_masked, mask_of
 from exporter.evaluate.kinds.directory import version_of
-from exporter.model.firewall import HasBits
 from exporter.model.ranges import Membership
 
 if TYPE_CHECKING:
@@ -45,11 +45,8 @@ class Telling:
 
 def _asked(bits: Bits) -> tuple[int, int, int]:
     """Return a mask, the value that is asked for, -1 where any of the bits is enough, and the version of IP."""
-    match, version = bits
-    return match.mask, match.value if isinstance(match, HasBits) else -1, version
+    return *mask_of(bits.match), bits.version
 
 
 def _is_as(number: int, mask: int, value: int, version: int) -> int:
-    if version not in (0, version_of(number)):
-        return 0
-    return int(number & mask != 0) if value < 0 else int(number & mask == value)
+    return int(version in (0, version_of(number)) and is_masked(number, mask, value))
