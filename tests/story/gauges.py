@@ -19,6 +19,9 @@ IN_TIME = 1.0
 
 POLL = "--poll.interval=1m"
 
+OF_ITSELF = ("docker_icc_exporter_", "docker_icc_evidence_wanted", "process_")
+"""How names begin of what the exporter tells of itself, whether or not there is an engine."""
+
 _VIA = 'docker_icc_reachable_pairs{via="'
 
 
@@ -52,6 +55,5 @@ def compare(exporter: Service, engine: Engine, icc: int, *, undecided: int = 0, 
 
 def withdrawn(samples: Mapping[str, float]) -> bool:
     """Tell whether nothing is said of an engine but that it cannot be read, and what of it is asked for."""
-    of_itself = ("docker_icc_exporter_", "docker_icc_evidence_wanted", "process_")
-    ours = {name for name in samples if not name.startswith(of_itself)}
+    ours = {name for name in samples if not name.startswith(OF_ITSELF)}
     return ours == {"docker_icc_up"} and samples["docker_icc_up"] == 0

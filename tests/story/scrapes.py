@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.story.gauges import OF_ITSELF
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -84,10 +86,6 @@ class Scrapes:
                 self._until = ()
                 self._come.set()
             elif not any(state(samples) for state in self._until):
-                shown = {
-                    name: value
-                    for name, value in samples.items()
-                    if value and not name.startswith(("docker_icc_exporter_", "process_"))
-                }
+                shown = {name: value for name, value in samples.items() if value and not name.startswith(OF_ITSELF)}
                 self.wrong.append(f"no state of now, and none of before: {shown}")
         self.seen = samples

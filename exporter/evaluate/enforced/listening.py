@@ -37,14 +37,13 @@ class Listening:
         self._family = world.family
         kernel = world.snapshot.kernel
         missing = kernel.missing if kernel is not None else {}
-        self._unseen = not missing.keys().isdisjoint(("listeners", "relays"))
+        self._unseen = "relays" in missing
         self._published: dict[tuple[Protocol, int], list[tuple[Sandbox, PublishedPort]]] = defaultdict(list)
         for box in world.snapshot.sandboxes.values():
             for published in box.published:
                 self._published[published.protocol, published.host_port].append((box, published))
         self._by_port: dict[tuple[Protocol, int], list[Listener]] = defaultdict(list)
-        self.sockets = world.host.namespace.listeners if "listeners" not in missing else tuple(self._likely())
-        for listener in self.sockets:
+        for listener in world.host.namespace.listeners:
             if listener.relay is not None or listener.address.version == world.family or not listener.v6only:
                 self._by_port[listener.protocol, listener.port].append(listener)
         self._ports: dict[Protocol, list[int]] = defaultdict(list)
@@ -88,11 +87,6 @@ class Listening:
 
     def _takes(self, listener: Listener) -> bool:
         return listener.address.version == self._family or (self._family == 4 and not listener.v6only)
-
-    def _likely(self) -> Iterator[Listener]:
-        """Yield the sockets that docker-proxy has where it runs: one for each port that is published."""
-        ports = (port for published in self._published.values() for _, port in published)
-        yield from (Listener(port.protocol, port.host_ip, port.host_port, program=DOCKER_PROXY) for port in ports)
 
     def leads(self, listener: Listener) -> Iterator[Lead]:
         """Yield where docker-proxy leads what comes to a socket.

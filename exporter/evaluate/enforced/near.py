@@ -101,7 +101,7 @@ class Nearby:
         known = self._relayed.get(protocol)
         if known is None:
             known = -1
-            for listener in self._listening.sockets:
+            for listener in self._world.host.namespace.listeners:
                 if listener.protocol is protocol and listener.address.version == 6:
                     for lead in self._listening.leads(listener):
                         known &= self._led_to(self._owners.get(int(lead.address), ""), protocol, listener.port)

@@ -1,4 +1,4 @@
-"""Namespaces of containers that could not be read, made from what the engine's API tells of their endpoints.
+"""What could not be read, made from what the engine's API tells: namespaces of containers, sockets of docker-proxies.
 
 Which port of a bridge one has is known where the kernel tells the addresses at the other end of the host's cables.
 """
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.declared.topology import Topology
 from exporter.model.addresses import prefix_of
 from exporter.model.namespace import (
+    DOCKER_PROXY,
     LOCAL_TABLE,
     MAIN_TABLE,
     Hop,
     Interface,
+    Listener,
     Namespace,
     OwnAddress,
     Route,
@@ -90,6 +92,12 @@ class StandIns:
             gateway = endpoint.gateway(family)
             if gateway is not None and self._topology.gateway(sandbox, family) == network:
                 yield Route(MAIN_TABLE, RouteKind.UNICAST, anywhere, (Hop(index, gateway),))
+
+
+def likely_sockets(snapshot: Snapshot) -> tuple[Listener, ...]:
+    """Return the host's sockets that docker-proxy has where it runs: one for each port that is published."""
+    ports = (port for box in snapshot.sandboxes.values() for port in box.published)
+    return tuple(Listener(each.protocol, each.host_ip, each.host_port, program=DOCKER_PROXY) for each in ports)
 
 
 def _cables(host: Namespace) -> Mapping[tuple[str, int], Interface]:

@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.stand_ins import StandIns
+from exporter.evaluate.enforced.stand_ins import StandIns, likely_sockets
 from exporter.evaluate.enforced.strangers import of_nobody
 from exporter.evaluate.enforced.way import way
 from exporter.evaluate.enforced.wiring import Wiring
@@ -45,7 +45,10 @@ class World:
         self.snapshot = snapshot
         self.family = family
         self._six = six or self
-        self.host = Stack(HOST, kernel.host, family)
+        host = kernel.host
+        if "listeners" in kernel.missing:
+            host = replace(host, listeners=likely_sockets(snapshot))
+        self.host = Stack(HOST, host, family)
         self.stacks = {HOST: self.host}
         self._station: dict[tuple[str, int], Station] = {}
         self._led_on: dict[tuple[Segment, int], list[Station]] = {}
