@@ -13,6 +13,8 @@ from functools import cached_property
 from operator import is_
 from typing import TYPE_CHECKING
 
+from exporter.model.records import record
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -152,7 +154,7 @@ class Side(StrEnum):
 # --- Matches: each narrows the packets that the rest of the rule sees. ---
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InRanges:
     """The number is one of these."""
 
@@ -180,7 +182,7 @@ class AnyBit:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NameIs:
     """The interface's name is one of these; `*` at the end stands for any rest (iptables writes `+`)."""
 
@@ -376,7 +378,7 @@ LEADING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
 # --- Tables ---
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """A rule: steps from left to right. A rule without a statement only counts.
 

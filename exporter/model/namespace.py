@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.model.addresses import is_link_local, prefix_of
 from exporter.model.firewall import Firewall
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,7 @@ class Scope(IntEnum):
     NOWHERE = 255
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OwnAddress:
     """An address of an interface, and the length of the prefix of those that are taken to be on its link.
 
@@ -105,7 +106,7 @@ class OwnAddress:
         return prefix_of(self.ip, self.prefixlen)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interface:
     """A network interface. Indexes are the kernel's.
 
@@ -188,7 +189,7 @@ class RouteKind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hop:
     """A next hop: a gateway, or the destination itself on the interface's link."""
 
@@ -196,7 +197,7 @@ class Hop:
     gateway: Address | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """An entry of a routing table. Of several `hops` the kernel takes any.
 

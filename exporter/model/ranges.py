@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Self
+
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ranges:
     """An immutable set of whole numbers; `intervals` are closed, sorted, disjoint and never adjacent."""
 

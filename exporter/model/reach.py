@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.ports import NO_PORTS, PortSet
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +50,7 @@ class Via(StrEnum):
     PUBLISHED_PORT = "published_port"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Path:
     """One way into the destination's sandbox.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from exporter.model.reach import BLOCKED, PairVerdict, Reach, Verdict
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ class NetworkSummary:
     families: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ContainerSummary:
     """A running container; `sandbox` is the id of the container that owns its namespace, or `host`.
 

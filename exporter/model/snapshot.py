@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.addresses import link_local_of
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -119,7 +120,7 @@ class Network:
         return self.gateway_mode_v4 if family == 4 else self.gateway_mode_v6
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Endpoint:
     """A sandbox's attachment to a network. An address is None where the endpoint has none of that family.
 
@@ -148,7 +149,7 @@ class Endpoint:
         return self.gateway_v4 if family == 4 else self.gateway_v6
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublishedPort:
     """`host_ip:host_port` of the host leads to `container_port`. Operational: what the engine has set up."""
 
@@ -188,7 +189,7 @@ class Link:
     undecided: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Container:
     """A running container. `sandbox` is the id of the container that owns its namespace, or `host`.
 
@@ -201,7 +202,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sandbox:
     """A network namespace: its endpoints, and what the engine publishes and exposes of it.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.addresses import bounds, is_link_local, within
 from exporter.model.namespace import RouteKind
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _BITS = {4: 32, 6: 128}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
 
