@@ -23,6 +23,17 @@ def parse_address(text: str) -> Address:
         return ip_address(text)
 
 
+def parse_number(text: str, version: int) -> int:
+    """Return an address of IP version 4 or 6 as a number. Raises ValueError."""
+    try:
+        return int.from_bytes(inet_pton(AF_INET if version == 4 else AF_INET6, text), "big")
+    except OSError:
+        found = ip_address(text)
+    if found.version != version:
+        raise ValueError(f"{text} is no IPv{version} address")
+    return int(found)
+
+
 def parse_network(text: str) -> Subnet:
     """Return the network of an address with the length of a prefix; bits behind that are dropped. Raises ValueError.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ObservationError
 from exporter.model.reach import Protocol
+from exporter.model.records import record
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
 from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
 
@@ -26,10 +26,12 @@ _OTHERS = frozenset({
 })  # fmt: skip
 """States without one; those from `stopped` on are Podman's words."""
 
+_STATES = _RUNNING | _OTHERS
+
 _ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  an address to compare with, nothing binds it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListedContainer:
     """A running container of the list. `parents` are names of containers that hold a legacy link to it."""
 
@@ -60,7 +62,7 @@ def parse_containers(
 def _runs(document: Mapping[str, Any]) -> bool:
     """Return whether a container runs. Raises ObservationError for a word that nobody knows: it could mean yes."""
     state = text(document, "State")
-    if state not in _RUNNING | _OTHERS:
+    if state not in _STATES:
         name = identity(document, "container")[:12]
         raise ObservationError(f"container {name} has the State {state!r}, which this program does not know")
     return state in _RUNNING
@@ -70,33 +72,35 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
     container_id = identity(document, "container")
     names = [name.strip("/") for name in strings(document, "Names")]
     own = [name for name in names if "/" not in name]
-    ports = objects(document, "Ports")
-    if product is Product.DOCKER:
-        _complete(document, container_id)
     mode = text(mapping(document, "HostConfig"), "NetworkMode")
-    endpoints = tuple(_endpoints(mapping(mapping(document, "NetworkSettings"), "Networks"), product))
+    networks = mapping(document, "NetworkSettings").get("Networks")
+    if product is Product.DOCKER:
+        _see_complete(container_id, mode, networks)
+    endpoints = tuple(_endpoints(networks, product)) if isinstance(networks, dict) else ()
     untold = product is Product.PODMAN and mode not in ("none", "host") and not mode.startswith("container:")
+    ports = objects(document, "Ports")
+    labels = mapping(document, "Labels")
     return ListedContainer(
         id=container_id,
         name=own[0] if own else container_id[:12],
         mode=mode,
-        parents=tuple(name.partition("/")[0] for name in names if "/" in name),
+        parents=tuple([name.partition("/")[0] for name in names if "/" in name]),
         endpoints=endpoints if endpoints or not untold else (_UNTOLD,),
-        published=tuple(sorted(set(_published(ports)), key=_binding)),
-        routed=tuple(sorted(set(_routed(ports)))),
-        exposed=tuple(sorted(set(_exposed(ports)))),
-        labels={key: value for key, value in mapping(document, "Labels").items() if isinstance(value, str)},
+        published=tuple(sorted(set(_published(ports)), key=_binding)) if ports else (),
+        routed=tuple(sorted(set(_routed(ports)))) if ports else (),
+        exposed=tuple(sorted(set(_exposed(ports)))) if ports else (),
+        labels={key: value for key, value in labels.items() if isinstance(value, str)} if labels else {},
     )
 
 
-def _complete(document: Mapping[str, Any], container_id: str) -> None:
+def _see_complete(container_id: str, mode: str, networks: object) -> None:
     """See that what every Docker Engine tells is there: without it, a container would seem to be on no network.
 
     Raises ObservationError.
     """
-    if not text(mapping(document, "HostConfig"), "NetworkMode"):
+    if not mode:
         raise ObservationError(f"container {container_id[:12]} has no HostConfig.NetworkMode")
-    if not isinstance(mapping(document, "NetworkSettings").get("Networks"), dict):
+    if not isinstance(networks, dict):
         raise ObservationError(f"container {container_id[:12]} has no NetworkSettings.Networks")
 
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.errors import ObservationError
 from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
@@ -29,14 +29,14 @@ def parse_interfaces(
     known = memory or InterfaceMemory()
     indexes = {_name(link): _index(link) for link in links}
     told: dict[str, tuple[OwnAddress, ...]] = {}
-    ports = _Ports()
+    shared = _Shared()
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
     moved = known.links.moved(indexes) | _apart(known.told, told)
 
     def understand(link: Mapping[str, Any]) -> Interface:
-        return _interface(link, indexes, told.get(_name(link), ()), ports)
+        return _interface(link, indexes, told.get(_name(link), ()), shared)
 
     def holds(link: Mapping[str, Any], found: Interface) -> bool:
         return found.name not in moved and text(link, "master") not in moved and text(link, "link") not in moved
@@ -67,12 +67,11 @@ def _name(link: Mapping[str, Any]) -> str:
 
 
 def _interface(
-    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], ports: _Ports
+    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], shared: _Shared
 ) -> Interface:
-    info = mapping(link, "linkinfo")
-    data = mapping(info, "info_data")
-    kind = text(info, "info_kind")
-    flags = strings(link, "flags")
+    info = shared.info(link)
+    flags = shared.flags(link)
+    kind = info.kind
     return Interface(
         index=_index(link),
         name=_name(link),
@@ -85,16 +84,16 @@ def _interface(
         peer=integer(link, "link_index") or indexes.get(text(link, "link")),
         peer_here="link" in link,
         peer_namespace=integer(link, "link_netnsid") if "link_netnsid" in link else None,
-        mode=text(data, "mode"),
+        mode=info.mode,
         addresses=addresses,
-        bridge=_bridge(data) if kind == "bridge" else None,
-        port=ports.of(link, info) if text(info, "info_slave_kind") == "bridge" else None,
+        bridge=info.bridge,
+        port=info.port,
         programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
-        peer_mac=link_address(link, "peer_mac"),
-        peer_addresses=tuple(_of_peer(link)),
-        group=_group(text(link, "group")),
+        peer_mac=link_address(link, "peer_mac") if "peer_mac" in link else "",
+        peer_addresses=tuple(_of_peer(link)) if "peer_addresses" in link else (),
+        group=_group(text(link, "group")) if "group" in link else 0,
         peer_inode=integer(link, "peer_inode") or None,
     )
 
@@ -141,22 +140,54 @@ def _bridge(data: Mapping[str, Any]) -> Bridge:
     )
 
 
-class _Ports:
-    """One object for all ports that are alike, as most are. Links that say the same of theirs share what they say."""
+class _Info(NamedTuple):
+    """What a link says of its kind, and of the port of a bridge that it is."""
+
+    kind: str
+    mode: str
+    bridge: Bridge | None
+    port: Port | None
+
+
+class _Shared:
+    """What links say as one object for all that say the same, as most do, is understood once.
+
+    All ports that are alike are one object then, too.
+    """
 
     def __init__(self) -> None:
-        self._told: dict[int, Port] = {}
-        self._same: dict[Port, Port] = {}
+        self._infos: dict[int, _Info] = {}
+        self._flags: dict[int, frozenset[str]] = {}
+        self._ports: dict[Port, Port] = {}
 
-    def of(self, link: Mapping[str, Any], info: Mapping[str, Any]) -> Port:
-        """Return the port that a link is."""
-        known = self._told.get(id(info)) if "vlans" not in link else None
+    def info(self, link: Mapping[str, Any]) -> _Info:
+        """Return what a link says of itself; `vlans` are its own."""
+        if "vlans" in link:
+            return self._info(link)
+        told = id(link.get("linkinfo"))
+        known = self._infos.get(told)
         if known is None:
-            port = _port(link, mapping(info, "info_slave_data"))
-            known = self._same.setdefault(port, port)
-            if "vlans" not in link:
-                self._told[id(info)] = known
+            known = self._infos[told] = self._info(link)
         return known
+
+    def flags(self, link: Mapping[str, Any]) -> frozenset[str]:
+        """Return the flags of a link."""
+        told = id(link.get("flags"))
+        known = self._flags.get(told)
+        if known is None:
+            known = self._flags[told] = frozenset(strings(link, "flags"))
+        return known
+
+    def _info(self, link: Mapping[str, Any]) -> _Info:
+        info = mapping(link, "linkinfo")
+        data, kind = mapping(info, "info_data"), text(info, "info_kind")
+        port = _port(link, mapping(info, "info_slave_data")) if text(info, "info_slave_kind") == "bridge" else None
+        return _Info(
+            kind,
+            text(data, "mode"),
+            _bridge(data) if kind == "bridge" else None,
+            self._ports.setdefault(port, port) if port is not None else None,
+        )
 
 
 def _port(link: Mapping[str, Any], data: Mapping[str, Any]) -> Port:

@@ -232,12 +232,9 @@ class _Reader:
         doubtful = False
         wanted: Match | None = None
         for section in sections(said):
-            known = self._parts if section.startswith(_DEPENDENT) else self._general
-            part = known.get(section)
+            part = self._parts.get(section)
             if part is None:
-                part = self._part(section, chain)
-                if "NETMAP" not in section:  # the one target whose meaning depends on the chain
-                    known[section] = part
+                part = self._understood(section, chain)
             found, doubt, protocol = part
             steps += found
             if doubt:
@@ -247,6 +244,16 @@ class _Reader:
         if wanted is not None and wanted not in steps:
             steps = (wanted, *steps)
         return tuple(sorted(steps, key=_place)) if doubtful else steps
+
+    def _understood(self, section: str, chain: str) -> Part:
+        """Return what a section says that this table had not before."""
+        known = {} if section.startswith(_DEPENDENT) else self._general
+        part = known.get(section)
+        if part is None:
+            part = known[section] = self._part(section, chain)
+        if "NETMAP" not in section:  # the one target whose meaning depends on the chain
+            self._parts[section] = part
+        return part
 
     def _part(self, section: str, chain: str) -> Part:
         """Return what one section of a rule says."""

@@ -9,7 +9,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.parse.kernel.values import address, mac
+from exporter.parse.addresses import parse_number
+from exporter.parse.kernel.values import mac
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +90,7 @@ def ip_address(version: int, value: object) -> int:
     """Return an address of IP version 4 or 6 as a number."""
     if not isinstance(value, str):
         raise ValueError("not an address")  # noqa: TRY004
-    return address(value, version)
+    return parse_number(value, version)
 
 
 def ether_address(value: object) -> int:

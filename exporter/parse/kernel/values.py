@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs
 from exporter.model.ranges import Ranges
-from exporter.parse.addresses import parse_address, parse_network
+from exporter.parse.addresses import parse_network, parse_number
 from exporter.parse.kernel.names import PROTOCOLS
 
 HIGHEST_PORT = 0xFFFF
@@ -65,19 +65,11 @@ def mac(text: str) -> int:
     return int.from_bytes(bytes(int(part, 16) for part in parts), "big")
 
 
-def address(text: str, version: int) -> int:
-    """Return an address of IP version 4 or 6 as a number."""
-    found = parse_address(text)
-    if found.version != version:
-        raise ValueError(f"{text} is no IPv{version} address")
-    return int(found)
-
-
 def addresses(text: str, version: int) -> tuple[int, int]:
     """Return the first and last of some addresses: `10.0.0.1`, `10.0.0.0/8`, `10.0.0.1-10.0.0.9`."""
     low, found, high = text.partition("-")
     if found:
-        return address(low, version), address(high, version)
+        return parse_number(low, version), parse_number(high, version)
     network = parse_network(text)
     if network.version != version:
         raise ValueError(f"{text} is not of IPv{version}")
@@ -90,13 +82,13 @@ def address_mask(text: str, version: int) -> int:
     if text.isdecimal():
         length = number(text, _BITS[version])
         return ((1 << length) - 1) << (_BITS[version] - length)
-    return address(text, version)
+    return parse_number(text, version)
 
 
 def address_match(field: Field, text: str, version: int, *, negated: bool) -> Match:
     """Return the match of an address with a mask: `10.0.0.0/8`, `10.0.0.1/255.0.255.255`, `fd00::1`."""
     base, found, rest = text.partition("/")
-    value = address(base, version)
+    value = parse_number(base, version)
     everything = (1 << _BITS[version]) - 1
     mask = address_mask(rest, version) if found else everything
     free = mask ^ everything
