@@ -253,9 +253,9 @@ class Ground:
         found = self._interfaces.get(network.interface)
         return found if found is not None and found.kind == "bridge" and found.master is None else None
 
-    def word(self, network: Network, number: int, length: int) -> Hashable:
+    def word(self, network: str, number: int, length: int) -> Hashable:
         """Return an address or prefix by its place in the network's own subnets, as it is where it has none."""
-        for position, (_, low, high) in enumerate(self.pools[network.id]):
+        for position, (_, low, high) in enumerate(self.pools[network]):
             if low <= number <= high:
                 return position, number - low, length
         return number, length

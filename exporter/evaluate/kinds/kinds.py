@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.ground import Ground
     from exporter.evaluate.kinds.memory import KindsMemory
     from exporter.evaluate.kinds.telling import Told
-    from exporter.model.addresses import Subnet
+    from exporter.model.addresses import Address, Subnet
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, IpamPool, Network, Sandbox
 
@@ -49,6 +49,7 @@ class Kinds:
         memory.places.turn(snapshot)
         # one object in the place of all that are equal
         self._same: dict[Hashable, Hashable] = {}
+        self._hops: dict[tuple[str, int], Hashable] = {}
         self.sandboxes = {
             sandbox.id: numbers.setdefault(self._sandbox(sandbox), len(numbers))
             for sandbox in snapshot.sandboxes.values()
@@ -92,17 +93,17 @@ class Kinds:
     def _own(self, network: Network, interface: Interface, address: OwnAddress) -> Hashable:
         """Return an address by its place; a link-local one by what it follows from, as it is where that is unusual."""
         if not address.is_link_local:
-            return self.ground.word(network, int(address.ip), address.prefixlen)
+            return self.ground.word(network.id, int(address.ip), address.prefixlen)
         made = interface.mac and address.ip == link_local_of(interface.mac)
-        return ("link-local",) if made else self.ground.word(network, int(address.ip), address.prefixlen)
+        return ("link-local",) if made else self.ground.word(network.id, int(address.ip), address.prefixlen)
 
     def _route(self, network: Network, interface: Interface, route: Route) -> Hashable:
         destination: Subnet = route.destination
         number = int(destination.network_address)
         mine = destination.version == 6 and any(int(address.ip) == number for address in interface.addresses)
         local = destination.is_link_local and mine
-        source = route.source and self.ground.word(network, int(route.source), 0)
-        where = "link-local" if local else self.ground.word(network, number, destination.prefixlen)
+        source = route.source and self.ground.word(network.id, int(route.source), 0)
+        where = "link-local" if local else self.ground.word(network.id, number, destination.prefixlen)
         gateways = tuple(str(hop.gateway) for hop in route.hops)
         return route.table, route.kind, route.metric, route.preference, route.hop_limit, source, where, gateways
 
@@ -143,30 +144,40 @@ class Kinds:
 
         It is the host's, on no network or on one twice, or has an address outside of its networks.
         """
-        endpoints = tuple(self._endpoint(endpoint) for endpoint in sandbox.endpoints)
+        endpoints = tuple([self._endpoint(endpoint) for endpoint in sandbox.endpoints])
         alone = sandbox.id == HOST or sandbox.orphaned or not endpoints
-        if alone or None in endpoints or len({*sandbox.networks}) < len(sandbox.networks):
+        if alone or None in endpoints:
             return None
-        names = [self.ground.snapshot.networks[network].name for network in sandbox.networks]
-        order = tuple(sorted(range(len(names)), key=names.__getitem__))
+        order: tuple[int, ...] = (0,)
+        if len(endpoints) > 1:
+            if len({*sandbox.networks}) < len(endpoints):
+                return None
+            names = [self.ground.snapshot.networks[network].name for network in sandbox.networks]
+            order = tuple(sorted(range(len(names)), key=names.__getitem__))
         found = len(sandbox.members) > 1, endpoints, order, frozenset(sandbox.routed), frozenset(sandbox.exposed)
         return self._same.setdefault(found, found)
 
     def _endpoint(self, endpoint: Endpoint) -> Hashable:
-        network = self.ground.snapshot.networks[endpoint.network_id]
-        own: list[Hashable] = []
-        for address, gateway in ((endpoint.ipv4, endpoint.gateway_v4), (endpoint.ipv6, endpoint.gateway_v6)):
-            if address is None:
-                own.append((None, gateway is None))
-                continue
-            version, number = address.version, int(address)
-            pools = enumerate(self.ground.pools[network.id])
-            pool = next((place for place, (of, low, high) in pools if of == version and low <= number <= high), None)
-            if pool is None:
-                return None
-            hop = self.ground.word(network, int(gateway), 0) if gateway is not None else None
-            own.append((pool, hop))
-        return tuple(own), endpoint.gw_priority, bool(endpoint.mac)
+        """Return all of an endpoint but its addresses; None where one of them is in no subnet of the network."""
+        v4 = self._end(endpoint.network_id, endpoint.ipv4, endpoint.gateway_v4)
+        v6 = self._end(endpoint.network_id, endpoint.ipv6, endpoint.gateway_v6)
+        return None if v4 is None or v6 is None else (v4, v6, endpoint.gw_priority, bool(endpoint.mac))
+
+    def _end(self, network: str, address: Address | None, gateway: Address | None) -> Hashable:
+        """Return which of a network's subnets an address lies in, if in any, and where the gateway does."""
+        if address is None:
+            return None, gateway is None
+        version, number = address.version, int(address)
+        for place, (of, low, high) in enumerate(self.ground.pools[network]):
+            if low <= number <= high and of == version:
+                return place, self._hop(network, gateway) if gateway is not None else None
+        return None
+
+    def _hop(self, network: str, gateway: Address) -> Hashable:
+        key = network, int(gateway)
+        if key not in self._hops:
+            self._hops[key] = self.ground.word(network, int(gateway), 0)
+        return self._hops[key]
 
 
 def _pool(pool: IpamPool) -> Hashable:

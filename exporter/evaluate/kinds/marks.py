@@ -151,7 +151,7 @@ class Marks:
     def _mark_strangers(self) -> None:
         """Note which addresses of nobody in whose subnets packets are sent to."""
         for network, addresses in self._ground.strangers_near.items():
-            told = tuple(self._ground.word(self._directory.networks[network], address, 0) for address in addresses)
+            told = tuple(self._ground.word(network, address, 0) for address in addresses)
             self.of[Owner("network", network)].append(("strangers", told))
 
 

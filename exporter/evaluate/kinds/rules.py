@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.steps import Saying, Sayings, StepSaid
     from exporter.model.firewall import Rule, Step, Table
 
+Guards = list[int | str | None]
+"""Single values that a rule asks for, one for each of GUARDS: None where it does not ask for a single one."""
+
 _Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
 """What a rule says once names are left out: how whoever it names is related to its owner, and what its steps say."""
 
 
 @dataclass(slots=True)
 class Owned:
-    """A rule of one owner; `says` is the rule without names, `guards` are the single values that it asks for.
-
-    There is one for each of GUARDS, None where it does not ask for a single one.
-    """
+    """A rule of one owner; `says` is the rule without names."""
 
     owner: Owner
     says: Saying
-    guards: Sequence[int | str | None]
+    guards: Guards
     accepts: bool
 
 
@@ -88,22 +88,25 @@ class RuleReader:
         ports: Sequence[int] = ()
         if steps and type(steps[-1]) is Translate:
             ports = self._lead(told, steps[-1], local=local or asks_for_local(steps))
-        asked = [each.asked for each in told if each.asked is not None]
+        says, named, asked, guards = _summed_up(told)
         version = _version(table, rule)
-        named = self._owner(told)
-        if named is None:
+        known = self._owner(named) if named else None
+        if known is None:
             return self._general(steps, told, asked, ports, version)
-        owner, relations = named
-        key = relations, tuple([each.says for each in told])
+        owner, relations = known
+        key = relations, says
         form = self._forms.get((key, version))
         if form is None:
             form = self._forms[key, version] = self._form(key, told, owner, version)
         if form.says is None:
             return self._general(steps, told, asked, ports, version)
         last = steps[-1]
-        owned = Owned(owner, form.says, _guards(told), self._only_accepts(table, last))
         called = last.chain if type(last) is Call else ""
-        return Said(steps, owned, form.noted, [*asked, *form.asked], ports, called)
+        if form.asked:
+            asked += form.asked
+        return Said(
+            steps, Owned(owner, form.says, guards, self._only_accepts(table, last)), form.noted, asked, ports, called
+        )
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -125,16 +128,23 @@ class RuleReader:
             return last.verdict is Verdict.ACCEPT
         return type(last) is Call and not last.goto and self.accepts(table, last.chain)
 
-    def _owner(self, told: Sequence[StepSaid]) -> tuple[Owner, tuple[int | None, ...]] | None:
+    def _owner(self, named: Sequence[Owner]) -> tuple[Owner, tuple[int | None, ...]] | None:
         """Return the one owner that a rule names, beside its networks, and which of these each name is, None for it."""
-        named = [each.owner for each in told if each.owner is not None]
-        if not named:
-            return None
-        owner = next((each for each in named if each.kind == "sandbox"), named[0])
-        on = self._directory.snapshot.sandboxes[owner.id].networks if owner.kind == "sandbox" else ()
-        if any(each != owner and each.id not in on for each in named):
-            return None
-        return owner, tuple([None if each == owner else on.index(each.id) for each in named])
+        owner = named[0]
+        on: Sequence[str] = ()
+        for each in named:
+            if each.kind == "sandbox":
+                owner, on = each, self._directory.snapshot.sandboxes[each.id].networks
+                break
+        relations: list[int | None] = []
+        for each in named:
+            if each == owner:
+                relations.append(None)
+            elif each.id in on:
+                relations.append(on.index(each.id))
+            else:
+                return None
+        return owner, tuple(relations)
 
     def _form(self, key: _Key, told: Sequence[StepSaid], owner: Owner, version: int) -> _Form:
         """Return what rules say of which this is one: they have an owner where that is proven."""
@@ -224,10 +234,18 @@ def _is_of(said: StepSaid, field: Field) -> bool:
     return isinstance(said.step, InRanges) and said.step.field is field
 
 
-def _guards(told: Sequence[StepSaid]) -> Sequence[int | str | None]:
-    """Return single values that a rule asks for."""
-    found: list[int | str | None] = [None] * len(GUARDS)
-    for each in told:
-        for place, value in each.guards:
-            found[place] = value
-    return found
+def _summed_up(told: Sequence[StepSaid]) -> tuple[tuple[Saying, ...], list[Owner], list[int], Guards]:
+    """Return what the steps of a rule say, whom they name, what was asked for that, and single values they ask for."""
+    says: list[Saying] = []
+    named: list[Owner] = []
+    asked: list[int] = []
+    guards: Guards = [None] * len(GUARDS)
+    for _, _, owner, word, _, own, address in told:
+        says.append(word)
+        if owner is not None:
+            named.append(owner)
+        if address is not None:
+            asked.append(address)
+        for place, value in own:
+            guards[place] = value
+    return tuple(says), named, asked, guards

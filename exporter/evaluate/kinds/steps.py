@@ -166,43 +166,50 @@ class StepReader:
         return known
 
     def _read(self, step: Step) -> StepSaid:
-        asked: int | None = None
-        owner: Owner | None = None
-        word: Hashable = step
-        proves = False
-        guards: list[tuple[int, int | str]] = []
-        if type(step) is InRanges:
-            intervals = step.ranges.intervals
-            if len(intervals) == 1 and not step.negated:
-                ((low, high),) = intervals
-                if low == high and step.field in _GUARD:
-                    guards.append((_GUARD[step.field], low))
-                if step.field in ADDRESSES:
-                    asked = low if low == high else None
-                    owner, word, proves = self._address(step, low, high)
-                    if step.field in _SUBNET_GUARD and (network := self._directory.inside(low, high)) is not None:
-                        guards.append((_SUBNET_GUARD[step.field], network))
+        if type(step) is InRanges and len(step.ranges.intervals) == 1 and not step.negated:
+            ((low, high),) = step.ranges.intervals
+            found = self._single(step, low) if low == high else self._range(step, low, high)
         elif type(step) is NameIs and len(step.names) == 1 and step.field in _SIDES:
-            (name,) = step.names
-            network = self._directory.interfaces.get(name)
-            if network is not None and not self._inside:
-                owner, word, proves = Owner("network", network), (step.field, "bridge", step.negated), not step.negated
-            if not step.negated:
-                guards.append((_GUARD[step.field], name))
-        plain = type(step) in _PLAIN
-        found = StepSaid(step, plain, owner, self._sayings.of(word), proves, guards, asked)
+            found = self._side(step, step.names[0])
+        else:
+            found = StepSaid(step, type(step) in _PLAIN, None, self._sayings.of(step), False, (), None)
         self._known[id(step)] = found
         return found
 
-    def _address(self, step: InRanges, low: int, high: int) -> tuple[Owner | None, Hashable, bool]:
-        """Return whom an address or a subnet names, the word for it, and whether that proves whose the rule is."""
-        if low == high:
-            owner = whose(self._directory, low, self._inside)
-            if owner is not None:
-                return owner, (step.field, "own", self._directory.part(owner, low)), step.field in _ENDS
-        elif (network := self._directory.whole(low, high)) is not None:
-            return Owner("network", network), (step.field, "subnet", low.bit_length() > 32), step.field in _ENDS
-        return None, step, False
+    def _single(self, step: InRanges, value: int) -> StepSaid:
+        """Read a match of one value, which names somebody where it is his address."""
+        asks_for = step.field
+        guards = ((_GUARD[asks_for], value),) if asks_for in _GUARD else ()
+        if asks_for not in ADDRESSES:
+            return StepSaid(step, True, None, self._sayings.of(step), False, guards, None)
+        ends = asks_for in _SUBNET_GUARD
+        if ends and (network := self._directory.inside(value, value)) is not None:
+            guards = (*guards, (_SUBNET_GUARD[asks_for], network))
+        owner = whose(self._directory, value, self._inside)
+        if owner is None:
+            return StepSaid(step, True, None, self._sayings.of(step), False, guards, value)
+        word = asks_for, "own", self._directory.part(owner, value)
+        return StepSaid(step, True, owner, self._sayings.of(word), ends, guards, value)
+
+    def _range(self, step: InRanges, low: int, high: int) -> StepSaid:
+        """Read a match of several values in a row, which names a network where they are one of its subnets."""
+        ends = step.field in _SUBNET_GUARD
+        whole = self._directory.whole(low, high) if step.field in ADDRESSES else None
+        inside = self._directory.inside(low, high) if ends else None
+        guards = ((_SUBNET_GUARD[step.field], inside),) if inside is not None else ()
+        if whole is None:
+            return StepSaid(step, True, None, self._sayings.of(step), False, guards, None)
+        word = step.field, "subnet", low.bit_length() > 32
+        return StepSaid(step, True, Owner("network", whole), self._sayings.of(word), ends, guards, None)
+
+    def _side(self, step: NameIs, name: str) -> StepSaid:
+        """Read a match of one interface, which names the network whose bridge it is."""
+        guards = ((_GUARD[step.field], name),) if not step.negated else ()
+        network = self._directory.interfaces.get(name) if not self._inside else None
+        if network is None:
+            return StepSaid(step, True, None, self._sayings.of(step), False, guards, None)
+        word = step.field, "bridge", step.negated
+        return StepSaid(step, True, Owner("network", network), self._sayings.of(word), not step.negated, guards, None)
 
 
 class Apart:
