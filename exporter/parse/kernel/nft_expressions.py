@@ -51,6 +51,7 @@ from exporter.parse.kernel.nft_values import (
     tagged,
     whether,
     words,
+    written,
 )
 from exporter.parse.kernel.values import OF_A_SOCKET
 
@@ -64,11 +65,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the meaning of a rule depends on: its table's family and sets. `known` remembers sets as matches."""
+    """What the meaning of a rule depends on: its table's family and sets.
+
+    Rules say the same over and over: `known` remembers sets as matches, `lefts` what is looked at, and `compared` whole
+    comparisons.
+    """
 
     family: TableFamily
     sets: Mapping[str, NamedSet] = field(default_factory=dict)
     known: dict[tuple[str, str, bool], Match] = field(default_factory=dict)
+    lefts: dict[bytes, Left] = field(default_factory=dict)
+    compared: dict[bytes, tuple[Left, tuple[Match, ...]]] = field(default_factory=dict)
 
     @property
     def version(self) -> int | None:
@@ -94,6 +101,14 @@ class Left:
 
 def expression(said: object, context: Context) -> Left:
     """Return an expression; one that is not understood is `Unknown` by its name."""
+    key = written(said)
+    known = context.lefts.get(key)
+    if known is None:
+        known = context.lefts[key] = _expression(said, context)
+    return known
+
+
+def _expression(said: object, context: Context) -> Left:
     try:
         name, body = tagged(said)
         handler = _EXPRESSIONS.get(name)

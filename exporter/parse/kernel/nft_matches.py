@@ -13,10 +13,10 @@ from exporter.parse.kernel.nft_expressions import WITH_PORTS, expression, has_po
 from exporter.parse.kernel.nft_sets import Element, elements, is_dynamic, is_set
 from exporter.parse.kernel.nft_subjects import ALWAYS, Absent, Name, Number, either, negated
 from exporter.parse.kernel.nft_text import match_text
-from exporter.parse.kernel.nft_values import EVERYTHING, properties
+from exporter.parse.kernel.nft_values import EVERYTHING, properties, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.model.firewall import Match, Step
     from exporter.parse.kernel.nft_expressions import Context, Left
@@ -30,17 +30,24 @@ def comparison(body: object, before: Sequence[Step], context: Context) -> tuple[
 
     One that is not understood is `Opaque` by the name of what it looks at. Raises ValueError where there is none.
     """
-    said = properties(body)
+    key = written(body)
+    known = context.compared.get(key)
+    if known is None:
+        known = context.compared[key] = _read(properties(body), context)
+    left, found = known
+    if left.transport and not has_ports((*before, *left.implied)):
+        found = (with_ports_or(left, found),)
+    return missing((*left.implied, *found), before)
+
+
+def _read(said: Mapping[str, object], context: Context) -> tuple[Left, tuple[Match, ...]]:
     left = expression(said.get("left"), context)
     operator, right = said.get("op"), said.get("right")
     try:
         found = _compared(left, operator, right, said, context)
     except ValueError:
         found = (Opaque(left.name, match_text(said)),)
-    found = tuple(Opaque(match.name, match_text(said)) if isinstance(match, Opaque) else match for match in found)
-    if left.transport and not has_ports((*before, *left.implied)):
-        found = (with_ports_or(left, found),)
-    return missing((*left.implied, *found), before)
+    return left, tuple(Opaque(match.name, match_text(said)) if isinstance(match, Opaque) else match for match in found)
 
 
 def missing(matches: Iterable[Match], before: Sequence[Step]) -> tuple[Match, ...]:

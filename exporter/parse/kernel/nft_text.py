@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from exporter.parse.kernel.nft_values import items, pair, properties, tagged
+from exporter.parse.kernel.nft_values import items, pair, properties, tagged, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,13 +30,26 @@ _QUOTED = frozenset({"iif", "oif", "iifname", "oifname", "iifkind", "oifkind", "
 _OPERATORS = ("&", "|", "^", "<<", ">>")
 
 
-def rule_text(statements: Sequence[object], comment: str = "") -> str:
-    """Return a rule: `ip saddr 10.0.0.1 tcp dport { 80, 443 } counter accept`.
+class RuleTexts:
+    """Writes the rules of a table. They repeat the same statements over and over: each is written once."""
 
-    What it has counted is no part of it: it would be another one at every look.
-    """
-    said = " ".join(map(statement_text, statements))
-    return f"{said} comment {json.dumps(comment, ensure_ascii=False)}".lstrip() if comment else said
+    def __init__(self) -> None:
+        self._known: dict[bytes, str] = {}
+
+    def of(self, statements: Sequence[object], comment: str = "") -> str:
+        """Return a rule: `ip saddr 10.0.0.1 tcp dport { 80, 443 } counter accept`.
+
+        What it has counted is no part of it: it would be another one at every look.
+        """
+        said = " ".join(map(self._statement, statements))
+        return f"{said} comment {json.dumps(comment, ensure_ascii=False)}".lstrip() if comment else said
+
+    def _statement(self, said: object) -> str:
+        key = written(said)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = statement_text(said)
+        return known
 
 
 def statement_text(said: object) -> str:

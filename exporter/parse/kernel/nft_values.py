@@ -5,6 +5,7 @@ Every function raises ValueError for what is none of its kind.
 
 from __future__ import annotations
 
+import marshal
 import re
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +33,11 @@ def tagged(value: object) -> tuple[str, object]:
     if not isinstance(name, str):
         raise ValueError("not a name")  # noqa: TRY004 - one error for all that is not understood
     return name, body
+
+
+def written(value: object) -> bytes:
+    """Return a value of JSON as bytes, which are the same for none that is another. Raises ValueError for any other."""
+    return marshal.dumps(value)  # type: ignore[arg-type]  # marshal looks for itself
 
 
 def properties(value: object) -> Mapping[str, object]:

@@ -30,7 +30,7 @@ from exporter.parse.aligned import Aligned
 from exporter.parse.kernel.nft_expressions import Context
 from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
-from exporter.parse.kernel.nft_text import rule_text
+from exporter.parse.kernel.nft_text import RuleTexts
 from exporter.parse.kernel.nft_values import words
 from exporter.parse.memory import Listed, RuleMemory
 
@@ -145,11 +145,11 @@ class _Reader:
         changed = {name for rules in listed.values() for rule in rules for name in rule.changes}
         sets = {name: replace(known, dynamic=name in changed) for name, known in self._sets.items()}
         before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
-        context = Context(self._family, sets)
+        context, texts = Context(self._family, sets), RuleTexts()
         understood = {name: before.rules.get(name) or Aligned[Rule]() for name in self._chains}
         chains, packets = {}, {}
         for name, base in self._chains.items():
-            rules = understood[name]([rule.says for rule in listed[name]], lambda said: _rule(said, context))
+            rules = understood[name]([rule.says for rule in listed[name]], lambda said: _rule(said, context, texts))
             chain = self._switched(Chain(name, tuple(rules), base))
             known = before.chains.get(name)
             chains[name] = known if known is not None and same_rules(known, chain) else chain
@@ -234,8 +234,8 @@ def _apart(rule: Mapping[str, object]) -> _Apart:
 _COUNTER: Mapping[str, object] = {"counter": None}
 
 
-def _rule(said: Mapping[str, object], context: Context) -> Rule:
+def _rule(said: Mapping[str, object], context: Context, texts: RuleTexts) -> Rule:
     statements = _array(said, "expr")
     comment = said.get("comment")
-    text = rule_text(statements, comment if isinstance(comment, str) else "")
+    text = texts.of(statements, comment if isinstance(comment, str) else "")
     return Rule(rule_steps(statements, context), text)
