@@ -19,6 +19,7 @@ from exporter.parse.memory import InterfaceMemory
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from exporter.parse.aligned import Indexed
     from exporter.parse.memory import Usable
 
 
@@ -33,7 +34,7 @@ def parse_interfaces(
     for name, usable in known.addresses(addresses, _usable):
         told[name] = told[name] + usable if name in told else usable
 
-    moved = known.links.moved(indexes) | _apart(known.told, told)
+    moved = _concerned(links, known.links, indexes) | _apart(known.told, told)
 
     def understand(link: Mapping[str, Any]) -> Interface:
         return _interface(link, indexes, told.get(_name(link), ()), shared)
@@ -44,6 +45,15 @@ def parse_interfaces(
     interfaces = known.links.aligned(links, understand, holds if moved else None)
     known.links.indexes, known.told = indexes, told
     return {interface.index: interface for interface in interfaces}
+
+
+def _concerned(links: Sequence[Mapping[str, Any]], known: Indexed[Interface], indexes: Mapping[str, int]) -> set[str]:
+    """Return the names that stand for something else than before, and that links known before go by, or name."""
+    moved = known.moved(indexes)
+    if not moved:
+        return set()
+    named = {text(link, key) for link in links for key in ("master", "link")}
+    return {name for name in moved if name in named or (name in known.indexes and name in indexes)}
 
 
 def _apart(before: Mapping[str, Sequence[OwnAddress]], now: Mapping[str, Sequence[OwnAddress]]) -> set[str]:
