@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from exporter.model.explanation import Question
     from exporter.model.reach import Path
     from exporter.model.report import ContainerSummary
-    from exporter.model.snapshot import Sandbox, Snapshot
+    from exporter.model.snapshot import Kernel, Sandbox, Snapshot
 
 MOST = 6
 """Packets that one question follows at most."""
@@ -50,8 +51,15 @@ def trips(
     for packet in list(chosen)[:MOST]:
         traced = tracer.trace(source.sandbox, packet)
         told = tell(traced.notes, names)
-        found.append(_trip(Case(snapshot, source, destination, packet, told, traced, names), paths))
+        arrives = partial(_arrives, snapshot, source.sandbox, destination, packet)
+        found.append(_trip(Case(snapshot, source, destination, packet, told, traced, names, arrives), paths))
     return tuple(found)
+
+
+def _arrives(snapshot: Snapshot, source: str, destination: ContainerSummary, packet: Packet, kernel: Kernel) -> bool:
+    """Return whether a packet would arrive, if the kernel were another one."""
+    verdict, _ = _verdict(Tracer(snapshot, kernel).trace(source, packet), destination)
+    return verdict is not Verdict.BLOCKED
 
 
 def _trip(case: Case, paths: tuple[Path, ...]) -> Trip:
@@ -199,6 +207,8 @@ def _doors(topology: Topology, source: Sandbox, target: Sandbox, asked: Question
         return
     yield from ((address, inside) for address in _direct(topology, source, target))
     for port in published:
+        if port.host_ip.is_loopback and source.id != HOST:
+            continue  # that is the source's own
         address = port.host_ip if not port.host_ip.is_unspecified else _hosts(topology, source, port.host_ip.version)
         if address is not None and asked.port in (None, port.host_port):
             yield address, port.host_port
