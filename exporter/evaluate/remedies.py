@@ -252,22 +252,37 @@ def _believed(note: Disbelieved, place: str) -> str:
 
 
 def _unfiltered(case: Case, note: Filtered | Unanswered, step: Step) -> str:
-    if isinstance(note, Unanswered) or (step.place != HOST and step.number):
+    if step.place != HOST and step.number:
         return f"{_rule(case, step)} taken away"
-    network = next((each for each in case.shared() if each.interface and each.interface == note.interface), None)
+    network = _bridged(case, note, step)
     if network is not None and network.icc is False and _is_icc(step):
-        setting = "--icc=true of the daemon" if network.default else f"enable_icc=true of network {network.name}"
-        return f"{setting}, or another network that both are on"
-    if step.rule is not None and not _is_engines(step):
+        return _joined(network)
+    # of a network that joins its containers, a rule that parts them was left behind
+    if step.rule is not None and (not _is_engines(step) or (network is not None and _is_icc(step))):
         return f"{_rule(case, step)} taken away"
     if step.number:
         return _together(case)
     accepts = f"policy accept of {_chain(case, step)}, or a rule there that accepts it"
-    if note.hook is not Hook.FORWARD or step.place != HOST:
+    if isinstance(note, Unanswered) or note.hook is not Hook.FORWARD or step.place != HOST:
         return accepts
     if network is not None and network.icc is not False:
         return f"the engine's rules, which it writes anew when it starts, or {accepts}"
     return _together(case)
+
+
+def _bridged(case: Case, note: Filtered | Unanswered, step: Step) -> Network | None:
+    """Return the network that both are on and whose bridge the packet came in by, or its rule is about."""
+    if isinstance(note, Filtered):
+        names: tuple[str, ...] = (note.interface,)
+    else:
+        steps = step.rule.steps if step.rule is not None else ()
+        names = tuple(name for each in steps if isinstance(each, NameIs) for name in each.names)
+    return next((each for each in case.shared() if each.interface and each.interface in names), None)
+
+
+def _joined(network: Network) -> str:
+    setting = "--icc=true of the daemon" if network.default else f"enable_icc=true of network {network.name}"
+    return f"{setting}, or another network that both are on"
 
 
 def _is_icc(step: Step) -> bool:
@@ -305,7 +320,10 @@ def _together(case: Case) -> str:
         return f"the address {case.packet.address} inside {case.destination.name}"
     if case.destination.sandbox == HOST:
         return f"a bridge network that {case.source.name} is on"
-    if HOST in (case.source.sandbox, case.destination.sandbox) or case.shared():
+    shared = case.shared()
+    if shared and all(network.icc is False for network in shared):
+        return _joined(shared[0])
+    if shared or case.source.sandbox == HOST:
         return _published(case)
     return (
         f"a network that {case.source.name} and {case.destination.name} are both on, or a published port of the latter"

@@ -410,6 +410,26 @@ class TestWhatBlocks:
         assert "rules drop neighbour discovery" in found.decided_by
         assert "b: ip6 mine input rule 1 `meta l4proto icmpv6 drop`: drop" in lines(found.legs[0])
 
+    def test_neighbour_discovery_that_a_network_drops(self) -> None:
+        """Containers that enable_icc=false keeps apart do not even find each other by IPv6."""
+        built = host("28.5").network("six", ipv6=True, enable_icc="false").container("a", "six").container("b", "six")
+        bridge = next(each.interface for each in built.look().snapshot.networks.values() if each.name == "six")
+        of = kernel(built).rules(f"-A FORWARD -i {bridge} -o {bridge} -j DROP", version=6)
+        found = trip(of, "a", "b", None, None, ip_address("fd00:3::3"))
+        assert "rules drop neighbour discovery" in found.decided_by
+        assert found.change == "enable_icc=true of network six, or another network that both are on"
+
+    def test_a_rule_that_an_engine_left_behind(self) -> None:
+        """Where a network joins its containers by now, what parts them has to go."""
+        of = kernel(host("26.1").container("a").container("b")).rules("-A FORWARD -i docker0 -o docker0 -j DROP")
+        assert trip(of, "a", "b").change == "rule 1 of ip filter FORWARD taken away"
+
+    def test_a_published_port_of_a_neighbour_that_is_shut(self) -> None:
+        """The network that two are on is nearer than a port that is published already."""
+        of = kernel(town()).engine_rules().rules("-I FORWARD -d 172.17.0.3 -o docker0 -j DROP")
+        found = trip(of, "db", "web", Protocol.UDP, 99, ip_address("192.0.2.7"))
+        assert found.change == "--icc=true of the daemon, or another network that both are on"
+
     def test_arp(self) -> None:
         """Over IPv4, a bridge that drops ARP keeps its containers from finding each other."""
         arp = Rule((InRanges(Field.ETHER_TYPE, Ranges.of(0x0806)), Terminate(Netfilter.DROP)), "ether type arp drop")
