@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.cli.text import explain as explained
-from exporter.evaluate import evaluate, explain
+from exporter.evaluate import causes, evaluate, explain
 from exporter.evaluate.enforced.flight import Stage
 from exporter.evaluate.enforced.trace import At, Begun, Disbelieved, Sent, Tracer
 from exporter.evaluate.names import Names
@@ -507,7 +507,7 @@ class TestWhatOpens:
         """With br_netfilter off no rule is asked: explain says so, and which switch makes icc=false work."""
         found = ask(kernel(town()).engine_rules().set("bridge/bridge-nf-call-iptables", 0), "one", "three").trips[0]
         assert found.verdict == OPEN
-        assert found.decided_by == "the bridge passes it by all rules"
+        assert found.decided_by == "the bridge passes it by all rules: br_netfilter is off"
         assert found.legs[0].hops[1].text.endswith(", past all rules of iptables: br_netfilter is off")
         assert found.change.startswith("net.bridge.bridge-nf-call-iptables=1: without it enable_icc=false of shut")
 
@@ -667,6 +667,18 @@ class TestQuestions:
         assert found.verdict == UNKNOWN
         assert found.outcome == "perhaps arrives in two and is answered; not known: limit"
         assert ("DOCKER-USER", 1, "perhaps drop") in rules(found)
+
+
+def test_the_causes_of_drift() -> None:
+    """What decides about pairs that are not as configured is told: by the way that is open, or that is promised."""
+    of = kernel(town()).engine_rules().rules("-A DOCKER-USER -i docker0 -j DROP")
+    seen = of.rules("-A DOCKER-USER -i br+ -j ACCEPT").look()
+    told = causes(seen.snapshot, seen.report)
+    assert told.keys() == {(pair.source.name, pair.destination.name) for pair in seen.report.drifted()}
+    assert told["web", "db"] == "host: ip filter DOCKER-USER rule 1 `-i docker0 (network bridge) -j DROP`: drop"
+    assert told["one", "three"] == "host: ip filter DOCKER-USER rule 2 `-i br+ -j ACCEPT`: accept"
+    agreed = linked().look()
+    assert causes(agreed.snapshot, agreed.report) == {}
 
 
 def test_counters_are_told() -> None:
