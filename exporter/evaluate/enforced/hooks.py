@@ -103,12 +103,8 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        passed = passing._replace(
-            cells=outcome.accepted,
-            flight=passing.flight.doubted(outcome.doubts),
-            mark=_number(packets.fields[Field.MARK]),
-            ct_mark=_number(packets.fields.get(Field.CT_MARK, passing.ct_mark)),
-        )
+        marked = _marked(passing, packets)
+        passed = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
         yield from ((each, packets) for each in found)
 
@@ -185,11 +181,12 @@ class Hooks:
             )
             remaining = outcome.accepted
             yield from self._led_astray([chain], outcome.taken, passing._replace(flight=flight), self.sight.packets)
+        marked = _marked(passing, packets)._replace(flight=flight)
         if remaining | kept:
-            yield passing._replace(cells=remaining | kept, flight=flight)
+            yield marked._replace(cells=remaining | kept)
         for taken, cells in parts:
             if isinstance(taken.statement, Translate) and taken.target is not None:
-                here = passing._replace(cells=cells, flight=flight, translated=True)
+                here = marked._replace(cells=cells, translated=True)
                 yield from translated(hook, taken.statement.kind, taken.target, here)
 
     def _as_before(self, hook: Hook, passing: Passing) -> Passing:
@@ -221,6 +218,13 @@ def _past_programs(hook: Hook, passing: Passing) -> Passing:
         return passing
     doubt = _PROGRAMS.format(place=" and ".join(programs))
     return passing._replace(flight=passing.flight.doubted({doubt: passing.cells}))
+
+
+def _marked(passing: Passing, packets: Packets) -> Passing:
+    """Return packets with the marks that chains gave them and their connections."""
+    fields = packets.fields
+    ct_mark = fields.get(Field.CT_MARK, passing.ct_mark)
+    return passing._replace(mark=_number(fields[Field.MARK]), ct_mark=_number(ct_mark))
 
 
 def _number(value: object) -> Value:
