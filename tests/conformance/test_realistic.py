@@ -145,6 +145,17 @@ CASES: Mapping[str, Case] = {
         " iptables -w -t nat -A POSTROUTING -j masq",
         SWITCH_LOCALNET.format(0),
     ),
+    # the host's packets are routed anew where mangle marks them, or nat leads them elsewhere, and by no other mark
+    "marks of what the host sends": Case(
+        ("hosted", "far"), Verdict.REACHABLE,
+        "ip rule add fwmark 7 lookup 77; ip rule add fwmark 8 lookup 77; ip route add blackhole default table 77;"
+        " iptables -w -t raw -A OUTPUT -d 10.100.2.11 -j MARK --set-mark 7;"
+        " iptables -w -A OUTPUT -d 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -t nat -A OUTPUT -d 10.100.1.12 -j MARK --set-mark 7;"
+        " iptables -w -t mangle -A OUTPUT -p udp --dport 80 -j MARK --set-mark 8;"
+        " iptables -w -t mangle -A OUTPUT -d 10.100.2.11 -p udp --dport 5432 -j MARK --set-mark 7",
+        "ip rule del fwmark 7; ip rule del fwmark 8; ip route flush table 77",
+    ),
     "kubernetes beside": Case(
         ("web", "far"), Verdict.REACHABLE,
         "ip link add cni0 type bridge; ip link set cni0 up; ip address add 10.42.0.1/24 dev cni0;"
