@@ -114,12 +114,17 @@ def _serve(context: click.Context) -> None:
 @click.pass_context
 def report(context: click.Context, form: str) -> None:
     """Print every reachable or undecided pair with its paths."""
+    from exporter import evaluate
     from exporter.cli import look
     from exporter.publish import formats
 
     config = resolve(context, os.environ)
     held_to = look.standards(config)
-    terminal.write(formats.RENDERERS[form](look.answer(look.observe(config, held_to), held_to).report))
+    snapshot, found = look.answer(look.observe(config, held_to), held_to)
+    if form == "table":
+        terminal.write(formats.table.render(found, evaluate.causes(snapshot, found)))
+    else:
+        terminal.write(formats.RENDERERS[form](found))
 
 
 @commands.command()

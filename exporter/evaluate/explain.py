@@ -207,7 +207,7 @@ def _obstacles(
             yield Finding(f"{first.name} and {second.name} share no network", opens=False)
         yield from _between_networks(topology, source, destination)
         yield from _closed_ports(topology, source, destination, verdict)
-    elif source.endpoints and verdict.verdict is Verdict.BLOCKED:
+    elif source.endpoints and destination.id == HOST and verdict.verdict is Verdict.BLOCKED:
         yield Finding(f"{first.name} has no way to an address of the host", opens=False)
 
 

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.trace import Arrived, Disbelieved, Filtered, Linked, Routed, Sent
-from exporter.model.firewall import Field, NameIs, Rewrite, Terminate, Translate, Translation
+from exporter.evaluate.enforced.trace import (
+    Arrived,
+    Bridged,
+    Disbelieved,
+    Filtered,
+    Linked,
+    Routed,
+    Sent,
+    Unanswered,
+)
+from exporter.model.firewall import Field, Firewall, Hook, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exporter.evaluate.enforced.trace import Traced
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.names import Names
     from exporter.evaluate.telling import Told
     from exporter.model.explanation import Packet
+    from exporter.model.namespace import Namespace
     from exporter.model.reach import Path
     from exporter.model.report import ContainerSummary
-    from exporter.model.snapshot import Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
 _USERS_CHAIN = "DOCKER-USER"
 _ENGINES = ("DOCKER", "filter-forward", "nat-", "raw-")
 """How the names of the engine's own chains begin, in iptables and in nftables."""
+_ENGINES_ANYWHERE = re.compile(
+    r"-A FORWARD -i (\S+) (! )?-o \1 -j (ACCEPT|DROP)"
+    r"|-A FORWARD -o \S+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    r"|-A PREROUTING -d \S+ ! -i \S+ (-p \S+ .*)?-j DROP"
+)
+"""Rules that engines write into chains which are not theirs: for bridges, and against direct routing."""
 
 _APART = {
     Via.SAME_SANDBOX: "a network namespace of its own for one of the two",
@@ -38,7 +57,10 @@ _APART = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A packet from one container to another, and what became of it. `names` are those of places."""
+    """A packet from one container to another, and what became of it. `names` are those of places.
+
+    `arrives` tells whether it would with another kernel.
+    """
 
     snapshot: Snapshot
     source: ContainerSummary
@@ -47,6 +69,12 @@ class Case:
     told: Told
     traced: Traced
     names: Names
+    arrives: Callable[[Kernel], bool]
+
+    @property
+    def family(self) -> int:
+        """Return the version of IP."""
+        return ip_address(self.packet.address).version
 
     def sandbox(self, container: ContainerSummary) -> Sandbox:
         """Return a container's sandbox."""
@@ -62,7 +90,6 @@ class Case:
 def closing(case: Case, path: Path) -> str:
     """Return what would close a path."""
     network = next((each for each in case.snapshot.networks.values() if each.name == path.network), None)
-    users = _accepted_by_user(case)
     unseen = next((note for note in case.traced.notes if isinstance(note, Linked) and note.unseen), None)
     if unseen is not None:
         link = f"bridge {unseen.bridge}" if unseen.bridge else f"{unseen.output} of {case.source.name}"
@@ -73,42 +100,110 @@ def closing(case: Case, path: Path) -> str:
     led_by = leading(case)
     if path.via is Via.PUBLISHED_PORT and led_by:
         return f"{led_by} taken away"
+    if path.via is Via.PUBLISHED_PORT and ip_address(case.packet.address).is_loopback:
+        return f"{case.destination.name} without the published port"
     if path.via in _APART:
         names = {"source": case.source.name, "destination": case.destination.name, "network": path.network}
         return _APART[path.via].format(**names)
+    users = _accepted_by_user(case, network)
     if users is not None:
-        return f"{_rule(users)} taken away"
+        return _without(case, users)
     if path.via is Via.ROUTED:
-        mode = network.gateway_mode(6 if ":" in case.packet.address else 4) if network else GatewayMode.NAT
+        mode = network.gateway_mode(case.family) if network else GatewayMode.NAT
         if mode in (GatewayMode.ROUTED, GatewayMode.NAT_UNPROTECTED):
             return f"network {path.network} in gateway mode nat, not {mode}"
-        return f"a rule in {_USERS_CHAIN} that drops what comes to network {path.network}"
+        return _dropped(case)
     return _bridge_closed(case, network)
 
 
 def _bridge_closed(case: Case, network: Network | None) -> str:
     if network is not None and network.icc is False and case.told.past is not None:
-        family = "ip6" if ":" in case.packet.address else "ip"
-        return f"net.bridge.bridge-nf-call-{family}tables=1: without it enable_icc=false of {network.name} does nothing"
-    if network is None or network.icc is False:
-        return f"a rule in {_USERS_CHAIN} that drops it"
+        return f"{_switch(case)}=1: without it enable_icc=false of {network.name} does nothing"
+    if network is None or network.icc is False or not _managed(case):
+        return _dropped(case)
     setting = "--icc=false of the daemon" if network.default else f"enable_icc=false of network {network.name}"
     return f"{setting}, or {case.source.name} or {case.destination.name} off that network"
 
 
-def _accepted_by_user(case: Case) -> Step | None:
-    """Return the rule that is not the engine's and lets the packet through, where that is the last word."""
+def _managed(case: Case) -> bool:
+    """Return whether the engine writes rules about packets of this family at all."""
+    kernel = case.snapshot.kernel
+    return kernel is None or any(
+        name.startswith(_ENGINES)
+        for table in kernel.host.firewall.tables
+        if table.family == _tables(case)
+        for name in table.chains
+    )
+
+
+def _dropped(case: Case) -> str:
+    """Return a rule that would drop the packet, where it meets rules that are for that."""
+    notes = [note for note in case.traced.notes if not isinstance(note, Filtered) or note.place == HOST]
+    chain = f"{_tables(case)} filter FORWARD"
+    if any(step.does == f"jump {_USERS_CHAIN}" for note in notes if isinstance(note, Filtered) for step in note.steps):
+        return f"a rule in {_USERS_CHAIN} that drops it"
+    if any(
+        (isinstance(note, Bridged) and note.filtered)
+        or (isinstance(note, Routed) and note.place == HOST and not note.local)
+        for note in notes
+    ):
+        return f"a rule at the beginning of {chain} that drops it"
+    if case.told.past is not None:
+        return f"{_switch(case)}=1, and a rule at the beginning of {chain} that drops it"
+    return f"a rule in {_tables(case)} filter INPUT inside {case.destination.name} that drops it"
+
+
+def _tables(case: Case) -> str:
+    return "ip" if case.family == 4 else "ip6"
+
+
+def _switch(case: Case) -> str:
+    return f"net.bridge.bridge-nf-call-{_tables(case)}tables"
+
+
+def _accepted_by_user(case: Case, network: Network | None) -> Step | None:
+    """Return the rule that is not the engine's and lets the packet through, where that is the last word.
+
+    An accept for all that stays on a bridge is not the engine's where it is to keep apart who is on it.
+    """
     last = next(iter(case.told.passed[::-1]), None)
-    if last is None or last.step is None or not last.step.number or _is_engines(last.step):
+    if last is None or last.step is None or not last.step.number:
         return None
-    return last.step
+    promised = network is None or network.icc is not False
+    return None if _is_engines(last.step, anywhere=promised) else last.step
+
+
+def _without(case: Case, step: Step) -> str:
+    """Return what becomes of a rule that lets the packet through: others may do so as well."""
+    kernel, rule = case.snapshot.kernel, _rule(case, step)
+    if kernel is not None and case.arrives(_taken_away(kernel, step)):
+        return f"a rule before {rule} that drops it"
+    return f"{rule} taken away"
+
+
+def _taken_away(kernel: Kernel, step: Step) -> Kernel:
+    """Return the kernel without a rule."""
+    if step.place == HOST:
+        return replace(kernel, host=_unruled(kernel.host, step))
+    inside = _unruled(kernel.sandboxes[step.place], step)
+    return replace(kernel, sandboxes={**kernel.sandboxes, step.place: inside})
+
+
+def _unruled(namespace: Namespace, step: Step) -> Namespace:
+    tables = list(namespace.firewall.tables)
+    for number, table in enumerate(tables):
+        chain = table.chains.get(step.chain)
+        if chain is not None and chain.rules[step.number - 1 : step.number] == (step.rule,):
+            rules = (*chain.rules[: step.number - 1], *chain.rules[step.number :])
+            tables[number] = replace(table, chains={**table.chains, step.chain: replace(chain, rules=rules)})
+    return replace(namespace, firewall=Firewall(tuple(tables)))
 
 
 def leading(case: Case) -> str:
     """Return the last rule that leads the packet to somebody else and is not the engine's, empty without one."""
     filtered = (note for note in case.traced.notes if isinstance(note, Filtered))
-    led = [(step, note.place) for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
-    return _rule_in(case, *led[-1]) if led else ""
+    led = [step for note in filtered for step in note.steps if _leads(step) and not _is_engines(step)]
+    return _rule(case, led[-1]) if led else ""
 
 
 def _leads(step: Step) -> bool:
@@ -128,16 +223,15 @@ def opening(case: Case) -> str:
         return _published(case)
     note, step, place = lost.note, lost.step, lost.hop.place
     match note:
-        case Filtered() if step is not None:
-            inside = note.place != HOST
-            return f"{_rule_in(case, step, note.place)} taken away" if inside else _unfiltered(case, note, step)
+        case Filtered() | Unanswered() if step is not None:
+            return _unfiltered(case, note, step)
         case Routed(output=output, forwards=True, spent=True) if output:
             return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit, hoplimit of routes)"
-        case Routed(output=output) if output:
+        case Routed(output=output, forwards=False) if output:
             family = "ipv6.conf.all" if ":" in case.packet.address else f"ipv4.conf.{note.interface}"
             return f"net.{family}.forwarding=1 in {place}"
         case Disbelieved():
-            return f"net.ipv4.conf.{note.interface}.rp_filter=0 in {place}"
+            return _believed(note, place)
         case Linked(strayed=True):
             return f"{note.output} in {place} that asks for link addresses (ip neigh, ip link set arp on)"
         case Linked(deaf=deaf) if deaf:
@@ -148,14 +242,47 @@ def opening(case: Case) -> str:
             return _published(case)
 
 
-def _unfiltered(case: Case, note: Filtered, step: Step) -> str:
-    network = next((each for each in case.shared() if each.interface and each.interface == note.interface), None)
+def _believed(note: Disbelieved, place: str) -> str:
+    """Return the switches of which the higher one counts, of all's and the interface's own."""
+    if note.own:
+        name = "route_localnet" if ip_address(note.at.source).is_loopback else "accept_local"
+        return f"net.ipv4.conf.{note.interface}.{name}=1 in {place}"
+    switches = (f"net.ipv4.conf.{name}.rp_filter=0" for name in ("all", note.interface))
+    return f"{' and '.join(switches)} in {place}"
+
+
+def _unfiltered(case: Case, note: Filtered | Unanswered, step: Step) -> str:
+    if step.place != HOST and step.number:
+        return f"{_rule(case, step)} taken away"
+    network = _bridged(case, note, step)
     if network is not None and network.icc is False and _is_icc(step):
-        setting = "--icc=true of the daemon" if network.default else f"enable_icc=true of network {network.name}"
-        return f"{setting}, or another network that both are on"
-    if step.rule is not None and not _is_engines(step):
-        return f"{_rule(step)} taken away"
+        return _joined(network)
+    # of a network that joins its containers, a rule that parts them was left behind
+    if step.rule is not None and (not _is_engines(step) or (network is not None and _is_icc(step))):
+        return f"{_rule(case, step)} taken away"
+    if step.number:
+        return _together(case)
+    accepts = f"policy accept of {_chain(case, step)}, or a rule there that accepts it"
+    if isinstance(note, Unanswered) or note.hook is not Hook.FORWARD or step.place != HOST:
+        return accepts
+    if network is not None and network.icc is not False:
+        return f"the engine's rules, which it writes anew when it starts, or {accepts}"
     return _together(case)
+
+
+def _bridged(case: Case, note: Filtered | Unanswered, step: Step) -> Network | None:
+    """Return the network that both are on and whose bridge the packet came in by, or its rule is about."""
+    if isinstance(note, Filtered):
+        names: tuple[str, ...] = (note.interface,)
+    else:
+        steps = step.rule.steps if step.rule is not None else ()
+        names = tuple(name for each in steps if isinstance(each, NameIs) for name in each.names)
+    return next((each for each in case.shared() if each.interface and each.interface in names), None)
+
+
+def _joined(network: Network) -> str:
+    setting = "--icc=true of the daemon" if network.default else f"enable_icc=true of network {network.name}"
+    return f"{setting}, or another network that both are on"
 
 
 def _is_icc(step: Step) -> bool:
@@ -165,17 +292,20 @@ def _is_icc(step: Step) -> bool:
     return all(isinstance(each, NameIs | Terminate) for each in step.rule.steps)
 
 
-def _is_engines(step: Step) -> bool:
-    """Return whether a rule is certainly the engine's: it stands in one of its chains, or refers to one."""
-    return step.chain != _USERS_CHAIN and step.chain.startswith(_ENGINES)
+def _is_engines(step: Step, *, anywhere: bool = True) -> bool:
+    """Return whether a rule is the engine's: in one of its chains, or, `anywhere`, as engines write it elsewhere."""
+    if step.chain == _USERS_CHAIN or step.rule is None:
+        return False
+    return step.chain.startswith(_ENGINES) or (anywhere and _ENGINES_ANYWHERE.fullmatch(step.rule.text) is not None)
 
 
-def _rule(step: Step) -> str:
-    return f"rule {step.number} of {step.table} {step.chain}"
+def _rule(case: Case, step: Step) -> str:
+    return f"rule {step.number} of {_chain(case, step)}"
 
 
-def _rule_in(case: Case, step: Step, place: str) -> str:
-    return _rule(step) if place == HOST else f"{_rule(step)} inside {case.names.place(place)}"
+def _chain(case: Case, step: Step) -> str:
+    inside = "" if step.place == HOST else f" inside {case.names.place(step.place)}"
+    return f"{step.table} {step.chain}{inside}"
 
 
 def _audible(note: Linked) -> str:
@@ -186,16 +316,33 @@ def _audible(note: Linked) -> str:
 
 def _together(case: Case) -> str:
     """Return what lets two containers talk that no network joins."""
-    if HOST in (case.source.sandbox, case.destination.sandbox) or case.shared():
+    if _lost_its_address(case):
+        return f"the address {case.packet.address} inside {case.destination.name}"
+    if case.destination.sandbox == HOST:
+        return f"a bridge network that {case.source.name} is on"
+    shared = case.shared()
+    if shared and all(network.icc is False for network in shared):
+        return _joined(shared[0])
+    if shared or case.source.sandbox == HOST:
         return _published(case)
     return (
         f"a network that {case.source.name} and {case.destination.name} are both on, or a published port of the latter"
     )
 
 
+def _lost_its_address(case: Case) -> bool:
+    """Return whether the engine gave the destination an address that is not there any more."""
+    address = ip_address(case.packet.address)
+    namespace = case.snapshot.kernel and case.snapshot.kernel.sandboxes.get(case.destination.sandbox)
+    if not namespace or int(address) not in case.sandbox(case.destination).addresses:
+        return False
+    return all(own.ip != address for interface in namespace.interfaces.values() for own in interface.addresses)
+
+
 def _published(case: Case) -> str:
     """Return what leads packets to a container that came to another place, or to none."""
     elsewhere = next((note for note in reversed(case.traced.notes) if isinstance(note, Arrived)), None)
-    if elsewhere is not None and elsewhere.place not in (HOST, case.destination.sandbox):
+    loopback = ip_address(case.packet.address).is_loopback
+    if elsewhere is not None and elsewhere.place not in (HOST, case.destination.sandbox) and not loopback:
         return f"the address {case.packet.address} for {case.destination.name} alone"
     return f"a published port of {case.destination.name}"

@@ -34,6 +34,8 @@ _LEGS = {Stage.FIRST: "request", Stage.ANSWER: "answer", Stage.CONFIRMATION: "co
 _RESOLUTION = {4: "ARP", 6: "neighbour discovery"}
 _FILTERS = (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT, None)
 """Hooks in which an accept lets a packet through; in the others it only ends a chain."""
+_FOR_OTHER_ENDS = (" nat", " raw", " mangle")
+"""How the names of tables end in which nobody means to let packets through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class _Teller:
         place, last = self._place(note.place), None
         for step in note.steps:
             last = step
-            yield self._ruled(place, step)
+            yield self._ruled(self._place(step.place), step)
         address = self._names.named(_text(note.family, note.towards))
         why = f"rules drop {_RESOLUTION[note.family]}" if note.steps else f"{_RESOLUTION[note.family]} is not answered"
         text = f"learns no link address of {address}: {why}"
@@ -253,7 +255,7 @@ def _telling(note: Filtered) -> list[Step]:
 
 def _lets_through(note: Filtered, step: Step) -> bool:
     """Return whether an accept lets the packet through; elsewhere it only ends a chain."""
-    return step.does.endswith("accept") and note.hook in _FILTERS and not step.table.endswith(" nat")
+    return step.does.endswith("accept") and note.hook in _FILTERS and not step.table.endswith(_FOR_OTHER_ENDS)
 
 
 def _decision(step: Step, text: str) -> Decision:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import LOOPBACK, Topology
@@ -12,23 +14,25 @@ from exporter.evaluate.enforced.trace import Arrived, Begun, Tracer
 from exporter.evaluate.names import Names
 from exporter.evaluate.remedies import Case, closing, leading, opening
 from exporter.evaluate.telling import tell
-from exporter.model.explanation import Packet, Trip
+from exporter.model.explanation import Packet, Question, Trip
 from exporter.model.ports import PortSet
 from exporter.model.reach import HOST, Protocol, Verdict, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.evaluate.enforced.trace import Traced
     from exporter.evaluate.telling import Told
     from exporter.model.addresses import Address
-    from exporter.model.explanation import Question
     from exporter.model.reach import Path
-    from exporter.model.report import ContainerSummary
-    from exporter.model.snapshot import Sandbox, Snapshot
+    from exporter.model.report import ContainerSummary, Report
+    from exporter.model.snapshot import Kernel, Sandbox, Snapshot
 
 MOST = 6
 """Packets that one question follows at most."""
+
+MOST_CAUSES = 100
+"""Pairs that drift and are told the cause of."""
 
 _USUAL_PORT = 80
 
@@ -44,14 +48,51 @@ def trips(
     if snapshot.kernel is None:
         return ()
     called = {destination.sandbox: destination.name, source.sandbox: source.name}
-    names, tracer = Names(snapshot, snapshot.kernel, called), Tracer(snapshot, snapshot.kernel)
+    following = _Following(snapshot, snapshot.kernel, called)
     chosen = dict.fromkeys(_chosen(snapshot, source, destination, asked, paths))
-    found: list[Trip] = []
-    for packet in list(chosen)[:MOST]:
-        traced = tracer.trace(source.sandbox, packet)
-        told = tell(traced.notes, names)
-        found.append(_trip(Case(snapshot, source, destination, packet, told, traced, names), paths))
-    return tuple(found)
+    return tuple(_trip(following.case(source, destination, packet), paths) for packet in list(chosen)[:MOST])
+
+
+def causes(snapshot: Snapshot, report: Report) -> Mapping[tuple[str, str], str]:
+    """Return what decides about the first pairs that drift, by the names of their containers.
+
+    That is the last word about a packet by the first way that is open, or that the configuration promises.
+    """
+    pairs = list(islice(report.drifted(), MOST_CAUSES))
+    if snapshot.kernel is None or not pairs:
+        return {}
+    following = _Following(snapshot, snapshot.kernel)
+    found: dict[tuple[str, str], str] = {}
+    for pair in pairs:
+        paths = pair.verdict.paths or pair.declared.paths
+        for packet in islice(_chosen(snapshot, pair.source, pair.destination, Question(), paths), 1):
+            case = following.case(pair.source, pair.destination, packet)
+            lost = _verdict(case.traced, pair.destination)[0] is Verdict.BLOCKED
+            decided = (_loser(case.told) or _lost(case)) if lost else _winner(case.told)
+            found[pair.source.name, pair.destination.name] = decided
+    return found
+
+
+class _Following:
+    """Leads packets through the kernel of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, kernel: Kernel, called: Mapping[str, str] | None = None) -> None:
+        self._snapshot = snapshot
+        self._names = Names(snapshot, kernel, called)
+        self._tracer = Tracer(snapshot, kernel)
+
+    def case(self, source: ContainerSummary, destination: ContainerSummary, packet: Packet) -> Case:
+        """Return a packet and what became of it."""
+        traced = self._tracer.trace(source.sandbox, packet)
+        told = tell(traced.notes, self._names)
+        arrives = partial(_arrives, self._snapshot, source.sandbox, destination, packet)
+        return Case(self._snapshot, source, destination, packet, told, traced, self._names, arrives)
+
+
+def _arrives(snapshot: Snapshot, source: str, destination: ContainerSummary, packet: Packet, kernel: Kernel) -> bool:
+    """Return whether a packet would arrive, if the kernel were another one."""
+    verdict, _ = _verdict(Tracer(snapshot, kernel).trace(source, packet), destination)
+    return verdict is not Verdict.BLOCKED
 
 
 def _trip(case: Case, paths: tuple[Path, ...]) -> Trip:
@@ -124,7 +165,7 @@ def _winner(told: Told) -> str:
         return f"{hop.place}: {hop.text}"
     if told.relayed:
         return "docker-proxy leads it on: rules about bridges never see it"
-    return "the bridge passes it by all rules" if told.past else "no rule stands in its way"
+    return "the bridge passes it by all rules: br_netfilter is off" if told.past else "no rule stands in its way"
 
 
 # --- Which packets ---
@@ -199,6 +240,8 @@ def _doors(topology: Topology, source: Sandbox, target: Sandbox, asked: Question
         return
     yield from ((address, inside) for address in _direct(topology, source, target))
     for port in published:
+        if port.host_ip.is_loopback and source.id != HOST:
+            continue  # that is the source's own
         address = port.host_ip if not port.host_ip.is_unspecified else _hosts(topology, source, port.host_ip.version)
         if address is not None and asked.port in (None, port.host_port):
             yield address, port.host_port

@@ -62,6 +62,7 @@ FIREWALLD = Path(__file__).parent.parent / "data" / "realistic" / "firewalld.nft
 BANNED = " ".join(f"for j in $(seq 1 250); do echo add banned 203.0.{net}.$j; done;" for net in (1, 2))
 TAILSCALE = "fwmark 0x80000/0xff0000"
 TUNNEL = "ip tuntap add tun0 mode tun; ip link set tun0 up; ip address add 10.8.0.2/24 dev tun0"
+SWITCH_LOCALNET = "sysctl -qw net.ipv4.conf.all.route_localnet={}"
 ONLY_BY_TUNNEL = (
     (
         f"{TUNNEL}; ip route replace default dev tun0; iptables -w -P OUTPUT DROP;"
@@ -130,6 +131,30 @@ CASES: Mapping[str, Case] = {
             "next": ("iptables -w -t nat -A POSTROUTING -o eth1 -j MASQUERADE", "iptables -w -t nat -F"),
             "near": ("ip route add 10.100.3.0/24 via 10.100.1.12", "ip route del 10.100.3.0/24"),
         },
+    ),
+    # whom a rule of nat marks, a later one masquerades: CNI's portmap, as kube-proxy and netavark do
+    "a port of CNI, also for the host's loopback": Case(
+        ("hosted", "far"), Verdict.REACHABLE,
+        f"{SWITCH_LOCALNET.format(1)}; for chain in dnat setmark masq; do iptables -w -t nat -N $chain; done;"
+        " for hook in PREROUTING OUTPUT; do"
+        " iptables -w -t nat -A $hook -p tcp --dport 7777 -m addrtype --dst-type LOCAL -j dnat; done;"
+        " iptables -w -t nat -A dnat -s 10.100.2.0/24 -j setmark; iptables -w -t nat -A dnat -s 127.0.0.1 -j setmark;"
+        " iptables -w -t nat -A dnat -p tcp -j DNAT --to-destination 10.100.2.11:80;"
+        " iptables -w -t nat -A setmark -j MARK --set-xmark 0x2000/0x2000;"
+        " iptables -w -t nat -A masq -m mark --mark 0x2000/0x2000 -j MASQUERADE;"
+        " iptables -w -t nat -A POSTROUTING -j masq",
+        SWITCH_LOCALNET.format(0),
+    ),
+    # the host's packets are routed anew where mangle marks them, or nat leads them elsewhere, and by no other mark
+    "marks of what the host sends": Case(
+        ("hosted", "far"), Verdict.REACHABLE,
+        "ip rule add fwmark 7 lookup 77; ip rule add fwmark 8 lookup 77; ip route add blackhole default table 77;"
+        " iptables -w -t raw -A OUTPUT -d 10.100.2.11 -j MARK --set-mark 7;"
+        " iptables -w -A OUTPUT -d 10.100.1.11 -j MARK --set-mark 7;"
+        " iptables -w -t nat -A OUTPUT -d 10.100.1.12 -j MARK --set-mark 7;"
+        " iptables -w -t mangle -A OUTPUT -p udp --dport 80 -j MARK --set-mark 8;"
+        " iptables -w -t mangle -A OUTPUT -d 10.100.2.11 -p udp --dport 5432 -j MARK --set-mark 7",
+        "ip rule del fwmark 7; ip rule del fwmark 8; ip route flush table 77",
     ),
     "kubernetes beside": Case(
         ("web", "far"), Verdict.REACHABLE,

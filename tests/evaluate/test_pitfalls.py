@@ -151,9 +151,11 @@ def test_a_rule_without_a_target_counts() -> None:
     [
         ((f"-A PREROUTING -s {WEB} -j MARK --set-xmark 0x10/0xff",), "mangle", "-m mark --mark 0x10/0xf0"),
         ((f"-A PREROUTING -s {WEB} -j CONNMARK --set-xmark 0x7/0xffffffff",), "mangle", "-m connmark --mark 0x7"),
+        ((f"-I PREROUTING -s {WEB} -j MARK --set-xmark 0x10/0xff",), "nat", "-m mark --mark 0x10/0xf0"),
+        ((f"-I PREROUTING -s {WEB} -j CONNMARK --set-xmark 0x7/0xffffffff",), "nat", "-m connmark --mark 0x7"),
         ((f"-A PREROUTING -s {WEB} -j CT --notrack",), "raw", "-m conntrack --ctstate UNTRACKED"),
     ],
-    ids=["mark", "connmark", "notrack"],
+    ids=["mark", "connmark", "mark of nat", "connmark of nat", "notrack"],
 )
 def test_state_is_carried_along(lines: tuple[str, ...], table: str, match: str) -> None:
     """What one rule writes on a packet, another one reads, in a later table."""

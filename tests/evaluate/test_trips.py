@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.cli.text import explain as explained
-from exporter.evaluate import evaluate, explain
+from exporter.evaluate import causes, evaluate, explain
 from exporter.evaluate.enforced.flight import Stage
 from exporter.evaluate.enforced.trace import At, Begun, Disbelieved, Sent, Tracer
 from exporter.evaluate.names import Names
@@ -33,6 +33,7 @@ from exporter.model.firewall import (
     Terminate,
 )
 from exporter.model.firewall import Verdict as Netfilter
+from exporter.model.namespace import PolicyRule, RuleAction
 from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST, Protocol
 from tests.hosts import host
@@ -281,6 +282,54 @@ class TestWhatBlocks:
         assert found.decided_by == "host: ip filter FORWARD policy drop"
         assert found.legs[0].hops[-1].decision
         assert found.legs[0].hops[-1].decision.number == 0
+        assert found.change == (
+            "the engine's rules, which it writes anew when it starts, or policy accept of ip filter FORWARD,"
+            " or a rule there that accepts it"
+        )
+
+    def test_a_policy_of_the_hosts_own_packets(self) -> None:
+        """Nothing that the engine could do opens what INPUT drops."""
+        found = ask(kernel(town()).engine_rules().policy("INPUT", "DROP"), "one", "monitor").trips[0]
+        assert found.change == "policy accept of ip filter INPUT, or a rule there that accepts it"
+
+    def test_a_policy_inside_a_container(self) -> None:
+        """A policy has no number, and is none of the host's."""
+        chain = Chain("INPUT", (), Base(Hook.INPUT, 0, Netfilter.DROP))
+        table = Table(TableFamily.IP, "filter", Backend.IPTABLES_NFT, {"INPUT": chain})
+        found = trip(kernel(town()).engine_rules().table(table, "two"), "one", "two")
+        assert found.decided_by == "two: ip filter INPUT policy drop"
+        assert found.change == "policy accept of ip filter INPUT inside two, or a rule there that accepts it"
+
+    def test_a_rule_of_the_engine_in_a_chain_that_is_not(self) -> None:
+        """Nobody is told to take away what the engine writes against direct routing."""
+        found = trip(kernel(town()).engine_rules(), "two", "web", None, 80, ip_address("172.17.0.3"))
+        assert rules(found) == [("PREROUTING", 1, "drop")]
+        assert found.change == "a network that two and web are both on, or a published port of the latter"
+
+    def test_a_port_of_the_hosts_loopback(self) -> None:
+        """Nobody looks for a port that is published there at a container's own loopback address."""
+        built = town().container("local", "shut", publish=["127.0.0.1:8081:80"])
+        found = ask(kernel(built).engine_rules(), "db", "local")
+        assert [str(each.packet) for each in found.trips] == ["172.21.0.4:80/tcp"]
+        by_loopback = trip(kernel(built).engine_rules(), "db", "local", None, 8081, ip_address("127.0.0.1"))
+        assert by_loopback.change == "a published port of local"
+
+    def test_a_container_on_no_network(self) -> None:
+        """That one is on no network is all: who looks for it has a way to the host."""
+        found = ask(kernel(town().container("lonely", "none")).engine_rules(), "one", "lonely")
+        assert [finding.text for finding in found.findings] == ["lonely is on no network"]
+
+    def test_an_address_that_is_gone(self) -> None:
+        """Where somebody took a container's address away, no published port helps."""
+        seen = kernel(town()).engine_rules().look()
+        read = seen.snapshot.kernel
+        assert read is not None
+        (two,) = (each.sandbox for each in seen.report.containers if each.name == "two")
+        bare = {index: replace(each, addresses=()) for index, each in read.sandboxes[two].interfaces.items()}
+        inside = {**read.sandboxes, two: replace(read.sandboxes[two], interfaces=bare, routes=())}
+        changed = replace(seen.snapshot, kernel=replace(read, sandboxes=inside))
+        found = explain(changed, evaluate(changed), "one", "two").trips[0]
+        assert found.change == "the address 172.20.0.3 inside two"
 
     def test_isolated_ports(self) -> None:
         """Ports that a bridge keeps apart are named, with the command that joins them."""
@@ -359,7 +408,27 @@ class TestWhatBlocks:
         found = trip(kernel(built).table(table, "b"), "a", "b")
         assert found.packet.address == "fd00:3::3"
         assert "rules drop neighbour discovery" in found.decided_by
-        assert "ip6 mine input rule 1 `meta l4proto icmpv6 drop`: drop" in [hop.text for hop in found.legs[0].hops]
+        assert "b: ip6 mine input rule 1 `meta l4proto icmpv6 drop`: drop" in lines(found.legs[0])
+
+    def test_neighbour_discovery_that_a_network_drops(self) -> None:
+        """Containers that enable_icc=false keeps apart do not even find each other by IPv6."""
+        built = host("28.5").network("six", ipv6=True, enable_icc="false").container("a", "six").container("b", "six")
+        bridge = next(each.interface for each in built.look().snapshot.networks.values() if each.name == "six")
+        of = kernel(built).rules(f"-A FORWARD -i {bridge} -o {bridge} -j DROP", version=6)
+        found = trip(of, "a", "b", None, None, ip_address("fd00:3::3"))
+        assert "rules drop neighbour discovery" in found.decided_by
+        assert found.change == "enable_icc=true of network six, or another network that both are on"
+
+    def test_a_rule_that_an_engine_left_behind(self) -> None:
+        """Where a network joins its containers by now, what parts them has to go."""
+        of = kernel(host("26.1").container("a").container("b")).rules("-A FORWARD -i docker0 -o docker0 -j DROP")
+        assert trip(of, "a", "b").change == "rule 1 of ip filter FORWARD taken away"
+
+    def test_a_published_port_of_a_neighbour_that_is_shut(self) -> None:
+        """The network that two are on is nearer than a port that is published already."""
+        of = kernel(town()).engine_rules().rules("-I FORWARD -d 172.17.0.3 -o docker0 -j DROP")
+        found = trip(of, "db", "web", Protocol.UDP, 99, ip_address("192.0.2.7"))
+        assert found.change == "--icc=true of the daemon, or another network that both are on"
 
     def test_arp(self) -> None:
         """Over IPv4, a bridge that drops ARP keeps its containers from finding each other."""
@@ -368,7 +437,8 @@ class TestWhatBlocks:
         table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": chain})
         found = trip(kernel(town()).engine_rules().table(table), "one", "two")
         assert found.decided_by == "one: learns no link address of 172.20.0.3 (two): rules drop ARP"
-        assert found.legs[0].hops[-2].text == "bridge mine frames rule 1 `ether type arp drop`: drop"
+        assert lines(found.legs[0])[-2] == "host: bridge mine frames rule 1 `ether type arp drop`: drop"
+        assert found.change == "rule 1 of bridge mine frames taken away"
 
     def test_a_source_that_is_not_believed(self) -> None:
         """A reverse path filter is named with its interface."""
@@ -379,6 +449,20 @@ class TestWhatBlocks:
         told = tell([Begun(Stage.FIRST), Sent("x", at, "eth0"), Disbelieved(HOST, at, "docker0")], names)
         assert told.lost
         assert told.lost.hop.text == "takes 172.17.0.3 (web) for forged on docker0 (network bridge)"
+
+    def test_a_way_back_that_policy_rules_lead_elsewhere(self) -> None:
+        """A packet that is not believed is not told to be passed on; of two switches the higher one counts."""
+        seen = kernel(town()).engine_rules().flush("PREROUTING", "raw").set("ipv4/conf/all/rp_filter", 1).look()
+        read = seen.snapshot.kernel
+        assert read is not None
+        rule = PolicyRule(4, 100, RuleAction.BLACKHOLE, source=ip_network(seen.ip("db")))
+        host = replace(read.host, rules=(*read.host.rules, rule))
+        changed = replace(seen.snapshot, kernel=replace(read, host=host))
+        found = explain(changed, evaluate(changed), "two", "db").trips[0]
+        assert lines(found.legs[0])[-1].startswith("host: takes 172.20.0.3 (two) for forged on br-")
+        switches = "net.ipv4.conf.all.rp_filter=0 and net.ipv4.conf.br-"
+        assert found.change.startswith(switches)
+        assert found.change.endswith(".rp_filter=0 in host")
 
     def test_a_rule_that_leads_packets_elsewhere(self) -> None:
         """Somebody's own translation is named, not a published port."""
@@ -423,7 +507,7 @@ class TestWhatOpens:
         """With br_netfilter off no rule is asked: explain says so, and which switch makes icc=false work."""
         found = ask(kernel(town()).engine_rules().set("bridge/bridge-nf-call-iptables", 0), "one", "three").trips[0]
         assert found.verdict == OPEN
-        assert found.decided_by == "the bridge passes it by all rules"
+        assert found.decided_by == "the bridge passes it by all rules: br_netfilter is off"
         assert found.legs[0].hops[1].text.endswith(", past all rules of iptables: br_netfilter is off")
         assert found.change.startswith("net.bridge.bridge-nf-call-iptables=1: without it enable_icc=false of shut")
 
@@ -466,6 +550,39 @@ class TestWhatOpens:
         found = ask(of, "one", "three").trips[0]
         assert rules(found)[-1] == ("DOCKER-USER", 1, "accept")
         assert found.change == "rule 1 of ip filter DOCKER-USER taken away"
+
+    def test_a_rule_of_the_user_that_others_repeat(self) -> None:
+        """What the engine would let through as well is not closed by taking somebody's rule away."""
+        found = ask(kernel(town()).engine_rules().rules("-A DOCKER-USER -i br+ -j ACCEPT"), "one", "two").trips[0]
+        assert found.change == "a rule before rule 1 of ip filter DOCKER-USER that drops it"
+
+    @pytest.mark.parametrize("told", ["ACCEPT", "DROP"])
+    def test_a_rule_of_an_old_engine(self, told: str) -> None:
+        """Engines before 28.0 write rules for bridges into FORWARD: a restart would bring them back."""
+        built = host("26.1", icc=told == "ACCEPT").container("a").container("b")
+        of = kernel(built).rules("-A DOCKER -j RETURN", f"-A FORWARD -i docker0 -o docker0 -j {told}")
+        found = trip(of, "a", "b")
+        assert rules(found) == [("FORWARD", 1, told.lower())]
+        other = {"ACCEPT": "--icc=false of the daemon, or a or b off that network"}
+        assert found.change == other.get(told, "--icc=true of the daemon, or another network that both are on")
+
+    def test_a_rule_of_the_user_that_reads_like_an_old_engines(self) -> None:
+        """An engine that keeps containers apart writes no accept for them."""
+        built = host("26.1", icc=False).container("a").container("b")
+        apart = (f"-A FORWARD -i docker0 -o docker0 -j {told}" for told in ("ACCEPT", "DROP"))
+        found = trip(kernel(built).rules("-A DOCKER -j RETURN", *apart), "a", "b")
+        assert found.change == "rule 1 of ip filter FORWARD taken away"
+
+    def test_ipv6_that_the_engine_leaves_alone(self) -> None:
+        """Without ip6tables, neither enable_icc=false nor DOCKER-USER is there for IPv6."""
+        built = host("26.1").network("six", ipv6=True, enable_icc="false").container("a", "six").container("b", "six")
+        found = ask(kernel(built).rules("-A DOCKER-USER -j RETURN"), "a", "b", None, None, ip_address("fd00:3::3"))
+        assert found.trips[0].change == "a rule at the beginning of ip6 filter FORWARD that drops it"
+
+    def test_a_port_at_the_hosts_loopback(self) -> None:
+        """Who is in the host's namespace is not kept out by binding a port to its loopback."""
+        found = trip(kernel(town()).engine_rules(), "monitor", "web", None, 8080, ip_address("127.0.0.1"))
+        assert found.change == "web without the published port"
 
     def test_who_leads_packets_on(self) -> None:
         """A published port is one; a translation of somebody's own is told as the rule that it is."""
@@ -550,6 +667,18 @@ class TestQuestions:
         assert found.verdict == UNKNOWN
         assert found.outcome == "perhaps arrives in two and is answered; not known: limit"
         assert ("DOCKER-USER", 1, "perhaps drop") in rules(found)
+
+
+def test_the_causes_of_drift() -> None:
+    """What decides about pairs that are not as configured is told: by the way that is open, or that is promised."""
+    of = kernel(town()).engine_rules().rules("-A DOCKER-USER -i docker0 -j DROP")
+    seen = of.rules("-A DOCKER-USER -i br+ -j ACCEPT").look()
+    told = causes(seen.snapshot, seen.report)
+    assert told.keys() == {(pair.source.name, pair.destination.name) for pair in seen.report.drifted()}
+    assert told["web", "db"] == "host: ip filter DOCKER-USER rule 1 `-i docker0 (network bridge) -j DROP`: drop"
+    assert told["one", "three"] == "host: ip filter DOCKER-USER rule 2 `-i br+ -j ACCEPT`: accept"
+    agreed = linked().look()
+    assert causes(agreed.snapshot, agreed.report) == {}
 
 
 def test_counters_are_told() -> None:

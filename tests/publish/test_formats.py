@@ -20,6 +20,7 @@ from exporter.publish.formats import RENDERERS
 from exporter.publish.formats import json as json_report
 from exporter.publish.formats.csv import COLUMNS
 from exporter.publish.formats.memo import PerVerdict
+from exporter.publish.formats.table import render
 from exporter.publish.text import columns, encodable, visible
 from tests.builders import (
     container,
@@ -397,6 +398,11 @@ class TestTable:
             ["web", "db", "reachable", "blocked", "bridge on tenants"],
         ]
         assert text.endswith("against the configuration 1 open and 1 closed.\n")
+
+    def test_causes_of_drift_are_a_column(self) -> None:
+        """Where it is known what decides, each pair is told with it; of pairs beyond the first ones it is not."""
+        lines = render(drifting(), {("db", "web"): "rule 1"}).split("\n\n")[3].splitlines()
+        assert [re.split("  +", line)[-1] for line in lines] == ["DECIDED BY", "rule 1", "-"]
 
     def test_agreement_is_said_too(self) -> None:
         """Where kernel and configuration agree, the last line says so; without the kernel it says nothing of it."""

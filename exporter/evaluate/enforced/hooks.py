@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import BACK, Conversation, Stage
-from exporter.evaluate.enforced.packets import Column, Packets
+from exporter.evaluate.enforced.packets import Column, Packets, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.rewriting import ENTRY, rewrites, translated
 from exporter.evaluate.enforced.sight import Sight
@@ -64,10 +65,21 @@ class Hooks:
             entered = [passing]
         before = [chain for chain in other if chain.base.priority <= boundary]
         after = [chain for chain in other if chain.base.priority > boundary]
+        if hook is Hook.OUTPUT:
+            entered = [_by_the_old_route(passing, each) for each in entered]
+        pass_by = self._leaving if hook is Hook.OUTPUT else self._filtered
         for one in entered:
-            for two in self._filtered(before, one):
+            for two in pass_by(before, one):
                 for three in self._translated(hook, nat, two):
-                    yield from self._filtered(after, three)
+                    yield from pass_by(after, _by_its_route(two, three) if hook is Hook.OUTPUT else three)
+
+    def _leaving(self, chains: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
+        """Lead packets through chains of OUTPUT: those of type route alone have them routed anew by another mark."""
+        found = [passing]
+        for routes, group in groupby(chains, lambda chain: chain.base.kind == "route"):
+            some, change = list(group), _by_another_route if routes else _by_the_old_route
+            found = [change(one, each) for one in found for each in self._filtered(some, one)]
+        yield from found
 
     def _entered(self, early: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         """Pass what comes before conntrack (raw), where packets may be kept from it."""
@@ -103,12 +115,8 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        passed = passing._replace(
-            cells=outcome.accepted,
-            flight=passing.flight.doubted(outcome.doubts),
-            mark=_number(packets.fields[Field.MARK]),
-            ct_mark=_number(packets.fields.get(Field.CT_MARK, passing.ct_mark)),
-        )
+        marked = _marked(passing, packets)
+        passed = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
         yield from ((each, packets) for each in found)
 
@@ -174,10 +182,10 @@ class Hooks:
         remaining = passing.cells & ~passing.untracked
         kept = passing.cells & passing.untracked
         flight = passing.flight
-        parts: list[tuple[Taken, int]] = []
+        led: list[tuple[Taken, int]] = []
         for chain in nat:
             outcome = passing.stack.walker.base(chain, packets, remaining)
-            parts += [(taken, taken.cells) for taken in outcome.taken]
+            led += [(taken, taken.cells) for taken in outcome.taken]
             ways = [outcome.accepted, outcome.dropped, *(taken.cells for taken in outcome.taken)]
             doubted = _more_than_once(ways)
             flight = flight.doubted(
@@ -185,11 +193,12 @@ class Hooks:
             )
             remaining = outcome.accepted
             yield from self._led_astray([chain], outcome.taken, passing._replace(flight=flight), self.sight.packets)
+        marked = _marked(passing, packets)._replace(flight=flight)
         if remaining | kept:
-            yield passing._replace(cells=remaining | kept, flight=flight)
-        for taken, cells in parts:
+            yield marked._replace(cells=remaining | kept)
+        for taken, cells in led:
             if isinstance(taken.statement, Translate) and taken.target is not None:
-                here = passing._replace(cells=cells, flight=flight, translated=True)
+                here = marked._replace(cells=cells, translated=True)
                 yield from translated(hook, taken.statement.kind, taken.target, here)
 
     def _as_before(self, hook: Hook, passing: Passing) -> Passing:
@@ -221,6 +230,41 @@ def _past_programs(hook: Hook, passing: Passing) -> Passing:
         return passing
     doubt = _PROGRAMS.format(place=" and ".join(programs))
     return passing._replace(flight=passing.flight.doubted({doubt: passing.cells}))
+
+
+def _by_the_old_route(before: Passing, after: Passing) -> Passing:
+    """Return packets that may have another mark now, and for which nobody asks for a route by it."""
+    if after.mark is before.mark or before.routed_mark is not None:
+        return after
+    return after._replace(routed_mark=before.mark)
+
+
+def _by_its_route(before: Passing, after: Passing) -> Passing:
+    """Return packets that passed chains of nat: what these lead elsewhere is routed anew (nf_nat_ipv4_local_fn)."""
+    if after.flight.ends is before.flight.ends:
+        return _by_the_old_route(before, after)
+    return after._replace(routed_mark=None)
+
+
+def _by_another_route(before: Passing, after: Passing) -> Passing:
+    """Return packets of which those that have another mark now are routed by it (ipt_mangle_out)."""
+    if before.routed_mark is None or after.mark is before.mark:
+        return after
+    asked = before.routed_mark
+    routed = asked if isinstance(asked, Column) else Column({asked: after.cells})
+    for old, had in parts(before.mark, after.cells):
+        for new, cells in parts(after.mark, had):
+            routed = routed.over(cells, new) if new != old else routed
+    if isinstance(after.mark, Column):
+        routed = routed.forgotten(after.mark.untold & after.cells)
+    return after._replace(routed_mark=routed)
+
+
+def _marked(passing: Passing, packets: Packets) -> Passing:
+    """Return packets with the marks that chains gave them and their connections."""
+    fields = packets.fields
+    ct_mark = fields.get(Field.CT_MARK, passing.ct_mark)
+    return passing._replace(mark=_number(fields[Field.MARK]), ct_mark=_number(ct_mark))
 
 
 def _number(value: object) -> Value:

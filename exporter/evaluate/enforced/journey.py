@@ -112,9 +112,10 @@ class Journey:
         )
 
     def _send(self, passing: Passing) -> Iterator[Moving | Delivery]:
-        if passing.flight.ends is not passing.arrived or passing.mark != 0:
+        asked_by = passing.mark if passing.routed_mark is None else passing.routed_mark
+        if passing.flight.ends is not passing.arrived or asked_by != 0:
             passing = passing._replace(unbound=False)
-        found = ways(passing)
+        found = ways(passing._replace(mark=asked_by))
         flight = passing.flight.doubted(found.doubts)
         found.keep_loopback_in(passing)
         if found.local:

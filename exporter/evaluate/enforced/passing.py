@@ -19,7 +19,8 @@ class Passing(NamedTuple):
     hook already took them for the namespace's own, `own` that it sent them, `settled` that they come back by loopback:
     what their translation is was settled on their way out. `ct_mark` is None until conntrack has seen them. `unbound`
     says that their route was found before their source, which follows from it. `next_hop` is whose link address they
-    leave for, where that is not their destination's. `link` is the interface on which the namespace looks for the
+    leave for, where that is not their destination's. `routed_mark` is the mark that their route was asked for by, where
+    that is another one than `mark` by now. `link` is the interface on which the namespace looks for the
     link-local addresses that it sends to.
     It is a tuple since it is what is made most, each from the one before: that costs a fifth of what a dataclass takes.
     """
@@ -36,6 +37,7 @@ class Passing(NamedTuple):
     next_hop: Value | None = None
     link: str | Column = ""
     mark: Value = 0
+    routed_mark: Value | None = None
     ct_mark: Value | None = None
     untracked: int = 0
     translated: bool = False

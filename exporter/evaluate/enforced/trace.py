@@ -19,7 +19,7 @@ from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
-from exporter.evaluate.enforced.ways import ways
+from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.evaluate.enforced.worlds import worlds
 from exporter.model.reach import HOST
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Step
+    from exporter.evaluate.enforced.ways import Ways
     from exporter.evaluate.enforced.world import World
     from exporter.model.addresses import Address
     from exporter.model.explanation import Packet
@@ -134,11 +135,12 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Disbelieved:
-    """A namespace takes the packet's source for forged."""
+    """A namespace takes the packet's source for forged: by a reverse path filter, or as it is the namespace's `own`."""
 
     place: str
     at: At
     interface: str
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,8 @@ class Tracer:
         self._worlds = worlds(snapshot, kernel, all_rules=True)
         for world in self._worlds.values():
             for stack in world.stacks.values():
-                stack.walker = Walker(stack.routing, self._steps)
-                stack.bridge_walker = Walker(stack.routing, self._steps)
+                stack.walker = Walker(stack.routing, self._steps, stack.name)
+                stack.bridge_walker = Walker(stack.routing, self._steps, stack.name)
 
     def trace(self, sandbox: str, packet: Packet) -> Traced:
         """Send a packet from a sandbox."""
@@ -376,7 +378,10 @@ class _Journey(Journey):
         local = bool(found.local) or passing.local
         output = self._notes.name(found.output(stack)) if found.cells else ""
         spent = passing.flight.hops < 2
-        self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface), spent))
+        if passing.local or _is_led_back(passing, found):
+            self._notes.add(Routed(stack.name, at, interface, local, output, stack.forwards_from(interface), spent))
+        else:
+            self._notes.add(Disbelieved(stack.name, at, interface))
         yield from super()._route(passing)
 
 
@@ -434,8 +439,17 @@ class _Obstacles(Obstacles):
         valid = super().believed(stack, cells, flight, interface)
         if not valid:
             at = self._notes.at(stack.family, flight.ends)
-            self._notes.add(Disbelieved(stack.name, at, self._notes.name(interface)))
+            name = self._notes.name(interface)
+            self._notes.add(Disbelieved(stack.name, at, name, own=not stack.admits(at.source, name)))
         return valid
+
+
+def _is_led_back(passing: Passing, found: Ways) -> bool:
+    """Return whether a reverse path filter that asks policy rules takes the packet on one of its ways."""
+    names = passing.stack.routing.names
+    asked = [("", found.local), *((names[way.interface], cells) for way, cells in found.leaving.items())]
+    taken = [led_back(passing, cells, output, {}) for output, cells in asked if cells]
+    return not taken or any(taken)
 
 
 def _deafness(sender: Station, receiver: Station) -> str:

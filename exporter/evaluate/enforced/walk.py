@@ -90,8 +90,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A rule that decided something about the packets, for explanations. `number` counts from 1; 0 is the policy."""
+    """A rule of a namespace that decided something about packets, for explanations.
 
+    `number` counts from 1; 0 is the policy.
+    """
+
+    place: str
     table: str
     chain: str
     number: int
@@ -101,13 +105,17 @@ class Step:
 
 
 class Walker:
-    """Leads packets through the chains of one namespace and family. With a `trace`, every decision is noted there."""
+    """Leads packets through the chains of one namespace and family.
 
-    def __init__(self, lookups: Lookups, trace: list[Step] | None = None) -> None:
+    With a `trace`, every decision is noted there, as one of the namespace `place`.
+    """
+
+    def __init__(self, lookups: Lookups, trace: list[Step] | None = None, place: str = "") -> None:
         self._lookups = lookups
         self._matching = Matching(lookups)
         self._known: dict[object, Outcome] = {}
         self._trace = trace
+        self._place = place
 
     def through(self, chains: Iterable[BaseChain], packets: Packets, cells: int) -> Outcome:
         """Lead packets through base chains, one after the other: a drop is final, an accept ends that chain only.
@@ -288,7 +296,7 @@ class Walker:
             legacy = " (legacy)" if table.table.backend is Backend.IPTABLES_LEGACY else ""
             name = f"{table.table.family} {table.table.name}{legacy}"
             packets = table.table.counter(chain, number) if rule is not None else None
-            self._trace.append(Step(name, chain, number + 1, rule, does, packets))
+            self._trace.append(Step(self._place, name, chain, number + 1, rule, does, packets))
 
 
 @dataclass(slots=True)

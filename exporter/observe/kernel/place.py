@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -22,16 +22,18 @@ def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments)
 
     Each bridge network has a bridge there, `br-` and the beginning of its id unless it is told otherwise. A bridge that
     somebody removed by hand must not make its host a stranger, so one that is there is enough; except `docker0`, which
-    every engine has: that one's address has to be right as well.
+    every engine has: that one's address has to be right as well, unless somebody took it away.
     """
     expected = dict(bridges(networks))
     if not expected:
         return ""
     present = {link.get("ifname") for link in host.links if _is_bridge(link)}
-    addresses = {(address.get("ifname"), address.get("local")) for address in host.addresses}
+    addresses = {(str(address.get("ifname")), str(address.get("local"))) for address in host.addresses}
     for name, gateways in expected.items():
-        if name in present and (name != _DEFAULT_BRIDGE or _has_one(addresses, name, gateways)):
+        if name in present and (name != _DEFAULT_BRIDGE or _has_only(addresses, name, gateways)):
             return ""
+    if _DEFAULT_BRIDGE in present and _DEFAULT_BRIDGE in expected:
+        return f"{WRONG} (its {_DEFAULT_BRIDGE} has other addresses than {', '.join(expected[_DEFAULT_BRIDGE])})"
     named = ", ".join(sorted(expected)[:3])
     return f"{WRONG} (it has none of the engine's bridges: {named}{', …' if len(expected) > 3 else ''})"
 
@@ -57,9 +59,11 @@ def bridges(networks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[s
         yield str(name), [str(pool["Gateway"]) for pool in pools if pool.get("Gateway")]
 
 
-def _has_one(addresses: set[tuple[Any, Any]], name: str, gateways: Iterable[str]) -> bool:
-    wanted = [(name, gateway.partition("/")[0]) for gateway in gateways]
-    return not wanted or any(entry in addresses for entry in wanted)
+def _has_only(addresses: Iterable[tuple[str, str]], name: str, gateways: Iterable[str]) -> bool:
+    """Return whether an interface has one of the gateways' addresses, or none at all but link-local ones."""
+    wanted = {gateway.partition("/")[0] for gateway in gateways}
+    own = {local for interface, local in addresses if interface == name and not ip_address(local).is_link_local}
+    return not wanted or not own or not wanted.isdisjoint(own)
 
 
 def _is_bridge(link: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.model.ports import ALL_PORTS
@@ -12,7 +13,7 @@ from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.text import columns, count, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.reach import PairVerdict, Path, Via
     from exporter.model.report import NetworkSummary, Pair, Report, Totals
@@ -22,18 +23,23 @@ Row = tuple[str, ...]
 _PAIR_TITLES = ("SOURCE", "DESTINATION", "VERDICT", "VIA", "NETWORK", "ADDRESSES", "OPEN")
 _NETWORK_TITLES = ("NETWORK", "DRIVER", "ICC", "EFFECTIVE", "INTERNAL", "CONTAINERS", "REACHABLE PAIRS")
 _DRIFT_TITLES = ("DRIFT: SOURCE", "DESTINATION", "CONFIGURED", "ENFORCED", "OPEN BY")
+_CAUSE_TITLE = "DECIDED BY"
 
 
-def render(report: Report) -> str:
-    """Return what the engine is, its networks, every reachable or unknown pair, what drifts, and the totals."""
+def render(report: Report, causes: Mapping[tuple[str, str], str] = MappingProxyType({})) -> str:
+    """Return what the engine is, its networks, every reachable or unknown pair, what drifts, and the totals.
+
+    `causes` are what decides about pairs that drift, by the names of their containers.
+    """
     blocks = [
         _aligned(_facts(report)),
         _aligned([_NETWORK_TITLES, *map(_network, report.networks)]),
         _aligned([_PAIR_TITLES, *_pairs(report)]) if report.totals.reachable_pairs else "No container reaches another.",
     ]
-    drift = [_drift(pair) for pair in report.drifted()]
+    drift = [_drift(pair, causes) for pair in report.drifted()]
     if drift:
-        blocks.append(_aligned([_DRIFT_TITLES, *drift]))
+        titles = (*_DRIFT_TITLES, _CAUSE_TITLE) if causes else _DRIFT_TITLES
+        blocks.append(_aligned([titles, *drift]))
     return "\n\n".join([*blocks, _summary(report)]) + "\n"
 
 
@@ -125,9 +131,10 @@ def _ways(verdict: PairVerdict) -> list[Row]:
     ]
 
 
-def _drift(pair: Pair) -> Row:
-    verdicts = pair.declared.verdict, pair.verdict.verdict
-    return pair.source.name, pair.destination.name, *verdicts, pair.drift_reason
+def _drift(pair: Pair, causes: Mapping[tuple[str, str], str]) -> Row:
+    names, verdicts = (pair.source.name, pair.destination.name), (pair.declared.verdict, pair.verdict.verdict)
+    cause = (causes.get(names, "-"),) if causes else ()
+    return *names, *verdicts, pair.drift_reason, *cause
 
 
 def _summary(report: Report) -> str:

@@ -202,6 +202,18 @@ def test_chains_come_and_go_while_they_are_read(host: Engine, observer: Observer
     assert whole(report(observer))
 
 
+def test_the_bridge_lost_its_address(host: Engine, observer: Observer) -> None:
+    """A host whose only bridge has no address any more is still the engine's; one with another address may not be."""
+    host.on_host("ip", "-4", "address", "flush", "dev", "docker0")
+    try:
+        assert whole(report(observer))
+        host.on_host("ip", "address", "add", "10.77.7.1/24", "dev", "docker0")
+        assert "its docker0 has other addresses than 172.17.0.1" in report(observer).missing["bridge"]
+    finally:
+        host.on_host("ip", "-4", "address", "flush", "dev", "docker0")
+        host.on_host("ip", "address", "add", "172.17.0.1/16", "brd", "172.17.255.255", "dev", "docker0")
+
+
 def test_the_engine_restarts_between_two_reads(host: Engine) -> None:
     """What was listed before a restart is not joined with what is there after it."""
     observer = open_observer(EngineHost(host.host), 20.0, Tier.SANDBOXES, host.netns)
