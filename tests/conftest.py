@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests start the program hundreds of times: it is compiled once, also where somebody's shell forbids to keep that.
+# So are the tests themselves, which every worker reads.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # how long an example takes says more about the machine than about the code
 settings.register_profile("untimed", deadline=None)
