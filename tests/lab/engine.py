@@ -18,7 +18,7 @@ from .errors import LabError
 from .hostns import World, make_world
 from .packages import missing_packages, unpacked
 from .registry import Plot, claim, clear, engine_cgroup, reap
-from .system import SYSTEM_PATH, ProcessIdentity, run, wait_until
+from .system import LET_GARBAGE_LIE, SYSTEM_PATH, ProcessIdentity, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 IMAGE = "busybox-like"
 START_TIMEOUT = 40.0
 CONTAINERD = "/run/lab/containerd"
-GARBAGE = "400"
-"""Percent of what is in use, where Go's default is 100: a seventh of an engine's work is to collect more often."""
 _LIVE: dict[str, Plot] = {}
 
 
@@ -207,15 +205,12 @@ class Engine:
         return self._daemon is None or self._daemon.poll() is not None
 
     def _environment(self) -> dict[str, str]:
-        """Put the engine's own programs first in PATH; leave out whatever would redirect the CLI.
-
-        Go programs may let garbage lie: most of the engine's end before it matters, and the others end soon.
-        """
+        """Put the engine's own programs first in PATH; leave out whatever would redirect the CLI."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
         folders = [str(root / folder) for root in self._programs for folder in ("usr/sbin", "usr/bin")]
         config = str(self.plot.folder / "cli")
         path = os.pathsep.join((*folders, SYSTEM_PATH))
-        return {**inherited, "PATH": path, "DOCKER_CONFIG": config, "GOGC": GARBAGE}
+        return {**inherited, "PATH": path, "DOCKER_CONFIG": config, **LET_GARBAGE_LIE}
 
 
 def start_engine(version: str, *args: str, connected: bool = False, prepare: Sequence[str] = ()) -> Engine:
