@@ -8,7 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILDER := build/venv
 IMAGE ?= docker-icc-exporter
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+# More workers than most machines have cores: half of the time a test waits. The order is that of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 5 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run demo test lint format bench bench-front bench-hosts conformance soak docs image dist sbom lock clean help
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import settings
 from tests.lab import VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
 # A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests start the program hundreds of times: it is compiled once, also where somebody's shell forbids to keep that.
+# So are the tests themselves, which every worker reads.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # how long an example takes says more about the machine than about the code
 settings.register_profile("untimed", deadline=None)
@@ -27,10 +30,13 @@ settings.load_profile("untimed")
 REQUIRED = os.environ.get("ICC_REQUIRE_LAB") == "1" or os.environ.get("CI") == "true"
 """A check that may not leave tests out: a skip is a failure then."""
 
+LAST_GROUP = 0.8
+"""The share of the tests without engines that comes before the last group of those with engines."""
+
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of one engine version on one worker, and skip the lab without root."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep tests of one engine version on one worker, and skip the lab without root; workers mix what they do."""
     for item in items:
         if not item.get_closest_marker("lab"):
             continue
@@ -39,6 +45,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # a module's engine of one version is started once, not once for each worker
         version = next((name for name in parameters(item).values() if name in VERSIONS), "")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{version}"))
+    if hasattr(config, "workerinput"):
+        items[:] = mixed(items)
+
+
+def mixed(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Return groups, which wait for engines and packets, with those tests between them that keep a core busy.
+
+    The largest group is first, and after the last there is enough left to do for who is not busy with one.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
+    single: list[pytest.Item] = []
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        (groups.setdefault(mark.args[0], []) if mark else single).append(item)
+    between = LAST_GROUP * len(single) / max(1, len(groups))
+    found: list[pytest.Item] = []
+    for number, group in enumerate(sorted(groups.values(), key=len, reverse=True)):
+        found += [*group, *single[int(number * between) : int((number + 1) * between)]]
+    return found + single[int(len(groups) * between) :]
 
 
 def parameters(item: pytest.Item) -> Mapping[str, object]:

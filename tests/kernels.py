@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Self
 
-from exporter.evaluate import evaluate
 from exporter.model.addresses import link_local_of
 from exporter.model.firewall import Backend, Firewall, TableFamily
 from exporter.model.namespace import (
@@ -233,7 +232,7 @@ class KernelOf:
     def look(self) -> Look:
         """Return what the exporter makes of it."""
         snapshot = replace(self._snapshot, kernel=self.kernel())
-        return Look(self._seen.observation, snapshot, evaluate(snapshot))
+        return Look(self._seen.observation, snapshot)
 
     def kernel(self) -> Kernel:
         """Return the kernel."""

@@ -27,13 +27,16 @@ class Look:
 
     observation: Observation
     snapshot: Snapshot
-    report: Report
 
     @classmethod
     def at(cls, observation: Observation) -> Look:
-        """Parse and evaluate."""
-        snapshot = parse(observation)
-        return cls(observation, snapshot, evaluate(snapshot))
+        """Parse it."""
+        return cls(observation, parse(observation))
+
+    @cached_property
+    def report(self) -> Report:
+        """The report, made for who asks for it: many want the snapshot alone."""
+        return evaluate(self.snapshot)
 
     @cached_property
     def containers(self) -> Mapping[str, ContainerSummary]:

@@ -30,7 +30,7 @@ from tests.lab import (
     reap,
     start_engine,
 )
-from tests.lab.registry import NAMED_NAMESPACES, PREFIX, STATE, Plot, cgroup_roots, processes
+from tests.lab.registry import NAMED_NAMESPACES, PREFIX, STATE, Plot, cgroup_roots, locked, processes, reap_alone
 from tests.lab.system import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -220,9 +220,10 @@ def test_nothing_is_left_of_a_killed_run(version: str) -> None:
     process, plot = start_run(version)
     pids = processes(plot)
     assert len(pids) >= 6  # anchor, dockerd, containerd, shim, docker-proxy, container
-    process.kill()
-    process.wait()
-    assert plot.name in reap()
+    with locked():  # else whoever starts an engine at that moment is the next run
+        process.kill()
+        process.wait()
+        assert plot.name in reap_alone()
     assert remains(plot, pids) == []
     with engine(version) as made:
         made.run("one")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.listening import UNSEEN
 from exporter.model.namespace import DOCKER_PROXY
 from exporter.model.reach import Protocol
@@ -38,7 +37,7 @@ def without_relays(of: KernelOf, program: str, missing: dict[str, str]) -> Look:
         seen.snapshot, kernel=replace(found, host=replace(found.host, listeners=listeners), missing=missing)
     )
     check(snapshot)
-    return Look(seen.observation, snapshot, evaluate(snapshot))
+    return Look(seen.observation, snapshot)
 
 
 def test_a_command_line_decides() -> None:

@@ -18,7 +18,7 @@ from .errors import LabError
 from .hostns import World, make_world
 from .packages import missing_packages, unpacked
 from .registry import Plot, claim, clear, engine_cgroup, reap
-from .system import SYSTEM_PATH, ProcessIdentity, run, wait_until
+from .system import LET_GARBAGE_LIE, SYSTEM_PATH, ProcessIdentity, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -209,7 +209,8 @@ class Engine:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
         folders = [str(root / folder) for root in self._programs for folder in ("usr/sbin", "usr/bin")]
         config = str(self.plot.folder / "cli")
-        return {**inherited, "PATH": os.pathsep.join((*folders, SYSTEM_PATH)), "DOCKER_CONFIG": config}
+        path = os.pathsep.join((*folders, SYSTEM_PATH))
+        return {**inherited, "PATH": path, "DOCKER_CONFIG": config, **LET_GARBAGE_LIE}
 
 
 def start_engine(version: str, *args: str, connected: bool = False, prepare: Sequence[str] = ()) -> Engine:

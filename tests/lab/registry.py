@@ -67,7 +67,7 @@ def claim() -> Plot:
     plot = Plot(PREFIX + secrets.token_hex(4))
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = STATE / f".{plot.name}"
-    with _locked():  # the reaper must not meet the draft
+    with locked():  # the reaper must not meet the draft
         draft.mkdir()
         owner = ProcessIdentity.own()
         (draft / "owner.json").write_text(json.dumps({"pid": owner.pid, "started": owner.started}))
@@ -81,11 +81,16 @@ def reap() -> tuple[str, ...]:
     What resists is left for the next time: it must not keep the living from their work.
     """
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked():
-        names = sorted(_names_in_use())  # before the folders are looked at: a new plot begins with its folder
-        dead = tuple(name for name in names if _abandoned(Plot(name)) and _cleared(Plot(name)))
-        for draft in STATE.glob(f".{PREFIX}*"):
-            shutil.rmtree(draft)
+    with locked():
+        return reap_alone()
+
+
+def reap_alone() -> tuple[str, ...]:
+    """Do what `reap` does, for somebody who has locked out all others."""
+    names = sorted(_names_in_use())  # before the folders are looked at: a new plot begins with its folder
+    dead = tuple(name for name in names if _abandoned(Plot(name)) and _cleared(Plot(name)))
+    for draft in STATE.glob(f".{PREFIX}*"):
+        shutil.rmtree(draft)
     return dead
 
 
@@ -129,7 +134,8 @@ def engine_cgroup(plot: Plot) -> Path:
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
+    """Keep everybody else from claiming and reaping for the length of a with block."""
     with (STATE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

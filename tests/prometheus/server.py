@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -20,11 +21,14 @@ from urllib.request import urlopen
 import yaml
 
 from tests.lab.packages import unpacked
+from tests.lab.system import LET_GARBAGE_LIE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PATIENCE = 15.0
+HANGS = 120.0
+"""Seconds after which the checker is taken to hang; it computes for ten, and not alone."""
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus" / "prometheus.yml"
 
 
@@ -169,7 +173,8 @@ def started(version: str, folder: Path) -> Iterator[Prometheus]:
     ]
     log = folder / "prometheus.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+        environ = {**os.environ, **LET_GARBAGE_LIE}
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environ)
     try:
         yield Prometheus(address, process, log)
     finally:
@@ -193,6 +198,7 @@ def promtool(version: str, *arguments: str, stdin: str = "") -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=30,
+        timeout=HANGS,
+        env={**os.environ, **LET_GARBAGE_LIE},
     )
     return done.stdout
