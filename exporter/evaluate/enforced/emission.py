@@ -123,7 +123,7 @@ def sources_of(stack: Stack, address: int, link: str = "") -> Sources:
 
 def _sources(stack: Stack, found: Way, address: int) -> Iterator[int | None]:
     if found.local:
-        yield address
+        yield address if found.source is None else found.source
     elif not found.exits:
         yield _picked_blindly(stack, address)
     elif found.source is not None:

@@ -307,6 +307,7 @@ class Journey:
                 yield from self._leave(out, found.leaving)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+        passing = of_one_alone(passing)
         for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
@@ -328,6 +329,15 @@ def _from_own(item: Departure) -> int:
         if source in stack.addresses or stack.routing.is_local(int(source)):
             found |= cells
     return found
+
+
+def of_one_alone(passing: Passing) -> Passing:
+    """Return the packets without those of TCP for an address that others share (tcp_v6_conn_request)."""
+    anycast = passing.stack.anycast
+    if not anycast or passing.flight.protocol != TCP:
+        return passing
+    kept = sum(at for each, at in parts(passing.flight.ends.destination, passing.cells) if each not in anycast)
+    return passing._replace(cells=kept)
 
 
 def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:

@@ -218,6 +218,16 @@ def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
                 yield prefix
 
 
+def anycast(namespace: Namespace) -> Iterator[tuple[int, int]]:
+    """Yield the addresses of IPv6 that a namespace shares with all who pass packets on, with the index of the link.
+
+    The kernel joins the first one of each prefix that it has there (addrconf_join_anycast), and has a route for it.
+    """
+    for route in namespace.routes:
+        if route.kind is RouteKind.ANYCAST and route.destination.version == 6 and route.hops:
+            yield int(route.destination.network_address), route.hops[0].interface
+
+
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
     """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
     for family in _BITS:
