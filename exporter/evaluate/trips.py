@@ -152,7 +152,7 @@ def _by_publisher(snapshot: Snapshot, target: Sandbox, path: Path) -> Iterator[t
     published = [port for port in target.published if port.protocol is path.protocol]
     interfaces = snapshot.kernel.host.interfaces.values()
     known = {str(own.ip) for interface in interfaces for own in interface.addresses}
-    known.update(str(IPv6Address(address)) for address, _ in anycast(snapshot.kernel.host))
+    known.update(str(IPv6Address(each.address)) for each in anycast(snapshot.kernel.host))
     bound = {str(port.host_ip) for port in published}
     here = tuple(each for each in path.addresses if each in bound or each in known or ip_address(each).is_loopback)
     rest = tuple(each for each in path.addresses if each not in here)

@@ -400,6 +400,18 @@ CASES: Mapping[str, Case] = {
     "anycast of several, beyond a router": Case(
         {("near", "fd00:b::"): "icmp udp", ("next", "fd00:b::"): "icmp udp"}, inside={"far": FORWARDS}
     ),
+    "anycast by a route that somebody made": Case(
+        {("near", "fd00:a::77"): "", ("far", "fd00:a::77"): "icmp udp"},
+        "ip -6 route add anycast fd00:a::77 dev brone", "ip -6 route del anycast fd00:a::77 dev brone table local",
+    ),
+    # since Linux 5.3
+    "an address of 0.0.0.0/8": Case(
+        {("far", "0.1.2.3"): ALL, ("near", "0.1.2.3"): ALL},
+        "ip route add 0.1.2.3 via 10.100.1.11; iptables -w -I FORWARD -m addrtype --dst-type BROADCAST -j DROP;"
+        " iptables -w -I FORWARD -m addrtype ! --dst-type UNICAST -j DROP",
+        "ip route del 0.1.2.3; iptables -w -D FORWARD 1; iptables -w -D FORWARD 1",
+        {"near": ("ip address add 0.1.2.3/32 dev lo", "ip address del 0.1.2.3/32 dev lo")},
+    ),
     "a whole local route": Case({("near", "10.91.0.5"): ALL, ("host", "10.91.0.5"): ALL}, *takes("10.91.0.0/24")),
     "a whole local route of IPv6": Case({("near", "2001:db8:91::5"): ALL}, *takes("2001:db8:91::/64")),
     "a whole local route, inside": Case(

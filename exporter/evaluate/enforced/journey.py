@@ -308,6 +308,8 @@ class Journey:
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
         passing = of_one_alone(passing)
+        if not passing.cells:
+            return
         for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))

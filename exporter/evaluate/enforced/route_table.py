@@ -218,14 +218,23 @@ def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
                 yield prefix
 
 
-def anycast(namespace: Namespace) -> Iterator[tuple[int, int]]:
-    """Yield the addresses of IPv6 that a namespace shares with all who pass packets on, with the index of the link.
+class Anycast(NamedTuple):
+    """An address that a namespace shares with others on a link; it answers for those that it `joined`."""
 
-    The kernel joins the first one of each prefix that it has there (addrconf_join_anycast), and has a route for it.
+    address: int
+    interface: int
+    joined: bool
+
+
+def anycast(namespace: Namespace) -> Iterator[Anycast]:
+    """Yield the addresses of IPv6 that a namespace shares with others.
+
+    Who passes packets on joins the first one of each prefix that he has (addrconf_join_anycast). The kernel makes a
+    route for it, with a metric that no route has which somebody made.
     """
     for route in namespace.routes:
         if route.kind is RouteKind.ANYCAST and route.destination.version == 6 and route.hops:
-            yield int(route.destination.network_address), route.hops[0].interface
+            yield Anycast(int(route.destination.network_address), route.hops[0].interface, not route.metric)
 
 
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:

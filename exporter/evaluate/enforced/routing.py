@@ -164,7 +164,7 @@ class Routing:
         return known
 
     def _address_type(self, address: int, interface: str | None) -> AddressType:
-        if self._family == 4 and (address >> 24 == 0 or address == 0xFFFFFFFF):
+        if self._family == 4 and address in (0, 0xFFFFFFFF):
             return AddressType.BROADCAST
         if (address >> 28 == 0xE) if self._family == 4 else (address >> 120 == 0xFF):
             return AddressType.MULTICAST

@@ -185,6 +185,8 @@ def _answered(station: Station) -> Iterable[int]:
     picky = stack.either(interface.name, "arp_ignore") in (*_IGNORES_OTHERS, 8)
     widely = stack.family == 4 and not picky and interface.kind not in ROUTED_TUNNELS
     for address, interfaces in stack.reached_at.items():
+        if address in stack.anycast and address not in stack.joined:
+            continue
         if index in interfaces or (widely and not stack.is_loopback(address)):
             yield address
 

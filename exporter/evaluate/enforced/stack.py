@@ -60,10 +60,15 @@ class Stack:
     def anycast(self) -> Mapping[int, frozenset[int]]:
         """The addresses that the namespace shares with others who pass packets on, by the indexes of the interfaces."""
         found: dict[int, set[int]] = defaultdict(set)
-        for address, interface in anycast(self.namespace) if self.family == 6 else ():
-            if address not in self.addresses:
-                found[address].add(interface)
+        for each in anycast(self.namespace) if self.family == 6 else ():
+            if each.address not in self.addresses:
+                found[each.address].add(each.interface)
         return {address: frozenset(indexes) for address, indexes in found.items()}
+
+    @cached_property
+    def joined(self) -> frozenset[int]:
+        """Those of these that the namespace answers for."""
+        return frozenset(each.address for each in anycast(self.namespace) if each.joined) & self.anycast.keys()
 
     @cached_property
     def reached_at(self) -> Mapping[int, frozenset[int]]:

@@ -87,7 +87,7 @@ def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: 
     """Return the addresses that nobody has and that packets may be sent to all the same, given networks' subnets."""
     interfaces = joined.from_iterable(each.interfaces.values() for each in everyone)
     own = joined.from_iterable(interface.addresses for interface in interfaces)
-    shared = {address for each in everyone for address, _ in anycast(each)} if family == 6 else set[int]()
+    shared = {own.address for each in everyone for own in anycast(each)} if family == 6 else set[int]()
     near = tuple(bounds(subnet) for subnet in subnets if subnet.version == family)
     held = Held(frozenset(shared.union(int(address.ip) for address in own if address.version == family)), near)
     asked = strangers((each.firewall for each in everyone), family, held)

@@ -128,7 +128,7 @@ class World:
         interfaces = (interface for namespace in everyone for interface in namespace.interfaces.values())
         own = (address for interface in interfaces for address in interface.addresses)
         yield from (int(address.ip) for address in own if address.version == self.family)
-        yield from (address for each in everyone for address, _ in anycast(each)) if self.family == 6 else ()
+        yield from (shared.address for each in everyone for shared in anycast(each)) if self.family == 6 else ()
 
     def station(self, stack: Stack, interface: int) -> Station | None:
         """Return an interface's station; None where nobody else can be, or where it is a port of a bridge."""

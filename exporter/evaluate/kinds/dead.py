@@ -61,7 +61,7 @@ def _told(namespace: Namespace) -> Told:
     chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
     held = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
     led = (span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps))
-    held.update(address for address, _ in anycast(namespace))
+    held.update(shared.address for shared in anycast(namespace))
     return Told(tuple(held), (*taken(namespace), *led))
 
 

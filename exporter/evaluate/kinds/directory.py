@@ -60,9 +60,9 @@ def _shared(host: Namespace) -> Mapping[int, Sequence[int]]:
     Only those that the kernel does not give every link.
     """
     found: dict[int, list[int]] = defaultdict(list)
-    for address, interface in anycast(host):
-        if not is_link_local(address):
-            found[interface].append(address)
+    for each in anycast(host):
+        if not is_link_local(each.address):
+            found[each.interface].append(each.address)
     for interface, addresses in found.items():
         if len(addresses) > 1:
             own = [int(item.network.network_address) for item in host.interfaces[interface].addresses]

@@ -187,7 +187,7 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
     held = {int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses}
     return Own(
         cards,
-        tuple(held.union((low for low, _ in taken(namespace)), (address for address, _ in anycast(namespace)))),
+        tuple(held.union((low for low, _ in taken(namespace)), (each.address for each in anycast(namespace)))),
         # but for those of Docker's resolver
         tuple(address for address in named if address >> 24 != _LOOPBACK),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),

@@ -22,5 +22,5 @@ def ground(kernel: Kernel) -> Ground:
 
 def _addresses(namespace: Namespace) -> set[str]:
     found = (interface.ip for each in namespace.interfaces.values() for interface in each.addresses)
-    shared = (IPv6Address(address) for address, _ in anycast(namespace))
+    shared = (IPv6Address(each.address) for each in anycast(namespace))
     return {str(address) for address in (*found, *shared) if not (address.is_loopback or address.is_link_local)}
