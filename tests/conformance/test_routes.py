@@ -66,6 +66,7 @@ BY_NOBODY = "ip -6 rule add pref 5 lookup 77; ip -6 route add fd00:b::/64 via fd
 FORWARDS = "sysctl -qw net.ipv6.conf.all.forwarding=1", "sysctl -qw net.ipv6.conf.all.forwarding=0"
 AT_NOBODY = "ip neigh replace fd00:a::99 lladdr 02:00:5e:00:53:01 dev eth0 nud permanent"
 TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
+SHARED = "two that answer for fd00:a::"
 SHUT = (
     "iptables -w -{0} INPUT -d 10.100.1.11 -j DROP",
     "ip6tables -w -{0} INPUT -p tcp -j DROP",
@@ -328,6 +329,7 @@ CASES: Mapping[str, Case] = {
         inside={
             "near": both(FORWARDS, by_gateways("fd00:b::/64 via fd00:a::99"))
         },
+        doubts=frozenset({SHARED}),
     ),
     "gateways of IPv6 that nobody is, beside routes for more": Case(
         {},
@@ -363,7 +365,7 @@ CASES: Mapping[str, Case] = {
     "anycast of several": Case(
         {},
         inside={"near": FORWARDS},
-        doubts=frozenset({"two that answer for fd00:a::"}),
+        doubts=frozenset({SHARED}),
     ),
     "anycast of one who forwards where the host does not": Case(
         {("next", "fd00:a::"): "icmp udp", ("far", "fd00:a::"): ""},
