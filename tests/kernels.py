@@ -247,9 +247,10 @@ class KernelOf:
         }
         tables = [_parsed(chains, table, version) for (version, table), chains in self._chains.items()]
         routes = [route for each in interfaces.values() for route in _connected(each.index, each.addresses)]
+        joined = [route for each in interfaces.values() for route in _anycast(each.index, each.addresses)]
         host = Namespace(
             interfaces,
-            tuple(routes),
+            (*routes, *joined),
             firewall=Firewall((*tables, *self._tables)),
             listeners=tuple(self.listeners),
             settings=forwarding | self.settings,
@@ -341,6 +342,13 @@ def _connected(index: int, addresses: tuple[OwnAddress, ...]) -> Iterator[Route]
     for address in addresses:
         yield Route(_LOCAL, RouteKind.LOCAL, ip_network(address.ip), (Hop(index),))
         yield Route(_LOCAL if index == 1 else _MAIN, _kind(index), address.network, (Hop(index),))
+
+
+def _anycast(index: int, addresses: tuple[OwnAddress, ...]) -> Iterator[Route]:
+    """Yield the routes to the addresses that whoever passes packets on shares with others (addrconf_join_anycast)."""
+    for prefix in dict.fromkeys(address.network for address in addresses if address.version == 6):
+        if prefix.prefixlen < 127:
+            yield Route(_LOCAL, RouteKind.ANYCAST, ip_network(prefix.network_address), (Hop(index),))
 
 
 def _kind(index: int) -> RouteKind:

@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.trace import (
     Relayed,
     Routed,
     Sent,
+    Shared,
     Unanswered,
 )
 from exporter.model.explanation import Decision, Hop, Leg
@@ -135,6 +136,9 @@ class _Teller:
                 yield self._routed(note)
             case Disbelieved():
                 text = f"takes {self._address(note.at, source=True)} for forged on {self._names.named(note.interface)}"
+                yield self._lose(Hop(self._place(note.place), text, lost=True), None)
+            case Shared():
+                text = f"takes no connections at {self._address(note.at)}, which all share there who pass packets on"
                 yield self._lose(Hop(self._place(note.place), text, lost=True), None)
             case Unanswered():
                 yield from self._unanswered(note)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import LOOPBACK, Topology
 from exporter.evaluate.enforced.flight import Stage
+from exporter.evaluate.enforced.route_table import anycast
 from exporter.evaluate.enforced.trace import Arrived, Begun, Tracer
 from exporter.evaluate.names import Names
 from exporter.evaluate.remedies import Case, closing, leading, opening
@@ -192,6 +193,7 @@ def _by_publisher(snapshot: Snapshot, target: Sandbox, path: Path) -> Iterator[t
     published = [port for port in target.published if port.protocol is path.protocol]
     interfaces = snapshot.kernel.host.interfaces.values()
     known = {str(own.ip) for interface in interfaces for own in interface.addresses}
+    known.update(str(IPv6Address(each.address)) for each in anycast(snapshot.kernel.host))
     bound = {str(port.host_ip) for port in published}
     here = tuple(each for each in path.addresses if each in bound or each in known or ip_address(each).is_loopback)
     rest = tuple(each for each in path.addresses if each not in here)

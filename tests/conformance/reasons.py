@@ -22,6 +22,7 @@ UNKNOWN_OF_CHANGED = (
     "what bridge ",
     "whose the link address is ",
     "whether an owner or a proxy answers first",
+    "whether another one answered before",
     "whether a route by an address of one's own was there before that address",
 )
 """How what the kernel of a changed host cannot tell either begins, by whatever change."""

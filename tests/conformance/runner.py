@@ -261,7 +261,8 @@ def _of_namespaces(observation: Observation) -> Iterator[str]:
 def _asked_about(snapshot: Snapshot) -> Iterator[str]:
     """Yield the addresses that verdicts are about beside those of namespaces: some stand for others."""
     for family, world in worlds(snapshot, snapshot.kernel).items() if snapshot.kernel is not None else ():
-        yield from (str(_ADDRESS[family](address)) for address in world.asked_about())
+        shared = {address for stack in world.stacks.values() for address in stack.anycast}
+        yield from (str(_ADDRESS[family](address)) for address in world.asked_about() | shared)
 
 
 def _namespaces(snapshot: Snapshot) -> tuple[Namespace, ...]:

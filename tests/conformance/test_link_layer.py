@@ -52,7 +52,8 @@ class Host:
         self.observer = observer
         build(made, TOPOLOGY)
         time.sleep(ANNOUNCED)
-        self.words: dict[str, str] = {"nobody": NOBODY}
+        bridge = made.on_host("ip", "-oneline", "link", "show", "brsix")
+        self.words: dict[str, str] = {"nobody": NOBODY, "mh": bridge.partition("link/ether ")[2].split()[0]}
         for container in (*ALIKE, "cd"):
             (own,) = made.api(f"/containers/{container}/json")["NetworkSettings"]["Networks"].values()
             letter = container[-1]
@@ -104,6 +105,30 @@ ISOLATE, JOIN = (
 )
 ON_LINK = {"ca": "ip route add 10.100.2.0/24 dev eth0; ip -6 route add fd00:b::/64 dev eth0"}
 OFF_LINK = {"ca": "ip route del 10.100.2.0/24 dev eth0; ip -6 route del fd00:b::/64 dev eth0"}
+APART, TOGETHER = (
+    "; ".join(
+        f"{program} -w -{verb} FORWARD -i brsix -o brsix {rule}"
+        for program in ("iptables", "ip6tables")
+        for rule in ("-j DROP", "-m conntrack --ctstate ESTABLISHED -j ACCEPT")
+    )
+    for verb in "ID"
+)
+CLOSED, OPEN = (
+    "; ".join(
+        f"{program} -w -{verb} INPUT -i brsix {rule}"
+        for program in ("iptables", "ip6tables")
+        for rule in ("-m conntrack --ctstate NEW -j DROP",)
+    )
+    for verb in "ID"
+)
+BY_TURNS = (
+    "(while :; do for at in {mh} {mb}; do for whose in {b4} {b6}; do"
+    " ip neigh replace $whose lladdr $at dev eth0 nud reachable; done; sleep 0.07; done; done) >/dev/null 2>&1 &"
+    " echo $! >/tmp/{pa}.turns"
+)
+NO_MORE = "kill $(cat /tmp/{pa}.turns); rm /tmp/{pa}.turns"
+TAKEN = "ip route add local {b4} dev lo; ip -6 address add {b6}/128 dev brsix nodad"
+LEFT = "ip route del local {b4} dev lo; ip -6 address del {b6}/128 dev brsix"
 CUT = {"ab": "blocked", "ba": "blocked", "ac": "reachable"}
 
 CASES = {
@@ -158,6 +183,22 @@ CASES = {
         {"ca": "ip neigh replace {a4} lladdr 00:00:00:00:00:00 dev lo nud noarp"},
         {"ab": "reachable", "ba": "reachable"},
     ),
+    "taken by the host, too": Odd({"": TAKEN}, {"": LEFT}, {"ab": "reachable"}),
+    "taken by the host, too, who answers": Odd(
+        {"": f"{TAKEN}; {APART}", "ca": BY_TURNS},
+        {"": f"{LEFT}; {TOGETHER}", "ca": NO_MORE},
+        {"ab": "unknown", "ba": "blocked"},
+    ),
+    "taken by the host, too, who is answered": Odd(
+        {"": f"{TAKEN}; {CLOSED}", "ca": BY_TURNS},
+        {"": f"{LEFT}; {OPEN}", "ca": NO_MORE},
+        {"ah": "unknown"},
+    ),
+    "published, taken by another, too": Odd(
+        {"cb": "ip address add {c4}/32 dev lo", "": APART},
+        {"cb": "ip address del {c4}/32 dev lo", "": TOGETHER},
+        {"ab": "unknown", "ac": "reachable"},
+    ),
     "on the link": Odd(ON_LINK, OFF_LINK, {"ab": "reachable"}),
     "proxy_arp": Odd(
         {**ON_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=1"},
@@ -201,7 +242,7 @@ def test_packets_agree(lab: Host, name: str) -> None:
     assert not outcome.enforced.disagreements, outcome.enforced.disagreements
     assert not outcome.unlike
     for pair, verdict in odd.verdicts.items():
-        ends = (f"c{letter}" for letter in pair)
+        ends = ("host1" if letter == "h" else f"c{letter}" for letter in pair)
         assert outcome.pair(*ends).verdict is Verdict(verdict), pair
 
 

@@ -66,6 +66,7 @@ BY_NOBODY = "ip -6 rule add pref 5 lookup 77; ip -6 route add fd00:b::/64 via fd
 FORWARDS = "sysctl -qw net.ipv6.conf.all.forwarding=1", "sysctl -qw net.ipv6.conf.all.forwarding=0"
 AT_NOBODY = "ip neigh replace fd00:a::99 lladdr 02:00:5e:00:53:01 dev eth0 nud permanent"
 TAKEN = ("ip {0} route add local {1} dev lo{2}", "ip {0} route del local {1} dev lo{2}")
+SHARED = "two that answer for fd00:a::"
 SHUT = (
     "iptables -w -{0} INPUT -d 10.100.1.11 -j DROP",
     "ip6tables -w -{0} INPUT -p tcp -j DROP",
@@ -328,6 +329,7 @@ CASES: Mapping[str, Case] = {
         inside={
             "near": both(FORWARDS, by_gateways("fd00:b::/64 via fd00:a::99"))
         },
+        doubts=frozenset({SHARED}),
     ),
     "gateways of IPv6 that nobody is, beside routes for more": Case(
         {},
@@ -335,6 +337,82 @@ CASES: Mapping[str, Case] = {
         " ip -6 route add fd00:a::11 via 2001:db8:100::99",
         "ip -6 route del fd00:b::11; ip -6 route del fd00:a::11; sysctl -qw net.ipv6.conf.all.forwarding=1",
         doubts=frozenset({SILENT.format(address="fd00:a::99"), BEYOND.format(name="eth0")}),
+    ),
+    # TCP is for one alone
+    "anycast": Case(
+        {("near", "fd00:a::"): "icmp udp", ("far", "fd00:a::"): "icmp udp", ("near", "fd00:b::"): "icmp udp"}
+    ),
+    "anycast, all others shut": Case(
+        {("near", "fd00:a::"): "icmp udp", ("near", "fd00:a::1"): "icmp", ("near", "fd00:b::"): "icmp"},
+        "for own in fd00:a::1 fd00:b::/64 fe80::/10 2001:db8:100::/64; do"
+        " ip6tables -w -I INPUT -p udp -d $own -j DROP; ip6tables -w -I INPUT -p tcp -d $own -j DROP; done",
+        "ip6tables -w -F INPUT",
+    ),
+    "anycast, passed on to one": Case(
+        {("near", "fd00:a::"): ALL, ("far", "fd00:a::"): "icmp tcp"},
+        "for port in 80 7777; do"
+        " ip6tables -w -t nat -A PREROUTING -p tcp -d fd00:a:: --dport $port -j DNAT --to [fd00:a::12]:80; done;"
+        " ip6tables -w -t raw -A PREROUTING -m addrtype --dst-type ANYCAST -p udp -i brtwo -j DROP;"
+        " ip6tables -w -t raw -A PREROUTING -m addrtype --dst-type LOCAL -p tcp -i brtwo -j DROP",
+        "ip6tables -w -t nat -F PREROUTING; ip6tables -w -t raw -F PREROUTING",
+    ),
+    "anycast that is passed on to": Case(
+        {("near", "fd00:b::1"): "icmp tcp udp"},
+        "for protocol in tcp udp; do ip6tables -w -t nat -A PREROUTING -p $protocol -d fd00:b::1 --dport 80 -j DNAT"
+        " --to fd00:a::; done",
+        "ip6tables -w -t nat -F PREROUTING",
+    ),
+    "anycast of several": Case(
+        {},
+        inside={"near": FORWARDS},
+        doubts=frozenset({SHARED}),
+    ),
+    "anycast of one who forwards where the host does not": Case(
+        {("next", "fd00:a::"): "icmp udp", ("far", "fd00:a::"): ""},
+        "sysctl -qw net.ipv6.conf.all.forwarding=0",
+        "sysctl -qw net.ipv6.conf.all.forwarding=1",
+        {"near": FORWARDS},
+    ),
+    "anycast of one whose answers are lost": Case(
+        {("near", "fd00:a::"): "", ("far", "fd00:a::"): "icmp udp"},
+        "ip6tables -w -A OUTPUT -p ipv6-icmp --icmpv6-type neighbor-advertisement -s fd00:a::1 -o brone -j DROP",
+        "ip6tables -w -F OUTPUT",
+        doubts=frozenset({LEARNED}),
+    ),
+    "anycast of a link, all others shut": Case(
+        {("near", "fe80::"): "icmp udp", ("near", "fd00:a::"): "icmp"},
+        "for own in '-d fd00::/8' '-d 2001:db8:100::/64'"
+        " '-m iprange --dst-range fe80::1-fe80::ffff:ffff:ffff:ffff'; do"
+        " ip6tables -w -I INPUT -p udp $own -j DROP; ip6tables -w -I INPUT -p tcp $own -j DROP; done",
+        "ip6tables -w -F INPUT",
+    ),
+    "anycast, as who sends to it sees it": Case(
+        {("near", "fd00:a::"): "icmp", ("next", "fd00:a::"): "icmp udp", ("near", "fd00:b::"): "icmp udp"},
+        inside={
+            "near": (
+                "ip6tables -w -A OUTPUT -m addrtype --dst-type ANYCAST -p udp -j DROP", "ip6tables -w -F OUTPUT"
+            )
+        },
+    ),
+    "unicast, whoever has it": Case(
+        {("near", "fd00:a::"): "icmp", ("near", "fd00:a::1"): "icmp tcp"},
+        "ip6tables -w -A INPUT -m addrtype --dst-type UNICAST -p udp -j DROP", "ip6tables -w -F INPUT",
+    ),
+    # the host's own comes first
+    "anycast of several, beyond a router": Case(
+        {("near", "fd00:b::"): "icmp udp", ("next", "fd00:b::"): "icmp udp"}, inside={"far": FORWARDS}
+    ),
+    "anycast by a route that somebody made": Case(
+        {("near", "fd00:a::77"): "", ("far", "fd00:a::77"): "icmp udp"},
+        "ip -6 route add anycast fd00:a::77 dev brone", "ip -6 route del anycast fd00:a::77 dev brone table local",
+    ),
+    # since Linux 5.3
+    "an address of 0.0.0.0/8": Case(
+        {("far", "0.1.2.3"): ALL, ("near", "0.1.2.3"): ALL},
+        "ip route add 0.1.2.3 via 10.100.1.11; iptables -w -I FORWARD -m addrtype --dst-type BROADCAST -j DROP;"
+        " iptables -w -I FORWARD -m addrtype ! --dst-type UNICAST -j DROP",
+        "ip route del 0.1.2.3; iptables -w -D FORWARD 1; iptables -w -D FORWARD 1",
+        {"near": ("ip address add 0.1.2.3/32 dev lo", "ip address del 0.1.2.3/32 dev lo")},
     ),
     "a whole local route": Case({("near", "10.91.0.5"): ALL, ("host", "10.91.0.5"): ALL}, *takes("10.91.0.0/24")),
     "a whole local route of IPv6": Case({("near", "2001:db8:91::5"): ALL}, *takes("2001:db8:91::/64")),

@@ -147,6 +147,8 @@ def shut_near(switch: str) -> str:
     return "; ".join(f"{to_them} {each}" for each in ("tcp", "udp", "icmpv6 --icmpv6-type echo-request"))
 
 
+SHARED = frozenset({"two that answer for fd00:a::", "two that answer for fd00:b::"})
+"""What is not known of the addresses that routers share with the host, beside what a case is about."""
 LINK_LOCAL_SHUT = shut_near("I"), shut_near("D")
 RTR = "ip netns exec rtr"
 # whoever is told of a better way (ICMP redirects) takes that for a while
@@ -378,5 +380,6 @@ def test_packets_agree(host: Built, name: str) -> None:
     outcome = host.done(name, case.does.format(**pids), case.undoes, case.inside)
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
-    assert {told for reasons in outcome.enforced.doubts for told in reasons.split("; ")} == case.doubts
+    doubts = {told for reasons in outcome.enforced.doubts for told in reasons.split("; ")}
+    assert doubts - SHARED == case.doubts - SHARED
     assert outcome.pair(*case.pair).verdict is case.verdict

@@ -63,7 +63,8 @@ def _cards(rows: Iterable[Mapping[str, Any]], link: Callable[[Mapping[str, Any]]
     for row in rows:
         own = [info["local"] for info in row["addr_info"] if info["family"] == "inet6"]
         if own and row["ifname"] != "lo" and "master" not in row:  # nobody sends by the port of a bridge
-            found.append(Card(row["ifindex"], tuple(filter(is_link_local, own)), link(row)))
+            # who passes packets on has the first one as well, and nobody lists it
+            found.append(Card(row["ifindex"], (*filter(is_link_local, own), "fe80::"), link(row)))
     return found
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.evaluate.enforced.contest import shared_out
 from exporter.evaluate.enforced.flight import Arrival, Crossing
 from exporter.evaluate.enforced.packets import parts
 from exporter.evaluate.enforced.passing import Passing
-from exporter.evaluate.enforced.segments import hears, link_address
+from exporter.evaluate.enforced.segments import link_address
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.firewall import Hook
 
@@ -139,16 +140,16 @@ class Bridging:
         receivers = self._world.answering(host, way)
         if not receivers:
             yield from self._unseen.led_on(station, passing, way)
-        for receiver in receivers:
-            passes, doubt = hears(station, receiver)
+        flight, taking = shared_out(self._world, passing.flight, passing.cells, station, receivers, way.towards)
+        for receiver, doubt in taking:
             known, doubts = self._obstacles.resolved(station, receiver, way.towards, passing)
-            audible = known & ~_deaf(host, port, receiver, passing.cells) if passes else 0
-            flight = passing.flight.doubted(doubts)
-            flight = flight.doubted({doubt: audible} if doubt else {})
-            crossing = Crossing(bridge, audible, flight, port, passing.mac, receiver)
+            audible = known & ~_deaf(host, port, receiver, passing.cells)
+            told = flight.doubted(doubts)
+            told = told.doubted({doubt: audible} if doubt else {})
+            crossing = Crossing(bridge, audible, told, port, passing.mac, receiver)
             output = receiver.port.name if receiver.port else ""
             if audible:
-                routed = passing._replace(cells=audible, flight=flight, next_hop=way.towards)
+                routed = passing._replace(cells=audible, flight=told, next_hop=way.towards)
                 yield from self._bridged(crossing, routed, output)
 
 

@@ -64,6 +64,7 @@ class Emission:
                     doubts=item.flight.doubts,
                     routed=item.flight.routed,
                     astray=item.flight.astray,
+                    contested=item.flight.contested,
                 )
                 yield replace(item, cells=item.cells & cells, flight=told)
         for stack, bit, source, doubt, link in self.alone:
@@ -122,7 +123,7 @@ def sources_of(stack: Stack, address: int, link: str = "") -> Sources:
 
 def _sources(stack: Stack, found: Way, address: int) -> Iterator[int | None]:
     if found.local:
-        yield address
+        yield address if found.source is None else found.source
     elif not found.exits:
         yield _picked_blindly(stack, address)
     elif found.source is not None:
@@ -173,7 +174,7 @@ def _together(items: Sequence[Arrival | Crossing]) -> Iterator[Arrival | Crossin
 
 
 def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
-    cells = astray = 0
+    cells = astray = contested = 0
     doubts: dict[str, int] = defaultdict(int)
     sources: dict[int | str, int] = defaultdict(int)
     ports: dict[int | str, int] = defaultdict(int)
@@ -182,6 +183,7 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     for item in group:
         cells |= item.cells
         astray |= item.flight.astray
+        contested |= item.flight.contested
         sources[_value(item.flight.ends.source)] |= item.cells
         ports[_value(item.port)] |= item.cells
         if item.mac is not None:
@@ -192,7 +194,7 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
             doubts[name] |= doubted
     first = group[0]
     ends = replace(first.flight.ends, source=Column(sources))
-    flight = replace(first.flight, ends=ends, doubts=doubts, astray=astray)
+    flight = replace(first.flight, ends=ends, doubts=doubts, astray=astray, contested=contested)
     port = Column(ports) if len(ports) > 1 else first.port
     merged = replace(first, cells=cells, flight=flight, port=port, mac=Column(macs) if macs else None)
     if isinstance(merged, Arrival) and len(interfaces) > 1:

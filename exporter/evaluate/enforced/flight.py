@@ -94,8 +94,9 @@ class Flight:
 
     `routed` tells whether a namespace passed them on from one link to another, in the place of a bridge. `sealed` are
     the cells of those that a policy of IPsec may have sent in others, `astray` of those that somebody led on who is not
-    seen: what he made of their source nobody knows, and he may lead their answers back. `hops` is how many namespaces
-    they may come to yet (TTL, hop limit).
+    seen: what he made of their source nobody knows, and he may lead their answers back. `contested` are the cells of
+    those that several may take: another one may have answered what they say before, so that namespaces which see both
+    take them for packets of that conversation. `hops` is how many namespaces they may come to yet (TTL, hop limit).
     """
 
     protocol: int
@@ -106,6 +107,7 @@ class Flight:
     routed: bool = False
     sealed: int = 0
     astray: int = 0
+    contested: int = 0
     hops: int = USUAL_HOPS
 
     def passed(self, stack: Stack) -> Sequence[Passage]:

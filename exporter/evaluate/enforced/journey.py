@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.bridging import Bridging, HandedUp
+from exporter.evaluate.enforced.contest import shared_out
 from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, Departure, Stage
 from exporter.evaluate.enforced.hops import hop_limit
 from exporter.evaluate.enforced.ipsec import past_policies
-from exporter.evaluate.enforced.neighbours import FIXED
 from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import (
-    PROXY_ANSWERS,
-    TWO_ANSWER,
-    answers_as_own,
     asks,
     followed,
-    hears,
     link_address,
 )
 from exporter.evaluate.enforced.unseen import Unseen
@@ -30,7 +25,7 @@ from exporter.model.firewall import Hook
 from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from exporter.evaluate.enforced.flight import Conversation
     from exporter.evaluate.enforced.route_table import Exit
@@ -177,13 +172,7 @@ class Journey:
         if passing.own and stack.sends_near:
             hops = way.hops or hop_limit(stack.namespace, stack.family, sender.interface.name)
             flight = replace(flight, hops=hops)
-        heard = [(receiver, *hears(sender, receiver)) for receiver in receivers]
-        audible = [(receiver, doubt) for receiver, passes, doubt in heard if passes]
-        if len(audible) > 1 and _one_and_the_same([receiver for receiver, _ in audible]):
-            audible = audible[:1]
-        if len(audible) > 1:
-            answer = _who_answers(world.same(sender), [world.same(receiver) for receiver, _ in audible], way.towards)
-            flight = flight.doubted({answer: passing.cells})
+        flight, audible = shared_out(self._world, flight, passing.cells, sender, receivers, way.towards)
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, way, passing._replace(flight=told))
@@ -319,30 +308,14 @@ class Journey:
                 yield from self._leave(out, found.leaving)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+        passing = of_one_alone(passing)
+        if not passing.cells:
+            return
         for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             # what loopback brings is taken to have come in where it was sent to (ipv6_rcv)
             yield Delivery(inside.stack, inside.cells, flight, inside.mark, inside.link or inside.interface)
-
-
-def _one_and_the_same(receivers: Sequence[Station]) -> bool:
-    """Return whether it makes no difference which of several interfaces takes a packet: all are of one namespace."""
-    stack, port = receivers[0].stack, receivers[0].port
-    if any(receiver.stack is not stack or receiver.port is not port for receiver in receivers):
-        return False
-    return stack.takes_alike([receiver.interface.name for receiver in receivers])
-
-
-def _who_answers(sender: Station, receivers: list[Station], address: int) -> str:
-    """Return what is not known where several may take what is sent to the owner of an address."""
-    if not asks(sender, address):
-        text = FIXED
-    elif all(answers_as_own(receiver, address, sender) for receiver in receivers):
-        text = TWO_ANSWER
-    else:
-        text = PROXY_ANSWERS
-    return text.format(address=_text(address, sender.stack.family))
 
 
 def _from_own(item: Departure) -> int:
@@ -359,6 +332,15 @@ def _from_own(item: Departure) -> int:
         if source in stack.addresses or stack.routing.is_local(int(source)):
             found |= cells
     return found
+
+
+def of_one_alone(passing: Passing) -> Passing:
+    """Return the packets without those of TCP for an address that others share (tcp_v6_conn_request)."""
+    anycast = passing.stack.anycast
+    if not anycast or passing.flight.protocol != TCP:
+        return passing
+    kept = sum(at for each, at in parts(passing.flight.ends.destination, passing.cells) if each not in anycast)
+    return passing._replace(cells=kept)
 
 
 def _forwarded(stack: Stack, interface: str | Column, cells: int) -> int:
@@ -380,7 +362,3 @@ def _beyond_its_link(passing: Passing, cells: int, output: str) -> int:
         else:
             found |= at
     return found
-
-
-def _text(address: int, family: int) -> str:
-    return str(ip_address(address.to_bytes(4 if family == 4 else 16)))

@@ -73,7 +73,7 @@ class Likeness:
         )
         self._holders: dict[int, list[Stack]] = defaultdict(list)
         for stack in world.stacks.values():
-            for address in stack.addresses:
+            for address in stack.reached_at:
                 self._holders[address].append(stack)
         self._passing_on = [stack for stack in world.stacks.values() if _passes_on(stack)]
         self._bound: dict[int, set[tuple[str, int]]] = defaultdict(set)
@@ -97,7 +97,8 @@ class Likeness:
             host.is_loopback(address),
             told,
             self._as_masked(address),
-            holder.addresses[address] if holder is not host or self._goes_by_link(told) else None,
+            holder.reached_at[address] if holder is not host or self._goes_by_link(told) else None,
+            address in holder.anycast,
             frozenset(self._bound.get(address, ())),
             tuple(sorted(map(_setting_out, emission.together), key=repr)),
             tuple(
@@ -118,7 +119,8 @@ class Likeness:
         holder = holders[0]
         if holder is self._world.host or not self._choosing <= {holder.name}:
             return address
-        return holder.name, holder.addresses[address], self._membership.of(address), self._as_masked(address)
+        shared = address in holder.anycast
+        return holder.name, holder.reached_at[address], shared, self._membership.of(address), self._as_masked(address)
 
     @cached_property
     def _choosing(self) -> AbstractSet[str]:

@@ -7,6 +7,7 @@ the neighbour asks nobody; an interface without ARP neither asks nor learns.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -216,7 +217,21 @@ def _question(asker: Station, source: Value, target: int) -> Flight:
 def _answer(asking: Asking, asks: Value) -> Flight:
     if asking.sender.stack.family == 4:
         return Flight(ARP, _NOWHERE)
-    return Flight(ICMP6, Ends(asking.target, None, asks, None), icmp_type=_ADVERTISEMENT)
+    return Flight(ICMP6, Ends(_answers_from(asking, asks), None, asks, None), icmp_type=_ADVERTISEMENT)
+
+
+def _answers_from(asking: Asking, asks: Value) -> Value:
+    """Return the address that an answer comes from (ndisc_send_na): the one asked for, where that is the receiver's.
+
+    Else, as where he shares it with others or answers in the place of another, the one that suits who asks.
+    """
+    stack, interface = asking.receiver.stack, asking.receiver.interface
+    if asking.target in stack.addresses:
+        return asking.target
+    chosen: dict[int | str, int] = defaultdict(int)
+    for source, cells in parts(asks, -1):
+        chosen[stack.source_for(interface.index, int(source)) or 0] |= cells
+    return Column(chosen)
 
 
 def _asks_from(asking: Asking, passing: Passing) -> Value:

@@ -51,6 +51,10 @@ WHENCE = (
 )  # fmt: skip
 """What is not known of packets that somebody led on who is not seen."""
 
+ANSWERED_BEFORE = "whether another one answered before"
+ANSWERED = Field.CT_STATE, Field.CT_STATUS, Field.CT_MARK
+"""What is not known of packets that several may take, as long as nobody answered for sure."""
+
 SOURCE_PORT = "the port that the source sends from"
 
 

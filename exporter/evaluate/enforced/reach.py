@@ -193,7 +193,7 @@ def _destinations(world: World) -> set[int]:
     """Return all addresses that packets are sent to: those of every namespace, and those that translations name."""
     found = world.asked_about()
     for stack in world.stacks.values():
-        found |= {address for address in stack.addresses if not _local_scope(address, world.family)}
+        found |= {address for address in stack.reached_at if not _local_scope(address, world.family)}
     return found
 
 

@@ -219,6 +219,25 @@ def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
                 yield prefix
 
 
+class Anycast(NamedTuple):
+    """An address that a namespace shares with others on a link; it answers for those that it `joined`."""
+
+    address: int
+    interface: int
+    joined: bool
+
+
+def anycast(namespace: Namespace) -> Iterator[Anycast]:
+    """Yield the addresses of IPv6 that a namespace shares with others.
+
+    Who passes packets on joins the first one of each prefix that he has (addrconf_join_anycast). The kernel makes a
+    route for it, with a metric that no route has which somebody made.
+    """
+    for route in namespace.routes:
+        if route.kind is RouteKind.ANYCAST and route.destination.version == 6 and route.hops:
+            yield Anycast(int(route.destination.network_address), route.hops[0].interface, not route.metric)
+
+
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
     """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
     for family in _BITS:

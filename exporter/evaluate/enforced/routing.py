@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Namespace, PolicyRule, Route
 
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
+_SHARED = 127
+"""The length from which on the first address of a prefix is like any other."""
 OF_TOS = "routes for tos {tos}: whoever sends may choose that"
 
 
@@ -162,7 +164,7 @@ class Routing:
         return known
 
     def _address_type(self, address: int, interface: str | None) -> AddressType:
-        if self._family == 4 and (address >> 24 == 0 or address == 0xFFFFFFFF):
+        if self._family == 4 and address in (0, 0xFFFFFFFF):
             return AddressType.BROADCAST
         if (address >> 28 == 0xE) if self._family == 4 else (address >> 120 == 0xFF):
             return AddressType.MULTICAST
@@ -171,8 +173,10 @@ class Routing:
         if route is not None and (interface is None or self.leaves_by(route, interface)):
             return _TYPES.get(route.kind, AddressType.UNICAST)
         if self._family == 6:
-            rejected, _ = self.lookup(Question(address))
-            return _TYPES.get(rejected.kind, AddressType.UNICAST) if rejected else AddressType.UNREACHABLE
+            found, _ = self.lookup(Question(address))
+            if found is not None and _is_first_on_link(found, address):
+                return AddressType.ANYCAST
+            return _TYPES.get(found.kind, AddressType.UNICAST) if found else AddressType.UNREACHABLE
         return AddressType.UNICAST
 
     def reverse_path(self, path: ReversePath, packet: Question) -> frozenset[bool]:
@@ -232,6 +236,13 @@ _TYPES = {
     RouteKind.UNREACHABLE: AddressType.UNREACHABLE,
     RouteKind.PROHIBIT: AddressType.PROHIBIT,
 }
+
+
+def _is_first_on_link(route: Route, address: int) -> bool:
+    """Return whether an address is one that those on a link share who pass packets on (ipv6_anycast_destination)."""
+    near = route.kind is RouteKind.UNICAST and all(hop.gateway is None for hop in route.hops)
+    prefix = route.destination
+    return near and int(prefix.network_address) == address and prefix.prefixlen < _SHARED
 
 
 def _by_one_gateway(route: Route) -> bool:

@@ -184,14 +184,16 @@ def _answered(station: Station) -> Iterable[int]:
     index = interface.index
     picky = stack.either(interface.name, "arp_ignore") in (*_IGNORES_OTHERS, 8)
     widely = stack.family == 4 and not picky and interface.kind not in ROUTED_TUNNELS
-    for address, interfaces in stack.addresses.items():
+    for address, interfaces in stack.reached_at.items():
+        if address in stack.anycast and address not in stack.joined:
+            continue
         if index in interfaces or (widely and not stack.is_loopback(address)):
             yield address
 
 
 def answers_as_own(station: Station, address: int, asker: Station) -> bool:
     """Return whether a station answers for an address as its namespace's own."""
-    return address in station.stack.addresses or _lends(station, address, asker)
+    return address in station.stack.reached_at or _lends(station, address, asker)
 
 
 def _lends(station: Station, address: int, asker: Station) -> bool:

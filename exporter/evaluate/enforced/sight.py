@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, BACK, TCP, UDP, Stage
-from exporter.evaluate.enforced.packets import WHENCE, Atom, Column, Packets, Some
+from exporter.evaluate.enforced.packets import ANSWERED, WHENCE, Atom, Column, Packets, Some
 from exporter.model.firewall import CtState, CtStatus, Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from exporter.evaluate.enforced.flight import Conversation, Passage
+    from exporter.evaluate.enforced.flight import Conversation, Flight, Passage
     from exporter.evaluate.enforced.packets import Constant
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.stack import Stack
@@ -70,7 +70,13 @@ class Sight:
         fields |= self._connection(passing)
         if flight.astray & passing.cells:
             fields |= {name: _untold(fields.get(name), flight.astray) for name in WHENCE}
+        if self._may_be_known(flight) and flight.contested & passing.cells:
+            fields |= {name: _untold(fields.get(name), flight.contested) for name in ANSWERED}
         return Packets(fields)
+
+    def _may_be_known(self, flight: Flight) -> bool:
+        """Return whether the packets may be of a conversation with somebody else: none of TCP begins with those."""
+        return self._conversation.stage is Stage.FIRST and flight.protocol != TCP
 
     def unconnected(self, passing: Passing) -> Packets:
         """Return the packets as rules see them that come before conntrack."""

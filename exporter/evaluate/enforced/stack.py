@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.route_table import Question, lent
+from exporter.evaluate.enforced.route_table import Question, anycast, lent
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
@@ -55,6 +55,25 @@ class Stack:
                 if address.version == self.family:
                     found[int(address.ip)].add(interface.index)
         return {address: frozenset(indexes) for address, indexes in found.items()}
+
+    @cached_property
+    def anycast(self) -> Mapping[int, frozenset[int]]:
+        """The addresses that the namespace shares with others who pass packets on, by the indexes of the interfaces."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for each in anycast(self.namespace) if self.family == 6 else ():
+            if each.address not in self.addresses:
+                found[each.address].add(each.interface)
+        return {address: frozenset(indexes) for address, indexes in found.items()}
+
+    @cached_property
+    def joined(self) -> frozenset[int]:
+        """Those of these that the namespace answers for."""
+        return frozenset(each.address for each in anycast(self.namespace) if each.joined) & self.anycast.keys()
+
+    @cached_property
+    def reached_at(self) -> Mapping[int, frozenset[int]]:
+        """All addresses at which others reach the namespace, by the indexes of the interfaces that have them."""
+        return {**self.addresses, **self.anycast} if self.anycast else self.addresses
 
     @cached_property
     def grouped(self) -> bool:

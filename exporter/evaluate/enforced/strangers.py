@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.enforced.asked_for import telling_apart
 from exporter.evaluate.enforced.merging import merged
-from exporter.evaluate.enforced.route_table import lent
+from exporter.evaluate.enforced.route_table import anycast, lent
 from exporter.model.addresses import bounds
 from exporter.model.firewall import (
     LEADING,
@@ -87,8 +87,9 @@ def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: 
     """Return the addresses that nobody has and that packets may be sent to all the same, given networks' subnets."""
     interfaces = joined.from_iterable(each.interfaces.values() for each in everyone)
     own = joined.from_iterable(interface.addresses for interface in interfaces)
+    shared = {own.address for each in everyone for own in anycast(each)} if family == 6 else set[int]()
     near = tuple(bounds(subnet) for subnet in subnets if subnet.version == family)
-    held = Held(frozenset(int(address.ip) for address in own if address.version == family), near)
+    held = Held(frozenset(shared.union(int(address.ip) for address in own if address.version == family)), near)
     asked = strangers((each.firewall for each in everyone), family, held)
     return asked | lent_strangers(everyone, family, held)
 

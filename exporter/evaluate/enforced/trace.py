@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.conversations import Asked, Conversations
 from exporter.evaluate.enforced.emission import Emission, sources_of
 from exporter.evaluate.enforced.flight import Departure
-from exporter.evaluate.enforced.journey import Journey
+from exporter.evaluate.enforced.journey import Journey, of_one_alone
 from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.passing import Passing
@@ -144,6 +144,14 @@ class Disbelieved:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """A namespace takes no connections at an address that it shares with others."""
+
+    place: str
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """The sender does not learn the link address behind an address: rules drop the question or the answer."""
 
@@ -169,7 +177,7 @@ class Relayed:
     port: int
 
 
-Note = Begun | Sent | Linked | Bridged | Filtered | Routed | Disbelieved | Unanswered | Arrived | Relayed
+Note = Begun | Sent | Linked | Bridged | Filtered | Routed | Disbelieved | Shared | Unanswered | Arrived | Relayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +391,11 @@ class _Journey(Journey):
         else:
             self._notes.add(Disbelieved(stack.name, at, interface))
         yield from super()._route(passing)
+
+    def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+        if not of_one_alone(passing).cells:
+            self._notes.add(Shared(passing.stack.name, self._notes.at(passing.stack.family, passing.flight.ends)))
+        yield from super()._deliver(passing)
 
 
 class _Obstacles(Obstacles):

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.asked_for import PORTS
 from exporter.evaluate.enforced.matching import Held, Matching
-from exporter.evaluate.enforced.packets import SOURCE_PORT, WHENCE, Atom, Column, Picked, PortsDiffer, Some
+from exporter.evaluate.enforced.packets import (
+    ANSWERED,
+    ANSWERED_BEFORE,
+    SOURCE_PORT,
+    WHENCE,
+    Atom,
+    Column,
+    Picked,
+    PortsDiffer,
+    Some,
+)
 from exporter.model.firewall import (
     Backend,
     Call,
@@ -358,7 +368,7 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
     else:
         name = getattr(match, "field", None)
         value = packets.fields.get(name) if name is not None else None
-        yield _untold(value) or (ASTRAY if name in WHENCE else str(name or "a match"))
+        yield _untold(value) or _unknown(name)
 
 
 def _untold(value: Constant | Column | None) -> str:
@@ -366,6 +376,13 @@ def _untold(value: Constant | Column | None) -> str:
     if isinstance(value, Some):
         return value.doubt
     return SOURCE_PORT if isinstance(value, Picked) else ""
+
+
+def _unknown(name: Field | None) -> str:
+    """Return why nobody knows what packets have in a field."""
+    if name in WHENCE:
+        return ASTRAY
+    return ANSWERED_BEFORE if name in ANSWERED else str(name or "a match")
 
 
 def _is_told(match: Match, packets: Packets) -> bool:

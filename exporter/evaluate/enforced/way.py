@@ -44,13 +44,23 @@ def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, st
 
 def _along(stack: Stack, question: Question, route: Route | None) -> Way:
     if route is None or route.kind is not RouteKind.UNICAST:
-        return Way(local=route is not None and route.kind is RouteKind.LOCAL)
+        return _ending(stack, question, route)
     exits = tuple(
         dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop, route))
     )
     source = int(route.source) if route.source is not None else None
     doubt = "" if len(exits) < 2 else SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
     return Way(local=False, exits=exits, source=source, doubt=doubt)
+
+
+def _ending(stack: Stack, question: Question, route: Route | None) -> Way:
+    """Return the way of packets that end here, or nowhere.
+
+    Nobody sends from an address that he shares with others, but from one that suits it (ip6_route_get_saddr).
+    """
+    if route is not None and route.kind is RouteKind.ANYCAST and stack.family == 6 and route.hops:
+        return Way(local=True, source=stack.source_for(route.hops[0].interface, question.destination))
+    return Way(local=route is not None and route.kind is RouteKind.LOCAL)
 
 
 def _exits(stack: Stack, destination: int, hop: Hop, route: Route) -> Iterator[Exit]:

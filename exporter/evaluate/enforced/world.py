@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
-from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.route_table import Question, anycast
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import StandIns, likely_sockets
@@ -123,11 +123,12 @@ class World:
         for name, namespace in namespaces.items():
             yield name, replace(namespace, firewall=met(namespace.firewall, found))
 
-    def _addresses(self, everyone: Iterable[Namespace]) -> Iterator[int]:
-        """Yield the addresses that namespaces have, on loopback as well."""
+    def _addresses(self, everyone: Sequence[Namespace]) -> Iterator[int]:
+        """Yield the addresses that namespaces have, on loopback as well, or share with others."""
         interfaces = (interface for namespace in everyone for interface in namespace.interfaces.values())
         own = (address for interface in interfaces for address in interface.addresses)
         yield from (int(address.ip) for address in own if address.version == self.family)
+        yield from (shared.address for each in everyone for shared in anycast(each)) if self.family == 6 else ()
 
     def station(self, stack: Stack, interface: int) -> Station | None:
         """Return an interface's station; None where nobody else can be, or where it is a port of a bridge."""
@@ -200,7 +201,7 @@ class World:
         if not isinstance(address, int):
             return None
         near = is_link_local(address)
-        for index in stack.addresses.get(address, ()):
+        for index in stack.reached_at.get(address, ()):
             station = self.station(stack, index)
             if (
                 station is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.addresses import bounds
+from exporter.evaluate.enforced.route_table import anycast
+from exporter.model.addresses import bounds, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,22 @@ class Leads(NamedTuple):
     named: AbstractSet[int]
 
 
+def _shared(host: Namespace) -> Mapping[int, Sequence[int]]:
+    """Return the addresses that the host shares with others on a link, by the link, in the order of its prefixes there.
+
+    Only those that the kernel does not give every link.
+    """
+    found: dict[int, list[int]] = defaultdict(list)
+    for each in anycast(host):
+        if not is_link_local(each.address):
+            found[each.interface].append(each.address)
+    for interface, addresses in found.items():
+        if len(addresses) > 1:
+            own = [int(item.network.network_address) for item in host.interfaces[interface].addresses]
+            addresses.sort(key=lambda address: own.index(address) if address in own else len(own))
+    return found
+
+
 def version_of(address: int) -> int:
     """Return the version of IP that an address as a number is taken to be of."""
     return 4 if address >> 32 == 0 else 6
@@ -76,11 +93,11 @@ class Directory:
         self.gateways: dict[str, list[int]] = {}
         self._subnets: dict[int, list[Subnet]] = {4: [], 6: []}
         self._lows: dict[int, list[int]] = {4: [], 6: []}
-        self._place_networks()
+        self._place_networks(host)
         self.boxes = {name: Owner("sandbox", name) for name in snapshot.sandboxes}
         self.owners = self._place_addresses()
 
-    def _place_networks(self) -> None:
+    def _place_networks(self, host: Namespace | None) -> None:
         names = Counter(network.name for network in self.snapshot.networks.values())
         interfaces = Counter(network.interface for network in self.networks.values())
         for network in self.networks.values():
@@ -94,12 +111,14 @@ class Directory:
             self._lows[version] = [subnet.low for subnet in subnets]
             for one, other in pairwise(subnets):
                 self.overlapping = self.overlapping or other.low <= one.high
+        shared = _shared(host) if host is not None else {}
         for network in self.networks.values():
             told = [int(pool.gateway) for pool in network.pools if pool.gateway is not None]
             interface = self._host.get(network.interface)
             own = interface.addresses if interface is not None else ()
             held = [int(address.ip) for address in own if not address.is_link_local]
-            self.gateways[network.id] = list(dict.fromkeys((*told, *held)))
+            joined = shared.get(interface.index, ()) if interface is not None else ()
+            self.gateways[network.id] = list(dict.fromkeys((*told, *held, *joined)))
 
     def _place_addresses(self) -> dict[int, Owner]:
         told = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
 from exporter.evaluate.enforced.policy_rules import usual_policy
-from exporter.evaluate.enforced.route_table import taken
+from exporter.evaluate.enforced.route_table import anycast, taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import redirects_strangers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
-_COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.ANYCAST, RouteKind.MULTICAST)
+_COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.MULTICAST)
 _LOOPBACK = 127
 _SWITCHES = (
     "arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan", "proxy_ndp", "accept_local", "route_localnet",
@@ -187,7 +187,7 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
     held = {int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses}
     return Own(
         cards,
-        tuple(held | {low for low, _ in taken(namespace)}),
+        tuple(held.union((low for low, _ in taken(namespace)), (each.address for each in anycast(namespace)))),
         # but for those of Docker's resolver
         tuple(address for address in named if address >> 24 != _LOOPBACK),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),

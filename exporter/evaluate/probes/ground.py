@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.route_table import anycast
 from exporter.model.probe import Ground
 from exporter.model.reach import HOST
 
@@ -20,4 +22,5 @@ def ground(kernel: Kernel) -> Ground:
 
 def _addresses(namespace: Namespace) -> set[str]:
     found = (interface.ip for each in namespace.interfaces.values() for interface in each.addresses)
-    return {str(address) for address in found if not (address.is_loopback or address.is_link_local)}
+    shared = (IPv6Address(each.address) for each in anycast(namespace))
+    return {str(address) for address in (*found, *shared) if not (address.is_loopback or address.is_link_local)}

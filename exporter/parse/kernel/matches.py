@@ -298,20 +298,31 @@ _NO_SUCH_ADDRESS = frozenset({"THROW", "NAT", "XRESOLVE"})
 """Types that addrtype has a name for and a lookup never answers with."""
 
 
-def _address_types(text: str) -> frozenset[AddressType]:
-    return frozenset(AddressType(name.lower()) for name in text.split(",") if name not in _NO_SUCH_ADDRESS)
+_LOOKED_UP_V6 = frozenset({AddressType.ANYCAST, AddressType.LOCAL, AddressType.UNREACHABLE})
+_REJECTED = frozenset({AddressType.BLACKHOLE, AddressType.PROHIBIT, AddressType.UNREACHABLE})
+
+
+def _address_types(text: str, version: int) -> frozenset[AddressType]:
+    """Return the types that an address may be of; of IPv6, any that is no group's is unicast (addrtype_mt6)."""
+    told = frozenset(AddressType(name.lower()) for name in text.split(",") if name not in _NO_SUCH_ADDRESS)
+    if version == 4:
+        return told
+    looked_up = told & _LOOKED_UP_V6
+    if looked_up:
+        return looked_up | _REJECTED if AddressType.UNREACHABLE in looked_up else looked_up
+    return frozenset(AddressType) - {AddressType.MULTICAST} if told == {AddressType.UNICAST} else told
 
 
 _ADDRESS_TYPE_FIELDS = {"--src-type": Field.SOURCE, "--dst-type": Field.DESTINATION}
 _LIMITS = {"--limit-iface-in": Side.INPUT, "--limit-iface-out": Side.OUTPUT}
 
 
-def _address_type(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+def _address_type(options: Sequence[Option], context: Context) -> Iterator[Match]:
     side = next((_LIMITS[option.name] for option in options if option.name in _LIMITS), Side.ANY)
     for option in options:
         field = _ADDRESS_TYPE_FIELDS.get(option.name)
         if field is not None:
-            yield AddressTypeIs(field, _address_types(option.only), side, option.negated)
+            yield AddressTypeIs(field, _address_types(option.only, context.version), side, option.negated)
         elif option.name not in _LIMITS:
             raise ValueError(f"{option.name} is no option of addrtype")
 

@@ -251,6 +251,17 @@ def test_a_port_that_packets_do_not_leave_by() -> None:
             InRanges(Field.PROTOCOL, Ranges.of(58)), InRanges(Field.ICMP_TYPE, Ranges.of(128)),
         )),
         ("-m iprange --dst-range fd00::1-fd00::9", (between(DESTINATION, "fd00::1", "fd00::9"),)),
+        ("-m addrtype --dst-type UNICAST", (
+            AddressTypeIs(DESTINATION, frozenset(AddressType) - {AddressType.MULTICAST}),
+        )),
+        ("-m addrtype --dst-type UNICAST,LOCAL", (AddressTypeIs(DESTINATION, frozenset({AddressType.LOCAL})),)),
+        ("-m addrtype ! --src-type UNREACHABLE", (
+            AddressTypeIs(
+                SOURCE,
+                frozenset({AddressType.BLACKHOLE, AddressType.PROHIBIT, AddressType.UNREACHABLE}),
+                negated=True,
+            ),
+        )),
     ],
 )  # fmt: skip
 def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
