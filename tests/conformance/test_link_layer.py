@@ -105,11 +105,12 @@ ISOLATE, JOIN = (
 )
 ON_LINK = {"ca": "ip route add 10.100.2.0/24 dev eth0; ip -6 route add fd00:b::/64 dev eth0"}
 OFF_LINK = {"ca": "ip route del 10.100.2.0/24 dev eth0; ip -6 route del fd00:b::/64 dev eth0"}
+# neighbour discovery, which conntrack does not follow, passes: both are asked, and both answer
 APART, TOGETHER = (
     "; ".join(
         f"{program} -w -{verb} FORWARD -i brsix -o brsix {rule}"
         for program in ("iptables", "ip6tables")
-        for rule in ("-j DROP", "-m conntrack --ctstate ESTABLISHED -j ACCEPT")
+        for rule in ("-j DROP", "-m conntrack --ctstate ESTABLISHED,UNTRACKED -j ACCEPT")
     )
     for verb in "ID"
 )
