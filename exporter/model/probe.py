@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -95,10 +95,16 @@ class PairProbed:
 class Ground:
     """Where probes may go: the addresses that sandboxes have, by sandbox id, the host's under `host`.
 
-    Loopback addresses are left out: they mean another namespace in each of them.
+    Loopback addresses are left out: they mean another namespace in each of them. `shared` are addresses that they have
+    together with others (anycast): no TCP is taken there from anybody, and silence says nothing.
     """
 
     addresses: Mapping[str, frozenset[str]]
+    shared: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def all_of(self, sandbox: str) -> frozenset[str]:
+        """Return the addresses of a sandbox, whoever has them as well."""
+        return self.addresses[sandbox] | self.shared.get(sandbox, frozenset())
 
     def holds(self, probe: Probe) -> bool:
         """Return whether a probe stays among this engine's sandboxes."""
@@ -108,5 +114,5 @@ class Ground:
         if ip_address(probe.packet.address).is_loopback:
             inside = here in (there, HOST)
         else:
-            inside = probe.packet.address in self.addresses[there] | self.addresses[HOST]
+            inside = probe.packet.address in self.all_of(there) | self.all_of(HOST)
         return inside and (probe.relay is None or probe.relay.address in self.addresses[there])

@@ -17,7 +17,7 @@ from exporter.model.probe import Probe, ProbeResult, Sight
 from exporter.model.reach import HOST, Protocol, Verdict
 from exporter.model.report import Evidence
 from tests.builders import container, report
-from tests.hosts import host
+from tests.hosts import Host, host
 from tests.kernels import kernel, own_address
 
 if TYPE_CHECKING:
@@ -81,6 +81,21 @@ def test_samples_stay_among_the_sandboxes(seed: int) -> None:
     for probe in found:
         assert plan.ground.holds(probe)
         assert probe.packet.address in own[probe.destination.sandbox] | own[HOST]
+
+
+def test_what_several_share_gets_no_tcp() -> None:
+    """The kernel takes no TCP at an anycast address, not even from itself: that nothing comes of it is no news."""
+    seen = kernel(_two_on_ipv6()).engine_rules().look()
+    plan = planner(seen)
+    shared = plan.ground.shared[HOST]
+    sent = {(probe.packet.protocol, probe.packet.address in shared) for probe in plan.sample(200)}
+    assert shared
+    assert sent == {(TCP, False), (UDP, False), (UDP, True)}
+
+
+def _two_on_ipv6() -> Host:
+    built = host("28.5").network("six", ipv6=True)
+    return built.container("left", "six").container("right", "six").container("hosted", "host")
 
 
 def test_loopback_is_for_the_same_namespace_and_the_host_alone() -> None:

@@ -114,7 +114,7 @@ class Planner:
         """Return the address that is asked about, else all but the host's, of which the source would turn to few."""
         if asked.address is not None:
             return [address for address in addresses if address == str(asked.address)]
-        hosts = [address for address in addresses if address in self.ground.addresses[HOST]]
+        hosts = [address for address in addresses if address in self.ground.all_of(HOST)]
         near = [address for address in hosts if address in self._gateways(source)]
         few = {ip_address(address).version: address for address in (*reversed(hosts), *reversed(near))}
         return [address for address in addresses if address not in hosts or address in few.values()]
@@ -227,7 +227,7 @@ class Planner:
             return ""
         if probe.inside & self._held(probe.destination.sandbox, Protocol.UDP):
             return HEARD
-        if probe.packet.address in self.ground.addresses[probe.destination.sandbox]:
+        if probe.packet.address in self.ground.all_of(probe.destination.sandbox):
             return ""
         if probe.packet.port in self._held(HOST, Protocol.UDP):
             return "a program of the host takes datagrams there"
@@ -278,16 +278,20 @@ class Planner:
 
     def _doors(self, destination: ContainerSummary, protocol: Protocol) -> Iterator[Door]:
         """Yield a destination's own addresses, and the ports of the host that are published for it."""
-        yield from map(Door, sorted(self.ground.addresses[destination.sandbox]))
+        yield from map(Door, self._asked_for(destination.sandbox, protocol))
         for port in self._sandbox(destination).published:
             if port.protocol is not protocol:
                 continue
             if port.host_ip.is_unspecified:
-                known = sorted(self.ground.addresses[HOST])
+                known = self._asked_for(HOST, protocol)
                 hosts = [each for each in known if ip_address(each).version == port.host_ip.version]
             else:
                 hosts = [str(port.host_ip)]
             yield from (Door(host, port.host_port, port.container_port) for host in hosts)
+
+    def _asked_for(self, sandbox: str, protocol: Protocol) -> list[str]:
+        """Return the addresses of a sandbox at which something can be found out, in order."""
+        return sorted(self.ground.addresses[sandbox] if protocol is Protocol.TCP else self.ground.all_of(sandbox))
 
     def _known(self, destination: ContainerSummary, protocol: Protocol) -> list[int]:
         """Return the ports of a destination that its image or the engine tells of, and those that are held."""
