@@ -230,7 +230,7 @@ class Sandbox:
         told = [address for endpoint in self.endpoints for address in (endpoint.ipv4, endpoint.ipv6)]
         object.__setattr__(self, "addresses", tuple([int(address) for address in told if address is not None]))
         object.__setattr__(self, "networks", tuple([endpoint.network_id for endpoint in self.endpoints]))
-        object.__setattr__(self, "host_ports", _host_ports(self.published))
+        object.__setattr__(self, "host_ports", _host_ports(self.published) if self.published else ())
 
 
 def _host_ports(published: Iterable[PublishedPort]) -> tuple[int, ...]:

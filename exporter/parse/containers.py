@@ -10,7 +10,7 @@ from exporter.errors import ObservationError
 from exporter.model.reach import Protocol
 from exporter.model.records import record
 from exporter.model.snapshot import Endpoint, ExposedPort, Product, PublishedPort, RoutedPort
-from exporter.parse.fields import address, identity, integer, mapping, objects, strings, text
+from exporter.parse.fields import address, identity, integer, mapping, objects, own_address, strings, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,12 +115,12 @@ def _endpoints(networks: Mapping[str, Any], product: Product) -> Iterator[tuple[
     """
     for name, document in sorted(networks.items()):
         if isinstance(document, dict) and (text(document, "EndpointID") or product is Product.PODMAN):
-            ipv6 = address(text(document, "GlobalIPv6Address"))
+            ipv6 = own_address(text(document, "GlobalIPv6Address"))
             yield (
                 name,
                 Endpoint(
                     network_id=text(document, "NetworkID"),
-                    ipv4=address(text(document, "IPAddress")),
+                    ipv4=own_address(text(document, "IPAddress")),
                     ipv6=ipv6,
                     gateway_v4=address(text(document, "Gateway")),
                     gateway_v6=address(text(document, "IPv6Gateway")),

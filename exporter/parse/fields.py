@@ -68,7 +68,17 @@ def identity(document: Mapping[str, Any], kind: str) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def address(value: str) -> Address | None:
-    """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped."""
+    """Return an address, or None for `""` and for what is no address; a prefix length behind it is dropped.
+
+    What was read is remembered: others have the same gateway.
+    """
+    return own_address(value)
+
+
+def own_address(value: str) -> Address | None:
+    """Return an address that nobody else has."""
+    if not value:
+        return None
     try:
         return parse_address(value.partition("/")[0])
     except ValueError:

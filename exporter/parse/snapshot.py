@@ -205,10 +205,10 @@ def _sandbox(
     owner = listed[sandbox]
     if sandbox in residence.orphaned:
         return Sandbox(sandbox, owner.name, members, orphaned=True)
-    resolved = ((_resolve(name, endpoint, networks), endpoint) for name, endpoint in owner.endpoints)
-    endpoints = tuple(
+    resolved = [(_resolve(name, endpoint, networks), endpoint) for name, endpoint in owner.endpoints]
+    endpoints = [
         endpoint if endpoint.network_id == network_id else replace(endpoint, network_id=network_id)
         for network_id, endpoint in resolved
         if networks[network_id].driver not in _NO_INTERFACE
-    )
-    return Sandbox(sandbox, owner.name, members, endpoints, owner.published, owner.routed, owner.exposed)
+    ]
+    return Sandbox(sandbox, owner.name, members, tuple(endpoints), owner.published, owner.routed, owner.exposed)

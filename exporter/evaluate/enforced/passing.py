@@ -49,3 +49,17 @@ class Passing(NamedTuple):
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""
         return Passage(self.stack, self.cells & ~self.untracked, self.arrived, self.flight.ends, self.ct_mark or 0)
+
+
+_PLACES = {name: place for place, name in enumerate(Passing._fields)}
+
+
+def _changed(passing: Passing, /, **changes: object) -> Passing:
+    values: list[object] = [*passing]
+    for name, value in changes.items():
+        values[_PLACES[name]] = value
+    return tuple.__new__(Passing, values)
+
+
+# the same as what it is made with, which takes twice as long
+Passing._replace = _changed  # type: ignore[method-assign, assignment]

@@ -196,7 +196,7 @@ class _Asked:
     def meets(self, low: int, high: int) -> bool:
         if low == high:
             self.singles.add(low)
-            return self._known.meets(low, high)
+            return low in self._known.singles or self._known.meets(low, high)
         found = self.ranges.get((low, high))
         if found is None:
             found = self.ranges[low, high] = self._known.meets(low, high)

@@ -56,17 +56,23 @@ def _placed(rules: Sequence[Owned], generals: int, peculiar: set[Owner]) -> Iter
         if shared is None:
             yield from ((rule, (generals, number)) for rule in rules[begin:end])
         else:
-            groups: dict[int | str | None, list[Owned]] = defaultdict(list)
-            for rule in rules[begin:end]:
-                groups[rule.guards[shared]].append(rule)
             alone = generals, number, 0, 0
-            for group in groups.values():
-                if len(group) == 1:
-                    yield group[0], alone
-                    continue
-                peculiar |= _entangled(group, shared)
-                yield from ((rule, (generals, number, *place)) for rule, place in _within(group))
+            stretch = rules[begin:end]
+            if len({rule.guards[shared] for rule in stretch}) == len(stretch):
+                yield from ((rule, alone) for rule in stretch)
+            else:
+                for group in _groups(stretch, shared):
+                    peculiar |= _entangled(group, shared)
+                    yield from ((rule, (generals, number, *place)) for rule, place in _within(group))
         begin, number = end, number + 1
+
+
+def _groups(rules: Iterable[Owned], shared: int) -> Iterable[Sequence[Owned]]:
+    """Return the rules that ask for the same value, together."""
+    groups: dict[int | str | None, list[Owned]] = defaultdict(list)
+    for rule in rules:
+        groups[rule.guards[shared]].append(rule)
+    return groups.values()
 
 
 def _longest(rules: Sequence[Owned], begin: int) -> tuple[int, int | None]:

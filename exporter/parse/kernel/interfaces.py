@@ -37,7 +37,8 @@ def parse_interfaces(
     moved = _concerned(links, known.links, indexes) | _apart(known.told, told)
 
     def understand(link: Mapping[str, Any]) -> Interface:
-        return _interface(link, indexes, told.get(_name(link), ()), shared)
+        name = _name(link)
+        return _interface(link, name, indexes, told.get(name, ()), shared)
 
     def holds(link: Mapping[str, Any], found: Interface) -> bool:
         return found.name not in moved and text(link, "master") not in moved and text(link, "link") not in moved
@@ -77,14 +78,18 @@ def _name(link: Mapping[str, Any]) -> str:
 
 
 def _interface(
-    link: Mapping[str, Any], indexes: Mapping[str, int], addresses: tuple[OwnAddress, ...], shared: _Shared
+    link: Mapping[str, Any],
+    name: str,
+    indexes: Mapping[str, int],
+    addresses: tuple[OwnAddress, ...],
+    shared: _Shared,
 ) -> Interface:
     info = shared.info(link)
     flags = shared.flags(link)
     kind = info.kind
     return Interface(
         index=_index(link),
-        name=_name(link),
+        name=name,
         kind=kind,
         mac=link_address(link, "address"),
         # without its card, or the carrier of that, a macvlan sends nothing (netif_stacked_transfer_operstate)

@@ -197,7 +197,8 @@ class _Reader:
         if before is not None and before.base == base and [rule.text for rule in known] == texts:
             return before
         rules = {rule.text: rule for rule in known}
-        return Chain(name, tuple(rules.get(text) or self._rule(text, name) for text in texts), base)
+        said = len(f"-A {name}")
+        return Chain(name, tuple([rules.get(text) or self._rule(text, said, name) for text in texts]), base)
 
     def _chain(self, line: str) -> None:
         """`:FORWARD DROP [0:0]`; of chains that users made, the policy is `-`."""
@@ -222,8 +223,8 @@ class _Reader:
             kind = "route"
         return Base(hook, priority, _POLICIES[policy], kind)
 
-    def _rule(self, text: str, chain: str) -> Rule:
-        said = text.removeprefix(f"-A {chain}").lstrip(" ")
+    def _rule(self, text: str, begin: int, chain: str) -> Rule:
+        said = text[begin:].lstrip(" ")
         return Rule(self._steps(said, chain) if said else (), text)
 
     def _steps(self, said: str, chain: str) -> tuple[Match | Statement, ...]:
