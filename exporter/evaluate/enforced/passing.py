@@ -54,12 +54,12 @@ class Passing(NamedTuple):
 _PLACES = {name: place for place, name in enumerate(Passing._fields)}
 
 
-def _changed(passing: Passing, /, **changes: object) -> Passing:
+def _replace(passing: Passing, /, **changes: object) -> Passing:
     values: list[object] = [*passing]
     for name, value in changes.items():
         values[_PLACES[name]] = value
     return tuple.__new__(Passing, values)
 
 
-# the same as what it is made with, which takes twice as long
-Passing._replace = _changed  # type: ignore[method-assign, assignment]
+# the one that comes with a NamedTuple does the same in more than twice the time
+Passing._replace = _replace  # type: ignore[method-assign, assignment]
