@@ -75,7 +75,9 @@ class OnHost(Somebody):
             }
         for name, commands in routers.items():
             done = f'{_bridge_of(inside)}; if [ -n "$bridge" ]; then {"; ".join(commands)}; fi'
-            yield Change(name, (done,), doubts=_TWO if "macvlan" in name else (), seconds=1)
+            # the bridge beside it may be the container's own, and then the router has two ports of one
+            doubts = _TWICE if "two bridges" in name else _TWO if "macvlan" in name else ()
+            yield Change(name, (done,), doubts=doubts, seconds=1)
 
     def _router_between(self, one: str, other: str) -> Change:
         """Return a namespace that is no container's and passes on what containers send by cables."""
