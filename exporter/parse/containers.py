@@ -79,7 +79,6 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
     endpoints = tuple(_endpoints(networks, product)) if isinstance(networks, dict) else ()
     untold = product is Product.PODMAN and mode not in ("none", "host") and not mode.startswith("container:")
     ports = objects(document, "Ports")
-    labels = mapping(document, "Labels")
     return ListedContainer(
         id=container_id,
         name=own[0] if own else container_id[:12],
@@ -89,7 +88,7 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
         published=tuple(sorted(set(_published(ports)), key=_binding)) if ports else (),
         routed=tuple(sorted(set(_routed(ports)))) if ports else (),
         exposed=tuple(sorted(set(_exposed(ports)))) if ports else (),
-        labels={key: value for key, value in labels.items() if isinstance(value, str)} if labels else {},
+        labels={key: value for key, value in mapping(document, "Labels").items() if isinstance(value, str)},
     )
 
 

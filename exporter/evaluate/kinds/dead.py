@@ -11,7 +11,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.merging import merged
-from exporter.evaluate.enforced.route_table import anycast, taken
+from exporter.evaluate.enforced.route_table import reached_at, taken
 from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
     LEADING,
@@ -59,10 +59,8 @@ class Told(NamedTuple):
 
 def _told(namespace: Namespace) -> Told:
     chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
-    held = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
     led = (span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps))
-    held.update(shared.address for shared in anycast(namespace))
-    return Told(tuple(held), (*taken(namespace), *led))
+    return Told(tuple(reached_at(namespace)), (*taken(namespace), *led))
 
 
 class Known:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import named_by_translations, possible
 from exporter.evaluate.enforced.policy_rules import usual_policy
-from exporter.evaluate.enforced.route_table import anycast, taken
+from exporter.evaluate.enforced.route_table import reached_at, taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import redirects_strangers
@@ -184,10 +184,9 @@ def _told_outside(kernel: Kernel) -> Iterator[str]:
 
 def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) -> Own:
     named = named_by_translations(namespace.firewall)
-    held = {int(item.ip) for interface in namespace.interfaces.values() for item in interface.addresses}
     return Own(
         cards,
-        tuple(held.union((low for low, _ in taken(namespace)), (each.address for each in anycast(namespace)))),
+        tuple(reached_at(namespace).union(low for low, _ in taken(namespace))),
         # but for those of Docker's resolver
         tuple(address for address in named if address >> 24 != _LOOPBACK),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),

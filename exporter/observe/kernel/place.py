@@ -28,7 +28,7 @@ def wrong_place(networks: Iterable[Mapping[str, Any]], host: NamespaceDocuments)
     if not expected:
         return ""
     present = {link.get("ifname") for link in host.links if _is_bridge(link)}
-    addresses = {(str(address.get("ifname")), str(address.get("local"))) for address in host.addresses}
+    addresses = {(str(each.get("ifname")), str(each["local"])) for each in host.addresses if each.get("local")}
     for name, gateways in expected.items():
         if name in present and (name != _DEFAULT_BRIDGE or _has_only(addresses, name, gateways)):
             return ""

@@ -106,8 +106,8 @@ def _interface(
         programs=_programs(link),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
-        peer_mac=link_address(link, "peer_mac") if "peer_mac" in link else "",
-        peer_addresses=tuple(_of_peer(link)) if "peer_addresses" in link else (),
+        peer_mac=link_address(link, "peer_mac"),
+        peer_addresses=tuple(_of_peer(link)),
         group=_group(text(link, "group")) if "group" in link else 0,
         peer_inode=integer(link, "peer_inode") or None,
     )

@@ -197,8 +197,8 @@ class _Reader:
         if before is not None and before.base == base and [rule.text for rule in known] == texts:
             return before
         rules = {rule.text: rule for rule in known}
-        said = len(f"-A {name}")
-        return Chain(name, tuple([rules.get(text) or self._rule(text, said, name) for text in texts]), base)
+        begin = len(f"-A {name}")
+        return Chain(name, tuple([rules.get(text) or self._rule(text, begin, name) for text in texts]), base)
 
     def _chain(self, line: str) -> None:
         """`:FORWARD DROP [0:0]`; of chains that users made, the policy is `-`."""
