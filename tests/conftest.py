@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.lab import VERSIONS
+from tests.lab.room import room_for_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
@@ -32,6 +34,14 @@ REQUIRED = os.environ.get("ICC_REQUIRE_LAB") == "1" or os.environ.get("CI") == "
 
 LAST_GROUP = 0.8
 """The share of the tests without engines that comes before the last group of those with engines."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the machine keep the neighbours of all workers' engines for as long as the tests run."""
+    if os.geteuid() == 0 and not hasattr(config, "workerinput"):
+        room = contextlib.ExitStack()
+        room.enter_context(room_for_neighbours())
+        config.add_cleanup(room.close)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,6 +31,7 @@ from tests.lab import (
     start_engine,
 )
 from tests.lab.registry import NAMED_NAMESPACES, PREFIX, STATE, Plot, cgroup_roots, locked, processes, reap_alone
+from tests.lab.room import LIMITS, room_for_neighbours
 from tests.lab.system import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -258,3 +259,18 @@ def test_an_engine_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="did not start"):
         start_engine(VERSIONS[0], f"--config-file={tmp_path}/nowhere.json")
     assert own_plots() == before
+
+
+def test_room_for_neighbours_is_made_and_given_back(tmp_path: Path) -> None:
+    """Limits that are higher already are left alone, and so is a machine that has none for a family."""
+    switches = tmp_path / "ipv6/neigh/default"
+    switches.mkdir(parents=True)
+    before = {"gc_thresh1": "128\n", "gc_thresh2": "512\n", "gc_thresh3": "99999\n"}
+    for name, value in before.items():
+        (switches / name).write_text(value)
+    with room_for_neighbours(tmp_path):
+        assert {path.name: path.read_text() for path in switches.iterdir()} == {
+            **before,
+            "gc_thresh2": str(LIMITS["gc_thresh2"]),
+        }
+    assert {path.name: path.read_text() for path in switches.iterdir()} == before
