@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.emission import Emission, emission
+from exporter.evaluate.enforced.emission import Emission, Emitter
 from exporter.evaluate.enforced.flight import (
     ICMP,
     ICMP6,
@@ -107,10 +107,9 @@ class Conversations:
         self._worlds = worlds
         self._bits = bits
         self._whole = whole or self
-        self._senders = senders
         self._on: dict[int, Conversations] = {}
         self._relayed: dict[Relay, list[Found]] = {}
-        self._emissions: dict[tuple[int, int], Emission] = {}
+        self._emitters = {family: Emitter(world, bits, senders) for family, world in worlds.items()}
         self.listening: Mapping[int, Listening] = (
             whole.listening if whole else {family: Listening(world) for family, world in worlds.items()}
         )
@@ -182,10 +181,7 @@ class Conversations:
 
     def emission(self, world: World, address: int) -> Emission:
         """Return what all sandboxes send to an address, or those on a link."""
-        key = (world.family, address)
-        if key not in self._emissions:
-            self._emissions[key] = emission(world, self._bits, address, self._senders)
-        return self._emissions[key]
+        return self._emitters[world.family].to(address)
 
     def _sent(self, world: World, flight: Flight, cells: int) -> Sequence[Moving]:
         """Return the packets of some cells to a flight's destination."""

@@ -14,7 +14,7 @@ from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, D
 from exporter.evaluate.enforced.journey import Journey
 from exporter.evaluate.enforced.packets import Column
 from exporter.evaluate.enforced.route_table import Question
-from exporter.evaluate.enforced.way import way
+from exporter.evaluate.enforced.way import plain_way, way
 from exporter.model.namespace import Scope
 
 if TYPE_CHECKING:
@@ -73,27 +73,55 @@ class Emission:
                 yield Departure(stack, bit, replace(told, ends=replace(flight.ends, source=source)), link=link)
 
 
-def emission(
-    world: World, bits: Mapping[str, int], address: int, stations: Iterable[Station] | None = None
-) -> Emission:
-    """Return what all namespaces send to an address, or from these stations; those without a route send nothing."""
-    alone: list[Sender] = []
-    under_way: list[Arrival | Crossing] = []
-    sources: dict[int, int] = defaultdict(int)
-    journey = Journey(world, Conversation(Stage.FIRST))
-    for stack, links in _senders(world, stations).items():
-        for link in links:
-            own, doubt = sources_of(stack, address, link)
-            senders = [Sender(stack, bits[stack.name], source, doubt, link) for source in own]
-            for source in own:
-                sources[source] |= bits[stack.name]
-            if len(own) == len(links) == 1 and stack.plain:
-                begun = list(journey.begun(_departure(senders[0], address)))
-                if not any(isinstance(item, Delivery) for item in begun):
-                    under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
-                    continue
-            alone.extend(senders)
-    return Emission(list(_together(under_way)), alone, sources)
+class Emitter:
+    """Sends from all namespaces of a world, or from some stations of it. `bits` are the cells of namespaces."""
+
+    def __init__(self, world: World, bits: Mapping[str, int], stations: Iterable[Station] | None = None) -> None:
+        self._bits = bits
+        self._senders = _senders(world, stations)
+        self._journey = Journey(world, Conversation(Stage.FIRST))
+        self._known: dict[int, Emission] = {}
+        self._by_gateway: dict[tuple[Sender, Way], Sequence[Moving | Delivery]] = {}
+
+    def to(self, address: int) -> Emission:
+        """Return what is sent to an address; those without a route send nothing."""
+        found = self._known.get(address)
+        if found is None:
+            found = self._known[address] = self._sent(address)
+        return found
+
+    def _sent(self, address: int) -> Emission:
+        alone: list[Sender] = []
+        under_way: list[Arrival | Crossing] = []
+        sources: dict[int, int] = defaultdict(int)
+        for stack, links in self._senders.items():
+            for link in links:
+                own, doubt = sources_of(stack, address, link)
+                senders = [Sender(stack, self._bits[stack.name], source, doubt, link) for source in own]
+                for source in own:
+                    sources[source] |= self._bits[stack.name]
+                if len(own) == len(links) == 1 and stack.plain:
+                    begun = self._begun(senders[0], address)
+                    if not any(isinstance(item, Delivery) for item in begun):
+                        under_way.extend(item for item in begun if isinstance(item, Arrival | Crossing))
+                        continue
+                alone.extend(senders)
+        return Emission(list(_together(under_way)), alone, sources)
+
+    def _begun(self, sender: Sender, address: int) -> Sequence[Moving | Delivery]:
+        """Return what becomes of what a namespace sends of which nothing but routes decides.
+
+        By a gateway it comes to others alike for whichever destination: nobody asked for that on the way.
+        """
+        led = _way(sender.stack, address, sender.link)
+        if len(led.exits) != 1 or led.exits[0].towards == address:
+            return list(self._journey.begun(_departure(sender, address)))
+        begun = self._by_gateway.get((sender, led))
+        if begun is None:
+            begun = list(self._journey.begun(_departure(sender, address)))
+            if begun and all(map(_was_answered_for, begun)):
+                self._by_gateway[sender, led] = begun
+        return begun
 
 
 def _senders(world: World, stations: Iterable[Station] | None) -> Mapping[Stack, Sequence[str]]:
@@ -115,10 +143,15 @@ class Sources(NamedTuple):
 
 def sources_of(stack: Stack, address: int, link: str = "") -> Sources:
     """Return the addresses that a namespace may send from to another, which may be of a link; none without a route."""
-    found = way(stack, Question(address, output=link))
+    found = _way(stack, address, link)
     sources = (source for each in found.either or (found,) for source in _sources(stack, each, address))
     addresses = tuple(dict.fromkeys(source for source in sources if source is not None))
     return Sources(addresses, found.doubt if len(addresses) > 1 else "")
+
+
+def _way(stack: Stack, address: int, link: str) -> Way:
+    asked = Question(address, output=link)
+    return plain_way(stack, asked) if stack.routing.plain else way(stack, asked)
 
 
 def _sources(stack: Stack, found: Way, address: int) -> Iterator[int | None]:
@@ -152,6 +185,13 @@ def _picked(stack: Stack, exit_: Exit, address: int) -> int | None:
     if exit_.towards == address:
         return stack.source_for(exit_.interface, 0, Scope.LINK)
     return stack.source_for(exit_.interface, exit_.towards)
+
+
+def _was_answered_for(item: Moving | Delivery) -> bool:
+    """Return whether packets have come to whoever was seen to answer for their next hop."""
+    if isinstance(item, Crossing):
+        return item.receiver is not None
+    return isinstance(item, Arrival) and not item.flight.routed
 
 
 def _departure(sender: Sender, address: int) -> Departure:

@@ -24,6 +24,15 @@ def way(stack: Stack, question: Question) -> Way:
     return either([(_along(stack, question, route), doubt) for route, doubt in _routes(stack, question)])
 
 
+def plain_way(stack: Stack, question: Question) -> Way:
+    """Return the way of one packet where routing is plain: by its destination and links alone, so it is found once."""
+    key = question if question.interface or question.output else question.destination
+    known = stack.ways.get(key)
+    if known is None:
+        known = stack.ways[key] = way(stack, question)
+    return known
+
+
 def either(found: Sequence[tuple[Way, str]]) -> Way:
     """Return the ways that packets may take as one, given what is not known."""
     first, _ = found[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
 from exporter.evaluate.enforced.route_table import Question
-from exporter.evaluate.enforced.way import either, way
+from exporter.evaluate.enforced.way import either, plain_way, way
 from exporter.model.addresses import is_link_local
 from exporter.model.ranges import Ranges
 
@@ -77,7 +77,7 @@ def ways(passing: Passing) -> Ways:
     """Return the ways of packets in a namespace, by destination and, where policy rules ask for it, by more."""
     found = Ways(0, defaultdict(int), defaultdict(int))
     for question, cells in _questions(passing):
-        known = _cached(passing.stack, question) if passing.stack.routing.plain else _asked(passing, question)
+        known = plain_way(passing.stack, question) if passing.stack.routing.plain else _asked(passing, question)
         if known.local:
             found.local |= cells
         for item in known.exits:
@@ -112,14 +112,6 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
                     if doubt:
                         doubts[doubt] = doubts.get(doubt, 0) | here
     return kept
-
-
-def _cached(stack: Stack, question: Question) -> Way:
-    key = question if question.interface or question.output else question.destination
-    known = stack.ways.get(key)
-    if known is None:
-        known = stack.ways[key] = way(stack, question)
-    return known
 
 
 def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
