@@ -27,10 +27,14 @@ UNKNOWN_OF_CHANGED = (
 )
 """How what the kernel of a changed host cannot tell either begins, by whatever change."""
 
+ROUTED_BACK = "(ICMP redirect)"
+"""How it ends where somebody passes on what goes back to where it came from, as on no host that nobody changed."""
+
 
 def unexplained(reasons: Iterable[str], changes: Sequence[Change]) -> set[str]:
     """Return the reasons, each of several alone, that nothing on a host that was so changed is the cause of."""
     known = (*ALWAYS_UNKNOWN, *(doubt for change in changes for doubt in change.doubts))
     if changes:
         known += UNKNOWN_OF_CHANGED
-    return {reason for told in reasons for reason in told.split("; ") if not reason.startswith(known)}
+    asked = {reason for told in reasons for reason in told.split("; ") if not reason.startswith(known)}
+    return {reason for reason in asked if not (changes and reason.endswith(ROUTED_BACK))}

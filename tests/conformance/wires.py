@@ -130,8 +130,6 @@ _ANSWERED: Final = 0.5
 _OF_ROUTER: Final = "02:00:5e:00:53:02"
 _NOBODY: Final = (
     "ip netns add rtr",
-    # whoever is told of a better way (ICMP redirects) takes that for a while
-    "ip netns exec rtr sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0",
     "ip netns exec rtr sysctl -qw net.ipv4.ip_forward=1",
 )
 _ANSWERS: Final = "ip netns exec rtr sysctl -qw net.ipv4.conf.rtr0.proxy_arp_pvlan=1"

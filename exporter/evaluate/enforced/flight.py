@@ -123,6 +123,11 @@ class Flight:
             merged[name] = merged.get(name, 0) | cells
         return replace(self, doubts=merged)
 
+    def sure(self, known: Mapping[str, int]) -> Flight:
+        """Return the flight without doubts about some cells."""
+        left = {name: cells & ~known.get(name, 0) for name, cells in self.doubts.items()}
+        return replace(self, doubts={name: cells for name, cells in left.items() if cells})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Departure:

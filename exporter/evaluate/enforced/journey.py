@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.bridging import Bridging, HandedUp
@@ -13,11 +14,9 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
-from exporter.evaluate.enforced.segments import (
-    asks,
-    followed,
-    link_address,
-)
+from exporter.evaluate.enforced.redirects import decided, redirects
+from exporter.evaluate.enforced.route_table import Exit
+from exporter.evaluate.enforced.segments import asks, followed, link_address
 from exporter.evaluate.enforced.unseen import Unseen
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.addresses import is_link_local
@@ -27,8 +26,8 @@ from exporter.model.namespace import ENOUGH_HOPS, Direction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.evaluate.enforced.flight import Conversation
-    from exporter.evaluate.enforced.route_table import Exit
+    from exporter.evaluate.enforced.flight import Conversation, Flight
+    from exporter.evaluate.enforced.redirects import Redirect
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
@@ -48,6 +47,7 @@ class Journey:
         self._obstacles = obstacles or Obstacles(world, conversation)
         self._unseen = Unseen(world)
         self._bridging = Bridging(world, self._obstacles, self._unseen)
+        self._told: list[Redirect] = []
 
     def deliveries(self, *moving: Moving) -> list[Delivery]:
         """Return where packets arrive."""
@@ -61,7 +61,7 @@ class Journey:
             frontier = following
             if not frontier:
                 break
-        return delivered
+        return decided(delivered, self._told) if self._told else delivered
 
     def begun(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Yield what becomes of packets that set out, until another namespace has them."""
@@ -163,8 +163,6 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if sender is None or not passing.cells:
             return
-        world = self._world.resolving(way.towards)
-        receivers = self._world.answering(stack, way)
         cells, flight = self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing)
         passing = passing._replace(cells=cells)
         if not stack.ruleset.idle:
@@ -172,7 +170,12 @@ class Journey:
         if passing.own and stack.sends_near:
             hops = way.hops or hop_limit(stack.namespace, stack.family, sender.interface.name)
             flight = replace(flight, hops=hops)
-        flight, audible = shared_out(self._world, flight, passing.cells, sender, receivers, way.towards)
+        yield from self._hand_over(sender, passing._replace(flight=flight), way)
+
+    def _hand_over(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Moving]:
+        world = self._world.resolving(way.towards)
+        receivers = self._world.answering(sender.stack, way)
+        flight, audible = shared_out(self._world, passing.flight, passing.cells, sender, receivers, way.towards)
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, way, passing._replace(flight=told))
@@ -301,11 +304,33 @@ class Journey:
         # ip_forward and ip6_forward look at that before the rules do
         if cells and flight.hops > 1:
             output = found.output(passing.stack)
-            led = replace(flight, routed=True, hops=flight.hops - 1)
-            here = passing._replace(cells=cells, flight=led, output=output)
+            here = passing._replace(cells=cells, flight=flight, output=output)
+            told = list(redirects(self._world, here, found.leaving))
+            for each in told:
+                flight = flight.doubted({each.tells: each.cells})
+            here = here._replace(flight=replace(flight, routed=True, hops=flight.hops - 1))
+            yield from self._sent_past(told, passing.flight)
             here = past_policies(here, Direction.FORWARD, Direction.OUT)
             for out in self._obstacles.through(Hook.FORWARD, here):
                 yield from self._leave(out, found.leaving)
+
+    def _sent_past(self, told: Iterable[Redirect], flight: Flight) -> Iterator[Moving]:
+        """Send packets as those do who were told to go past a router that they came to: each to a next hop once."""
+        for each in told:
+            known = (other.cells for other in self._told if (other.sender, other.way) == (each.sender, each.way))
+            new = each.cells & ~sum(known)
+            if new:
+                self._told.append(each._replace(cells=new))
+                yield from self._redirected(self._told[-1], flight)
+
+    def _redirected(self, told: Redirect, flight: Flight) -> Iterator[Moving]:
+        stack = told.sender.stack
+        # what others saw of them on their way to the router they see no more
+        passages = tuple(takewhile(lambda passage: passage.stack is stack, flight.passages))
+        sent = replace(flight.doubted({told.told: told.cells}), passages=passages, routed=False)
+        passing = Passing(stack, told.cells, sent, sent.ends)
+        way = Exit(told.sender.interface.index, told.way.towards)
+        yield from self._hand_over(told.sender, passing, way)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
         passing = of_one_alone(passing)

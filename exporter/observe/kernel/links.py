@@ -66,8 +66,8 @@ _PORT: Final = {
 }
 
 _CONF4: Final = {
-    0: "forwarding", 2: "proxy_arp", 7: "rp_filter", 12: "arp_filter", 18: "arp_ignore", 22: "accept_local",
-    23: "src_valid_mark", 24: "proxy_arp_pvlan", 25: "route_localnet",
+    0: "forwarding", 2: "proxy_arp", 3: "accept_redirects", 5: "send_redirects", 7: "rp_filter", 12: "arp_filter",
+    18: "arp_ignore", 22: "accept_local", 23: "src_valid_mark", 24: "proxy_arp_pvlan", 25: "route_localnet",
 }  # fmt: skip
 _CONF6: Final = {0: "forwarding", 1: "hop_limit", 22: "proxy_ndp", 26: "disable_ipv6", 59: "force_forwarding"}
 """Sysctls of an interface by their place in the arrays that come with it (IPV4_DEVCONF_…, one less; DEVCONF_…)."""

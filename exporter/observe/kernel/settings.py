@@ -23,6 +23,8 @@ NAMES: Final = (
     "ipv4/ip_default_ttl",
     "ipv4/tcp_fwmark_accept",
     "ipv4/conf/all/forwarding",
+    "ipv4/conf/all/accept_redirects",
+    "ipv4/conf/all/send_redirects",
     "ipv4/conf/all/rp_filter",
     "ipv4/conf/all/src_valid_mark",
     "ipv4/conf/all/route_localnet",
