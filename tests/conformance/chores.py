@@ -385,7 +385,10 @@ class OnHost(Somebody):
     def _links(self) -> Iterator[Change]:
         bridge, port = self._bridge, self._port
         yield Change("a bridge down", (f"ip link set {bridge} down",))
-        yield Change("a bridge down and up", (f"ip link set {bridge} down", f"ip link set {bridge} up"))
+        # the carrier of what is up again comes some time later (linkwatch_event), and addresses of IPv6 come with it
+        yield Change(
+            "a bridge down and up", (f"ip link set {bridge} down", f"ip link set {bridge} up"), seconds=ANNOUNCED
+        )
         yield Change("a bridge of small packets", (f"ip link set {bridge} mtu 1000",))
         yield Change("a bridge's link address", (f"ip link set {bridge} address 02:00:5e:00:53:77",))
         yield Change("a bridge that forgets", (f"ip link set {bridge} type bridge ageing_time 0",))
@@ -393,7 +396,7 @@ class OnHost(Somebody):
         if not self._facts.ports:
             return
         yield Change("a port down", (f"ip link set {port} down",))
-        yield Change("a port down and up", (f"ip link set {port} down", f"ip link set {port} up"))
+        yield Change("a port down and up", (f"ip link set {port} down", f"ip link set {port} up"), seconds=ANNOUNCED)
         yield Change("a port taken out", (f"ip link set {port} nomaster",))
         yield Change("a port gone", (f"ip link del {port}",))
         yield Change("a port blocking", (f"bridge link set dev {port} state 4 || true",))
