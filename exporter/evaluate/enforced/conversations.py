@@ -168,12 +168,12 @@ class Conversations:
         world = self._worlds[family]
         number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[family]
         flight = Flight(number, Ends(0, picked if protocol in _NUMBERS else None, address, ports), icmp_type=kind)
-        for delivery in self._journey(world, Conversation(Stage.FIRST)).deliveries(*self._sent(world, flight, cells)):
-            if protocol is Protocol.TCP:
-                confirmed = self._confirmed(world, flight, delivery)
-                if confirmed is None:
-                    continue
-                delivery = confirmed  # noqa: PLW2901
+        journey = self._journey(world, Conversation(Stage.FIRST))
+        delivered = journey.deliveries(*self._sent(world, flight, cells))
+        if protocol is Protocol.TCP:
+            confirmed = (self._confirmed(world, flight, delivery) for delivery in delivered)
+            delivered = [delivery for delivery in confirmed if delivery is not None]
+        for delivery in journey.decided(delivered):
             yield from self._ended(world, protocol, address, ports, delivery)
 
     def _journey(self, world: World, conversation: Conversation) -> Journey:
@@ -198,42 +198,55 @@ class Conversations:
             passages[passage.stack.name].append(passage)
         back = _answer(delivery)
         answered: dict[str, int] = defaultdict(int)
-        answers: list[Delivery] = []
         arrived, doubts, on_the_way_back = 0, dict(delivery.flight.doubts), False
-        for item in self._journey(world, Conversation(Stage.ANSWER, passages)).deliveries(back):
-            cells = item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
-            arrived |= cells
-            answers.append(replace(item, cells=cells))
+        journey = self._journey(world, Conversation(Stage.ANSWER, passages))
+        answers = self._heard(world, flight, journey, back)
+        for item in answers:
+            arrived |= item.cells
             for passage in item.flight.passages:
-                answered[passage.stack.name] |= passage.tracked & cells
+                answered[passage.stack.name] |= passage.tracked & item.cells
                 alone = passage.stack.name not in passages or len(item.flight.passed(passage.stack)) > 1
                 if alone and not passage.stack.ruleset.idle:
                     on_the_way_back = True
-            _merge(doubts, item.flight.doubts, cells)
+            _merge(doubts, item.flight.doubts, item.cells)
         if not arrived | astray:
             return None
         third = Conversation(Stage.CONFIRMATION, _marked(passages, answers), answered)
         confirmed = 0
-        for item in self._journey(world, third).deliveries(*self._sent(world, flight, arrived)):
-            if item.stack is delivery.stack and item.flight.ends.destination == delivery.flight.ends.destination:
-                confirmed |= item.cells
-                _merge(doubts, item.flight.doubts, item.cells)
+        for item in self._sent_again(world, flight, arrived, self._journey(world, third), delivery):
+            confirmed |= item.cells
+            _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
         # who sees the way back alone, or again, takes what is said for the first packets of another conversation
         if on_the_way_back or any(cells & ~passage.tracked for passage in delivery.flight.passages):
-            cells &= self._heard(world, flight, back, passages)
+            heard = 0
+            for item in self._heard(world, flight, self._journey(world, Conversation(Stage.SAYING, passages)), back):
+                heard |= item.cells
+                _merge(doubts, item.flight.doubts, item.cells)
+            cells &= heard
         cells |= astray
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
 
-    def _heard(self, world: World, flight: Flight, back: Departure, passages: Mapping[str, Sequence[Passage]]) -> int:
-        """Return the cells that what is said after the handshake arrives at.
+    def _sent_again(
+        self, world: World, flight: Flight, cells: int, journey: Journey, first: Delivery
+    ) -> Sequence[Delivery]:
+        """Return what arrives where the first packets did, of what is sent as they were."""
+        arrived = journey.deliveries(*self._sent(world, flight, cells))
+        destination = first.flight.ends.destination
+        same = (item for item in arrived if item.stack is first.stack and item.flight.ends.destination == destination)
+        return journey.decided(list(same))
 
-        It goes the way of the answer; but namespaces that do not follow the conversation may rewrite it, as a new one.
+    def _heard(self, world: World, flight: Flight, journey: Journey, back: Departure) -> Sequence[Delivery]:
+        """Return what arrives, of what is sent back, at those whose packets it answers.
+
+        What is said after the handshake goes the way of the answer; but namespaces that do not follow the conversation
+        may rewrite it, as a new one.
         """
-        heard = 0
-        for item in self._journey(world, Conversation(Stage.SAYING, passages)).deliveries(back):
-            heard |= item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item)
-        return heard
+        fitting = (
+            replace(item, cells=item.cells & self._bits[item.stack.name] & self._fitting(world, flight, item))
+            for item in journey.deliveries(back)
+        )
+        return journey.decided(list(fitting))
 
     def _fitting(self, world: World, flight: Flight, answer: Delivery) -> int:
         """Return the cells whose own packets an answer answers: it comes from where they were sent to."""

@@ -61,6 +61,10 @@ class Journey:
             frontier = following
             if not frontier:
                 break
+        return delivered
+
+    def decided(self, delivered: list[Delivery]) -> list[Delivery]:
+        """Return deliveries as they are where it is not known which way those who were told to go past routers take."""
         return decided(delivered, self._told) if self._told else delivered
 
     def begun(self, item: Departure) -> Iterator[Moving | Delivery]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.route_table import Question
+from exporter.model.namespace import RouteKind
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
@@ -51,10 +53,11 @@ class Redirect(NamedTuple):
 def redirects(world: World, passing: Passing, leaving: Mapping[Exit, int]) -> Iterator[Redirect]:
     """Yield what a namespace may tell of packets that it passes on by some ways.
 
-    __mkroute_input notes those that leave by the interface that they came in by, and ip_forward tells of them before
-    rules see them; of such that were rewritten nobody is told (nf_nat_icmp_reply_translation). Who has rules of nat
-    does not tell of connections that he keeps back, but of what belongs to none, as answers to what he did not see:
-    after one of those the sender goes past him with whatever is for that address.
+    __mkroute_input notes those that leave by the interface that they came in by, from whoever is on that link, and
+    ip_forward tells of them before rules see them; of such that were rewritten nobody is told
+    (nf_nat_icmp_reply_translation). Who has rules of nat does not tell of connections that he keeps back, but of what
+    belongs to none, as answers to what he did not see: after one of those the sender goes past him with whatever is for
+    that address.
     """
     stack = passing.stack
     if stack.family == 6 or passing.flight.ends is not passing.arrived:
@@ -66,6 +69,8 @@ def redirects(world: World, passing: Passing, leaving: Mapping[Exit, int]) -> It
         if not back or station is None or not (_is_on(stack, "all", _SENDS) or _is_on(stack, name, _SENDS)):
             continue
         for source, of in parts(passing.flight.ends.source, back):
+            if not _is_near(stack, int(source), name):
+                continue
             for sender in station.segment.widely.owners.get(int(source), ()):
                 if sender.stack is not stack and _heeds(sender):
                     yield Redirect(_name(station), sender, way, of)
@@ -91,6 +96,16 @@ def decided(delivered: Sequence[Delivery], told: Collection[Redirect]) -> list[D
         replace(item, flight=item.flight.sure({name: sure.get((item.stack, name), 0) for name in item.flight.doubts}))
         for item in delivered
     ]
+
+
+def _is_near(stack: Stack, source: int, interface: str) -> bool:
+    """Return whether a source is on the link of an interface, as the way back to it has it (fib_validate_source)."""
+    if not stack.routing.plain:
+        return True
+    route, _ = stack.routing.lookup(Question(source))
+    if route is None or route.kind is not RouteKind.UNICAST:
+        return False
+    return any(hop.gateway is None and stack.routing.names.get(hop.interface) == interface for hop in route.hops)
 
 
 def _heeds(sender: Station) -> bool:
