@@ -18,15 +18,14 @@ _CRON: Final = re.compile(r"^(?:\S+ ){5}root (.*)$", re.MULTILINE)
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return all commands with the page that shows them; a line that goes on in the next one is one."""
-    found = []
-    for page in PAGES:
-        for block in _FENCE.findall(page.read_text()):
-            lines = block.replace("\\\n", "").splitlines()
-            found += [
-                (page.relative_to(ROOT).as_posix(), line.removeprefix("$ ")) for line in lines if line.startswith("$ ")
-            ]
-    return found
+    """Return all commands with the page that shows them."""
+    return [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands_in(page.read_text())]
+
+
+def commands_in(text: str) -> list[str]:
+    """Return the commands that a text shows; a line that goes on in the next one is one."""
+    lines = [line for block in _FENCE.findall(text) for line in block.replace("\\\n", "").splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
 def cron_lines() -> list[str]:

@@ -190,9 +190,19 @@ time.sleep(600)
 """
 
 
-def start_run(version: str) -> tuple[subprocess.Popen[str], Plot]:
+CRASHING_HOST = """
+import sys, time
+from tests.lab.booted import booted
+with booted(sys.argv[1]) as host:
+    host.start_container("one", "--publish=20080:80")
+    print(host.plot.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def start_run(version: str, script: str = CRASHING) -> tuple[subprocess.Popen[str], Plot]:
     """Start another process that owns an engine with a container."""
-    command = [sys.executable, "-c", CRASHING, version]
+    command = [sys.executable, "-c", script, version]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -229,6 +239,20 @@ def test_nothing_is_left_of_a_killed_run(version: str) -> None:
     with engine(version) as made:
         made.run("one")
         assert connects(made, "one", address_of(made, "one"), 80) == "one"
+
+
+def test_nothing_is_left_of_a_host_that_systemd_booted() -> None:
+    """Systemd makes processes, mounts and cgroups of its own; they are the plot's as well."""
+    machine = Path("/proc/self/mountinfo").read_text()
+    process, plot = start_run(VERSIONS[-1], CRASHING_HOST)
+    pids = processes(plot)
+    assert len(pids) >= 8  # anchor, systemd, journald, dockerd, containerd, shim, docker-proxy, container
+    with locked():
+        process.kill()
+        process.wait()
+        assert plot.name in reap_alone()
+    assert remains(plot, pids) == []
+    assert Path("/proc/self/mountinfo").read_text() == machine
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -42,6 +42,9 @@ _KEEP_ALIVE = 75
 _LAST_MOMENT = 0.5
 """Seconds at the end, for clients and once more for ourselves."""
 
+_LAST_WORD = 0.1
+"""Seconds for whoever was accepted at the very end to say what he wants."""
+
 _TLS_BUFFER = 1 << 14
 """Bytes that asyncio keeps for each TLS connection to read into: a record of TLS, in place of 256 KiB."""
 
@@ -111,6 +114,7 @@ class _Server(uvicorn.Server):
         self._listeners = list(sockets)
         self._crowd = crowd
         self._door = door
+        self._accepting: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -120,9 +124,16 @@ class _Server(uvicorn.Server):
         current_default_thread_limiter().total_tokens = 1
         for listener in self._listeners:
             listener.setblocking(False)
-            self._keep(asyncio.create_task(self._accept(listener)))
+            self._accepting.append(asyncio.create_task(self._accept(listener)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nobody any more, answer who was; who comes now to a socket of systemd's waits for the next server."""
+        for listener, accepting in zip(self._listeners, self._accepting, strict=True):
+            # at once: an accept that is about to run would take a client whom nobody serves
+            asyncio.get_running_loop().remove_reader(listener)
+            accepting.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await asyncio.sleep(_LAST_WORD)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import os
 import signal
 import subprocess
 import tarfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import client
 from .errors import LabError
 from .hostns import World, make_world
-from .packages import missing_packages, unpacked
-from .registry import Plot, claim, clear, engine_cgroup, reap
-from .system import LET_GARBAGE_LIE, SYSTEM_PATH, ProcessIdentity, run, wait_until
+from .packages import unpacked
+from .plots import give_back, new_plot
+from .registry import Plot, engine_cgroup
+from .system import LET_GARBAGE_LIE, SYSTEM_PATH, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
 IMAGE = "busybox-like"
 START_TIMEOUT = 40.0
 CONTAINERD = "/run/lab/containerd"
-_LIVE: dict[str, Plot] = {}
 
 
 class Engine:
@@ -168,7 +165,7 @@ class Engine:
 
     def close(self) -> None:
         """Remove the engine with everything it has; nothing is asked, everything is killed."""
-        _forget(self.plot)
+        give_back(self.plot)
         for process in (self.world.anchor, self._containerd, self._daemon):
             if process is not None:
                 process.wait()
@@ -176,7 +173,7 @@ class Engine:
     def import_image(self) -> None:
         """Give the engine its one image: a static busybox."""
         busybox = self._programs[1] / "bin/busybox"
-        self.docker("import", "--change", 'CMD ["sleep", "1000000"]', "-", IMAGE, stdin=_image(busybox))
+        self.docker("import", "--change", 'CMD ["sleep", "1000000"]', "-", IMAGE, stdin=image_of(busybox))
 
     def _containerd_command(self) -> list[str]:
         """Say how containerd is started: beside dockerd and outliving it, as the packages' service units do.
@@ -219,12 +216,9 @@ def start_engine(version: str, *args: str, connected: bool = False, prepare: Seq
     `prepare` are commands of the shell for its host, before anything of the engine runs there. A connected engine has
     no network namespace of its own: for building images that need the machine's network.
     """
-    _check_machine()
-    reap()
-    plot = claim()
-    _remember(plot)
+    plot = new_plot()
     with contextlib.ExitStack() as undo:
-        undo.callback(_forget, plot)
+        undo.callback(give_back, plot)
         made = Engine(version, plot, make_world(plot, connected=connected))
         undo.callback(made.close)
         for command in prepare:
@@ -249,44 +243,7 @@ def engine(version: str, *args: str, connected: bool = False) -> Iterator[Engine
         made.close()
 
 
-def _check_machine() -> None:
-    if os.geteuid() != 0:
-        raise LabError("the lab needs root: it makes network namespaces and starts engines")
-    missing = missing_packages()
-    if missing:
-        raise LabError(f"not installed: {', '.join(missing)}; 'python -m tests.lab setup' installs them")
-    if not Path("/proc/sys/net/bridge").exists():
-        run(["modprobe", "-a", "bridge", "br_netfilter", "overlay"])
-
-
-def _remember(plot: Plot) -> None:
-    """See to it that a plot goes when this process goes, also by SIGTERM."""
-    if not _LIVE:
-        atexit.register(_clear_all)
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _on_terminate)
-    _LIVE[plot.name] = plot
-
-
-def _forget(plot: Plot) -> None:
-    clear(plot)
-    _LIVE.pop(plot.name, None)
-
-
-def _on_terminate(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _clear_all() -> None:
-    """Remove what is left at exit; a forked child must not remove its parent's."""
-    own = ProcessIdentity.own()
-    for plot in tuple(_LIVE.values()):
-        if plot.owner() == own:
-            clear(plot)
-
-
-def _image(busybox: Path) -> bytes:
+def image_of(busybox: Path) -> bytes:
     """Return a root file system of one program under all its names, as a tar."""
     applets = run([str(busybox), "--list"]).split()
     buffer = io.BytesIO()

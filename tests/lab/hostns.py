@@ -73,12 +73,12 @@ def make_world(plot: Plot, *, connected: bool) -> World:
     if connected:
         netns = Path(f"/proc/{os.getpid()}/ns/net")
     else:
-        _make_network(plot)
+        make_network(plot)
         netns = NAMED_NAMESPACES / plot.host_namespace
     return World(plot, netns, _start_anchor(plot, netns, "shared" if connected else "own"))
 
 
-def _make_network(plot: Plot) -> None:
+def make_network(plot: Plot) -> None:
     """Make the host's network namespace and the outside one that its cards lead to."""
     host, outside = plot.host_namespace, plot.outside_namespace
     for namespace in (host, outside):

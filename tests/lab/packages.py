@@ -82,6 +82,7 @@ TOOLS = {
     "mount": "mount",
     "dpkg": "dpkg",
     "debootstrap": "debootstrap",
+    "systemctl": "systemd",
     "git": "git",
 }
 
@@ -100,6 +101,8 @@ def missing_packages() -> tuple[str, ...]:
     wanted = {package for tool, package in TOOLS.items() if find_tool(tool) is None}
     if not KEYRING.exists():
         wanted.add("debian-archive-keyring")
+    if not any(Path("/usr/lib").glob("python3*/ensurepip")):  # for who is on a host that systemd boots
+        wanted.add("python3-venv")
     return tuple(sorted(wanted))
 
 

@@ -133,6 +133,16 @@ def engine_cgroup(plot: Plot) -> Path:
     return group
 
 
+def world_cgroups(plot: Plot) -> tuple[Path, ...]:
+    """Make a cgroup in every hierarchy, for who takes them for the roots and makes his own below."""
+    groups = tuple(root / plot.name / "world" for root in cgroup_roots())
+    for group in groups:
+        group.mkdir(parents=True, exist_ok=True)
+        _pass_on(group.parent)
+        _pass_on(group)
+    return groups
+
+
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """Keep everybody else from claiming and reaping for the length of a with block."""
@@ -187,6 +197,18 @@ def _thaw(plot: Plot) -> None:
             if switch.exists():
                 with contextlib.suppress(OSError):  # removed meanwhile
                     switch.write_text(thawed)
+
+
+def _pass_on(group: Path) -> None:
+    """Give a new cgroup what its parent has, and let it pass that on."""
+    controllers = group / "cgroup.controllers"
+    if controllers.exists():
+        wanted = " ".join(f"+{name}" for name in controllers.read_text().split())
+        (group / "cgroup.subtree_control").write_text(wanted)
+        return
+    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new cgroup of version 1, which nobody can join then
+        if (group / name).exists():
+            (group / name).write_text((group.parent / name).read_text())
 
 
 def _remove_cgroup(group: Path) -> None:

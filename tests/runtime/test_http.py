@@ -257,6 +257,42 @@ def test_stopping_is_quick_with_clients_around(port: int) -> None:
     assert fetch(port) == BIG
 
 
+def test_who_was_accepted_last_is_answered() -> None:
+    """A client whose request is still on its way when the end begins gets his answer."""
+    (listener,) = bind(["127.0.0.1:0"])
+    server = HttpServer([listener], app(b"hello"))
+    server.start()
+    with connect(listener.getsockname()[1]) as client:
+        while not server._server.server_state.connections:
+            time.sleep(0.001)
+        ending = threading.Thread(target=server.stop)
+        ending.start()
+        while listener.fileno() >= 0 and not server._server._accepting[0].done():
+            time.sleep(0.001)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        ending.join()
+
+
+def test_who_comes_at_the_end_waits_for_the_next_server() -> None:
+    """A socket that somebody else holds, too, keeps its clients, and none is taken that nobody will serve."""
+    (listener,) = bind(["127.0.0.1:0"])
+    port = listener.getsockname()[1]
+    held = listener.dup()
+    first, second = HttpServer([listener], app(b"first")), HttpServer([held], app(b"second"))
+    first.start()
+    answers: list[bytes] = []
+    asking = threading.Thread(target=lambda: answers.extend(fetch(port) for _ in range(300)))
+    asking.start()
+    while not answers:
+        time.sleep(0.001)
+    first.stop()
+    second.start()
+    asking.join()
+    second.stop()
+    assert set(answers) == {b"first", b"second"}
+
+
 def test_who_has_to_go_before_he_was_greeted_leaves_no_socket() -> None:
     """A task that is cancelled before it begins cleans up nothing."""
 
