@@ -121,8 +121,8 @@ def report(context: click.Context, form: str) -> None:
     config = resolve(context, os.environ)
     held_to = look.standards(config)
     snapshot, found = look.answer(look.observe(config, held_to), held_to)
-    if form == "table":
-        terminal.write(formats.table.render(found, evaluate.causes(snapshot, found)))
+    if form in formats.WITH_CAUSES:
+        terminal.write(formats.WITH_CAUSES[form](found, evaluate.causes(snapshot, found)))
     else:
         terminal.write(formats.RENDERERS[form](found))
 

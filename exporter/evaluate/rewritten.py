@@ -1,4 +1,4 @@
-"""The kernel's rules as they would be after the engine has written enable_icc of a network another way.
+"""The kernel's rules as they would be after the engine was restarted, or has made a network anew with another ICC.
 
 Rules of others stay as they are, and where they are: `DOCKER-USER` comes before all of the engine's rules in every
 version, and before 28.0 the DROP of a closed bridge comes after all others of FORWARD.
@@ -10,26 +10,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
+from exporter.evaluate.written import linked, unwritten, written_anew
 from exporter.model.firewall import (
     Backend,
     Chain,
     Field,
     Firewall,
-    InRanges,
     NameIs,
     Rule,
     TableFamily,
     Terminate,
     Verdict,
 )
-from exporter.model.ranges import Ranges
-from exporter.model.reach import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from exporter.model.firewall import Match, Table
-    from exporter.model.snapshot import Kernel, Link, Network, Snapshot
+    from exporter.model.firewall import Table
+    from exporter.model.snapshot import Kernel, Network, Snapshot
 
 _OWN_FORWARD_CHAIN: Final = "DOCKER-FORWARD"
 """Where the engine's rules of FORWARD stand since 28.0."""
@@ -38,22 +36,44 @@ _USERS_CHAIN: Final = "DOCKER-USER"
 _COMMENT: Final = 'comment "ICC"'
 """What the nftables backend writes behind its rule for ICC, in a chain of the bridge's own."""
 
-_NUMBERS: Final = {Protocol.TCP: 6, Protocol.UDP: 17}
 _SWITCHES: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
 _FAMILIES: Final = {TableFamily.IP: 4, TableFamily.IP6: 6}
 
 
-def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: Iterable[int], *, icc: bool) -> Kernel:
+def restarted(snapshot: Snapshot, kernel: Kernel, network: Network | None, filtered: Iterable[int]) -> Kernel:
+    """Return the kernel with the engine's rules as a restart writes them; `network` is the default bridge.
+
+    All of them are written where it is known what they are: those of IPv4 then. Else those for ICC and links alone are.
+    """
+    if unwritten(snapshot, kernel.host.firewall):
+        return kernel if network is None else rewritten(snapshot, kernel, network, filtered)
+    written = written_anew(snapshot, kernel.host.firewall)
+    if network is not None:
+        written = Firewall(
+            tuple(
+                table if table.family is TableFamily.IP else _table(table, snapshot, network)
+                for table in written.tables
+            )
+        )
+    return _with_rules(kernel, written, filtered)
+
+
+def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: Iterable[int]) -> Kernel:
     """Return the kernel with the engine's rules for a network's ICC and links as the engine writes them.
 
     `filtered` are the IP versions for which the engine switches br_netfilter on.
     """
-    tables = tuple(_table(table, snapshot, network, icc=icc) for table in kernel.host.firewall.tables)
+    tables = tuple(_table(table, snapshot, network) for table in kernel.host.firewall.tables)
+    return _with_rules(kernel, Firewall(tables), filtered)
+
+
+def _with_rules(kernel: Kernel, firewall: Firewall, filtered: Iterable[int]) -> Kernel:
     settings = {**kernel.host.settings, **{_SWITCHES[family]: "1" for family in filtered}}
-    return replace(kernel, host=replace(kernel.host, firewall=Firewall(tables), settings=settings))
+    return replace(kernel, host=replace(kernel.host, firewall=firewall, settings=settings))
 
 
-def _table(table: Table, snapshot: Snapshot, network: Network, *, icc: bool) -> Table:
+def _table(table: Table, snapshot: Snapshot, network: Network) -> Table:
+    icc = network.icc is True
     family = _FAMILIES.get(table.family)
     if family is None:
         return table
@@ -111,38 +131,10 @@ def _inside(snapshot: Snapshot, network: Network, family: int, *, icc: bool) -> 
     accepted = (
         Rule((*within, *match, Terminate(Verdict.ACCEPT)), "the engine's rule for a link")
         for link in links
-        for match in _linked(snapshot, network, link)
+        for match in linked(snapshot, network, link)
     )
     verdict = Verdict.ACCEPT if icc else Verdict.DROP
     return (*accepted, Rule((*within, Terminate(verdict)), f"the engine's rule for enable_icc={str(icc).lower()}"))
-
-
-def _linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[Match, ...]]:
-    """Yield what a link's rules match: questions to the exposed ports, and answers from them (moby, link.go)."""
-    ends = [
-        endpoint.ipv4
-        for name in (link.parent, link.child)
-        if name in snapshot.sandboxes
-        for endpoint in snapshot.sandboxes[name].endpoints
-        if endpoint.network_id == network.id and endpoint.ipv4 is not None
-    ]
-    if len(ends) != 2:
-        return
-    parent, child = (Ranges.of(int(end)) for end in ends)
-    for port in link.ports:
-        protocol, exposed = InRanges(Field.PROTOCOL, Ranges.of(_NUMBERS[port.protocol])), Ranges.of(port.port)
-        yield (
-            protocol,
-            InRanges(Field.SOURCE, parent),
-            InRanges(Field.DESTINATION, child),
-            InRanges(Field.DESTINATION_PORT, exposed),
-        )
-        yield (
-            protocol,
-            InRanges(Field.SOURCE, child),
-            InRanges(Field.DESTINATION, parent),
-            InRanges(Field.SOURCE_PORT, exposed),
-        )
 
 
 def _is_icc(rule: Rule, network: Network) -> bool:

@@ -17,7 +17,8 @@ from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.pending import default_bridge, keeps_networks
-from exporter.evaluate.rewritten import rewritten
+from exporter.evaluate.rewritten import restarted, rewritten
+from exporter.evaluate.written import unwritten
 from exporter.model.daemon import Configuration
 from exporter.model.reach import PairVerdict, Reach, Verdict
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
@@ -38,6 +39,7 @@ _MADE_ANEW: Final = (
     "there, and the containers are connected to it again; addresses may differ"
 )
 _OTHERS_STAY: Final = "rules that are not the engine's stay as they are now (DOCKER-USER and the like)"
+_AS_THEY_ARE: Final = "of the engine's own rules, none but those for ICC and links are other than now: {reason}"
 _NOT_READ: Final = "the daemon's other settings stay as they are: its configuration was not read"
 _MORE_BINDINGS: Final = (
     "ports that are published on all addresses are bound to IPv4 only, as now: docker-proxy would take IPv6 as well"
@@ -77,7 +79,8 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
 class _Plan:
     """What is done: `now` and `then` are the snapshot before and after, as far as the configuration goes.
 
-    `network` is the one that is set up anew with `icc`, None where none is. `only_icc` is `then` with nothing but that.
+    `network` is the one that is set up anew, as it will be, None where none is. `only_icc` is `then` with nothing but
+    its ICC changed.
     `filtered` are the IP versions for which the engine switches br_netfilter on meanwhile.
     """
 
@@ -86,7 +89,6 @@ class _Plan:
     then: Snapshot
     only_icc: Snapshot
     network: Network | None
-    icc: bool
     filtered: frozenset[int]
     warnings: tuple[str, ...]
     assumptions: tuple[str, ...]
@@ -119,8 +121,7 @@ class _Plan:
             now=replace(now, kernel=None),
             then=replace(_with_proxy(only_icc, proxy), kernel=None),
             only_icc=only_icc,
-            network=network,
-            icc=icc is True,
+            network=networks[network.id] if network is not None else None,
             filtered=filtered,
             warnings=tuple(_warnings(snapshot, made_anew=made_anew)),
             assumptions=tuple(_taken_for_granted(snapshot, now, proxy, network if made_anew else None, icc=icc)),
@@ -255,6 +256,9 @@ def _taken_for_granted(
             yield _MORE_BINDINGS
     if snapshot.kernel is not None:
         yield _OTHERS_STAY
+        reason = unwritten(now, snapshot.kernel.host.firewall) if made_anew is None else ""
+        if reason:
+            yield _AS_THEY_ARE.format(reason=reason)
 
 
 def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach, Reach] | None:
@@ -262,9 +266,10 @@ def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach
     if report.declared is None or snapshot.kernel is None:
         return None
     promised = declared_reach(replace(plan.only_icc, kernel=None))
-    if plan.network is None:
-        return report.reach, promised
-    kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, plan.filtered, icc=plan.icc)
+    if plan.network is not None and not plan.network.default:
+        kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, plan.filtered)
+    else:
+        kernel = restarted(plan.only_icc, snapshot.kernel, plan.network, plan.filtered)
     return enforced_reach(plan.only_icc, kernel), promised
 
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from exporter import __version__
+from exporter.evaluate.trips import MOST_CAUSES
 from exporter.model.probe import ProbeResult
 from exporter.model.reach import Verdict, Via
 from exporter.publish.formats.hops import hop_text
@@ -47,7 +48,7 @@ MATRIX_LIMIT = 60
 NETWORK_LIMIT = 200
 FORETOLD_LIMIT = 200
 CHOICE_LIMIT = 500
-DRIFT_LIMIT = 100
+DRIFT_LIMIT = MOST_CAUSES
 VIOLATION_LIMIT = 100
 TENANT_LIMIT = 100
 
@@ -180,6 +181,7 @@ class Page:
             answers=answers,
             **_of_probes(published.stats.probes),
             **(_of_report(published.report) if published.report else {}),
+            causes=published.causes.found() if published.causes else {},
         )
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
+
+from exporter import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +84,22 @@ class PollStats:
     probes: ProbeStats | None = None
 
 
+class Causes:
+    """What decides about pairs that drift, by the names of their containers: worked out for who asks first, once."""
+
+    def __init__(self, snapshot: Snapshot, report: Report) -> None:
+        self._seen = snapshot, report
+        self._asking = Lock()
+        self._found: Mapping[tuple[str, str], str] | None = None
+
+    def found(self) -> Mapping[tuple[str, str], str]:
+        """Return them. On a large host this takes seconds: no poll and no scrape may ask."""
+        with self._asking:
+            if self._found is None:
+                self._found = evaluate.causes(*self._seen)
+            return self._found
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """One rendered exposition, as it goes over the wire with and without compression."""
@@ -91,7 +110,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the last poll gave. `report`, `observation` and `snapshot` are None together with `up` being False.
+    """What the last poll gave. `report`, `observation`, `snapshot` and `causes` are None where `up` is False.
 
     `since` is when the engine was found up or down in an unbroken row of polls that last until now.
     `bodies` holds the rendered expositions by format; the board fills it in.
@@ -104,6 +123,7 @@ class Published:
     report: Report | None = None
     snapshot: Snapshot | None = None
     observation: Observation | None = None
+    causes: Causes | None = field(default=None, compare=False, repr=False)
     stats: PollStats = PollStats()
     bodies: Mapping[str, Body] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
@@ -128,6 +148,7 @@ class Published:
             report=report,
             snapshot=snapshot,
             observation=observation,
+            causes=Causes(snapshot, report),
             stats=stats,
         )
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from exporter.model.observation import Observation
     from exporter.model.report import Report
     from exporter.model.whatif import Foretelling
-    from exporter.publish.state import Board, Published
+    from exporter.publish.state import Board, Causes, Published
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -124,16 +124,16 @@ class _Site:
     def report(self, request: Request) -> Response:
         """Stream the whole report."""
         published = self.board.current
-        if published.report is None:
+        if published.report is None or published.causes is None:
             return _error(published.last_error, 503)
-        chunks = () if request.method == "HEAD" else self._document(published.report).chunks()
+        chunks = () if request.method == "HEAD" else self._document(published.report, published.causes).chunks()
         return StreamingResponse(chunks, media_type=_JSON, headers=_HEADERS)
 
-    def _document(self, report: Report) -> json_report.Document:
+    def _document(self, report: Report, causes: Causes) -> json_report.Document:
         """Return the document that others read just now, if any do. A report has its identity while they do."""
         document = self.documents.get(id(report))
         if document is None:
-            document = self.documents[id(report)] = json_report.Document(report)
+            document = self.documents[id(report)] = json_report.Document(report, causes.found())
         return document
 
     def snapshot(self, _: Request) -> Response:

@@ -10,7 +10,9 @@ import pytest
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
 from exporter.model.daemon import Configuration, Setting
+from exporter.model.firewall import Backend, Firewall
 from exporter.model.reach import Verdict
+from exporter.model.snapshot import EngineVersion, GatewayMode
 from exporter.model.whatif import Fate, Foretelling, Proposal
 from exporter.parse import parse
 from tests.conformance.recorded_kernel import kernel_documents
@@ -19,6 +21,10 @@ from tests.hosts import Host, host
 from tests.kernels import kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.model.snapshot import Kernel, Network, Snapshot
+    from tests.kernels import KernelOf
     from tests.looks import Look
 
 ON, OFF = Setting(True, "the default"), Setting(False, "daemon.json")
@@ -127,6 +133,96 @@ def test_the_kernel_agrees_where_nobody_tampered(*, icc: bool) -> None:
     found = ask(below, Proposal(icc=not icc))
     assert Fate.UNDECIDED not in fates(found).values()
     assert fates(found) == fates(ask(built(icc=icc).look(), Proposal(icc=not icc)))
+
+
+def flushed(built_: Host, chains: dict[str, tuple[str, ...]]) -> KernelOf:
+    """Return a host's kernel without the rules of some chains, where FORWARD accepts."""
+    below = kernel(built_).engine_rules().policy("FORWARD", "ACCEPT")
+    for table, names in chains.items():
+        for name in names:
+            below.flush(name, table)
+    return below
+
+
+@pytest.mark.parametrize(
+    "chains",
+    [
+        {"filter": ("FORWARD",)},
+        {"filter": ("FORWARD", "DOCKER", "DOCKER-FORWARD", "DOCKER-BRIDGE", "DOCKER-CT", "DOCKER-ISOLATION-STAGE-1")},
+        {"nat": ("PREROUTING", "OUTPUT", "POSTROUTING", "DOCKER")},
+        {"filter": ("FORWARD",), "nat": ("PREROUTING", "DOCKER"), "raw": ("PREROUTING",)},
+    ],
+)
+@pytest.mark.parametrize("icc", [True, False])
+def test_what_was_flushed_is_written_anew(chains: dict[str, tuple[str, ...]], *, icc: bool) -> None:
+    """After a restart holds what the configuration promises, whatever of the engine's rules is gone before it."""
+    below, proxied = flushed(built(icc=icc), chains).look(), Proposal(icc=not icc, userland_proxy=True)
+    found = ask(below, proxied)
+    assert Fate.UNDECIDED not in fates(found).values()
+    assert after(below, found) == after(built(icc=not icc).look(), ask(built(icc=not icc).look(), Proposal()))
+
+
+def test_what_was_flushed_of_a_host_that_publishes_nothing() -> None:
+    """Whether docker-proxy runs need not be known then: no rule that matters depends on it."""
+    below = flushed(host("28.5", icc=False).container("db").container("app"), {"filter": ("FORWARD",)}).look()
+    found = ask(below, Proposal(icc=False))
+    assert fates(found) == {("db", "app"): Fate.CLOSES, ("app", "db"): Fate.CLOSES}
+
+
+def test_what_was_flushed_leaves_rules_of_others() -> None:
+    """Beside rules that the engine writes anew, others still keep a pair from being called open or closed."""
+    below = flushed(built(), {"filter": ("FORWARD",)}).rules("-A FORWARD -p tcp -m tcp --dport 22 -j ACCEPT")
+    assert Fate.UNDECIDED not in fates(ask(below.look(), ICC_OFF)).values()
+    users = below.rules("-A DOCKER-USER -p tcp -m tcp --dport 22 -j ACCEPT").look()
+    assert fates(ask(users, ICC_OFF))["db", "app"] is Fate.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda seen: replace(seen, engine=replace(seen.engine, version=EngineVersion(27, 5))), "was not tried"),
+        (lambda seen: replace(seen, engine=replace(seen.engine, rootless=True)), "(rootless) writes was not tried"),
+        (lambda seen: replace(seen, engine=replace(seen.engine, ipv4_forwarding=False)), "does not forward IPv4"),
+        (lambda seen: replace(seen, networks={**seen.networks, **routed(seen)}), "for network shop was not tried"),
+        (lambda seen: replace(seen, kernel=bare(seen.kernel)), "whether it writes any (--iptables) is not known"),
+    ],
+)
+def test_where_it_is_not_known_what_the_engine_writes(change: Callable[[Snapshot], Snapshot], reason: str) -> None:
+    """Pairs that drift are undecided then, and why nothing is made up is told."""
+    snapshot = change(flushed(built(icc=False), {"filter": ("FORWARD",)}).look().snapshot)
+    found = whatif(snapshot, evaluate(snapshot), ICC_OFF)
+    assert Fate.UNDECIDED in fates(found).values()
+    assert any(reason in text for text in found.assumptions)
+
+
+def routed(seen: Snapshot) -> dict[str, Network]:
+    """Return the networks called shop, whose containers are reached by routes."""
+    named = {key: network for key, network in seen.networks.items() if network.name == "shop"}
+    return {key: replace(network, gateway_mode_v4=GatewayMode.ROUTED) for key, network in named.items()}
+
+
+def bare(below: Kernel | None) -> Kernel:
+    """Return the kernel without the engine's chains."""
+    assert below is not None
+    tables = (
+        replace(table, chains={name: chain for name, chain in table.chains.items() if chain.base is not None})
+        for table in below.host.firewall.tables
+    )
+    emptied = (
+        replace(table, chains={name: replace(chain, rules=()) for name, chain in table.chains.items()})
+        for table in tables
+    )
+    return replace(below, host=replace(below.host, firewall=Firewall(tuple(emptied))))
+
+
+def test_which_iptables_the_engine_uses_has_to_be_known() -> None:
+    """Where both kinds have chains of an engine, nothing is made up."""
+    seen = flushed(built(icc=False), {"filter": ("FORWARD",)}).look().snapshot
+    assert seen.kernel is not None
+    tables = seen.kernel.host.firewall.tables
+    doubled = Firewall((*tables, *(replace(table, backend=Backend.IPTABLES_LEGACY) for table in tables)))
+    twice = replace(seen, kernel=replace(seen.kernel, host=replace(seen.kernel.host, firewall=doubled)))
+    assert any("iptables-legacy" in text for text in whatif(twice, evaluate(twice), ICC_OFF).assumptions)
 
 
 def test_a_rule_of_others_may_keep_a_pair_open() -> None:

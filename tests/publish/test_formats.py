@@ -208,11 +208,17 @@ class TestJson:
             "verdict": "reachable",
             "declared": "blocked",
             "reason": "bridge on tenants",
+            "decided_by": None,
         }
         assert (closed["source"], closed["verdict"], closed["declared"]) == ("web", "blocked", "reachable")
         assert closed["reason"] == "bridge on tenants"
         assert [(pair["verdict"], pair["declared"]) for pair in document["pairs"]] == [("reachable", "blocked")]
         assert (document["totals"]["drift_open"], document["totals"]["drift_closed"]) == (1, 1)
+
+    def test_causes_stand_beside_the_pairs_that_drift(self) -> None:
+        """Where it is known what decides, each pair has it; pairs beyond the first ones have none."""
+        document = json.loads(json_report.render(drifting(), {("db", "web"): "rule 1"}))
+        assert [each["decided_by"] for each in document["drift"]] == ["rule 1", None]
 
     def test_what_was_not_read_and_what_is_not_understood_is_told(self) -> None:
         """Reasons of missing evidence, and rules that nobody can foresee, are part of the document."""

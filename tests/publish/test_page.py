@@ -261,6 +261,17 @@ def test_drift_is_marked_and_listed() -> None:
     assert any(title.endswith("; blocked by the configuration") for title in reader.attributes("a", "title"))
 
 
+def test_what_decides_about_drift_is_told() -> None:
+    """Each pair that is not as configured has the words of the table of `report`."""
+    of = kernel(host("28.5").container("web").container("db")).engine_rules()
+    seen = of.rules("-A DOCKER-USER -i docker0 -j DROP").look()
+    start = Published.not_polled(TAKEN_AT)
+    reader = shown(start.succeeded(TAKEN_AT, seen.observation, seen.snapshot, seen.report, stats()))
+    rule = evaluate.causes(seen.snapshot, seen.report)["db", "web"]
+    assert "DOCKER-USER rule 1 `-i docker0 (network bridge) -j DROP`: drop" in rule
+    assert f"db web reachable blocked bridge on bridge {rule} Why?" in reader.text
+
+
 def test_without_drift_nothing_is_said_of_it() -> None:
     """A host that is as configured has no empty list."""
     reader = shown(published(small_town()))

@@ -18,21 +18,23 @@ from urllib.parse import quote
 import pytest
 from starlette.concurrency import run_in_threadpool
 
+from exporter import evaluate
 from exporter.publish import web as web_module
 from exporter.publish.exposition import Format
 from exporter.publish.formats import json as json_report
-from tests.builders import crowd, down, published, stats
+from tests.builders import TAKEN_AT, crowd, down, published, stats
 from tests.hosts import host
 from tests.kernels import kernel
 from tests.lab.system import wait_until
 from tests.publish.server import DEMO_HOST, PATHS, demo, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from starlette.responses import Response
 
     from exporter.model.report import Report
+    from exporter.model.snapshot import Snapshot
     from tests.publish.server import Site
 
 STREAMED = "/api/v1/report"
@@ -197,6 +199,27 @@ class TestApi:
         site.board.publish(published(crowd(250)))
         assert len(site.get("/api/v1/report").document["pairs"]) == 62_250
 
+    def test_what_decides_about_drift_is_worked_out_once(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The page and the report have the same words, made for who asks first: publishing and scrapes make none."""
+        made: list[Report] = []
+        find = evaluate.causes
+
+        def counting(snapshot: Snapshot, report: Report) -> Mapping[tuple[str, str], str]:
+            made.append(report)
+            return find(snapshot, report)
+
+        monkeypatch.setattr(evaluate, "causes", counting)
+        seen = kernel(host("28.5").container("web").container("db")).engine_rules().rules("-I FORWARD -j DROP").look()
+        state = site.board.current.succeeded(TAKEN_AT, seen.observation, seen.snapshot, seen.report, stats())
+        site.board.publish(state)
+        site.board.publish(state.counted(stats()))
+        assert site.get("/metrics").status == site.get("/api/v1/report", "HEAD").status == 200
+        assert made == []
+        first, _ = site.get("/api/v1/report").document["drift"]
+        assert first["decided_by"] == "host: ip filter FORWARD rule 1 `-j DROP`: drop"
+        assert first["decided_by"].replace("`", "") in site.get("/").text.replace("`", "")
+        assert made == [seen.report]
+
     def test_a_reader_who_leaves_harms_nobody(self, site: Site) -> None:
         """After a client that hung up in the middle of a large report the next one is served."""
         site.board.publish(published(crowd(250)))
@@ -211,8 +234,8 @@ class TestApi:
 
         make = json_report.Document
 
-        def document(report: Report) -> json_report.Document:
-            found = make(report)
+        def document(report: Report, causes: Mapping[tuple[str, str], str]) -> json_report.Document:
+            found = make(report, causes)
             made.append(weakref.ref(found))
             return found
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.evaluate.written import unwritten, written_anew
+from exporter.model.firewall import TableFamily
+from exporter.parse import parse
 from tests.cli.program import run
+from tests.conformance.runner import observe
 from tests.lab import VERSIONS, Engine, engine
 from tests.story.truth import truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from exporter.model.firewall import Chain, Firewall, Step
 
 pytestmark = pytest.mark.lab
 
@@ -143,6 +151,101 @@ def make_anew(made: Engine, network: str, option: str) -> None:
     for name, flags in MEMBERS[network].items():
         made.run(name, *flags)
     made.docker("network", "connect", network, "both")
+
+
+FLUSHED: dict[str, tuple[str, ...]] = {
+    "FORWARD, which accepts": ("iptables -F FORWARD", "iptables -P FORWARD ACCEPT"),
+    "FORWARD, which drops": ("iptables -F FORWARD", "iptables -P FORWARD DROP"),
+    "filter": ("iptables -F", "iptables -X"),
+    "nat": ("iptables -t nat -F",),
+    "everything": ("iptables -F", "iptables -t nat -F", "iptables -t raw -F"),
+}
+
+
+@pytest.mark.parametrize("flushed", FLUSHED)
+def test_a_restart_writes_the_rules_anew(host: Engine, flushed: str) -> None:
+    """What somebody flushed does not count: the pairs are decided, and are those that packets connect afterwards."""
+    for before, after in (("--icc=true", "--icc=false"), ("--icc=false", "--icc=true")):
+        have(host, before)
+        for command in FLUSHED[flushed]:
+            host.on_host(*command.split())
+        now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", after)
+        assert now == truth(host).pairs
+        restart(host, after)
+        found = truth(host).pairs
+        host.on_host("iptables", "-P", "FORWARD", "ACCEPT")
+        assert foretold(now, answer) == found
+
+
+ODD_NETWORKS: dict[str, tuple[str, ...]] = {
+    "plain": ("--opt=com.docker.network.bridge.enable_ip_masquerade=false",),
+    "inner": ("--internal", "--opt=com.docker.network.bridge.enable_icc=false"),
+    "apart": ("--opt=com.docker.network.bridge.enable_icc=false",),
+}
+ODD_CONTAINERS: dict[str, tuple[str, ...]] = {
+    "web": ("--expose=80",),
+    "app": ("--link=web",),
+    "udp": ("--publish=8080:80/udp",),
+    "near": ("--publish=127.0.0.1:8082:80",),
+    "side": ("--network=plain", "--publish=9090:90"),
+    "hidden": ("--network=inner", "--publish=9092:90"),
+    "alone": ("--network=apart", "--publish=10.1.1.1:9093:90"),
+}
+MEDDLING: tuple[tuple[str, ...], ...] = (
+    ("iptables -F FORWARD", "iptables -A FORWARD -s 10.9.9.1 -j ACCEPT"),
+    ("iptables -D FORWARD -j DOCKER-USER", "iptables -I FORWARD -s 10.9.9.2 -j ACCEPT"),
+    ("iptables -A FORWARD -s 10.9.9.3 -j DROP", "iptables -I FORWARD 3 -s 10.9.9.4 -j DROP"),
+    ("iptables -I DOCKER -s 10.9.9.5 -j ACCEPT", "iptables -I DOCKER-USER -s 10.9.9.6 -j ACCEPT"),
+    ("iptables -F DOCKER-USER", "iptables -t nat -I DOCKER -s 10.9.9.7 -j RETURN"),
+    ("iptables -F", "iptables -X", "iptables -t nat -F", "iptables -t nat -X", "iptables -t raw -F"),
+)
+
+
+@pytest.mark.parametrize("proxy", [True, False])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_rules_that_a_restart_writes(version: str, *, proxy: bool) -> None:
+    """Rule by rule the engine writes what is made up, and leaves rules of others where they are said to be."""
+    args = f"--icc={str(not proxy).lower()}", f"--userland-proxy={str(proxy).lower()}"
+    with engine(version, *args) as made:
+        made.on_host("ip", "address", "add", "10.1.1.1/32", "dev", "lo")
+        for network, flags in ODD_NETWORKS.items():
+            made.docker("network", "create", *flags, network)
+        for name, flags in ODD_CONTAINERS.items():
+            made.run(name, *flags)
+        made.docker("network", "connect", "plain", "web")
+        made.restart(*args)
+        made.docker("start", *ODD_CONTAINERS)
+        for commands in MEDDLING:
+            for command in commands:
+                made.on_host(*command.split())
+            seen = parse(observe(made))
+            told = replace(seen, engine=replace(seen.engine, userland_proxy=proxy))
+            assert told.kernel is not None
+            assert unwritten(told, told.kernel.host.firewall) == ""
+            expected = written_anew(told, told.kernel.host.firewall)
+            made.restart(*args)
+            made.docker("start", *ODD_CONTAINERS)
+            after = parse(observe(made))
+            assert after.kernel is not None
+            assert placed(expected) == placed(after.kernel.host.firewall), commands
+
+
+def placed(firewall: Firewall) -> dict[tuple[str, str], Counter[tuple[frozenset[Step], tuple[str, ...]]]]:
+    """Return the rules of IPv4 by table and chain, each with those of others before it: the engine's have no order."""
+    return {
+        (table.name, chain.name): Counter(_placed(chain))
+        for table in firewall.tables
+        if table.family is TableFamily.IP
+        for chain in table.chains.values()
+        if chain.rules
+    }
+
+
+def _placed(chain: Chain) -> Iterator[tuple[frozenset[Step], tuple[str, ...]]]:
+    others: tuple[str, ...] = ()
+    for rule in chain.rules:
+        yield frozenset(rule.steps), others
+        others += (rule.text,) if "10.9.9" in rule.text else ()
 
 
 def test_rules_of_others_outlast_the_restart(host: Engine) -> None:

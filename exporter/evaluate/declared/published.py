@@ -84,7 +84,7 @@ class PublishedPorts:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._by_network: dict[str, list[Publication]] = defaultdict(list)
-        for publication in _publications(topology):
+        for publication in publications(topology):
             self._by_network[publication.network.id].append(publication)
         self._all = [item for publications in self._by_network.values() for item in publications]
         sandboxes = topology.snapshot.sandboxes.values()
@@ -274,7 +274,7 @@ class _Taken:
         return self._bound.get(address, NO_PORTS) | self._bound.get(ANY[address.version], NO_PORTS)
 
 
-def _publications(topology: Topology) -> Iterator[Publication]:
+def publications(topology: Topology) -> Iterator[Publication]:
     """Yield every published port that leads anywhere: to the endpoint that gives the container its default route."""
     for sandbox in topology.snapshot.sandboxes.values():
         for port in sandbox.published:

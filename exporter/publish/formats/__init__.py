@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
     from exporter.model.report import Report
 
+WITH_CAUSES: Mapping[str, Callable[[Report, Mapping[tuple[str, str], str]], str]] = {
+    "table": table.render,
+    "json": json.render,
+}
+"""Those that also tell what decides about pairs that drift, by the names of their containers."""
+
 RENDERERS: Mapping[str, Callable[[Report], str]] = {
     "table": table.render,
     "json": json.render,

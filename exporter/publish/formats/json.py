@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.report import SCHEMA
@@ -25,20 +26,24 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 15
 """Characters from which on a chunk is long enough."""
 
+_UNTOLD: Mapping[tuple[str, str], str] = MappingProxyType({})
 
-def render(report: Report) -> str:
-    """Return the whole report as one JSON text."""
-    return "".join(Document(report).chunks())
+
+def render(report: Report, causes: Mapping[tuple[str, str], str] = _UNTOLD) -> str:
+    """Return the whole report as one JSON text; `causes` as for a document."""
+    return "".join(Document(report, causes).chunks())
 
 
 class Document:
     """A report as JSON, in chunks, so that it never is in memory as a whole.
 
     Any number of readers may take their time: what is as long as the host is large is made once for all of them.
+    `causes` are what decides about pairs that drift, by the names of their containers.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, causes: Mapping[tuple[str, str], str] = _UNTOLD) -> None:
         self.report = report
+        self._causes = causes
         # A JSON object without its closing brace; lists of pairs are its last members, a pair to a line.
         self._head = json.dumps(_head(report), separators=(",", ":"))[:-1]
         self._names = {container.id: json.dumps(container.name) for container in report.containers}
@@ -53,7 +58,7 @@ class Document:
         violations = report.policy.violations if report.policy else ()
         yield from _chunks(json.dumps(violation(each), separators=(",", ":")) for each in violations)
         yield '],"drift":['
-        yield from _chunks(_pair(pair, self._names, _drift(pair)) for pair in report.drifted())
+        yield from _chunks(_pair(pair, self._names, _drift(pair, self._causes)) for pair in report.drifted())
         yield '],"pairs":['
         yield from _chunks(_pair(pair, self._names, self._rest(pair.verdict)) for pair in report.pairs())
         yield "\n]}\n"
@@ -247,8 +252,9 @@ def _verdict(verdict: PairVerdict) -> str:
     return _members(document)
 
 
-def _drift(pair: Pair) -> str:
-    return _members({"verdict": pair.verdict.verdict, "reason": pair.drift_reason})
+def _drift(pair: Pair, causes: Mapping[tuple[str, str], str]) -> str:
+    cause = causes.get((pair.source.name, pair.destination.name))
+    return _members({"verdict": pair.verdict.verdict, "reason": pair.drift_reason, "decided_by": cause})
 
 
 def _members(document: Mapping[str, Any]) -> str:
