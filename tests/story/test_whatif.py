@@ -154,11 +154,8 @@ def make_anew(made: Engine, network: str, option: str) -> None:
 
 
 FLUSHED: dict[str, tuple[str, ...]] = {
-    "FORWARD, which accepts": ("iptables -F FORWARD", "iptables -P FORWARD ACCEPT"),
     "FORWARD, which drops": ("iptables -F FORWARD", "iptables -P FORWARD DROP"),
-    "filter": ("iptables -F", "iptables -X"),
-    "nat": ("iptables -t nat -F",),
-    "everything": ("iptables -F", "iptables -t nat -F", "iptables -t raw -F"),
+    "everything": ("iptables -F", "iptables -X", "iptables -t nat -F", "iptables -t raw -F"),
 }
 
 
@@ -201,8 +198,8 @@ MEDDLING: tuple[tuple[str, ...], ...] = (
 )
 
 
-@pytest.mark.parametrize("proxy", [True, False])
-@pytest.mark.parametrize("version", VERSIONS)
+# 20.10 and 26.1 write the same
+@pytest.mark.parametrize(("version", "proxy"), [("20.10", True), ("26.1", False), ("28.5", True), ("28.5", False)])
 def test_the_rules_that_a_restart_writes(version: str, *, proxy: bool) -> None:
     """Rule by rule the engine writes what is made up, and leaves rules of others where they are said to be."""
     args = f"--icc={str(not proxy).lower()}", f"--userland-proxy={str(proxy).lower()}"
