@@ -46,7 +46,7 @@ class Alertmanager:
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[Alertmanager]:
-    """Have an Alertmanager that is alone."""
+    """Have an Alertmanager that is alone, and listens: what is sent before is sent again only a minute later."""
     address = f"127.0.0.1:{free_port()}"
     root = unpacked("alertmanager")
     command = [
@@ -61,7 +61,9 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
     try:
-        yield Alertmanager(address, process, log)
+        made = Alertmanager(address, process, log)
+        made.alerts()
+        yield made
     finally:
         process.kill()
         process.wait()

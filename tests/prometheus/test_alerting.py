@@ -213,7 +213,7 @@ def test_every_recording_rule_returns_data(stage: Stage, server: str) -> None:
 
 def test_blindness_is_told(stage: Stage) -> None:
     """A namespace that is gone, an engine without default bridge, and an exporter that has ended are told."""
-    # it has fired from the start on, and was sent again since Alertmanager listens
+    # it has fired from the start on
     stage.fires("DockerIccWatchdog")
     stage.netns.unlink()
     stage.fires("DockerIccEvidenceLost")

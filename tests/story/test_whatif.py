@@ -189,13 +189,17 @@ ODD_CONTAINERS: dict[str, tuple[str, ...]] = {
     "alone": ("--network=apart", "--publish=10.1.1.1:9093:90"),
 }
 MEDDLING: tuple[tuple[str, ...], ...] = (
-    ("iptables -F FORWARD", "iptables -A FORWARD -s 10.9.9.1 -j ACCEPT"),
-    ("iptables -D FORWARD -j DOCKER-USER", "iptables -I FORWARD -s 10.9.9.2 -j ACCEPT"),
-    ("iptables -A FORWARD -s 10.9.9.3 -j DROP", "iptables -I FORWARD 3 -s 10.9.9.4 -j DROP"),
-    ("iptables -I DOCKER -s 10.9.9.5 -j ACCEPT", "iptables -I DOCKER-USER -s 10.9.9.6 -j ACCEPT"),
-    ("iptables -F DOCKER-USER", "iptables -t nat -I DOCKER -s 10.9.9.7 -j RETURN"),
+    (
+        "iptables -D FORWARD -j DOCKER-USER", "iptables -I FORWARD -s 10.9.9.2 -j ACCEPT",
+        "iptables -A FORWARD -s 10.9.9.3 -j DROP", "iptables -I FORWARD 3 -s 10.9.9.4 -j DROP",
+        "iptables -I DOCKER -s 10.9.9.5 -j ACCEPT", "iptables -I DOCKER-USER -s 10.9.9.6 -j ACCEPT",
+    ),
+    (
+        "iptables -F FORWARD", "iptables -A FORWARD -s 10.9.9.1 -j ACCEPT", "iptables -F DOCKER-USER",
+        "iptables -t nat -I DOCKER -s 10.9.9.7 -j RETURN",
+    ),
     ("iptables -F", "iptables -X", "iptables -t nat -F", "iptables -t nat -X", "iptables -t raw -F"),
-)
+)  # fmt: skip
 
 
 # 20.10 and 26.1 write the same
