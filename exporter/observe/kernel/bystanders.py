@@ -188,9 +188,10 @@ class _Search:
                 yield _Cable(link["ifname"], *end, link.get("master", ""))
 
     def _odd_containers(self) -> list[int]:
-        """Return the containers' namespaces whose cables do not all lead to the host, or not for sure."""
+        """Return the containers' namespaces whose cables do not all lead to bridges of the host, or not for sure."""
         host = self._known.host.inode
-        ends = {(each.peer, each.own) for each in self._cables[host]}
+        # a card of the host's may be a cable as well, and have the indexes of one between two others
+        ends = {(each.peer, each.own) for each in self._cables[host] if each.master}
         inside = {inode: cables for inode, cables in self._cables.items() if inode != host}
         claims = Counter((each.own, each.peer) for cables in inside.values() for each in cables)
         return [
