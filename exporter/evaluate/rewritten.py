@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
-from exporter.evaluate.written import linked, unwritten, written_anew
+from exporter.evaluate.written import linked, unwritten, within, written_anew
 from exporter.model.firewall import (
     Backend,
     Chain,
@@ -81,13 +81,13 @@ def _table(table: Table, snapshot: Snapshot, network: Network) -> Table:
         name = f"filter-forward-in__{network.interface}"
         if name not in table.chains:
             return table
-        chain = _own_chain(table.chains[name], _inside(snapshot, network, family, icc=icc))
+        chain = _own_chain(table.chains[name], _inside(snapshot, network, family))
         return replace(table, chains={**table.chains, name: chain})
     if table.name != "filter" or "FORWARD" not in table.chains:
         return table
     if family == 6 and snapshot.engine.version < IP6TABLES_BY_DEFAULT and not snapshot.engine.experimental:
         return table
-    return replace(table, chains=_chains(table.chains, network, _inside(snapshot, network, family, icc=icc), icc=icc))
+    return replace(table, chains=_chains(table.chains, network, _inside(snapshot, network, family), icc=icc))
 
 
 def _own_chain(chain: Chain, rules: tuple[Rule, ...]) -> Chain:
@@ -124,17 +124,9 @@ def _behind_users(chain: Chain) -> int:
     return next(calls, -1) + 1
 
 
-def _inside(snapshot: Snapshot, network: Network, family: int, *, icc: bool) -> tuple[Rule, ...]:
+def _inside(snapshot: Snapshot, network: Network, family: int) -> tuple[Rule, ...]:
     """Return the rules for packets from the bridge to itself: those of links, where it is closed, and the last one."""
-    within = (NameIs(Field.INPUT_INTERFACE, (network.interface,)), NameIs(Field.OUTPUT_INTERFACE, (network.interface,)))
-    links = snapshot.links if network.default and not icc and family == 4 else ()
-    accepted = (
-        Rule((*within, *match, Terminate(Verdict.ACCEPT)), "the engine's rule for a link")
-        for link in links
-        for match in linked(snapshot, network, link)
-    )
-    verdict = Verdict.ACCEPT if icc else Verdict.DROP
-    return (*accepted, Rule((*within, Terminate(verdict)), f"the engine's rule for enable_icc={str(icc).lower()}"))
+    return (*(linked(snapshot, network) if family == 4 else ()), within(network))
 
 
 def _is_icc(rule: Rule, network: Network) -> bool:

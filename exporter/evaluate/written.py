@@ -163,7 +163,8 @@ class _Writer:
     def filter(self, table: Table) -> Table:
         """Write what decides about packets that are passed on."""
         users = _rules(table, _USERS)
-        chains = {"DOCKER": [*self._open_ports(), *self._direct(), *self._links()]}
+        links = (rule for each in self._bridges for rule in linked(self.snapshot, each))
+        chains = {"DOCKER": [*self._open_ports(), *self._direct(), *links]}
         if self.lately:
             chains |= {
                 "FORWARD": [*_first(_rules(table, "FORWARD"), _rule(Call(_USERS)), _rule(Call(_OWN)))],
@@ -226,7 +227,7 @@ class _Writer:
     def _outgoing(self) -> Iterator[Rule]:
         for each in self._bridges:
             if each.icc is False or each.internal:
-                yield _inside(each, each.icc)
+                yield within(each)
             if not each.internal:
                 beyond = () if each.icc else (_to(each, negated=True),)
                 yield _rule(_from(each), *beyond, _ACCEPT)
@@ -245,12 +246,6 @@ class _Writer:
     def _direct(self) -> Iterator[Rule]:
         if self.lately:
             yield from (_rule(_from(each, negated=True), _to(each), _DROP) for each in self._leading_out)
-
-    def _links(self) -> Iterator[Rule]:
-        for each in self._bridges:
-            if each.default and each.icc is False:
-                ends = (matches for link in self.snapshot.links for matches in linked(self.snapshot, each, link))
-                yield from (_rule(_from(each), _to(each), *matches, _ACCEPT) for matches in ends)
 
     def _masquerading(self) -> Iterator[Rule]:
         local = AddressTypeIs(Field.SOURCE, frozenset({AddressType.LOCAL}))
@@ -274,7 +269,19 @@ class _Writer:
             yield _rule(*bound, *beyond, *_dialled(each.port), Translate(Translation.DNAT, (target,)))
 
 
-def linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[Match, ...]]:
+def linked(snapshot: Snapshot, network: Network) -> Iterator[Rule]:
+    """Yield the rules of IPv4 that let links through a network: the default bridge has them while it is closed."""
+    if network.default and not network.icc:
+        ends = (matches for link in snapshot.links for matches in _linked(snapshot, network, link))
+        yield from (_rule(_from(network), _to(network), *matches, _ACCEPT) for matches in ends)
+
+
+def within(network: Network) -> Rule:
+    """Return the rule for what stays on a network's bridge, which follows from its ICC."""
+    return _inside(network, network.icc)
+
+
+def _linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[Match, ...]]:
     """Yield what a link's rules match: questions to the exposed ports, and answers from them (moby, link.go)."""
     ends = [
         endpoint.ipv4

@@ -15,7 +15,6 @@ from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.redirects import decided, redirects
-from exporter.evaluate.enforced.route_table import Exit
 from exporter.evaluate.enforced.segments import asks, followed, link_address
 from exporter.evaluate.enforced.unseen import Unseen
 from exporter.evaluate.enforced.ways import led_back, ways
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.redirects import Redirect
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
@@ -333,8 +333,7 @@ class Journey:
         passages = tuple(takewhile(lambda passage: passage.stack is stack, flight.passages))
         sent = replace(flight.doubted({told.told: told.cells}), passages=passages, routed=False)
         passing = Passing(stack, told.cells, sent, sent.ends)
-        way = Exit(told.sender.interface.index, told.way.towards)
-        yield from self._hand_over(told.sender, passing, way)
+        yield from self._hand_over(told.sender, passing, told.way)
 
     def _deliver(self, passing: Passing) -> Iterator[Delivery]:
         passing = of_one_alone(passing)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.route_table import Exit, Question
 from exporter.model.namespace import RouteKind
 from exporter.model.reach import HOST
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Delivery
     from exporter.evaluate.enforced.passing import Passing
-    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
@@ -32,7 +31,7 @@ TOLD = "whether {router} has told who sends to go past it (ICMP redirect)"
 
 
 class Redirect(NamedTuple):
-    """What a router may have told: a sender, and the next hop to which he sends some packets himself then."""
+    """What a router may have told: a sender, and the way to the next hop by which he sends some packets then."""
 
     router: str
     sender: Station
@@ -73,7 +72,7 @@ def redirects(world: World, passing: Passing, leaving: Mapping[Exit, int]) -> It
                 continue
             for sender in station.segment.widely.owners.get(int(source), ()):
                 if sender.stack is not stack and _heeds(sender):
-                    yield Redirect(_name(station), sender, way, of)
+                    yield Redirect(_name(station), sender, Exit(sender.interface.index, way.towards), of)
 
 
 _SENDS, _ACCEPTS = "send_redirects", "accept_redirects"

@@ -17,7 +17,6 @@ from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import usual
-from exporter.evaluate.enforced.route_table import Exit
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import led_back, ways
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.listening import Lead
     from exporter.evaluate.enforced.packets import Picked, Some
     from exporter.evaluate.enforced.redirects import Redirect
+    from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.walk import Step
@@ -342,8 +342,7 @@ class _Journey(Journey):
         yield from super()._launch(passing, way)
 
     def _redirected(self, told: Redirect, flight: Flight) -> Iterator[Moving]:
-        way = Exit(told.sender.interface.index, told.way.towards)
-        linked = self._linked(Passing(told.sender.stack, told.cells, flight, flight.ends), way)
+        linked = self._linked(Passing(told.sender.stack, told.cells, flight, flight.ends), told.way)
         self._notes.add(replace(linked, doubt=told.told))
         yield from super()._redirected(told, flight)
 
