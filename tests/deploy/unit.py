@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.deploy.rules import DEPLOY
 from tests.lab.agent import enter
+from tests.lab.client import exchange
 from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -111,20 +112,7 @@ class Unit:
 
     def get(self, path: str, tls: ssl.SSLContext | None = None, timeout: float = PATIENCE) -> str:
         """Return what is at a path. Raises LabError where nothing answers, or with no success."""
-        connection = HTTPConnection("localhost", PORT, timeout=timeout)
-        try:
-            connection.sock = self._connected(timeout)
-            if tls:
-                connection.sock = tls.wrap_socket(connection.sock, server_hostname="localhost")
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        except OSError as error:
-            raise LabError(f"{path}: {error}") from error
-        finally:
-            connection.close()
-        if answer.status >= 300:
-            raise LabError(f"{path}: status {answer.status}: {text}")
+        _, text = exchange(_Within(str(self.host.netns), tls, timeout), "GET", path)
         return text
 
     def samples(self, tls: ssl.SSLContext | None = None) -> dict[str, float]:
@@ -142,21 +130,30 @@ class Unit:
     def _told(self) -> str:
         return self.host.run("journalctl", f"--unit={NAME}*", "--no-pager", "--lines=30")
 
-    def _connected(self, timeout: float) -> socket.socket:
-        """Connect from the host itself: a socket stays in the namespace that it was made in, its thread goes."""
+
+class _Within(HTTPConnection):
+    """A connection from the host itself, by TLS or not."""
+
+    def __init__(self, netns: str, tls: ssl.SSLContext | None, timeout: float) -> None:
+        super().__init__("localhost", PORT, timeout=timeout)
+        self._netns = netns
+        self._tls = tls
+
+    def connect(self) -> None:
+        """Connect in a thread of its own: a socket stays in the namespace that it was made in, its thread goes."""
         made: list[socket.socket | OSError] = []
-        thread = Thread(target=self._connect, args=(timeout, made))
+        thread = Thread(target=self._connect, args=(made,))
         thread.start()
         thread.join()
         (found,) = made
         if isinstance(found, OSError):
             raise found
-        return found
+        self.sock = self._tls.wrap_socket(found, server_hostname=self.host) if self._tls else found
 
-    def _connect(self, timeout: float, made: list[socket.socket | OSError]) -> None:
+    def _connect(self, made: list[socket.socket | OSError]) -> None:
         try:
-            enter(str(self.host.netns))
-            made.append(socket.create_connection(("127.0.0.1", PORT), timeout))
+            enter(self._netns)
+            made.append(socket.create_connection(("127.0.0.1", PORT), self.timeout))
         except OSError as error:
             made.append(error)
 

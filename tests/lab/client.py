@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -38,10 +40,22 @@ def post(path: Path, url: str, document: object = None, timeout: float = 30) -> 
 
 
 def _ask(path: Path, method: str, url: str, document: object, timeout: float) -> Any:  # noqa: ANN401
-    connection = _UnixConnection(path, timeout)
+    sent = None if document is None else json.dumps(document)
+    headers = {} if document is None else {"Content-Type": "application/json"}
+    answer, body = exchange(_UnixConnection(path, timeout), method, url, sent, headers)
+    return json.loads(body) if answer.getheader("Content-Type", "").startswith("application/json") else body
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: str,
+    sent: str | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[http.client.HTTPResponse, str]:
+    """Ask once by a new connection; what is no success, or no answer at all, is a LabError."""
     try:
-        sent = None if document is None else json.dumps(document)
-        connection.request(method, url, sent, {} if document is None else {"Content-Type": "application/json"})
+        connection.request(method, url, sent, headers)
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
     except OSError as error:
@@ -50,4 +64,4 @@ def _ask(path: Path, method: str, url: str, document: object, timeout: float) ->
         connection.close()
     if answer.status >= 300:
         raise LabError(f"{method} {url}: status {answer.status}: {body.strip()}")
-    return json.loads(body) if answer.getheader("Content-Type", "").startswith("application/json") else body
+    return answer, body
