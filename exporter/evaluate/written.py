@@ -20,17 +20,16 @@ from exporter.evaluate.declared.published import is_masqueraded, publications
 from exporter.evaluate.declared.topology import GATEWAY_BRIDGE, Topology
 from exporter.model.daemon import Configuration
 from exporter.model.firewall import (
+    BUILTIN,
     AddressType,
     AddressTypeIs,
     AnyBit,
     Backend,
-    Base,
     Call,
     Chain,
     CtState,
     Field,
     Firewall,
-    Hook,
     InRanges,
     NameIs,
     Rule,
@@ -43,7 +42,7 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.model.ranges import Ranges
-from exporter.model.reach import Protocol
+from exporter.model.reach import TRANSPORTS, Protocol
 from exporter.model.snapshot import EngineVersion, GatewayMode
 
 if TYPE_CHECKING:
@@ -56,24 +55,7 @@ if TYPE_CHECKING:
 
 _TRIED: Final = EngineVersion(20, 10)
 _USERS, _OWN, _FIRST, _SECOND = "DOCKER-USER", "DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"
-_NUMBERS: Final = {Protocol.TCP: 6, Protocol.UDP: 17}
 _LOOPBACK: Final = Ranges.union([(0x7F000000, 0x7FFFFFFF)])
-_BASES: Final[Mapping[str, Mapping[str, Base]]] = {
-    "filter": {
-        "INPUT": Base(Hook.INPUT, 0),
-        "FORWARD": Base(Hook.FORWARD, 0),
-        "OUTPUT": Base(Hook.OUTPUT, 0),
-    },
-    "nat": {
-        "PREROUTING": Base(Hook.PREROUTING, -100, kind="nat"),
-        "INPUT": Base(Hook.INPUT, 100, kind="nat"),
-        "OUTPUT": Base(Hook.OUTPUT, -100, kind="nat"),
-        "POSTROUTING": Base(Hook.POSTROUTING, 100, kind="nat"),
-    },
-    "raw": {"PREROUTING": Base(Hook.PREROUTING, -300), "OUTPUT": Base(Hook.OUTPUT, -300)},
-}
-"""The chains that a table begins with."""
-
 _ACCEPT, _DROP, _RETURN = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.RETURN)
 _MASQUERADE = Translate(Translation.MASQUERADE, (Target(Ranges(), Ranges()),))
 _KNOWN = AnyBit(Field.CT_STATE, CtState.RELATED | CtState.ESTABLISHED)
@@ -294,15 +276,15 @@ def _linked(snapshot: Snapshot, network: Network, link: Link) -> Iterator[tuple[
         return
     parent, child = (Ranges.of(int(end)) for end in ends)
     for port in link.ports:
-        protocol, exposed = InRanges(Field.PROTOCOL, Ranges.of(_NUMBERS[port.protocol])), Ranges.of(port.port)
+        exposed = Ranges.of(port.port)
         yield (
-            protocol,
+            _carries(port.protocol),
             InRanges(Field.SOURCE, parent),
             InRanges(Field.DESTINATION, child),
             InRanges(Field.DESTINATION_PORT, exposed),
         )
         yield (
-            protocol,
+            _carries(port.protocol),
             InRanges(Field.SOURCE, child),
             InRanges(Field.DESTINATION, parent),
             InRanges(Field.SOURCE_PORT, exposed),
@@ -356,7 +338,11 @@ def _at(address: Address | int, field: Field = Field.DESTINATION) -> Match:
 
 
 def _port(protocol: Protocol, number: int) -> tuple[Match, Match]:
-    return InRanges(Field.PROTOCOL, Ranges.of(_NUMBERS[protocol])), InRanges(Field.DESTINATION_PORT, Ranges.of(number))
+    return _carries(protocol), InRanges(Field.DESTINATION_PORT, Ranges.of(number))
+
+
+def _carries(protocol: Protocol) -> Match:
+    return InRanges(Field.PROTOCOL, Ranges.of(TRANSPORTS[protocol]))
 
 
 def _dialled(port: PublishedPort) -> tuple[Match, Match]:
@@ -382,12 +368,12 @@ def _first(rules: Iterable[Rule], *calls: Rule) -> Iterator[Rule]:
 def _are_others(table: Table, chains: Mapping[str, Sequence[Rule]]) -> bool:
     """Return whether a table's own chains have rules that the engine does not write."""
     own = {name: {_form(rule) for rule in rules} for name, rules in chains.items()}
-    return any(_form(rule) not in own.get(name, ()) for name in _BASES[table.name] for rule in _rules(table, name))
+    return any(_form(rule) not in own.get(name, ()) for name in BUILTIN[table.name] for rule in _rules(table, name))
 
 
 def _with(table: Table, chains: Mapping[str, Sequence[Rule]]) -> Table:
     """Return a table with the rules of some chains, which it may not have yet, and no counters."""
-    first = {name: Chain(name, base=base) for name, base in _BASES[table.name].items()}
+    first = {name: Chain(name, base=base) for name, base in BUILTIN[table.name].items()}
     known = {**first, **table.chains}
     made = {name: replace(known.get(name, Chain(name)), rules=tuple(rules)) for name, rules in chains.items()}
     return replace(table, chains=known | made, packets={})

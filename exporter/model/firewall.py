@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 from functools import cached_property
 from operator import is_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exporter.model.records import record
 
@@ -401,6 +401,35 @@ class Base:
     policy: Verdict = Verdict.ACCEPT
     kind: str = "filter"
     devices: tuple[str, ...] = ()
+
+
+BUILTIN: Final[Mapping[str, Mapping[str, Base]]] = {
+    "raw": {"PREROUTING": Base(Hook.PREROUTING, -300), "OUTPUT": Base(Hook.OUTPUT, -300)},
+    "mangle": {
+        "PREROUTING": Base(Hook.PREROUTING, -150),
+        "INPUT": Base(Hook.INPUT, -150),
+        "FORWARD": Base(Hook.FORWARD, -150),
+        "OUTPUT": Base(Hook.OUTPUT, -150, kind="route"),
+        "POSTROUTING": Base(Hook.POSTROUTING, -150),
+    },
+    "nat": {
+        "PREROUTING": Base(Hook.PREROUTING, -100, kind="nat"),
+        "INPUT": Base(Hook.INPUT, 100, kind="nat"),
+        "OUTPUT": Base(Hook.OUTPUT, -100, kind="nat"),
+        "POSTROUTING": Base(Hook.POSTROUTING, 100, kind="nat"),
+    },
+    "filter": {
+        "INPUT": Base(Hook.INPUT, 0),
+        "FORWARD": Base(Hook.FORWARD, 0),
+        "OUTPUT": Base(Hook.OUTPUT, 0),
+    },
+    "security": {
+        "INPUT": Base(Hook.INPUT, 50),
+        "FORWARD": Base(Hook.FORWARD, 50),
+        "OUTPUT": Base(Hook.OUTPUT, 50),
+    },
+}
+"""The chains that each table of iptables begins with (`enum nf_ip_hook_priorities`, linux/netfilter_ipv4.h)."""
 
 
 @dataclass(frozen=True)

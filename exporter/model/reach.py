@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.model.ports import NO_PORTS, PortSet
 from exporter.model.records import record
@@ -33,6 +33,10 @@ class Protocol(StrEnum):
     TCP = "tcp"
     UDP = "udp"
     ICMP = "icmp"
+
+
+TRANSPORTS: Final[Mapping[Protocol, int]] = {Protocol.TCP: 6, Protocol.UDP: 17}
+"""The protocols that have ports, by their numbers in IP packets."""
 
 
 class Via(StrEnum):

@@ -14,7 +14,6 @@ from exporter.evaluate.enforced.flight import (
     ICMP,
     ICMP6,
     TCP,
-    UDP,
     Conversation,
     Delivery,
     Departure,
@@ -38,7 +37,7 @@ from exporter.evaluate.enforced.policy_rules import OF_PORTS
 from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges
-from exporter.model.reach import HOST, Protocol
+from exporter.model.reach import HOST, TRANSPORTS, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.world import World
     from exporter.model.snapshot import Network
 
-_NUMBERS = {Protocol.TCP: TCP, Protocol.UDP: UDP}
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
 _ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
 _ANY_PICKED = Picked(Ranges((PICKED_PORT,)))
@@ -123,7 +121,7 @@ class Conversations:
 
     def found(self, family: int, protocol: Protocol, address: int, cells: int = -1) -> Iterator[Found]:
         """Yield the conversations with an address that come about, by intervals of ports."""
-        pending: list[Port] = [_ALL if protocol in _NUMBERS else None]
+        pending: list[Port] = [_ALL if protocol in TRANSPORTS else None]
         while pending:
             ports = pending.pop()
             try:
@@ -166,8 +164,8 @@ class Conversations:
         """Yield the conversations from the ports that a kernel may pick."""
         family, protocol, address, ports, cells = asked
         world = self._worlds[family]
-        number, kind = (_NUMBERS[protocol], None) if protocol in _NUMBERS else _ECHO[family]
-        flight = Flight(number, Ends(0, picked if protocol in _NUMBERS else None, address, ports), icmp_type=kind)
+        number, kind = (TRANSPORTS[protocol], None) if protocol in TRANSPORTS else _ECHO[family]
+        flight = Flight(number, Ends(0, picked if protocol in TRANSPORTS else None, address, ports), icmp_type=kind)
         journey = self._journey(world, Conversation(Stage.FIRST))
         delivered = journey.deliveries(*self._sent(world, flight, cells))
         if protocol is Protocol.TCP:
@@ -275,7 +273,7 @@ class Conversations:
                 flight = flight.doubted({ends.destination_port.doubt: delivery.cells})
                 for lead in self.listening[world.family].leads(each):
                     yield from self._led_on(lead, protocol, interval, replace(delivery, flight=flight))
-        elif delivery.stack is world.host and protocol in _NUMBERS:
+        elif delivery.stack is world.host and protocol in TRANSPORTS:
             listener = self.listening[world.family].at(protocol, ends.destination, ends.destination_port)
             if listener is not None and self.listening[world.family].held(listener):
                 for lead in self.listening[world.family].leads(listener):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.packets import Atom, Column, Some, parts
 from exporter.model.firewall import CtState
 from exporter.model.namespace import USUAL_HOPS
+from exporter.model.reach import TRANSPORTS, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface
 
-TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+TCP, UDP = TRANSPORTS[Protocol.TCP], TRANSPORTS[Protocol.UDP]
+ICMP, ICMP6 = 1, 58
 ARP = -1
 """In a protocol's place: no packet of IP, but a frame of ARP."""
 Value = int | Column

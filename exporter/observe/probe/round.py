@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from exporter.model.explanation import Packet
 from exporter.model.probe import HEARD
-from exporter.model.reach import Protocol
+from exporter.model.reach import TRANSPORTS, Protocol
 from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.sockets import read_sockets
 from exporter.observe.kernel.trouble import reason
@@ -48,7 +48,6 @@ _CONTROLS: Final = MOST // 2
 """The numbers of controls begin here."""
 
 _HIGH_PORTS: Final = range(20000, 30000)
-_NUMBERS: Final = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class Round:
         """Make a raw socket, and the control that it is to see."""
         if watch in self._watching:
             return
-        made = socket.socket(watch.family, socket.SOCK_RAW, _NUMBERS[watch.protocol])
+        made = socket.socket(watch.family, socket.SOCK_RAW, TRANSPORTS[watch.protocol])
         self._watching[watch] = made
         self._mark.listen(made, watch.protocol)
         made.setblocking(False)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import (
+    BUILTIN,
     AddressTypeIs,
     AnyBit,
     AnyOf,
@@ -26,7 +27,6 @@ from exporter.model.firewall import (
     Chain,
     Field,
     HasBits,
-    Hook,
     InRanges,
     NameIs,
     Opaque,
@@ -48,20 +48,6 @@ if TYPE_CHECKING:
 
     from exporter.model.firewall import Backend, Match, Statement, TableFamily
     from exporter.parse.kernel.ipsets import IpSets
-
-_HOOKS = {
-    "PREROUTING": Hook.PREROUTING,
-    "INPUT": Hook.INPUT,
-    "FORWARD": Hook.FORWARD,
-    "OUTPUT": Hook.OUTPUT,
-    "POSTROUTING": Hook.POSTROUTING,
-}
-
-_PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
-"""`enum nf_ip_hook_priorities` (linux/netfilter_ipv4.h)."""
-
-_NAT_SOURCE = 100
-"""NF_IP_PRI_NAT_SRC: where the nat table comes second to all others."""
 
 _POLICIES = {"ACCEPT": Verdict.ACCEPT, "DROP": Verdict.DROP}
 
@@ -93,7 +79,7 @@ def parse_iptables(
         place += 1
         if line.startswith("*"):
             name = line[1:].strip()
-            if name not in _PRIORITIES or name in tables:
+            if name not in BUILTIN or name in tables:
                 raise _error(place, f"{name!r} is no table of iptables, or came before")
             end = lines.index("COMMIT", place) if "COMMIT" in lines[place:] else len(lines)
             reader = _Reader(Table(family, name, backend), context, parts, known)
@@ -211,17 +197,10 @@ class _Reader:
         self._bases[name] = None if policy == "-" else self._base(name, policy)
 
     def _base(self, chain: str, policy: str) -> Base:
-        if chain not in _HOOKS or policy not in _POLICIES:
+        builtin = BUILTIN[self._table.name].get(chain)
+        if builtin is None or policy not in _POLICIES:
             raise ValueError(f"{policy!r} is no policy of a builtin chain")
-        hook, table = _HOOKS[chain], self._table.name
-        priority = _PRIORITIES[table]
-        kind = "filter"
-        if table == "nat":
-            kind = "nat"
-            priority = _NAT_SOURCE if hook in (Hook.INPUT, Hook.POSTROUTING) else priority
-        elif table == "mangle" and hook is Hook.OUTPUT:
-            kind = "route"
-        return Base(hook, priority, _POLICIES[policy], kind)
+        return replace(builtin, policy=_POLICIES[policy])
 
     def _rule(self, text: str, begin: int, chain: str) -> Rule:
         said = text[begin:].lstrip(" ")
