@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from tests.lab import Arrival
 
+    _Probe = tuple[str, str, int]
+    """An address, a protocol and a port, 0 for ping."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -49,10 +52,10 @@ def compare(
     somebody did.
     """
     names = {container.sandbox: container.name for container in reversed(report.containers)}
-    truth: dict[tuple[str, str], set[tuple[str, str, int]]] = defaultdict(set)
+    truth: dict[tuple[str, str], set[_Probe]] = defaultdict(set)
     for probe in arrived:
         truth[probe.source, probe.destination].add((probe.address, probe.protocol, probe.port))
-    probed = {probe for probe in _probes(addresses, ports) if probe[1] in set(protocols)}
+    probed = _Probed.of(addresses, ports, protocols)
     heard = PortSet.of(*(listening if listening is not None else ports))
     wrong: list[str] = []
     unknown: list[str] = []
@@ -68,22 +71,36 @@ def compare(
         doubts.update(path.undecided for path in verdict.paths if path.undecided)
         label = f"{names[source]} -> {names[destination]}"
         wrong.extend(f"{label}: {text}" for text in _wrong(verdict, truth[source, destination], probed, heard))
-    return Comparison(pairs, pairs * len(probed), tuple(unknown), frozenset(doubts), tuple(wrong))
+    return Comparison(
+        pairs, pairs * len(probed.addresses) * len(probed.kinds), tuple(unknown), frozenset(doubts), tuple(wrong)
+    )
 
 
-def _probes(addresses: Iterable[str], ports: Iterable[int]) -> Iterator[tuple[str, str, int]]:
-    numbers = list(ports)
-    for address in addresses:
-        yield address, "icmp", 0
-        yield from ((address, protocol, port) for protocol in ("tcp", "udp") for port in numbers)
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """What was sent from every sandbox: every kind, a protocol with a port (0 for ping), to every address."""
+
+    addresses: frozenset[str]
+    near: frozenset[str]
+    """Those of them that are link-local."""
+    kinds: frozenset[tuple[str, int]]
+
+    @classmethod
+    def of(cls, addresses: Iterable[str], ports: Iterable[int], protocols: Iterable[str]) -> _Probed:
+        sent = frozenset(addresses)
+        kinds = {("icmp", 0), *product(("tcp", "udp"), ports)}
+        asked = frozenset(protocols)
+        near = frozenset(filter(is_link_local, sent))
+        return cls(sent, near, frozenset(kind for kind in kinds if kind[0] in asked))
+
+    def among(self, probes: Iterable[_Probe]) -> set[_Probe]:
+        return {probe for probe in probes if probe[0] in self.addresses and probe[1:] in self.kinds}
 
 
-def _wrong(
-    verdict: PairVerdict, arrived: set[tuple[str, str, int]], probed: set[tuple[str, str, int]], heard: PortSet
-) -> Iterator[str]:
+def _wrong(verdict: PairVerdict, arrived: set[_Probe], probed: _Probed, heard: PortSet) -> Iterator[str]:
     possible = _promised(verdict.paths, probed)
     certain = _promised((_audible(path, heard) for path in verdict.paths if not path.undecided), probed)
-    for address, protocol, port in sorted((arrived & probed) - possible - _said_by_others(verdict.paths, probed)):
+    for address, protocol, port in sorted(probed.among(arrived) - possible - _said_by_others(verdict.paths, probed)):
         yield f"{protocol} to {address} port {port} arrives, the report says it does not"
     for address, protocol, port in sorted(certain - arrived):
         yield f"{protocol} to {address} port {port} does not arrive, the report says it does"
@@ -94,19 +111,15 @@ def _wrong(
         yield "reachable, but no probe arrives"
 
 
-def _were_tried(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> bool:
+def _were_tried(paths: Iterable[Path], probed: _Probed) -> bool:
     """Return whether packets were sent by paths: by those without addresses if some were sent to link-local ones."""
-    return any(path.addresses for path in paths) or any(is_link_local(address) for address, _, _ in probed)
+    return any(path.addresses for path in paths) or bool(probed.near)
 
 
-def _said_by_others(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+def _said_by_others(paths: Iterable[Path], probed: _Probed) -> set[_Probe]:
     """Return the probes to link-local addresses whose port another address leads to: a path need not tell them."""
-    led = {
-        (protocol, port)
-        for address, protocol, port in probed
-        if any(path.protocol == protocol and (not port or port in path.ports) for path in paths)
-    }
-    return {probe for probe in probed if probe[1:] in led and is_link_local(probe[0])}
+    led = {kind for path in paths for kind in probed.kinds if _leads(path, kind)} if probed.near else ()
+    return {(address, *kind) for address, kind in product(probed.near, led)}
 
 
 def _audible(path: Path, heard: PortSet) -> Path:
@@ -114,12 +127,16 @@ def _audible(path: Path, heard: PortSet) -> Path:
     return path if path.via is Via.PUBLISHED_PORT else replace(path, ports=path.ports & heard)
 
 
-def _promised(paths: Iterable[Path], probed: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+def _promised(paths: Iterable[Path], probed: _Probed) -> set[_Probe]:
     return {
-        (address, protocol, port)
+        (address, *kind)
         for path in paths
-        for address, protocol, port in probed
-        if address in path.addresses
-        and protocol == path.protocol
-        and (path.protocol is Protocol.ICMP or port in path.ports)
+        for kind in probed.kinds
+        if _leads(path, kind)
+        for address in probed.addresses.intersection(path.addresses)
     }
+
+
+def _leads(path: Path, kind: tuple[str, int]) -> bool:
+    protocol, port = kind
+    return protocol == path.protocol and (protocol == Protocol.ICMP or port in path.ports)

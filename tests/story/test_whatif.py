@@ -159,19 +159,22 @@ FLUSHED: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("flushed", FLUSHED)
-def test_a_restart_writes_the_rules_anew(host: Engine, flushed: str) -> None:
+# which way goes with which flush makes no difference to what is written
+@pytest.mark.parametrize(
+    ("flushed", "before", "after"),
+    [("FORWARD, which drops", "--icc=true", "--icc=false"), ("everything", "--icc=false", "--icc=true")],
+)
+def test_a_restart_writes_the_rules_anew(host: Engine, flushed: str, before: str, after: str) -> None:
     """What somebody flushed does not count: the pairs are decided, and are those that packets connect afterwards."""
-    for before, after in (("--icc=true", "--icc=false"), ("--icc=false", "--icc=true")):
-        have(host, before)
-        for command in FLUSHED[flushed]:
-            host.on_host(*command.split())
-        now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", after)
-        assert now == truth(host).pairs
-        restart(host, after)
-        found = truth(host).pairs
-        host.on_host("iptables", "-P", "FORWARD", "ACCEPT")
-        assert foretold(now, answer) == found
+    have(host, before)
+    for command in FLUSHED[flushed]:
+        host.on_host(*command.split())
+    now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", after)
+    assert now == truth(host).pairs
+    restart(host, after)
+    found = truth(host).pairs
+    host.on_host("iptables", "-P", "FORWARD", "ACCEPT")
+    assert foretold(now, answer) == found
 
 
 ODD_NETWORKS: dict[str, tuple[str, ...]] = {
