@@ -49,8 +49,8 @@ class NamespaceDocuments:
     `inode` is the namespace's own number: two that have the same are one. `iptables` maps `iptables-nft`,
     `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy` to the output of that program's `-save -c`; one that has
     nothing to print is left out. `tables` names all tables that nftables lists, in its order, as `family name`;
-    `nftables` holds the document of `nft -j list table` for each of those that is not iptables'. A table that is in
-    both was changed by nft: iptables' text is then wrong for the rules whose document holds no `xt`. `ipsets` is the
+    `nftables` holds the output of `nft -j list table` for each of those that is not iptables'. A table that is in
+    both was changed by nft: iptables' text is then wrong for the rules of which nft shows no `xt`. `ipsets` is the
     output of `ipset save` where a rule asks for a set.
 
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
@@ -74,7 +74,7 @@ class NamespaceDocuments:
     inode: int
     iptables: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[str] = ()
-    nftables: Sequence[Mapping[str, Any]] = ()
+    nftables: Sequence[str] = ()
     ipsets: str = ""
     links: Sequence[Mapping[str, Any]] = ()
     addresses: Sequence[Mapping[str, Any]] = ()

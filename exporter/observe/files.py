@@ -150,7 +150,9 @@ def _kernel_document(kernel: KernelDocuments) -> dict[str, Any]:
 
 
 def _namespace_document(documents: NamespaceDocuments) -> dict[str, Any]:
-    return {part.name: getattr(documents, part.name) for part in fields(NamespaceDocuments)}
+    document = {part.name: getattr(documents, part.name) for part in fields(NamespaceDocuments)}
+    # texts within a text would be for nobody to read
+    return {**document, "nftables": [json.loads(text) for text in documents.nftables]}
 
 
 def _kernel(document: dict[str, Any]) -> KernelDocuments:
@@ -158,7 +160,8 @@ def _kernel(document: dict[str, Any]) -> KernelDocuments:
     for place, entry in enumerate(document.get("namespaces", [])):
         if "inode" not in entry:
             raise ObservationError(f"kernel: namespaces[{place}]: inode is missing")
-        namespaces[entry["inode"]] = NamespaceDocuments(**entry)
+        listed = [json.dumps(each, ensure_ascii=False) for each in entry.pop("nftables", ())]
+        namespaces[entry["inode"]] = NamespaceDocuments(**entry, nftables=listed)
     host = document.get("host")
     sandboxes, bystanders = document.get("sandboxes", {}), document.get("bystanders", {})
     for inode in [*([] if host is None else [host]), *sandboxes.values(), *bystanders.values()]:

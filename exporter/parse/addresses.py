@@ -19,7 +19,7 @@ def parse_address(text: str) -> Address:
     """Return an address. Raises ValueError."""
     try:
         return IPv6Address(inet_pton(AF_INET6, text)) if ":" in text else IPv4Address(inet_pton(AF_INET, text))
-    except OSError:
+    except (OSError, ValueError):
         return ip_address(text)
 
 
@@ -27,7 +27,7 @@ def parse_number(text: str, version: int) -> int:
     """Return an address of IP version 4 or 6 as a number. Raises ValueError."""
     try:
         return int.from_bytes(inet_pton(AF_INET if version == 4 else AF_INET6, text), "big")
-    except OSError:
+    except (OSError, ValueError):
         found = ip_address(text)
     if found.version != version:
         raise ValueError(f"{text} is no IPv{version} address")

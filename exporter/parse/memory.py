@@ -6,12 +6,12 @@ Everything here is found by the whole of what is to be understood, and forgotten
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.parse.aligned import Aligned, Indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Rule, Table, TableKey
@@ -25,11 +25,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A table as nft listed it: its sets, what the rules of its chains mean, and these chains."""
+    """A table as nft listed it: its sets and its chains."""
 
     sets: Mapping[str, NamedSet]
-    rules: Mapping[str, Aligned[Rule]] = field(default_factory=dict)
-    chains: Mapping[str, Chain] = field(default_factory=dict)
+    chains: Mapping[str, Chain]
+
+
+class ListedRule(NamedTuple):
+    """A rule as nft listed it: its table's family and name, its chain, the sets that it changes.
+
+    `means` is None as long as that was not asked.
+    """
+
+    family: str
+    table: str
+    chain: str
+    changes: Sequence[str] = ()
+    means: Rule | None = None
 
 
 class RuleMemory:
@@ -41,12 +53,15 @@ class RuleMemory:
         self._before: Mapping[TableKey, Mapping[str, Chain]] = {}
         self._listed: dict[TableKey, Listed] = {}
         self._listed_before: Mapping[TableKey, Listed] = {}
+        self._rules: dict[str, ListedRule] = {}
+        self._rules_before: Mapping[str, ListedRule] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
         self._before = self._tables if ipsets == self._ipsets else {}
         self._tables, self._ipsets = {}, ipsets
         self._listed_before, self._listed = self._listed, {}
+        self._rules_before, self._rules = self._rules, {}
 
     def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
         """Return the chains that a table with these names had before, where its rules say the same as then."""
@@ -57,10 +72,18 @@ class RuleMemory:
         """Note a table for the next look."""
         self._tables[table.key] = table.chains
 
-    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed:
-        """Return how nft listed a table before, where its rules say the same as then: with the same sets."""
+    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed | None:
+        """Return how nft listed a table before, where its rules mean the same as then: with the same sets."""
         before = self._listed_before.get(key)
-        return before if before is not None and before.sets == sets else Listed(sets)
+        return before if before is not None and before.sets == sets else None
+
+    def rule(self, text: str) -> ListedRule | None:
+        """Return the rule that nft listed with this text before."""
+        return self._rules_before.get(text)
+
+    def note_rule(self, text: str, rule: ListedRule) -> None:
+        """Note how nft listed a rule for the next look."""
+        self._rules[text] = rule
 
     def note(self, table: Table, listed: Listed) -> None:
         """Note how nft listed a table for the next look."""

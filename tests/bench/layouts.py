@@ -10,6 +10,7 @@ one is closed (`enable_icc=false`), and so is the default bridge, whose containe
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.model.observation import KernelDocuments, NamespaceDocuments
 from exporter.observe.documents import NETWORKS, containers, project_list
-from tests.bench.nft import engine_table, user_table
+from tests.bench.nft import RULE, engine_table, user_table
 from tests.hosts import Host, host
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Layout:
     @property
     def rules(self) -> int:
         """How many rules the host has."""
-        native = sum("rule" in entry for document in self._native for entry in document["nftables"])
+        native = sum(text.count(RULE) for text in self._native)
         return native + sum(text.count("] -A ") for text in self._saved.values())
 
     @cached_property
@@ -199,12 +200,12 @@ class Layout:
     # --- Rules ---
 
     @cached_property
-    def _native(self) -> Sequence[Document]:
+    def _native(self) -> Sequence[str]:
         if self.version != NFTABLES:
             return ()
-        documents = [engine_table(version, *self._with(version), INSIDE_PORT) for version in (4, 6)]
+        engines = [engine_table(version, *self._with(version), INSIDE_PORT) for version in (4, 6)]
         user = user_table(4, self._strangers(), INSIDE_PORT)
-        return [_recounted(document, self.counted) for document in (*documents, user)]
+        return [_recounted(text, self.counted) for text in (*engines, user)]
 
     @cached_property
     def _saved(self) -> Mapping[str, str]:
@@ -533,18 +534,14 @@ def _addressed(document: Mapping[str, Any], member: Member) -> Mapping[str, Any]
 _DNS = "127.0.0.11"
 
 
-def _recounted(document: Document, packets: int) -> Document:
+def _recounted(text: str, packets: int) -> str:
     """Return a table whose every tenth rule has counted so many packets; few rules of an idle host have counted any."""
     if not packets:
-        return document
-    counter = {"counter": {"packets": packets, "bytes": 60 * packets}}
-    entries = [
-        {"rule": entry["rule"] | {"expr": [counter if "counter" in said else said for said in entry["rule"]["expr"]]}}
-        if number % 10 == 0 and "rule" in entry
-        else entry
-        for number, entry in enumerate(document["nftables"])
-    ]
-    return {"nftables": entries}
+        return text
+    idle, busy = (json.dumps({"counter": {"packets": each, "bytes": 60 * each}}) for each in (0, packets))
+    head, *rules = text.split(RULE)
+    told = [rule if number % 10 else rule.replace(idle, busy) for number, rule in enumerate(rules)]
+    return RULE.join((head, *told))
 
 
 def _table(name: str, builtin: Sequence[str], chains: Sequence[str], rules: Iterable[str]) -> str:

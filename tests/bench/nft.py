@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _TABLE = "docker-bridges"
+RULE = '{"rule": '
+"""How nft begins a rule."""
+
 _FAMILIES = {4: "ip", 6: "ip6"}
 _BASES = (
     ("filter-FORWARD", "filter", "forward", 0),
@@ -28,7 +32,7 @@ _PER_BRIDGE = ("filter-forward-in", "filter-forward-out", "nat-postrouting-in", 
 _PUBLISHED = "nat-prerouting-and-output"
 
 
-def engine_table(version: int, bridges: Sequence[Bridge], members: Sequence[Member], inside: int) -> Document:
+def engine_table(version: int, bridges: Sequence[Bridge], members: Sequence[Member], inside: int) -> str:
     """Return the engine's table of one version of IP; published ports lead to the port `inside` of a container."""
     made = _Writer(_FAMILIES[version], _TABLE)
     for name in _PER_BRIDGE:
@@ -42,30 +46,34 @@ def engine_table(version: int, bridges: Sequence[Bridge], members: Sequence[Memb
             made.add("chain", name=f"{name}__{bridge.interface}")
     for chain, statements, comment in _rules(version, bridges, members, inside):
         made.rule(chain, statements, comment)
-    return made.document
+    return made.text
 
 
-def user_table(version: int, strangers: Iterable[tuple[str, str]], inside: int) -> Document:
+def user_table(version: int, strangers: Iterable[tuple[str, str]], inside: int) -> str:
     """Return a table of somebody else's, which drops what the one of two addresses sends to the other."""
     made = _Writer(_FAMILIES[version], "tenants")
     made.chain("forward", "filter", "forward", -10)
     for source, destination in strangers:
         asked = [_ip(version, "saddr", source), _ip(version, "daddr", destination), _port("dport", inside)]
         made.rule("forward", [*asked, _COUNTER, {"drop": None}])
-    return made.document
+    return made.text
 
 
 class _Writer:
-    """Writes one table, object by object."""
+    """Writes one table, object by object: decoded, a large one takes ten times its text's room."""
 
     def __init__(self, family: str, table: str) -> None:
         self._place = {"family": family, "table": table}
         self._handles = count(1)
-        self.document: Document = {"nftables": [{"table": {"family": family, "name": table, "handle": 1}}]}
+        self._entries = [json.dumps({"table": {"family": family, "name": table, "handle": 1}})]
 
     def add(self, kind: str, **said: object) -> None:
         handle = next(self._handles)
-        self.document["nftables"].append({kind: {**self._place, **said, "handle": handle}})
+        self._entries.append(json.dumps({kind: {**self._place, **said, "handle": handle}}))
+
+    @property
+    def text(self) -> str:
+        return f'{{"nftables": [{", ".join(self._entries)}]}}'
 
     def chain(self, name: str, kind: str, hook: str, priority: int) -> None:
         self.add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept")

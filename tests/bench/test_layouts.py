@@ -124,7 +124,7 @@ def test_tables_are_those_of_recorded_engines() -> None:
     kernel = Layout(NFTABLES, links=0, containers=6).observation().kernel
     assert kernel is not None
     assert kernel.host is not None
-    *engines, _user = kernel.host.nftables
+    *engines, _user = map(json.loads, kernel.host.nftables)
     ours = [chain for document in engines for chain in _chains(document["nftables"])]
     assert [chain for chain in ours if chain not in recorded] == []
     assert len(ours) > len({name for name, _ in ours}) > 8

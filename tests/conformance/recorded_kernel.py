@@ -6,6 +6,7 @@ kind, and docker-proxies without what they pass packets on to. What is missing f
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def _host(recording: Mapping[str, Any], sandboxes: Mapping[str, Any], inode: int
     return NamespaceDocuments(
         inode=inode,
         tables=tuple(native),
-        nftables=tuple({"nftables": entries} for entries in native.values()),
+        nftables=tuple(json.dumps({"nftables": entries}) for entries in native.values()),
         links=[_with_port(link, ports.get(link["ifname"])) for link in host["addr"]],
         addresses=host["addr"],
         routes=_routes(host),

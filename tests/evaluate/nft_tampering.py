@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def native_tampering(draw: st.DrawFn, seen: Observation, most: int) -> Observati
     assert seen.kernel is not None
     assert seen.kernel.host is not None
     first, *others = seen.kernel.host.nftables
-    entries = list(first["nftables"])
+    entries = json.loads(first)["nftables"]
     own = {"family": "ip", "table": "docker-bridges"}
     for _ in range(draw(st.integers(0, most))):
         made = draw(_rules())
@@ -107,5 +108,5 @@ def native_tampering(draw: st.DrawFn, seen: Observation, most: int) -> Observati
             forward = entries[place]["map"]["name"].startswith("filter")
             cases[number][1] = draw(verdicts()) if forward else {"accept": None}
         entries[place] = {"map": entries[place]["map"] | {"elem": cases}}
-    tables = ({"nftables": entries}, *others)
+    tables = (json.dumps({"nftables": entries}), *others)
     return replace(seen, kernel=replace(seen.kernel, host=replace(seen.kernel.host, nftables=tables)))

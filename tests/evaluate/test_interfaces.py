@@ -10,9 +10,9 @@ import pytest
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.model.reach import Verdict
-from exporter.parse.kernel.nftables import parse_nftables
 from tests.hosts import host
 from tests.kernels import kernel
+from tests.parse.kernel.nft import read_tables
 
 if TYPE_CHECKING:
     from tests.looks import Look
@@ -37,7 +37,7 @@ def looks(family: str, chain: dict[str, Any], *rules: list[dict[str, Any]], insi
         {"chain": {**own, "name": "c", "type": "filter", "prio": 0, "policy": "accept", **chain}},
         *({"rule": {**own, "chain": "c", "expr": expr}} for expr in rules),
     ]
-    (table,) = parse_nftables({"nftables": said})
+    (table,) = read_tables({"nftables": said})
     return kernel(BUILT).engine_rules().table(table, inside).look()
 
 

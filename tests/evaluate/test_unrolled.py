@@ -20,8 +20,8 @@ from exporter.model.firewall import (
 )
 from exporter.model.ranges import Ranges
 from exporter.parse import Memory, parse
-from exporter.parse.kernel.nftables import parse_nftables
 from tests.bench.layouts import NFTABLES, Layout
+from tests.parse.kernel.nft import read_tables
 
 ACCEPT, DROP, RETURN = (Terminate(verdict) for verdict in (Verdict.ACCEPT, Verdict.DROP, Verdict.RETURN))
 
@@ -42,7 +42,7 @@ def tables(
         {"rule": {**own, "chain": "forward", "expr": [*(before or ()), looked_up]}},
         *({"rule": {**own, "chain": name, "expr": expr}} for name, rules in chains.items() for expr in rules),
     ]
-    return Firewall(parse_nftables({"nftables": said}))
+    return Firewall(read_tables({"nftables": said}))
 
 
 def written(firewall: Firewall) -> list[tuple[Any, ...]]:

@@ -38,6 +38,7 @@ def _agree(told: str, read: Callable[[str], object], known: Callable[[str], obje
 @example("1.2.3")
 @example("0x7f.1")
 @example("1.2.3.4\0")
+@example("::%\0")
 @example("1.2.3.4 ")
 @example("\udcff")
 @example("")
@@ -54,6 +55,7 @@ def test_addresses_are_those_of_ipaddress(told: str) -> None:
 @example("10.1.2.3/")
 @example("/8")
 @example("fe80::1%eth0/64")
+@example("::%\0")
 @example("fd00::1/129")
 @example("10.0.0.0/8/8")
 def test_networks_are_those_of_ipaddress(told: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -88,9 +89,9 @@ def saved(draw: st.DrawFn, text: str) -> str:
 
 
 @st.composite
-def native(draw: st.DrawFn, document: Mapping[str, Any]) -> Mapping[str, Any]:
+def native(draw: st.DrawFn, text: str) -> str:
     """Return a table of nft of which entries are gone, elsewhere or new, with other counters, and a map has changed."""
-    entries = draw(listed(document["nftables"]))
+    entries = draw(listed(json.loads(text)["nftables"]))
     for place in draw(st.lists(st.integers(0, len(entries) - 1), max_size=4)) if entries else ():
         match entries[place]:
             case {"rule": {"expr": [*statements]} as rule}:
@@ -101,7 +102,7 @@ def native(draw: st.DrawFn, document: Mapping[str, Any]) -> Mapping[str, Any]:
                 entries[place] = {"map": {**table, "elem": rest}}
             case _:
                 pass
-    return {"nftables": entries}
+    return json.dumps({"nftables": entries})
 
 
 @st.composite
@@ -114,7 +115,7 @@ def namespaces(draw: st.DrawFn, documents: NamespaceDocuments) -> NamespaceDocum
         routes=draw(listed(documents.routes)),
         ipsets=draw(st.sampled_from(SETS)),
         iptables={program: draw(saved(text)) for program, text in documents.iptables.items()},
-        nftables=[draw(native(document)) for document in documents.nftables],
+        nftables=[draw(native(text)) for text in documents.nftables],
     )
 
 

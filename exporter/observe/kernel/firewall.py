@@ -20,13 +20,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.model.listing import listing
 from exporter.observe.kernel import programs
 from exporter.observe.kernel.nfnetlink import Overview, Table, read_devices, read_overview
 from exporter.observe.kernel.programs import Failed, Missing
 from exporter.observe.kernel.trouble import Unreadable, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.observe.kernel.budget import Budget
 
@@ -47,7 +48,7 @@ class FirewallDocuments:
 
     iptables: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
-    nftables: tuple[Mapping[str, Any], ...] = ()
+    nftables: tuple[str, ...] = ()
     ipsets: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,18 +57,31 @@ NOTHING: Final = FirewallDocuments()
 
 
 @dataclass(frozen=True, slots=True)
+class _Listed:
+    """A table as nft lists it.
+
+    `shown` is whether the table itself is in there, `comes_and_goes` whether it has sets whose elements change without
+    a new generation.
+    """
+
+    text: str
+    shown: bool
+    comes_and_goes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Tables:
     """What nftables has at one generation."""
 
     overview: Overview
     iptables: Mapping[str, str]
-    native: Mapping[Table, Mapping[str, Any]]
+    native: Mapping[Table, _Listed]
 
     @property
     def whole(self) -> bool:
         """Whether every table is shown to its end: what a program breaks off without an error is asked for again."""
         return all(
-            _is_shown(table, self.native[table])
+            self.native[table].shown
             if table in self.native
             else f"*{table.name}\n" in self.iptables.get(_NFT.get(table.family, ""), "")
             for table in self.overview.tables
@@ -94,7 +108,8 @@ class FirewallReader:
         iptables = {**tables.iptables, **_legacy(budget)}
         if not iptables and not tables.native:
             return replace(NOTHING, tables=tuple(map(str, tables.overview.tables)))
-        documents = FirewallDocuments(iptables, tuple(map(str, tables.overview.tables)), tuple(tables.native.values()))
+        native = tuple(each.text for each in tables.native.values())
+        documents = FirewallDocuments(iptables, tuple(map(str, tables.overview.tables)), native)
         return _with_ipsets(documents, budget)
 
     def _settled(self, namespace: int | None, budget: Budget) -> _Tables:
@@ -124,8 +139,7 @@ class FirewallReader:
 def _tables(overview: Overview, known: _Tables | None, budget: Budget) -> _Tables:
     if known is not None and known.overview == overview:
         native = {
-            table: _nft(table, budget) if _comes_and_goes(document) else document
-            for table, document in known.native.items()
+            table: _nft(table, budget) if listed.comes_and_goes else listed for table, listed in known.native.items()
         }
         return replace(known, native=native)
     iptables, doubtful = _iptables(overview, budget)
@@ -135,8 +149,8 @@ def _tables(overview: Overview, known: _Tables | None, budget: Budget) -> _Table
     return _Tables(overview, iptables, native)
 
 
-def _is_shown(table: Table, document: Mapping[str, Any]) -> bool:
-    shown = [entry.get("table") for entry in document["nftables"] if isinstance(entry, dict)]
+def _is_shown(table: Table, entries: Sequence[Mapping[str, Any]]) -> bool:
+    shown = [entry.get("table") for entry in entries]
     return any(isinstance(entry, dict) and entry.get("name") == table.name for entry in shown)
 
 
@@ -215,50 +229,37 @@ def _legacy_save(name: str, budget: Budget) -> str:
         raise
 
 
-def _nft(table: Table, budget: Budget) -> Mapping[str, Any]:
-    """Return the document of a table. Raises Unreadable."""
+def _nft(table: Table, budget: Budget) -> _Listed:
+    """Return a table. Raises Unreadable."""
     program = programs.find("nft", "nftables")
     if not _NAME.fullmatch(table.name):
         raise Unreadable(f"nft cannot be asked for a table with the name {table.name!r}")
-    text = programs.run([program, "-j", "list", "table", table.family, table.name], budget)
+    text = programs.run([program, "-j", "list", "table", table.family, table.name], budget).strip()
     try:
-        document = json.loads(text)
+        entries = listing(text).entries
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"nft -j list table {table}: the output is not JSON") from error
-    if not isinstance(document, dict) or not isinstance(document.get("nftables"), list):
-        raise Unreadable(f"nft -j list table {table}: the output is not a list of objects")
-    return _with_devices(table, document, budget)
+        raise Unreadable(f"nft -j list table {table}: the output is not a list of objects as JSON") from error
+    if any(_lacks_device(entry.get("chain")) for entry in entries):
+        text = _with_devices(table, text, budget)
+    return _Listed(text, _is_shown(table, entries), _comes_and_goes(entries))
 
 
-def _with_devices(table: Table, document: Mapping[str, Any], budget: Budget) -> Mapping[str, Any]:
-    """Return a document with the interfaces of its chains, `dev`, where nft left them out. Raises Unreadable."""
-    chains = [entry.get("chain") for entry in document["nftables"] if isinstance(entry, dict)]
-    if not any(isinstance(chain, dict) and _lacks_device(chain) for chain in chains):
-        return document
+def _with_devices(table: Table, text: str, budget: Budget) -> str:
+    """Return a listing with the interfaces of its chains, `dev`, where nft left them out. Raises Unreadable."""
     devices = read_devices(budget)
-
-    def completed(entry: object) -> object:
-        chain = entry.get("chain") if isinstance(entry, dict) else None
-        if not isinstance(chain, dict) or not _lacks_device(chain):
-            return entry
-        return {"chain": {**chain, "dev": devices.get((table, str(chain.get("name"))), [])}}
-
-    return {"nftables": [completed(entry) for entry in document["nftables"]]}
+    document = json.loads(text)
+    for entry in document["nftables"]:
+        if _lacks_device(chain := entry.get("chain")):
+            chain["dev"] = devices.get((table, str(chain.get("name"))), [])
+    return json.dumps(document, ensure_ascii=False)
 
 
-def _lacks_device(chain: Mapping[str, Any]) -> bool:
-    return chain.get("hook") in ("ingress", "egress") and not {"dev", "devs"} & chain.keys()
+def _lacks_device(chain: object) -> bool:
+    return isinstance(chain, dict) and chain.get("hook") in ("ingress", "egress") and not {"dev", "devs"} & chain.keys()
 
 
-def _comes_and_goes(document: Mapping[str, Any]) -> bool:
-    """Return whether a table has sets whose elements change without a new generation."""
-    sets = [
-        entry[kind]
-        for entry in document["nftables"]
-        if isinstance(entry, dict)
-        for kind in ("set", "map")
-        if kind in entry
-    ]
+def _comes_and_goes(entries: Sequence[Mapping[str, Any]]) -> bool:
+    sets = [entry[kind] for entry in entries for kind in ("set", "map") if kind in entry]
     return any(
         "timeout" in entry or _COMES_AND_GOES & set(flags if isinstance(flags := entry.get("flags"), list) else [flags])
         for entry in sets

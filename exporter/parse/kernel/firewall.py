@@ -48,8 +48,8 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
 
 
 def _native(documents: NamespaceDocuments, memory: RuleMemory) -> Iterator[Table]:
-    for document in documents.nftables or ():
-        yield from parse_nftables(document, memory)
+    for text in documents.nftables or ():
+        yield from parse_nftables(text, memory)
 
 
 def _key(table: Table) -> str:

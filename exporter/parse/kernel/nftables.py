@@ -1,4 +1,4 @@
-"""The document of `nft -j list table` to tables (libnftables-json(5)).
+"""The text of `nft -j list table` to tables (libnftables-json(5)).
 
 {"nftables": [{"metainfo": {"json_schema_version": 1, …}},
               {"table": {"family": "inet", "name": "t"}},
@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import (
@@ -26,16 +27,18 @@ from exporter.model.firewall import (
     Verdict,
     same_rules,
 )
-from exporter.parse.aligned import Aligned
+from exporter.model.listing import listing
 from exporter.parse.kernel.nft_expressions import Context
 from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
 from exporter.parse.kernel.nft_text import RuleTexts
 from exporter.parse.kernel.nft_values import words
-from exporter.parse.memory import Listed, RuleMemory
+from exporter.parse.memory import Listed, ListedRule, RuleMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from exporter.model.listing import Listing
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -47,28 +50,23 @@ _ACTIVE = frozenset({"owner", "persist"})
 """Flags of a table whose chains are called as those of others."""
 
 
-def parse_nftables(document: Mapping[str, Any], memory: RuleMemory | None = None) -> tuple[Table, ...]:
+def parse_nftables(text: str, memory: RuleMemory | None = None) -> tuple[Table, ...]:
     """Return the tables of a listing, in its order; `nft -j list ruleset` lists several.
 
     What a rule's expressions or statements mean and is not understood is a step of it by its name: `Opaque` for what is
-    asked, `Unforeseeable` for what is done. Raises ObservationError for a document that is not nft's, or is garbled.
+    asked, `Unforeseeable` for what is done. Raises ObservationError for text that is not nft's, or is garbled.
     """
     try:
-        return _tables(document, memory or RuleMemory())
+        return _tables(listing(text), memory or RuleMemory())
     except ValueError as error:
         raise ObservationError(f"nft -j list: {error}") from error
     except RecursionError as error:
         raise ObservationError("nft -j list: expressions within expressions without end") from error
 
 
-def _tables(document: object, memory: RuleMemory) -> tuple[Table, ...]:
-    listed = document.get("nftables") if isinstance(document, dict) else None
-    if not isinstance(listed, list | tuple):
-        raise ValueError("this is not a list of nft's objects")  # noqa: TRY004 - one error for all documents
+def _tables(listed: Listing, memory: RuleMemory) -> tuple[Table, ...]:
     readers: dict[tuple[str, str], _Reader] = {}
-    for entry in listed:
-        if not isinstance(entry, dict) or len(entry) != 1:
-            raise ValueError("something in it is not an object")
+    for entry in listed.entries:
         ((kind, said),) = entry.items()
         if kind == "table":
             key = _text(said, "family"), _text(said, "name")
@@ -76,11 +74,19 @@ def _tables(document: object, memory: RuleMemory) -> tuple[Table, ...]:
                 raise ValueError(f"table {key[0]} {key[1]} comes twice")
             readers[key] = _Reader(said)
         elif kind in _PARTS:
-            reader = readers.get((_text(said, "family"), _text(said, "table")))
-            if reader is None:
-                raise ValueError(f"a {kind} of a table that it does not list")
-            _PARTS[kind](reader, said)
+            _PARTS[kind](_reader(readers, kind, (_text(said, "family"), _text(said, "table"))), said)
+    texts, counts = _uncounted(listed.rules)
+    names: dict[str, str] = {}
+    for number, text in enumerate(texts):
+        rule = memory.rule(text) or _listed(text, names)
+        _reader(readers, "rule", (rule.family, rule.table)).rule(text, rule, counts.get(number))
     return tuple(reader.table(memory) for reader in readers.values())
+
+
+def _reader(readers: Mapping[tuple[str, str], _Reader], kind: str, table: tuple[str, str]) -> _Reader:
+    if table not in readers:
+        raise ValueError(f"a {kind} of a table that it does not list")
+    return readers[table]
 
 
 def _text(said: object, key: str) -> str:
@@ -109,7 +115,7 @@ class _Reader:
         self._flags = words(said.get("flags"))
         self._sets: dict[str, NamedSet] = {}
         self._chains: dict[str, Base | None] = {}
-        self._rules: dict[str, list[Mapping[str, object]]] = {}
+        self._rules: dict[str, list[tuple[str, ListedRule, int | None]]] = {}
 
     def set(self, said: Mapping[str, object]) -> None:
         name, size = _text(said, "name"), said.get("size")
@@ -130,8 +136,9 @@ class _Reader:
             raise ValueError(f"chain {name} comes twice")
         self._chains[name] = self._base(said) if "hook" in said else None
 
-    def rule(self, said: Mapping[str, object]) -> None:
-        self._rules.setdefault(_text(said, "chain"), []).append(said)
+    def rule(self, text: str, rule: ListedRule, packets: int | None) -> None:
+        """Add a rule, by its text without what it counted."""
+        self._rules.setdefault(rule.chain, []).append((text, rule, packets))
 
     def table(self, memory: RuleMemory) -> Table:
         """Return the table; chains and rules that are as before are the same objects.
@@ -141,22 +148,29 @@ class _Reader:
         unknown = [name for name in self._rules if name not in self._chains]
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
-        listed = {name: [_apart(said) for said in self._rules.get(name, ())] for name in self._chains}
-        changed = {name for rules in listed.values() for rule in rules for name in rule.changes}
+        changed = {name for rules in self._rules.values() for _, rule, _ in rules for name in rule.changes}
         sets = {name: replace(known, dynamic=name in changed) for name, known in self._sets.items()}
         before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
         context, texts = Context(self._family, sets), RuleTexts()
-        understood = {name: before.rules.get(name) or Aligned[Rule]() for name in self._chains}
+
+        def meaning(text: str, rule: ListedRule) -> Rule:
+            means = rule.means if before is not None else None
+            if means is None:
+                means = _understood(text, context, texts)
+                rule = rule._replace(means=means)
+            memory.note_rule(text, rule)
+            return means
+
         chains, packets = {}, {}
         for name, base in self._chains.items():
-            rules = understood[name]([rule.says for rule in listed[name]], lambda said: _rule(said, context, texts))
-            chain = self._switched(Chain(name, tuple(rules), base))
-            known = before.chains.get(name)
+            listed = self._rules.get(name, ())
+            chain = self._switched(Chain(name, tuple([meaning(text, rule) for text, rule, _ in listed]), base))
+            known = before.chains.get(name) if before is not None else None
             chains[name] = known if known is not None and same_rules(known, chain) else chain
-            packets[name] = tuple(rule.packets for rule in listed[name])
+            packets[name] = tuple([count for _, _, count in listed])
         told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
-        memory.note(table, Listed(sets, understood, chains))
+        memory.note(table, Listed(sets, chains))
         return table
 
     def _switched(self, chain: Chain) -> Chain:
@@ -194,7 +208,6 @@ class _Reader:
 
 _PARTS = {
     "chain": _Reader.chain,
-    "rule": _Reader.rule,
     "set": _Reader.set,
     "map": _Reader.set,
     "element": _Reader.element,
@@ -202,40 +215,55 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
-class _Apart(NamedTuple):
-    """What a rule `says`, as the next look will say it again, how many packets it counted, and which sets it changes.
+_COUNTED = re.compile(r'"counter": \{"packets": (\d+), "bytes": \d+\}')
+_HANDLE = re.compile(r'"handle": \d+')
+_BETWEEN = "\0"
+"""No JSON text has it."""
 
-    Its handle is left out, too: engines write whole chains anew. Of what changes sets and maps, nft 1.0 does not print
-    the flag `dynamic`.
+
+def _uncounted(rules: Sequence[str]) -> tuple[Sequence[str], Mapping[int, int]]:
+    """Return rules as the next look will print them again, and what they counted, by their number.
+
+    Handles are left out, too: engines write whole chains anew.
     """
-
-    says: Mapping[str, object]
-    packets: int | None
-    changes: Sequence[str]
-
-
-def _apart(rule: Mapping[str, object]) -> _Apart:
-    statements: list[object] = []
-    packets: int | None = None
-    changes: list[str] = []
-    for statement in _array(rule, "expr"):
-        said = statement
-        if isinstance(statement, dict) and len(statement) == 1:
-            ((name, body),) = statement.items()
-            if name == "counter" and isinstance(body, dict) and isinstance(body.get("packets"), int):
-                packets = body["packets"] if packets is None else packets
-                said = _COUNTER
-            elif name in ("set", "map") and isinstance(body, dict):
-                changes.append(str(body.get(name)).removeprefix("@"))
-        statements.append(said)
-    return _Apart({"expr": statements, "comment": rule.get("comment")}, packets, changes)
+    parts = _COUNTED.split(_HANDLE.sub('"handle": 0', _BETWEEN.join(rules)))
+    counts: dict[int, int] = {}
+    number = 0
+    for before, packets in zip(parts[::2], parts[1::2], strict=False):
+        number += before.count(_BETWEEN)
+        counts.setdefault(number, int(packets))
+    return '"counter": null'.join(parts[::2]).split(_BETWEEN) if rules else (), counts
 
 
-_COUNTER: Mapping[str, object] = {"counter": None}
+def _listed(text: str, names: dict[str, str]) -> ListedRule:
+    """Return where a rule belongs, and which sets it changes: nft 1.0 does not print the flag `dynamic` of those.
+
+    A name is one of `names`, as which it is kept: a host has few, and thousands of rules.
+    """
+    begins = _PLACE.match(text)
+    if begins is not None and not _CHANGES.search(text):
+        family, table, chain = (names.setdefault(name, name) for name in begins.groups())
+        return ListedRule(family, table, chain)
+    said = json.loads(text)
+    family, table, chain = (_text(said, key) for key in ("family", "table", "chain"))
+    changes = [
+        str(body.get(name)).removeprefix("@")
+        for statement in _array(said, "expr")
+        if isinstance(statement, dict)
+        for name, body in statement.items()
+        if name in ("set", "map") and isinstance(body, dict)
+    ]
+    return ListedRule(family, table, chain, changes)
 
 
-def _rule(said: Mapping[str, object], context: Context, texts: RuleTexts) -> Rule:
-    statements = _array(said, "expr")
-    comment = said.get("comment")
-    text = texts.of(statements, comment if isinstance(comment, str) else "")
-    return Rule(rule_steps(statements, context), text)
+_PLACE = re.compile(r'\{"family": "([^"\\]+)", "table": "([^"\\]+)", "chain": "([^"\\]+)", ')
+"""How nft begins a rule; what it does not write like that is decoded."""
+
+_CHANGES = re.compile(r'"(?:set|map)": "@')
+
+
+def _understood(text: str, context: Context, texts: RuleTexts) -> Rule:
+    said = json.loads(text)
+    statements, comment = _array(said, "expr"), said.get("comment")
+    shown = texts.of(statements, comment if isinstance(comment, str) else "")
+    return Rule(rule_steps(statements, context), shown)

@@ -296,7 +296,7 @@ def test_native_tables_are_read_one_by_one(host: Host) -> None:
     assert list(documents.tables) == [f"{table['family']} {table['name']}" for table in tables]
     assert "inet extra" in documents.tables
     (extra,) = documents.nftables
-    assert extra["nftables"] == tool(path, "nft", "-j", "list", "table", "inet", "extra")["nftables"]
+    assert json.loads(extra)["nftables"] == tool(path, "nft", "-j", "list", "table", "inet", "extra")["nftables"]
 
 
 def test_docker_proxies_are_told_with_their_targets(host: Host) -> None:

@@ -102,9 +102,14 @@ def recorded(family: str, chain: str, said: str) -> dict[str, Any]:
     return {"nftables": [table, *sets, *chains, rule]}
 
 
-def only(document: dict[str, Any]) -> Table:
+def read_tables(document: object) -> tuple[Table, ...]:
+    """Return the tables of a document, as nft would print it."""
+    return parse_nftables(json.dumps(document))
+
+
+def only(document: object) -> Table:
     """Return the table of a document that has one."""
-    (table,) = parse_nftables(document)
+    (table,) = read_tables(document)
     return table
 
 

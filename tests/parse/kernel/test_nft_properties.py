@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from exporter.errors import ObservationError
 from exporter.model.firewall import Field, HasBits, InRanges, Opaque, Step
 from exporter.parse.kernel.nft_text import statement_text
-from exporter.parse.kernel.nftables import parse_nftables
-from tests.parse.kernel.nft import RULES, SETS_RECORDED, V4, parsed
+from tests.parse.kernel.nft import RULES, SETS_RECORDED, V4, parsed, read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,9 +67,9 @@ def test_a_garbled_rule_is_still_a_rule(entry: dict[str, Any], value: object, ra
     holder, key = random.choice(inner_places(garbled["rule"]["expr"]))
     holder[key] = value
     before = [item for item in recorded()["nftables"] if "rule" not in item]
-    (table,) = parse_nftables({"nftables": [*before, garbled, entry]})
+    (table,) = read_tables({"nftables": [*before, garbled, entry]})
     first, second = table.chains["c"].rules
-    assert second.steps == parse_nftables({"nftables": [*before, entry]})[0].chains["c"].rules[0].steps
+    assert second.steps == read_tables({"nftables": [*before, entry]})[0].chains["c"].rules[0].steps
     assert isinstance(first.text, str)
 
 
@@ -86,16 +85,16 @@ def test_a_garbled_document_raises_the_one_error(value: object, random: Random, 
     else:
         holder[key] = value
     with suppress(ObservationError):
-        parse_nftables(garbled)
+        read_tables(garbled)
 
 
 @given(VALUES)
 def test_garbage_raises_the_one_error(value: Any) -> None:  # noqa: ANN401
     """Whatever was read in the place of a document."""
     with suppress(ObservationError):
-        parse_nftables(value)
+        read_tables(value)
     with suppress(ObservationError):
-        parse_nftables({"nftables": value})
+        read_tables({"nftables": value})
 
 
 @given(VALUES)

@@ -30,7 +30,7 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.parse.kernel.nftables import parse_nftables
-from tests.parse.kernel.nft import V4, are, doubts, number, only, parsed
+from tests.parse.kernel.nft import V4, are, doubts, number, only, parsed, read_tables
 
 RECORDINGS = sorted((Path(__file__).parent.parent.parent / "data" / "recordings").glob("*.json"))
 ACCEPT = Terminate(Verdict.ACCEPT)
@@ -74,7 +74,7 @@ def test_a_base_chain_stands_where_it_says(family: str, said: dict[str, object],
 
 def test_tables_come_in_the_order_of_the_document() -> None:
     """The kernel calls chains of equal priority by it; rules, chains and sets may come in any."""
-    found = parse_nftables(
+    found = read_tables(
         {
             "nftables": [
                 {"table": {"family": "ip", "name": "b"}},
@@ -205,16 +205,18 @@ def hooked(**said: object) -> list[object]:
 def test_what_is_no_listing_raises_the_one_error(entries: object) -> None:
     """A document that breaks off, or is another program's, is refused."""
     with pytest.raises(ObservationError, match="nft -j list"):
-        parse_nftables({"nftables": entries})
+        read_tables({"nftables": entries})
 
 
-def test_expressions_without_end_are_refused() -> None:
-    """A document can be nested deeper than Python can follow."""
-    deep: object = {"meta": {"key": "mark"}}
-    for _ in range(5000):
-        deep = {"&": [deep, 1]}
-    with pytest.raises(ObservationError):
-        parsed([{"match": {"op": "==", "left": deep, "right": 1}}])
+@pytest.mark.parametrize(
+    "entry", [{"rule": {"chain": "c", "expr": ["deep"]}}, {"set": {"name": "s", "elem": ["deep"]}}]
+)
+def test_expressions_without_end_are_refused(entry: dict[str, Any]) -> None:
+    """A listing can be nested deeper than Python can follow."""
+    text = json.dumps(document({"chain": {"name": "c"}}, entry))
+    parse_nftables(text)
+    with pytest.raises(ObservationError, match="without end"):
+        parse_nftables(text.replace('"deep"', '{"&": [' * 5000 + "1" + ", 1]}" * 5000))
 
 
 # --- The engine's own rules ---
@@ -230,7 +232,7 @@ def ruleset(path: Path) -> dict[str, Any]:
 def test_an_engines_rules_are_understood(path: Path) -> None:
     """Docker's nftables backend writes no rule with anything that is not known, and every jump leads somewhere."""
     listed = ruleset(path)
-    tables = parse_nftables(listed)
+    tables = read_tables(listed)
     rules = [(table, rule) for table in tables for chain in table.chains.values() for rule in chain.rules]
     assert len(rules) == sum("rule" in entry for entry in listed["nftables"])
     assert not any(doubts(rule.steps) for _, rule in rules)
@@ -246,7 +248,7 @@ def test_an_engines_rules_are_understood(path: Path) -> None:
 
 def test_an_engines_jumps_are_looked_up_by_the_interface() -> None:
     """Its verdict maps have the interface's name as the one thing that cases differ in."""
-    (table,) = [table for table in parse_nftables(ruleset(RECORDINGS[0])) if table.family is TableFamily.IP]
+    (table,) = [table for table in read_tables(ruleset(RECORDINGS[0])) if table.family is TableFamily.IP]
     maps = [
         (chain.name, step)
         for chain in table.chains.values()
@@ -268,7 +270,7 @@ def test_an_engines_rules_are_of_these_kinds() -> None:
     steps = Counter(
         type(step)
         for path in RECORDINGS
-        for table in parse_nftables(ruleset(path))
+        for table in read_tables(ruleset(path))
         for chain in table.chains.values()
         for rule in chain.rules
         for step in rule.steps
