@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.parse.aligned import Aligned, Indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Rule, Table, TableKey
@@ -25,23 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A table as nft listed it: its sets and its chains."""
+    """A table as nft listed it: its sets, what its rules mean by their texts, and its chains."""
 
     sets: Mapping[str, NamedSet]
-    chains: Mapping[str, Chain]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    chains: Mapping[str, Chain] = field(default_factory=dict)
 
 
-class ListedRule(NamedTuple):
-    """A rule as nft listed it: its table's family and name, its chain, the sets that it changes.
-
-    `means` is None as long as that was not asked.
-    """
+class Placed(NamedTuple):
+    """Where a rule belongs that nft listed: its table's family and name, its chain; and the sets that it changes."""
 
     family: str
     table: str
     chain: str
-    changes: Sequence[str] = ()
-    means: Rule | None = None
+    changes: tuple[str, ...] = ()
 
 
 class RuleMemory:
@@ -53,15 +50,15 @@ class RuleMemory:
         self._before: Mapping[TableKey, Mapping[str, Chain]] = {}
         self._listed: dict[TableKey, Listed] = {}
         self._listed_before: Mapping[TableKey, Listed] = {}
-        self._rules: dict[str, ListedRule] = {}
-        self._rules_before: Mapping[str, ListedRule] = {}
+        self._places: dict[str, Placed] = {}
+        self._places_before: Mapping[str, Placed] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
         self._before = self._tables if ipsets == self._ipsets else {}
         self._tables, self._ipsets = {}, ipsets
         self._listed_before, self._listed = self._listed, {}
-        self._rules_before, self._rules = self._rules, {}
+        self._places_before, self._places = self._places, {}
 
     def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
         """Return the chains that a table with these names had before, where its rules say the same as then."""
@@ -72,18 +69,17 @@ class RuleMemory:
         """Note a table for the next look."""
         self._tables[table.key] = table.chains
 
-    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed | None:
-        """Return how nft listed a table before, where its rules mean the same as then: with the same sets."""
+    def place(self, texts: Sequence[str], place: Callable[[str], Placed]) -> Sequence[Placed]:
+        """Return where rules of nft belong, by their texts."""
+        before = self._places_before
+        places = [before.get(text) or place(text) for text in texts]
+        self._places.update(zip(texts, places, strict=True))
+        return places
+
+    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed:
+        """Return how nft listed a table before, where its rules say the same as then: with the same sets."""
         before = self._listed_before.get(key)
-        return before if before is not None and before.sets == sets else None
-
-    def rule(self, text: str) -> ListedRule | None:
-        """Return the rule that nft listed with this text before."""
-        return self._rules_before.get(text)
-
-    def note_rule(self, text: str, rule: ListedRule) -> None:
-        """Note how nft listed a rule for the next look."""
-        self._rules[text] = rule
+        return before if before is not None and before.sets == sets else Listed(sets)
 
     def note(self, table: Table, listed: Listed) -> None:
         """Note how nft listed a table for the next look."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
@@ -33,10 +34,10 @@ from exporter.parse.kernel.nft_sets import NamedSet
 from exporter.parse.kernel.nft_statements import rule_steps
 from exporter.parse.kernel.nft_text import RuleTexts
 from exporter.parse.kernel.nft_values import words
-from exporter.parse.memory import Listed, ListedRule, RuleMemory
+from exporter.parse.memory import Listed, Placed, RuleMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.model.listing import Listing
 
@@ -76,10 +77,12 @@ def _tables(listed: Listing, memory: RuleMemory) -> tuple[Table, ...]:
         elif kind in _PARTS:
             _PARTS[kind](_reader(readers, kind, (_text(said, "family"), _text(said, "table"))), said)
     texts, counts = _uncounted(listed.rules)
-    names: dict[str, str] = {}
-    for number, text in enumerate(texts):
-        rule = memory.rule(text) or _listed(text, names)
-        _reader(readers, "rule", (rule.family, rule.table)).rule(text, rule, counts.get(number))
+    first = 0
+    for place, run in groupby(memory.place(texts, _Places())):
+        last = first + len(list(run))
+        packets = tuple(map(counts.get, range(first, last)))
+        _reader(readers, "rule", (place.family, place.table)).rules(place, texts[first:last], packets)
+        first = last
     return tuple(reader.table(memory) for reader in readers.values())
 
 
@@ -115,7 +118,9 @@ class _Reader:
         self._flags = words(said.get("flags"))
         self._sets: dict[str, NamedSet] = {}
         self._chains: dict[str, Base | None] = {}
-        self._rules: dict[str, list[tuple[str, ListedRule, int | None]]] = {}
+        self._changed: set[str] = set()
+        self._rules: dict[str, list[str]] = {}
+        self._packets: dict[str, list[int | None]] = {}
 
     def set(self, said: Mapping[str, object]) -> None:
         name, size = _text(said, "name"), said.get("size")
@@ -136,9 +141,11 @@ class _Reader:
             raise ValueError(f"chain {name} comes twice")
         self._chains[name] = self._base(said) if "hook" in said else None
 
-    def rule(self, text: str, rule: ListedRule, packets: int | None) -> None:
-        """Add a rule, by its text without what it counted."""
-        self._rules.setdefault(rule.chain, []).append((text, rule, packets))
+    def rules(self, place: Placed, texts: Iterable[str], packets: Iterable[int | None]) -> None:
+        """Add rules of a chain, by their texts without what they counted."""
+        self._rules.setdefault(place.chain, []).extend(texts)
+        self._packets.setdefault(place.chain, []).extend(packets)
+        self._changed.update(place.changes)
 
     def table(self, memory: RuleMemory) -> Table:
         """Return the table; chains and rules that are as before are the same objects.
@@ -148,29 +155,22 @@ class _Reader:
         unknown = [name for name in self._rules if name not in self._chains]
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
-        changed = {name for rules in self._rules.values() for _, rule, _ in rules for name in rule.changes}
-        sets = {name: replace(known, dynamic=name in changed) for name, known in self._sets.items()}
+        sets = {name: replace(known, dynamic=name in self._changed) for name, known in self._sets.items()}
         before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
-        context, texts = Context(self._family, sets), RuleTexts()
-
-        def meaning(text: str, rule: ListedRule) -> Rule:
-            means = rule.means if before is not None else None
-            if means is None:
-                means = _understood(text, context, texts)
-                rule = rule._replace(means=means)
-            memory.note_rule(text, rule)
-            return means
-
-        chains, packets = {}, {}
+        context, shown = Context(self._family, sets), RuleTexts()
+        understood: dict[str, Rule] = {}
+        chains = {}
         for name, base in self._chains.items():
-            listed = self._rules.get(name, ())
-            chain = self._switched(Chain(name, tuple([meaning(text, rule) for text, rule, _ in listed]), base))
-            known = before.chains.get(name) if before is not None else None
+            texts = self._rules.get(name, ())
+            rules = [before.rules.get(text) or _understood(text, context, shown) for text in texts]
+            understood.update(zip(texts, rules, strict=True))
+            chain = self._switched(Chain(name, tuple(rules), base))
+            known = before.chains.get(name)
             chains[name] = known if known is not None and same_rules(known, chain) else chain
-            packets[name] = tuple([count for _, _, count in listed])
+        packets = {name: tuple(counts) for name, counts in self._packets.items()}
         told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
-        memory.note(table, Listed(sets, chains))
+        memory.note(table, Listed(sets, understood, chains))
         return table
 
     def _switched(self, chain: Chain) -> Chain:
@@ -215,7 +215,9 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
-_COUNTED = re.compile(r'"counter": \{"packets": (\d+), "bytes": \d+\}')
+_COUNTED = re.compile(r'\{"counter": \{(?<!"stmt": \[\{"counter": \{)"packets": (\d+), "bytes": \d+\}\}')
+"""A rule's own counter. Elements that it adds to a set may have one, too, as elements of its sets may."""
+
 _HANDLE = re.compile(r'"handle": \d+')
 _BETWEEN = "\0"
 """No JSON text has it."""
@@ -232,18 +234,23 @@ def _uncounted(rules: Sequence[str]) -> tuple[Sequence[str], Mapping[int, int]]:
     for before, packets in zip(parts[::2], parts[1::2], strict=False):
         number += before.count(_BETWEEN)
         counts.setdefault(number, int(packets))
-    return '"counter": null'.join(parts[::2]).split(_BETWEEN) if rules else (), counts
+    return '{"counter": null}'.join(parts[::2]).split(_BETWEEN) if rules else (), counts
 
 
-def _listed(text: str, names: dict[str, str]) -> ListedRule:
-    """Return where a rule belongs, and which sets it changes: nft 1.0 does not print the flag `dynamic` of those.
+class _Places:
+    """Tells where rules belong, and which sets they change: nft 1.0 does not print the flag `dynamic` of those."""
 
-    A name is one of `names`, as which it is kept: a host has few, and thousands of rules.
-    """
-    begins = _PLACE.match(text)
-    if begins is not None and not _CHANGES.search(text):
-        family, table, chain = (names.setdefault(name, name) for name in begins.groups())
-        return ListedRule(family, table, chain)
+    def __init__(self) -> None:
+        # one object for all rules of a chain
+        self._known: dict[Placed, Placed] = {}
+
+    def __call__(self, text: str) -> Placed:
+        begins = _PLACE.match(text)
+        place = _decoded(text) if begins is None or _CHANGES.search(text) else Placed(begins[1], begins[2], begins[3])
+        return self._known.setdefault(place, place)
+
+
+def _decoded(text: str) -> Placed:
     said = json.loads(text)
     family, table, chain = (_text(said, key) for key in ("family", "table", "chain"))
     changes = [
@@ -253,7 +260,7 @@ def _listed(text: str, names: dict[str, str]) -> ListedRule:
         for name, body in statement.items()
         if name in ("set", "map") and isinstance(body, dict)
     ]
-    return ListedRule(family, table, chain, changes)
+    return Placed(family, table, chain, tuple(changes))
 
 
 _PLACE = re.compile(r'\{"family": "([^"\\]+)", "table": "([^"\\]+)", "chain": "([^"\\]+)", ')
@@ -262,8 +269,7 @@ _PLACE = re.compile(r'\{"family": "([^"\\]+)", "table": "([^"\\]+)", "chain": "(
 _CHANGES = re.compile(r'"(?:set|map)": "@')
 
 
-def _understood(text: str, context: Context, texts: RuleTexts) -> Rule:
+def _understood(text: str, context: Context, shown: RuleTexts) -> Rule:
     said = json.loads(text)
     statements, comment = _array(said, "expr"), said.get("comment")
-    shown = texts.of(statements, comment if isinstance(comment, str) else "")
-    return Rule(rule_steps(statements, context), shown)
+    return Rule(rule_steps(statements, context), shown.of(statements, comment if isinstance(comment, str) else ""))

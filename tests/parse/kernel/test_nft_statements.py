@@ -266,6 +266,24 @@ def test_a_rule_shows_as_nft_writes_it(said: str, text: str, packets: int | None
     assert (table.chains["c"].rules[0].text, table.counter("c", 0)) == (text, packets)
 
 
+def test_counters_are_those_of_rules() -> None:
+    """What elements of sets count is none of theirs; of several rules, each has its own, or none."""
+    counter = {"counter": {"packets": 5, "bytes": 300}}
+    added = {"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@s"}}
+    anonymous = {"set": [{"elem": {"val": "10.0.0.1", **counter}}]}
+    expressions: list[list[object]] = [
+        [{"set": {**added["set"], "stmt": [counter]}}, {"accept": None}],
+        [counter, {"drop": None}],
+        [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": anonymous}}],
+        [{"accept": None}, {"counter": {"packets": 7, "bytes": 1}}, counter],
+    ]
+    place = {"family": "ip", "table": "t"}
+    rules = [{"rule": {**place, "chain": "c", "handle": 9, "expr": said}} for said in expressions]
+    entries = [{"table": {"family": "ip", "name": "t"}}, {"chain": {**place, "name": "c"}}, *rules]
+    table = only({"nftables": entries})
+    assert [table.counter("c", number) for number in range(len(rules))] == [None, 5, None, 7]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
