@@ -58,6 +58,11 @@ def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield made
 
 
+OPEN: tuple[str, ...] = ()
+CLOSED: tuple[str, ...] = ("--icc=false",)
+"""The arguments of the engine with its default and with a closed default bridge."""
+
+
 def restart(made: Engine, *args: str) -> None:
     """Restart the engine with other arguments, and start what did not survive it."""
     made.restart(*args)
@@ -113,18 +118,18 @@ def test_icc_of_the_daemon(host: Engine) -> None:
     assert answers[0]["totals"]["closes"] > 0
     now = open_pairs(host)
     answers = [ask(host, tier, "--icc=true") for tier in TIERS]
-    restart(host, "--icc=true")
+    restart(host)
     opened = truth(host)
     assert [foretold(now, answer) for answer in answers] == [opened.pairs] * len(TIERS)
 
 
 def test_the_userland_proxy(host: Engine) -> None:
     """The pairs that are open without docker-proxy, on an open and on a closed default bridge, are those foretold."""
-    for icc in ("--icc=true", "--icc=false"):
-        have(host, icc)
+    for args in (OPEN, CLOSED):
+        have(host, *args)
         now = open_pairs(host)
-        answers = [ask(host, tier, icc, "--userland-proxy=false") for tier in TIERS]
-        restart(host, icc, "--userland-proxy=false")
+        answers = [ask(host, tier, *args, "--userland-proxy=false") for tier in TIERS]
+        restart(host, *args, "--userland-proxy=false")
         without = truth(host)
         assert [foretold(now, answer) for answer in answers] == [without.pairs] * len(TIERS)
 
@@ -162,16 +167,19 @@ FLUSHED: dict[str, tuple[str, ...]] = {
 # which way goes with which flush makes no difference to what is written
 @pytest.mark.parametrize(
     ("flushed", "before", "after"),
-    [("FORWARD, which drops", "--icc=true", "--icc=false"), ("everything", "--icc=false", "--icc=true")],
+    [("FORWARD, which drops", OPEN, CLOSED), ("everything", CLOSED, OPEN)],
+    ids=FLUSHED,
 )
-def test_a_restart_writes_the_rules_anew(host: Engine, flushed: str, before: str, after: str) -> None:
+def test_a_restart_writes_the_rules_anew(
+    host: Engine, flushed: str, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
     """What somebody flushed does not count: the pairs are decided, and are those that packets connect afterwards."""
-    have(host, before)
+    have(host, *before)
     for command in FLUSHED[flushed]:
         host.on_host(*command.split())
-    now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", after)
+    now, answer = open_pairs(host, "sandboxes"), ask(host, "sandboxes", f"--icc={str(after == OPEN).lower()}")
     assert now == truth(host).pairs
-    restart(host, after)
+    restart(host, *after)
     found = truth(host).pairs
     host.on_host("iptables", "-P", "FORWARD", "ACCEPT")
     assert foretold(now, answer) == found
