@@ -215,26 +215,38 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
-_COUNTED = re.compile(r'\{"counter": \{(?<!"stmt": \[\{"counter": \{)"packets": (\d+), "bytes": \d+\}\}')
-"""A rule's own counter. Elements that it adds to a set may have one, too, as elements of its sets may."""
-
+_COUNTED = re.compile(r'\{"counter": \{"packets": (\d+), "bytes": \d+\}\}')
 _HANDLE = re.compile(r'"handle": \d+')
 _BETWEEN = "\0"
 """No JSON text has it."""
 
 
-def _uncounted(rules: Sequence[str]) -> tuple[Sequence[str], Mapping[int, int]]:
+def _uncounted(rules: Sequence[str]) -> tuple[Sequence[str], Mapping[int, int | None]]:
     """Return rules as the next look will print them again, and what they counted, by their number.
 
     Handles are left out, too: engines write whole chains anew.
     """
     parts = _COUNTED.split(_HANDLE.sub('"handle": 0', _BETWEEN.join(rules)))
-    counts: dict[int, int] = {}
+    counts: dict[int, int | None] = {}
     number = 0
     for before, packets in zip(parts[::2], parts[1::2], strict=False):
         number += before.count(_BETWEEN)
         counts.setdefault(number, int(packets))
+    counts |= {number: _own_count(rules[number]) for number in counts if _STATEFUL in rules[number]}
     return '{"counter": null}'.join(parts[::2]).split(_BETWEEN) if rules else (), counts
+
+
+_STATEFUL = '"stmt": '
+"""Elements that a rule adds to a set may count, too."""
+
+
+def _own_count(rule: str) -> int | None:
+    said = json.loads(rule)
+    statements = _array(said, "expr") if isinstance(said, dict) else ()
+    counters = (statement.get("counter") for statement in statements if isinstance(statement, dict))
+    return next(
+        (counter["packets"] for counter in counters if isinstance(counter, dict) and "packets" in counter), None
+    )
 
 
 class _Places:

@@ -268,11 +268,13 @@ def test_a_rule_shows_as_nft_writes_it(said: str, text: str, packets: int | None
 
 def test_counters_are_those_of_rules() -> None:
     """What elements of sets count is none of theirs; of several rules, each has its own, or none."""
-    counter = {"counter": {"packets": 5, "bytes": 300}}
+    counter, busy = ({"counter": {"packets": packets, "bytes": 300}} for packets in (5, 8))
     added = {"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@s"}}
     anonymous = {"set": [{"elem": {"val": "10.0.0.1", **counter}}]}
     expressions: list[list[object]] = [
         [{"set": {**added["set"], "stmt": [counter]}}, {"accept": None}],
+        [{"set": {**added["set"], "stmt": [{"limit": {"rate": 5, "per": "second"}}, counter]}}, busy],
+        [{"meter": {"name": "m", "key": added["set"]["elem"], "stmt": counter}}],
         [counter, {"drop": None}],
         [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": anonymous}}],
         [{"accept": None}, {"counter": {"packets": 7, "bytes": 1}}, counter],
@@ -281,7 +283,7 @@ def test_counters_are_those_of_rules() -> None:
     rules = [{"rule": {**place, "chain": "c", "handle": 9, "expr": said}} for said in expressions]
     entries = [{"table": {"family": "ip", "name": "t"}}, {"chain": {**place, "name": "c"}}, *rules]
     table = only({"nftables": entries})
-    assert [table.counter("c", number) for number in range(len(rules))] == [None, 5, None, 7]
+    assert [table.counter("c", number) for number in range(len(rules))] == [None, 8, None, 5, None, 7]
 
 
 @pytest.mark.parametrize(
