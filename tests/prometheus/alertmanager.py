@@ -46,7 +46,7 @@ class Alertmanager:
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[Alertmanager]:
-    """Have an Alertmanager that is alone, and listens: what is sent before is sent again only a minute later."""
+    """Have an Alertmanager that is alone, and listens."""
     address = f"127.0.0.1:{free_port()}"
     root = unpacked("alertmanager")
     command = [

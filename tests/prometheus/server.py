@@ -170,6 +170,8 @@ def started(version: str, folder: Path) -> Iterator[Prometheus]:
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
+        # what is sent before it knows of an Alertmanager, some seconds after its start, is lost until it is sent again
+        "--rules.alert.resend-delay=5s",
     ]
     log = folder / "prometheus.log"
     with log.open("wb") as output:
