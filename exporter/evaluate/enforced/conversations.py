@@ -6,7 +6,7 @@ docker-proxy's conversations are two: one of the source with the host, one of th
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.emission import Emission, Emitter
@@ -38,6 +38,7 @@ from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST, TRANSPORTS, Protocol
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ Relay = tuple[int, Protocol, int, int]
 """Where docker-proxy leads connections on to: a version of IP, a protocol, an address and a port."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Found:
     """Conversations of some cells that come about, with the sandbox where they end.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from exporter.evaluate.enforced.packets import Atom, Column, Some, parts
 from exporter.model.firewall import CtState
 from exporter.model.namespace import USUAL_HOPS
 from exporter.model.reach import TRANSPORTS, Protocol
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ BACK = (Stage.ANSWER, Stage.SAYING)
 """Packets from the side that the first one was sent to."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Passage:
     """A namespace that the first packets came through: what its conntrack knows of their connections.
 
@@ -57,7 +58,7 @@ class Passage:
     ct_mark: Value = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Ends:
     """Where packets come from and go to."""
 
@@ -90,7 +91,7 @@ def _equal(one: Value, other: Value, cells: int) -> int:
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Flight:
     """Packets of one protocol. `doubts` are what is not known about whether they come this far, with the cells.
 
@@ -131,7 +132,7 @@ class Flight:
         return replace(self, doubts={name: cells for name, cells in left.items() if cells})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Departure:
     """Packets that a namespace itself sends, with the mark of the socket that they come from.
 
@@ -145,7 +146,7 @@ class Departure:
     link: str | Column = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Arrival:
     """Packets that come into a namespace by a link. For packets from several links, the three are columns.
 
@@ -160,7 +161,7 @@ class Arrival:
     mac: int | Column | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Crossing:
     """Frames that the host passes from ports of a bridge to another port of it, where `receiver` is.
 
@@ -175,7 +176,7 @@ class Crossing:
     receiver: Station | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Delivery:
     """Packets that arrived at a namespace's own sockets, with the mark that they had then, and where they came in."""
 
@@ -186,7 +187,7 @@ class Delivery:
     interface: str | Column = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Conversation:
     """What was sent before a packet, for those that are not the first.
 
