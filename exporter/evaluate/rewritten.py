@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
-from exporter.evaluate.written import linked, unwritten, within, written_anew
+from exporter.evaluate.written import FAMILIES, linked, unwritten, within, written_anew
 from exporter.model.firewall import (
     Backend,
     Chain,
@@ -18,7 +18,6 @@ from exporter.model.firewall import (
     Firewall,
     NameIs,
     Rule,
-    TableFamily,
     Terminate,
     Verdict,
 )
@@ -37,25 +36,23 @@ _COMMENT: Final = 'comment "ICC"'
 """What the nftables backend writes behind its rule for ICC, in a chain of the bridge's own."""
 
 _SWITCHES: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
-_FAMILIES: Final = {TableFamily.IP: 4, TableFamily.IP6: 6}
+_VERSIONS: Final = {tables: family for family, tables in FAMILIES.items()}
 
 
 def restarted(snapshot: Snapshot, kernel: Kernel, network: Network | None, filtered: Iterable[int]) -> Kernel:
     """Return the kernel with the engine's rules as a restart writes them; `network` is the default bridge.
 
-    All of them are written where it is known what they are: those of IPv4 then. Else those for ICC and links alone are.
+    All of a version of IP are written where it is known what they are. Else those for ICC and links alone are.
     """
-    if unwritten(snapshot, kernel.host.firewall):
-        return kernel if network is None else rewritten(snapshot, kernel, network, filtered)
-    written = written_anew(snapshot, kernel.host.firewall)
+    firewall = kernel.host.firewall
+    known = [family for family in FAMILIES if not unwritten(snapshot, firewall, family)]
+    for family in known:
+        firewall = written_anew(snapshot, firewall, family)
+    anew = {FAMILIES[family] for family in known}
     if network is not None:
-        written = Firewall(
-            tuple(
-                table if table.family is TableFamily.IP else _table(table, snapshot, network)
-                for table in written.tables
-            )
-        )
-    return _with_rules(kernel, written, filtered)
+        tables = (table if table.family in anew else _table(table, snapshot, network) for table in firewall.tables)
+        firewall = Firewall(tuple(tables))
+    return _with_rules(kernel, firewall, filtered)
 
 
 def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: Iterable[int]) -> Kernel:
@@ -74,7 +71,7 @@ def _with_rules(kernel: Kernel, firewall: Firewall, filtered: Iterable[int]) -> 
 
 def _table(table: Table, snapshot: Snapshot, network: Network) -> Table:
     icc = network.icc is True
-    family = _FAMILIES.get(table.family)
+    family = _VERSIONS.get(table.family)
     if family is None:
         return table
     if table.backend is Backend.NFTABLES:

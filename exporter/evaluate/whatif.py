@@ -26,6 +26,7 @@ from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.model.firewall import Firewall
     from exporter.model.reach import Path
     from exporter.model.report import Report
     from exporter.model.snapshot import Engine, Network, Snapshot
@@ -39,7 +40,7 @@ _MADE_ANEW: Final = (
     "there, and the containers are connected to it again; addresses may differ"
 )
 _OTHERS_STAY: Final = "rules that are not the engine's stay as they are now (DOCKER-USER and the like)"
-_AS_THEY_ARE: Final = "of the engine's own rules, none but those for ICC and links are other than now: {reason}"
+_AS_THEY_ARE: Final = "of the engine's own rules{which}, none but those for ICC and links are other than now: {reason}"
 _NOT_READ: Final = "the daemon's other settings stay as they are: its configuration was not read"
 _MORE_BINDINGS: Final = (
     "ports that are published on all addresses are bound to IPv4 only, as now: docker-proxy would take IPv6 as well"
@@ -256,9 +257,18 @@ def _taken_for_granted(
             yield _MORE_BINDINGS
     if snapshot.kernel is not None:
         yield _OTHERS_STAY
-        reason = unwritten(now, snapshot.kernel.host.firewall) if made_anew is None else ""
-        if reason:
-            yield _AS_THEY_ARE.format(reason=reason)
+        if made_anew is None:
+            yield from _not_written(now, snapshot.kernel.host.firewall)
+
+
+def _not_written(snapshot: Snapshot, firewall: Firewall) -> Iterator[str]:
+    """Yield why the engine's rules for the versions of IP that networks have are not made up."""
+    used = {4: True, 6: any(network.ipv6 for network in snapshot.networks.values())}
+    reasons = {family: unwritten(snapshot, firewall, family) for family in used if used[family]}
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        families = [f"IPv{family}" for family in reasons if reasons[family] == reason]
+        which = "" if len(families) == len(reasons) else f" for {families[0]}"
+        yield _AS_THEY_ARE.format(which=which, reason=reason)
 
 
 def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach, Reach] | None:

@@ -1,4 +1,4 @@
-"""The engine's rules of IPv4 in iptables as it writes them when it starts, whatever somebody made of them meanwhile.
+"""The engine's rules in iptables and ip6tables as it writes them when it starts, whatever somebody made of them.
 
 Its own chains are made anew. In FORWARD its calls come first; what else of its rules is missing there is put before all
 others, and what closes a bridge behind them, as engines before 28.0 do. Rules of others stay in FORWARD, DOCKER-USER
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import (
     DIRECT_ACCESS_DROP,
+    INTERNAL_IPV6_WORKS,
     IP6TABLES_BY_DEFAULT,
     NO_INTER_NETWORK_DROP,
 )
@@ -53,19 +54,28 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Match, Step
     from exporter.model.snapshot import Link, Network, PublishedPort, Snapshot
 
+FAMILIES: Final = {4: TableFamily.IP, 6: TableFamily.IP6}
+"""Where rules about a version of IP stand."""
+
 _TRIED: Final = EngineVersion(20, 10)
+_USERS_OF_IPV6: Final = EngineVersion(23, 0)
+"""moby#44825: before, ip6tables had no DOCKER-USER."""
+
 _USERS, _OWN, _FIRST, _SECOND = "DOCKER-USER", "DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"
-_LOOPBACK: Final = Ranges.union([(0x7F000000, 0x7FFFFFFF)])
+_LOOPBACK: Final = {4: Ranges.union([(0x7F000000, 0x7FFFFFFF)]), 6: Ranges.of(1)}
+_LINK_LOCAL: Final = Ranges.union([(0xFE80 << 112, (0xFEC0 << 112) - 1)])
 _ACCEPT, _DROP, _RETURN = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.RETURN)
 _MASQUERADE = Translate(Translation.MASQUERADE, (Target(Ranges(), Ranges()),))
 _KNOWN = AnyBit(Field.CT_STATE, CtState.RELATED | CtState.ESTABLISHED)
 
 
-def unwritten(snapshot: Snapshot, firewall: Firewall) -> str:
-    """Return why it is not known what the engine would write, empty where it is."""
-    backends, present = _backends(firewall)
+def unwritten(snapshot: Snapshot, firewall: Firewall, family: int) -> str:
+    """Return why it is not known what the engine would write for a version of IP, empty where it is."""
+    if not _may_write(snapshot, family):
+        return ""
+    backends, present = _backends(firewall, family)
     if not present and not isinstance(snapshot.configuration, Configuration):
-        return "whether it writes any (--iptables) is not known: there are none now"
+        return f"whether it writes any (--{_PROGRAMS[family]}) is not known: there are none now"
     if len(backends) != 1:
         return "whether it uses iptables-nft or iptables-legacy is not known"
     engine = snapshot.engine
@@ -77,50 +87,104 @@ def unwritten(snapshot: Snapshot, firewall: Firewall) -> str:
         return f"what engine {engine.version_text} ({kind}) writes was not tried"
     if engine.userland_proxy is None and any(box.published for box in snapshot.sandboxes.values()):
         return "whether docker-proxy runs is not known"
-    if engine.ipv4_forwarding is False:
-        return "the host does not forward IPv4, which the engine changes, and the policy of FORWARD with it"
-    odd = next((network for network in snapshot.networks.values() if _is_odd(network)), None)
-    return f"what it writes for network {odd.name} was not tried" if odd is not None else ""
+    odd = next((network for network in snapshot.networks.values() if _is_odd(network, family)), None)
+    if odd is not None:
+        return f"what it writes for network {odd.name} was not tried"
+    return _policy_untold(snapshot, firewall, family)
 
 
-def _is_odd(network: Network) -> bool:
+_PROGRAMS: Final = {4: "iptables", 6: "ip6tables"}
+
+
+def _is_odd(network: Network, family: int) -> bool:
     if network.driver == "overlay" or network.name == GATEWAY_BRIDGE:
         return True
-    unusual = network.gateway_mode_v4 is not GatewayMode.NAT or network.inhibit_ipv4 or network.trusted_host_interfaces
+    unusual = (
+        network.gateway_mode(family) is not GatewayMode.NAT or network.inhibit_ipv4 or network.trusted_host_interfaces
+    )
     return network.driver == "bridge" and (bool(unusual) or not network.ipv4 or network.icc is None)
 
 
-def _backends(firewall: Firewall) -> tuple[Sequence[Backend], bool]:
+def _backends(firewall: Firewall, family: int) -> tuple[Sequence[Backend], bool]:
     """Return those that the engine may use, and whether its chains are there: else they are all that have any."""
-    tables = [
-        table for table in firewall.tables if table.family is TableFamily.IP and table.backend is not Backend.NFTABLES
-    ]
-    own = dict.fromkeys(table.backend for table in tables if "DOCKER" in table.chains)
-    return list(own or dict.fromkeys(table.backend for table in tables)), bool(own)
+    tables = [table for table in firewall.tables if table.backend is not Backend.NFTABLES]
+    of_family = [table for table in tables if table.family is FAMILIES[family]]
+    own = dict.fromkeys(table.backend for table in of_family if "DOCKER" in table.chains)
+    return list(own or dict.fromkeys(table.backend for table in of_family or tables)), bool(own)
 
 
-def written_anew(snapshot: Snapshot, firewall: Firewall) -> Firewall:
+def _policy_untold(snapshot: Snapshot, firewall: Firewall, family: int) -> str:
+    """Return why nobody knows the policy that FORWARD would have, empty where it is known."""
+    configuration = snapshot.configuration
+    if isinstance(configuration, Configuration) and not configuration.ip_forward.value:
+        return ""
+    if family == 6 and snapshot.engine.version < DIRECT_ACCESS_DROP:
+        told = isinstance(configuration, Configuration) or Verdict.DROP in _policies(firewall, family)
+        return "" if told else "whether it forwards (--ip-forward), and FORWARD has policy DROP then, is not known"
+    if _forwards(snapshot, family) is False:
+        version = f"IPv{family}"
+        return f"the host does not forward {version}, which the engine changes, and the policy of FORWARD with it"
+    return ""
+
+
+def _policies(firewall: Firewall, family: int) -> Iterator[Verdict]:
+    for table in firewall.tables:
+        base = table.chains["FORWARD"].base if "FORWARD" in table.chains else None
+        if table.family is FAMILIES[family] and table.backend is not Backend.NFTABLES and base is not None:
+            yield base.policy
+
+
+def _forwards(snapshot: Snapshot, family: int) -> bool | None:
+    if family == 4 or snapshot.kernel is None:
+        return snapshot.engine.ipv4_forwarding
+    told = snapshot.kernel.host.settings.get("ipv6/conf/all/forwarding")
+    return None if told is None else told != "0"
+
+
+def written_anew(snapshot: Snapshot, firewall: Firewall, family: int) -> Firewall:
     """Return the firewall once the engine of a snapshot has written its rules. It is known what these are."""
-    (backend,), _ = _backends(firewall)
-    writer = _Writer(snapshot)
+    (backend,), present = _backends(firewall, family)
+    if not _writes(snapshot, family, present=present):
+        return firewall
+    writer = _Writer(snapshot, family)
     wanted = {"filter": writer.filter, "nat": writer.nat} | ({"raw": writer.raw} if writer.lately else {})
     known = {table.key: table for table in firewall.tables}
     for name, write in wanted.items():
-        key = TableFamily.IP, name, backend
+        key = FAMILIES[family], name, backend
         known[key] = write(known.get(key) or Table(*key))
     return Firewall(tuple(known.values()))
 
 
+def _writes(snapshot: Snapshot, family: int, *, present: bool) -> bool:
+    """Return whether the engine writes rules for a version of IP at all; where nobody says so, its chains tell."""
+    if family == 4:
+        return True
+    configuration = snapshot.configuration
+    configured = configuration.ip6tables.value if isinstance(configuration, Configuration) else present
+    return configured and _may_write(snapshot, family)
+
+
+def _may_write(snapshot: Snapshot, family: int) -> bool:
+    """Return whether the engine can write rules for a version of IP: before 27.0, ip6tables' were an experiment."""
+    engine = snapshot.engine
+    return family == 4 or engine.version >= IP6TABLES_BY_DEFAULT or engine.experimental is not False
+
+
 @dataclass(frozen=True)
 class _Writer:
-    """Writes the engine's rules of a snapshot into tables."""
+    """Writes the engine's rules of a snapshot for a version of IP into tables."""
 
     snapshot: Snapshot
+    family: int
 
     @property
     def lately(self) -> bool:
         """Whether the engine has chains of its own for FORWARD, and the table raw."""
-        return self.snapshot.engine.version >= DIRECT_ACCESS_DROP
+        return self._version >= DIRECT_ACCESS_DROP
+
+    @property
+    def _version(self) -> EngineVersion:
+        return self.snapshot.engine.version
 
     @property
     def _proxied(self) -> bool:
@@ -129,6 +193,11 @@ class _Writer:
 
     @cached_property
     def _bridges(self) -> Sequence[Network]:
+        """The networks that have addresses of the version."""
+        return [each for each in self._all_bridges if (each.ipv4 if self.family == 4 else each.ipv6)]
+
+    @property
+    def _all_bridges(self) -> Sequence[Network]:
         return [network for network in self.snapshot.networks.values() if network.driver == "bridge"]
 
     @cached_property
@@ -137,15 +206,15 @@ class _Writer:
 
     @cached_property
     def _published(self) -> Sequence[tuple[Publication, int]]:
-        """The ports of the host that lead into containers over IPv4, with the addresses that these have."""
-        topology = Topology.of(self.snapshot)
-        found = [(each, topology.address_on(each.sandbox, each.network, 4)) for each in publications(topology)]
-        return [(each, int(to)) for each, to in found if to is not None and each.port.host_ip.version == 4]
+        """The ports of the host that lead into containers, with the addresses that these have."""
+        topology, family = Topology.of(self.snapshot), self.family
+        found = [(each, topology.address_on(each.sandbox, each.network, family)) for each in publications(topology)]
+        return [(each, int(to)) for each, to in found if to is not None and each.port.host_ip.version == family]
 
     def filter(self, table: Table) -> Table:
         """Write what decides about packets that are passed on."""
         users = _rules(table, _USERS)
-        links = (rule for each in self._bridges for rule in linked(self.snapshot, each))
+        links = (rule for each in self._bridges for rule in linked(self.snapshot, each)) if self.family == 4 else ()
         chains = {"DOCKER": [*self._open_ports(), *self._direct(), *links]}
         if self.lately:
             chains |= {
@@ -160,15 +229,30 @@ class _Writer:
             ends = _rule(_RETURN)
             chains |= {
                 "FORWARD": [*self._forward(_rules(table, "FORWARD"))],
-                _USERS: users if _form(ends) in map(_form, users) else [*users, ends],
                 **{name: [*rules, ends] for name, rules in self._apart().items()},
             }
-        return _with(table, chains)
+            if self._calls_users:
+                chains[_USERS] = users if _form(ends) in map(_form, users) else [*users, ends]
+        return self._closed_to_strangers(_with(table, chains))
+
+    @property
+    def _calls_users(self) -> bool:
+        return self.family == 4 or self._version >= _USERS_OF_IPV6
+
+    def _closed_to_strangers(self, table: Table) -> Table:
+        """Return a table with the policy of FORWARD that engines before 28.0 set for IPv6 at each start."""
+        configuration = self.snapshot.configuration
+        forwards = not isinstance(configuration, Configuration) or configuration.ip_forward.value
+        if self.family == 4 or self.lately or not forwards:
+            return table
+        chain = table.chains["FORWARD"]
+        closed = replace(chain, base=replace(BUILTIN[table.name][chain.name], policy=Verdict.DROP))
+        return replace(table, chains={**table.chains, chain.name: closed})
 
     def nat(self, table: Table) -> Table:
         """Write what rewrites packets; where rules of others stand among the engine's, it is not known where."""
         local = AddressTypeIs(Field.DESTINATION, frozenset({AddressType.LOCAL}))
-        elsewhere = (InRanges(Field.DESTINATION, _LOOPBACK, negated=True),) if self._proxied else ()
+        elsewhere = (InRanges(Field.DESTINATION, _LOOPBACK[self.family], negated=True),) if self._proxied else ()
         chains = {
             "PREROUTING": [_rule(local, Call("DOCKER"))],
             "OUTPUT": [_rule(*elsewhere, local, Call("DOCKER"))],
@@ -185,18 +269,19 @@ class _Writer:
     def _direct_to_containers(self) -> Iterator[Rule]:
         bridges = {network.id: network for network in self._leading_out}
         for end in (end for box in self.snapshot.sandboxes.values() for end in box.endpoints):
-            if end.ipv4 is not None and end.network_id in bridges:
-                yield _rule(_at(end.ipv4), _from(bridges[end.network_id], negated=True), _DROP)
+            address = end.address(self.family)
+            if address is not None and end.network_id in bridges:
+                yield _rule(_at(address), _from(bridges[end.network_id], negated=True), _DROP)
 
     def _direct_to_loopback(self) -> Iterator[Rule]:
         elsewhere = _named(Field.INPUT_INTERFACE, "lo", negated=True)
-        for port in (each.port for each, _ in self._published):
+        for port in (each.port for each, _ in self._published if self.family == 4):
             if port.host_ip.is_loopback:
                 yield _rule(_at(port.host_ip), elsewhere, *_dialled(port), _DROP)
 
     def _forward(self, rules: Sequence[Rule]) -> Iterator[Rule]:
         """Yield FORWARD as engines before 28.0 leave it: of networks they set up the default bridge alone anew."""
-        calls = _rule(Call(_USERS)), _rule(Call(_FIRST))
+        calls = [_rule(Call(name)) for name in ((_USERS, _FIRST) if self._calls_users else (_FIRST,))]
         anew = [rule for each in self._bridges if each.default for icc in (True, False) for rule in _passed(each, icc)]
         gone = {_form(rule) for rule in (*calls, *anew)}
         kept = [rule for rule in rules if _form(rule) not in gone]
@@ -215,10 +300,25 @@ class _Writer:
                 yield _rule(_from(each), *beyond, _ACCEPT)
 
     def _apart(self) -> dict[str, list[Rule]]:
-        """Return the rules that keep networks apart, by their chains."""
-        closed = (rule for each in self._bridges if each.internal for rule in _closed(each))
-        other = (_rule(_from(each), _to(each, negated=True), Call(_SECOND)) for each in self._leading_out)
-        return {_FIRST: [*closed, *other], _SECOND: [_rule(_to(each), _DROP) for each in self._leading_out]}
+        """Return the rules that keep networks apart, by their chains; before 28.0 those without IPv6 as well."""
+        closed = (rule for each in self._bridges if each.internal for rule in self._closed(each))
+        apart = self._leading_out if self.lately else [each for each in self._all_bridges if not each.internal]
+        other = (_rule(_from(each), _to(each, negated=True), Call(_SECOND)) for each in apart)
+        return {_FIRST: [*closed, *other], _SECOND: [_rule(_to(each), _DROP) for each in apart]}
+
+    def _closed(self, network: Network) -> Iterator[Rule]:
+        """Yield the rules that shut an internal network: nobody but its members sends there, or gets what they send."""
+        spared = self.family == 6 and self._version >= INTERNAL_IPV6_WORKS
+        beyond_source = (_from(network, negated=True),) if spared else ()
+        beyond_destination = (_to(network, negated=True),) if spared else ()
+        for subnet in self._subnets(network):
+            yield _rule(InRanges(Field.SOURCE, subnet, negated=True), *beyond_source, _to(network), _DROP)
+            yield _rule(InRanges(Field.DESTINATION, subnet, negated=True), _from(network), *beyond_destination, _DROP)
+
+    def _subnets(self, network: Network) -> Iterator[Ranges]:
+        for pool in network.pools:
+            if pool.subnet.version == self.family:
+                yield Ranges.union([(int(pool.subnet.network_address), int(pool.subnet.broadcast_address))])
 
     def _open_ports(self) -> Iterator[Rule]:
         for each, address in self._published:
@@ -234,8 +334,8 @@ class _Writer:
         for each in self._leading_out:
             if not self._proxied:
                 yield _rule(_to(each), local, _MASQUERADE)
-            if is_masqueraded(each, 4):
-                for subnet in _subnets(each):
+            if is_masqueraded(each, self.family):
+                for subnet in self._subnets(each):
                     yield _rule(InRanges(Field.SOURCE, subnet), _to(each, negated=True), _MASQUERADE)
         for published, to in self._published if not (self.lately and self._proxied) else ():
             port = published.port
@@ -243,12 +343,15 @@ class _Writer:
 
     def _translated(self) -> Iterator[Rule]:
         if self._proxied:
-            yield from (_rule(_from(each), _RETURN) for each in self._leading_out if is_masqueraded(each, 4))
+            masqueraded = (each for each in self._leading_out if is_masqueraded(each, self.family))
+            yield from (_rule(_from(each), _RETURN) for each in masqueraded)
+        # left to docker-proxy, for which see LINK_LOCAL_PROXIED
+        near = (InRanges(Field.SOURCE, _LINK_LOCAL, negated=True),) if self.family == 6 and self.lately else ()
         for each, to in self._published:
             bound = () if each.port.host_ip.is_unspecified else (_at(each.port.host_ip),)
             beyond = (_from(each.network, negated=True),) if self._proxied else ()
             target = Target(Ranges.of(to), Ranges.of(each.port.container_port))
-            yield _rule(*bound, *beyond, *_dialled(each.port), Translate(Translation.DNAT, (target,)))
+            yield _rule(*near, *bound, *beyond, *_dialled(each.port), Translate(Translation.DNAT, (target,)))
 
 
 def linked(snapshot: Snapshot, network: Network) -> Iterator[Rule]:
@@ -302,19 +405,6 @@ def _passed(network: Network, icc: bool | None) -> Iterator[Rule]:
 
 def _inside(network: Network, icc: bool | None) -> Rule:
     return _rule(_from(network), _to(network), _ACCEPT if icc else _DROP)
-
-
-def _closed(network: Network) -> Iterator[Rule]:
-    """Yield the rules that shut an internal network: nobody but its members sends there, or gets what they send."""
-    for subnet in _subnets(network):
-        yield _rule(InRanges(Field.SOURCE, subnet, negated=True), _to(network), _DROP)
-        yield _rule(InRanges(Field.DESTINATION, subnet, negated=True), _from(network), _DROP)
-
-
-def _subnets(network: Network) -> Iterator[Ranges]:
-    for pool in network.pools:
-        if pool.subnet.version == 4:
-            yield Ranges.union([(int(pool.subnet.network_address), int(pool.subnet.broadcast_address))])
 
 
 def _rule(*steps: Step) -> Rule:

@@ -29,6 +29,7 @@ class Configuration:
     iptables: Setting
     ip6tables: Setting
     userland_proxy: Setting
+    ip_forward: Setting
     live_restore: Setting
     default_bridge: bool
     service: str

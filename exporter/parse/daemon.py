@@ -30,6 +30,7 @@ _DEFAULTS: Final = {
     "icc": True,
     "iptables": True,
     "userland-proxy": True,
+    "ip-forward": True,
     "ipv6": False,
     "live-restore": False,
 }
@@ -85,6 +86,7 @@ def parse_configuration(documents: DaemonDocuments, engine: Engine) -> Configura
         iptables=iptables,
         ip6tables=ip6tables,
         userland_proxy=reading.switch("userland-proxy"),
+        ip_forward=reading.switch("ip-forward"),
         live_restore=reading.switch("live-restore"),
         default_bridge=bridge != "none",
         service=documents.service,

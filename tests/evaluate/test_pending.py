@@ -13,7 +13,7 @@ from tests.hosts import host
 from tests.kernels import kernel
 
 ON, OFF = Setting(True, "the default"), Setting(False, "daemon.json")
-SAME = Configuration(ON, ON, ON, ON, OFF, default_bridge=True, service="")
+SAME = Configuration(ON, ON, ON, ON, ON, OFF, default_bridge=True, service="")
 CLOSED = replace(SAME, icc=OFF)
 LIVE = replace(CLOSED, live_restore=ON)
 KEPT = (

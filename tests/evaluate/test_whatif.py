@@ -9,8 +9,10 @@ import pytest
 
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
+from exporter.evaluate.written import unwritten, written_anew
 from exporter.model.daemon import Configuration, Setting
-from exporter.model.firewall import Backend, Firewall
+from exporter.model.firewall import Backend, Firewall, TableFamily
+from exporter.model.firewall import Verdict as Decision
 from exporter.model.reach import Verdict
 from exporter.model.snapshot import EngineVersion, GatewayMode
 from exporter.model.whatif import Fate, Foretelling, Proposal
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from tests.looks import Look
 
 ON, OFF = Setting(True, "the default"), Setting(False, "daemon.json")
-SAME = Configuration(ON, ON, ON, ON, OFF, default_bridge=True, service="")
+SAME = Configuration(ON, ON, ON, ON, ON, OFF, default_bridge=True, service="")
 ICC_OFF, ICC_ON = Proposal(icc=False), Proposal(icc=True)
 
 
@@ -193,6 +195,71 @@ def test_where_it_is_not_known_what_the_engine_writes(change: Callable[[Snapshot
     found = whatif(snapshot, evaluate(snapshot), ICC_OFF)
     assert Fate.UNDECIDED in fates(found).values()
     assert any(reason in text for text in found.assumptions)
+
+
+def dual() -> Snapshot:
+    """Return a host with a closed default bridge that has IPv6, of which nobody wrote rules."""
+    return kernel(host("28.5", icc=False, ipv6=True).container("db").container("app")).engine_rules().look().snapshot
+
+
+def forwarding_nothing(snapshot: Snapshot) -> Snapshot:
+    """Return a configured host that does not forward IPv6."""
+    assert snapshot.kernel is not None
+    namespace = snapshot.kernel.host
+    shut = replace(namespace, settings={**namespace.settings, "ipv6/conf/all/forwarding": "0"})
+    return replace(snapshot, kernel=replace(snapshot.kernel, host=shut), configuration=replace(SAME, icc=OFF))
+
+
+def test_rules_of_ipv6_are_written_anew() -> None:
+    """Containers that reach each other over IPv6 alone are kept apart by the rules that a restart writes."""
+    snapshot = replace(dual(), configuration=replace(SAME, icc=OFF))
+    assert snapshot.kernel is not None
+    found = whatif(snapshot, evaluate(snapshot), Proposal())
+    assert fates(found) == {("db", "app"): Fate.CLOSES, ("app", "db"): Fate.CLOSES}
+    without = replace(snapshot, configuration=replace(SAME, icc=OFF, ip6tables=OFF))
+    assert written_anew(without, snapshot.kernel.host.firewall, 6) == snapshot.kernel.host.firewall
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "reason"),
+    [
+        (dual(), "for IPv6, none but those for ICC and links are other than now: whether it writes any (--ip6tables)"),
+        (forwarding_nothing(dual()), "the host does not forward IPv6"),
+    ],
+)
+def test_where_it_is_not_known_what_the_engine_writes_for_ipv6(snapshot: Snapshot, reason: str) -> None:
+    """Why nothing is made up is told of IPv6 alone, and only where a network has it."""
+    assert any(reason in text for text in whatif(snapshot, evaluate(snapshot), Proposal()).assumptions)
+    four = replace(snapshot, networks={key: replace(each, ipv6=False) for key, each in snapshot.networks.items()})
+    assert not any("none but those" in text for text in whatif(four, evaluate(four), Proposal()).assumptions)
+
+
+@pytest.mark.parametrize(
+    ("forwards", "now", "then"),
+    [
+        (ON, "ACCEPT", Decision.DROP),
+        (OFF, "ACCEPT", Decision.ACCEPT),
+        (None, "DROP", Decision.DROP),
+        (None, "ACCEPT", None),
+    ],
+)
+def test_the_policy_that_engines_before_28_set_for_ipv6(
+    forwards: Setting | None, now: str, then: Decision | None
+) -> None:
+    """It is DROP at each start where they forward; whether they do, their configuration tells, or the policy now."""
+    made = kernel(host("26.1", ipv6=True, ExperimentalBuild=True).container("db"))
+    seen = made.rules("-A FORWARD -j DOCKER", version=6).policy("FORWARD", now, version=6).look().snapshot
+    configured = "not read" if forwards is None else replace(SAME, ip_forward=forwards)
+    snapshot = replace(seen, configuration=configured, engine=replace(seen.engine, userland_proxy=True))
+    assert snapshot.kernel is not None
+    firewall = snapshot.kernel.host.firewall
+    told = unwritten(snapshot, firewall, 6)
+    assert ("--ip-forward" in told) is (then is None)
+    if then is not None:
+        tables = {table.key: table for table in written_anew(snapshot, firewall, 6).tables}
+        base = tables[TableFamily.IP6, "filter", Backend.IPTABLES_NFT].chains["FORWARD"].base
+        assert base is not None
+        assert base.policy is then
 
 
 def routed(seen: Snapshot) -> dict[str, Network]:

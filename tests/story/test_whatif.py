@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.evaluate.written import unwritten, written_anew
-from exporter.model.firewall import TableFamily
+from exporter.evaluate.written import FAMILIES, unwritten, written_anew
 from exporter.parse import parse
 from tests.cli.program import run
 from tests.conformance.runner import observe
@@ -57,6 +56,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[Engine]:
             made.docker("network", "connect", network, "both")
         yield made
 
+
+WITH_IP6TABLES = {version: () if version == "28.5" else ("--experimental", "--ip6tables") for version in VERSIONS}
+
+NO_ICC = "--opt=com.docker.network.bridge.enable_icc=false"
 
 OPEN: tuple[str, ...] = ()
 CLOSED: tuple[str, ...] = ("--icc=false",)
@@ -123,18 +126,24 @@ def test_icc_of_the_daemon(host: Engine) -> None:
     assert [foretold(now, answer) for answer in answers] == [opened.pairs] * len(TIERS)
 
 
-def test_the_userland_proxy(host: Engine) -> None:
+def shared(name: str, one: object, other: object) -> pytest.MarkDecorator:
+    """Have a test with each of two values: on 28.5 with both, on the others, which write the same, with one of them."""
+    cases = [("20.10", one), ("26.1", other), ("28.5", one), ("28.5", other)]
+    return pytest.mark.parametrize(("host", name), cases, indirect=["host"])
+
+
+@shared("args", OPEN, CLOSED)
+def test_the_userland_proxy(host: Engine, args: tuple[str, ...]) -> None:
     """The pairs that are open without docker-proxy, on an open and on a closed default bridge, are those foretold."""
-    for args in (OPEN, CLOSED):
-        have(host, *args)
-        now = open_pairs(host)
-        answers = [ask(host, tier, *args, "--userland-proxy=false") for tier in TIERS]
-        restart(host, *args, "--userland-proxy=false")
-        without = truth(host)
-        assert [foretold(now, answer) for answer in answers] == [without.pairs] * len(TIERS)
+    have(host, *args)
+    now = open_pairs(host)
+    answers = [ask(host, tier, *args, "--userland-proxy=false") for tier in TIERS]
+    restart(host, *args, "--userland-proxy=false")
+    without = truth(host)
+    assert [foretold(now, answer) for answer in answers] == [without.pairs] * len(TIERS)
 
 
-@pytest.mark.parametrize("network", MEMBERS)
+@shared("network", *MEMBERS)
 def test_a_network_made_anew(host: Engine, network: str) -> None:
     """The pairs that are open once a network was made anew with another enable_icc are those that were foretold."""
     have(host)
@@ -164,16 +173,11 @@ FLUSHED: dict[str, tuple[str, ...]] = {
 }
 
 
-# which way goes with which flush makes no difference to what is written
-@pytest.mark.parametrize(
-    ("flushed", "before", "after"),
-    [("FORWARD, which drops", OPEN, CLOSED), ("everything", CLOSED, OPEN)],
-    ids=FLUSHED,
-)
-def test_a_restart_writes_the_rules_anew(
-    host: Engine, flushed: str, before: tuple[str, ...], after: tuple[str, ...]
-) -> None:
+@shared("flushed", *FLUSHED)
+def test_a_restart_writes_the_rules_anew(host: Engine, flushed: str) -> None:
     """What somebody flushed does not count: the pairs are decided, and are those that packets connect afterwards."""
+    # which way goes with which flush makes no difference to what is written
+    before, after = (OPEN, CLOSED) if "FORWARD" in flushed else (CLOSED, OPEN)
     have(host, *before)
     for command in FLUSHED[flushed]:
         host.on_host(*command.split())
@@ -185,10 +189,31 @@ def test_a_restart_writes_the_rules_anew(
     assert foretold(now, answer) == found
 
 
+@pytest.mark.parametrize("version", ["26.1", "28.5"])
+def test_a_restart_writes_the_rules_of_ipv6_anew(version: str) -> None:
+    """Containers that reach each other over IPv6 alone, since its rules are gone, do not after the restart."""
+    args = WITH_IP6TABLES[version]
+    with engine(version, *args) as made:
+        for number in (1, 2):
+            network = f"six{number}"
+            made.docker("network", "create", "--ipv6", f"--subnet=fd00:{number}::/64", NO_ICC, network)
+            for name in ("a", "b"):
+                made.run(f"{name}{number}", f"--network={network}")
+        kept_apart = truth(made).pairs
+        for command in ("-F", "-X", "-P FORWARD ACCEPT"):
+            made.on_host("ip6tables", *command.split())
+        now, answer = open_pairs(made, "sandboxes"), ask(made, "sandboxes")
+        assert kept_apart < now == truth(made).pairs
+        made.restart(*args)
+        made.docker("start", "a1", "b1", "a2", "b2")
+        assert foretold(now, answer) == kept_apart == truth(made).pairs
+
+
 ODD_NETWORKS: dict[str, tuple[str, ...]] = {
-    "plain": ("--opt=com.docker.network.bridge.enable_ip_masquerade=false",),
-    "inner": ("--internal", "--opt=com.docker.network.bridge.enable_icc=false"),
-    "apart": ("--opt=com.docker.network.bridge.enable_icc=false",),
+    "plain": ("--ipv6", "--subnet=fd00:1::/64", "--opt=com.docker.network.bridge.enable_ip_masquerade=false"),
+    "inner": ("--ipv6", "--subnet=fd00:2::/64", "--internal", NO_ICC),
+    "apart": ("--ipv6", "--subnet=fd00:3::/64", NO_ICC),
+    "four": (),
 }
 ODD_CONTAINERS: dict[str, tuple[str, ...]] = {
     "web": ("--expose=80",),
@@ -198,26 +223,39 @@ ODD_CONTAINERS: dict[str, tuple[str, ...]] = {
     "side": ("--network=plain", "--publish=9090:90"),
     "hidden": ("--network=inner", "--publish=9092:90"),
     "alone": ("--network=apart", "--publish=10.1.1.1:9093:90"),
+    "six": ("--network=apart", "--publish=[::1]:9094:90/udp"),
+    "open": ("--publish=9095:90",),
 }
 MEDDLING: tuple[tuple[str, ...], ...] = (
     (
-        "iptables -D FORWARD -j DOCKER-USER", "iptables -I FORWARD -s 10.9.9.2 -j ACCEPT",
-        "iptables -A FORWARD -s 10.9.9.3 -j DROP", "iptables -I FORWARD 3 -s 10.9.9.4 -j DROP",
-        "iptables -I DOCKER -s 10.9.9.5 -j ACCEPT", "iptables -I DOCKER-USER -s 10.9.9.6 -j ACCEPT",
+        "-D FORWARD -j DOCKER-USER", "-I FORWARD -s {other}2 -j ACCEPT", "-A FORWARD -s {other}3 -j DROP",
+        "-I FORWARD 3 -s {other}4 -j DROP", "-I DOCKER -s {other}5 -j ACCEPT", "-I DOCKER-USER -s {other}6 -j ACCEPT",
     ),
     (
-        "iptables -F FORWARD", "iptables -A FORWARD -s 10.9.9.1 -j ACCEPT", "iptables -F DOCKER-USER",
-        "iptables -t nat -I DOCKER -s 10.9.9.7 -j RETURN",
+        "-F FORWARD", "-A FORWARD -s {other}1 -j ACCEPT", "-F DOCKER-USER", "-P FORWARD ACCEPT",
+        "-t nat -I DOCKER -s {other}7 -j RETURN",
     ),
-    ("iptables -F", "iptables -X", "iptables -t nat -F", "iptables -t nat -X", "iptables -t raw -F"),
+    ("-F", "-X", "-t nat -F", "-t nat -X", "-t raw -F"),
 )  # fmt: skip
+"""What somebody does to iptables and to ip6tables."""
+
+OTHERS = {"iptables": "10.9.9.", "ip6tables": "fd00:9:9::"}
+
+
+def meddle(made: Engine, commands: tuple[str, ...]) -> None:
+    """Change the rules of both versions of IP."""
+    for program, other in OTHERS.items():
+        for command in commands:
+            if "USER" not in command or "DOCKER-USER" in made.on_host(program, "-S"):
+                made.on_host(program, *command.format(other=other).split())
 
 
 # 20.10 and 26.1 write the same
 @pytest.mark.parametrize(("version", "proxy"), [("20.10", True), ("26.1", False), ("28.5", True), ("28.5", False)])
 def test_the_rules_that_a_restart_writes(version: str, *, proxy: bool) -> None:
     """Rule by rule the engine writes what is made up, and leaves rules of others where they are said to be."""
-    args = f"--icc={str(not proxy).lower()}", f"--userland-proxy={str(proxy).lower()}"
+    args = [f"--icc={str(not proxy).lower()}", f"--userland-proxy={str(proxy).lower()}"]
+    args += ["--ipv6", "--fixed-cidr-v6=fd00:4::/64", *WITH_IP6TABLES[version]]
     with engine(version, *args) as made:
         made.on_host("ip", "address", "add", "10.1.1.1/32", "dev", "lo")
         for network, flags in ODD_NETWORKS.items():
@@ -228,13 +266,14 @@ def test_the_rules_that_a_restart_writes(version: str, *, proxy: bool) -> None:
         made.restart(*args)
         made.docker("start", *ODD_CONTAINERS)
         for commands in MEDDLING:
-            for command in commands:
-                made.on_host(*command.split())
+            meddle(made, commands)
             seen = parse(observe(made))
             told = replace(seen, engine=replace(seen.engine, userland_proxy=proxy))
             assert told.kernel is not None
-            assert unwritten(told, told.kernel.host.firewall) == ""
-            expected = written_anew(told, told.kernel.host.firewall)
+            expected = told.kernel.host.firewall
+            for family in FAMILIES:
+                assert unwritten(told, expected, family) == ""
+                expected = written_anew(told, expected, family)
             made.restart(*args)
             made.docker("start", *ODD_CONTAINERS)
             after = parse(observe(made))
@@ -242,12 +281,11 @@ def test_the_rules_that_a_restart_writes(version: str, *, proxy: bool) -> None:
             assert placed(expected) == placed(after.kernel.host.firewall), commands
 
 
-def placed(firewall: Firewall) -> dict[tuple[str, str], Counter[tuple[frozenset[Step], tuple[str, ...]]]]:
-    """Return the rules of IPv4 by table and chain, each with those of others before it: the engine's have no order."""
+def placed(firewall: Firewall) -> dict[tuple[str, ...], Counter[tuple[frozenset[Step], tuple[str, ...]]]]:
+    """Return the rules by table and chain, each with those of others before it: the engine's have no order."""
     return {
-        (table.name, chain.name): Counter(_placed(chain))
+        (table.family, table.name, chain.name, chain.base.policy if chain.base else ""): Counter(_placed(chain))
         for table in firewall.tables
-        if table.family is TableFamily.IP
         for chain in table.chains.values()
         if chain.rules
     }
@@ -257,7 +295,7 @@ def _placed(chain: Chain) -> Iterator[tuple[frozenset[Step], tuple[str, ...]]]:
     others: tuple[str, ...] = ()
     for rule in chain.rules:
         yield frozenset(rule.steps), others
-        others += (rule.text,) if "10.9.9" in rule.text else ()
+        others += (rule.text,) if any(other in rule.text for other in OTHERS.values()) else ()
 
 
 def test_rules_of_others_outlast_the_restart(host: Engine) -> None:
