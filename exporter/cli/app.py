@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ def _serve(context: click.Context) -> None:
     from exporter import logs
     from exporter.cli import look
     from exporter.runtime import daemon
+
+    gc.enable()
 
     def configure() -> Config:
         config = resolve(context, os.environ)
@@ -354,6 +357,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # commands are over before collecting garbage would pay; a daemon is not
+    gc.disable()
     sys.exit(_run())
 
 

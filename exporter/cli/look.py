@@ -18,7 +18,6 @@ from exporter.evaluate import evaluate
 from exporter.model.policy import NO_STANDARDS, Standards
 from exporter.observe import files
 from exporter.parse import parse
-from exporter.runtime.collector import paused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +94,6 @@ def needs_sandboxes(config: Config, what: str) -> None:
 
 def answer(observation: Observation, held_to: Standards = NO_STANDARDS) -> Answer:
     """Return what an observation means."""
-    with progress("evaluating"), paused():
+    with progress("evaluating"):
         snapshot = parse(observation)
         return Answer(snapshot, evaluate(snapshot, held_to))
