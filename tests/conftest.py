@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.lab import VERSIONS
-from tests.lab.room import room_for_neighbours
+from tests.lab.room import room_for_many
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
@@ -37,10 +37,10 @@ LAST_GROUP = 0.8
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the machine keep the neighbours of all workers' engines for as long as the tests run."""
+    """Have the kernel's tables suit all workers' engines for as long as the tests run."""
     if os.geteuid() == 0 and not hasattr(config, "workerinput"):
         room = contextlib.ExitStack()
-        room.enter_context(room_for_neighbours())
+        room.enter_context(room_for_many())
         config.add_cleanup(room.close)
 
 

@@ -31,7 +31,7 @@ from tests.lab import (
     start_engine,
 )
 from tests.lab.registry import NAMED_NAMESPACES, PREFIX, STATE, Plot, cgroup_roots, locked, processes, reap_alone
-from tests.lab.room import LIMITS, room_for_neighbours
+from tests.lab.room import BUCKETS, LIMITS, room_for_many
 from tests.lab.system import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -285,16 +285,25 @@ def test_an_engine_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
     assert own_plots() == before
 
 
-def test_room_for_neighbours_is_made_and_given_back(tmp_path: Path) -> None:
-    """Limits that are higher already are left alone, and so is a machine that has none for a family."""
-    switches = tmp_path / "ipv6/neigh/default"
-    switches.mkdir(parents=True)
-    before = {"gc_thresh1": "128\n", "gc_thresh2": "512\n", "gc_thresh3": "99999\n"}
-    for name, value in before.items():
-        (switches / name).write_text(value)
-    with room_for_neighbours(tmp_path):
-        assert {path.name: path.read_text() for path in switches.iterdir()} == {
-            **before,
-            "gc_thresh2": str(LIMITS["gc_thresh2"]),
-        }
-    assert {path.name: path.read_text() for path in switches.iterdir()} == before
+def test_room_for_many_is_made_and_given_back(tmp_path: Path) -> None:
+    """Sizes that suit already are left alone, and so is a machine that has none for a family."""
+    folders = tmp_path / "ipv6/neigh/default", tmp_path / "netfilter"
+    found = {"gc_thresh1": "128", "gc_thresh2": "512", "gc_thresh3": "99999"}, {"nf_conntrack_buckets": "262144"}
+    for folder, switches in zip(folders, found, strict=True):
+        folder.mkdir(parents=True)
+        for name, value in switches.items():
+            (folder / name).write_text(value)
+    with room_for_many(tmp_path):
+        assert [read(folder) for folder in folders] == [
+            {**found[0], "gc_thresh2": str(LIMITS["gc_thresh2"])},
+            {"nf_conntrack_buckets": str(BUCKETS)},
+        ]
+        with room_for_many(tmp_path):
+            assert read(folders[1]) == {"nf_conntrack_buckets": str(BUCKETS)}
+        assert read(folders[1]) == {"nf_conntrack_buckets": str(BUCKETS)}
+    assert [read(folder) for folder in folders] == [*found]
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Return the files of a folder with what they say."""
+    return {path.name: path.read_text() for path in folder.iterdir()}
