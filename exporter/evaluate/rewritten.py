@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
-from exporter.evaluate.written import FAMILIES, linked, unwritten, within, written_anew
+from exporter.evaluate.engine_rules import linked, within
+from exporter.evaluate.written import FAMILIES, unwritten, written_anew
 from exporter.model.firewall import (
     Backend,
     Chain,

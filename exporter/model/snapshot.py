@@ -115,6 +115,10 @@ class Network:
     mode: str
     flag: str
 
+    def has(self, family: int) -> bool:
+        """Return whether the network has addresses of IP version 4 or 6."""
+        return self.ipv4 if family == 4 else self.ipv6
+
     def gateway_mode(self, family: int) -> GatewayMode:
         """Return the gateway mode for IP version 4 or 6."""
         return self.gateway_mode_v4 if family == 4 else self.gateway_mode_v6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,7 @@ from tests.kernels import kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.model.snapshot import Kernel, Network, Snapshot
+    from exporter.model.snapshot import Kernel, Snapshot
     from tests.kernels import KernelOf
     from tests.looks import Look
 
@@ -185,7 +185,11 @@ def test_what_was_flushed_leaves_rules_of_others() -> None:
         (lambda seen: replace(seen, engine=replace(seen.engine, version=EngineVersion(27, 5))), "was not tried"),
         (lambda seen: replace(seen, engine=replace(seen.engine, rootless=True)), "(rootless) writes was not tried"),
         (lambda seen: replace(seen, engine=replace(seen.engine, ipv4_forwarding=False)), "does not forward IPv4"),
-        (lambda seen: replace(seen, networks={**seen.networks, **routed(seen)}), "for network shop was not tried"),
+        (lambda seen: changed(seen, "shop", inhibit_ipv4=True), "for network shop was not tried"),
+        (
+            lambda seen: changed(changed(seen, "shop", gateway_mode_v4=GatewayMode.ROUTED), "bridge", internal=True),
+            "for network shop was not tried",
+        ),
         (lambda seen: replace(seen, kernel=bare(seen.kernel)), "whether it writes any (--iptables) is not known"),
     ],
 )
@@ -262,10 +266,10 @@ def test_the_policy_that_engines_before_28_set_for_ipv6(
         assert base.policy is then
 
 
-def routed(seen: Snapshot) -> dict[str, Network]:
-    """Return the networks called shop, whose containers are reached by routes."""
-    named = {key: network for key, network in seen.networks.items() if network.name == "shop"}
-    return {key: replace(network, gateway_mode_v4=GatewayMode.ROUTED) for key, network in named.items()}
+def changed(seen: Snapshot, name: str, **changes: Any) -> Snapshot:  # noqa: ANN401 - whatever a network has
+    """Return a snapshot with a network changed."""
+    networks = {key: replace(each, **changes) if each.name == name else each for key, each in seen.networks.items()}
+    return replace(seen, networks=networks)
 
 
 def bare(below: Kernel | None) -> Kernel:

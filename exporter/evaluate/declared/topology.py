@@ -217,9 +217,8 @@ def bridge_gateway(network: Network, family: int) -> Address | None:
         return None
     if family == 4 and network.inhibit_ipv4:
         return None
-    enabled = network.ipv4 if family == 4 else network.ipv6
     gateways = (pool.gateway for pool in network.pools if pool.gateway and pool.subnet.version == family)
-    return next(gateways, None) if enabled else None
+    return next(gateways, None) if network.has(family) else None
 
 
 def has_router(network: Network, family: int) -> bool:
