@@ -64,6 +64,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
     promised = declared_reach(plan.now), declared_reach(plan.then)
     outcome = _Outcome(report, *promised, _counterpart(snapshot, report, plan))
     pairs = tuple(outcome.pairs())
+    unread = assumptions.of_declared(plan.then) if report.declared is None else ()
     return Foretelling(
         action=plan.action,
         containers=len(report.containers),
@@ -71,7 +72,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
         after=outcome.count,
         pairs=pairs,
         warnings=plan.warnings,
-        assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *assumptions.of_declared(plan.then)),
+        assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *unread),
     )
 
 
