@@ -15,6 +15,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
+_CRITICAL = (x509.BasicConstraints, x509.KeyUsage)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -54,7 +67,7 @@ class Authority:
     """Issues certificates for servers and clients."""
 
     def __init__(self, name: str = "authority") -> None:
-        self._issued = _issue(name, None, [x509.BasicConstraints(ca=True, path_length=0)])
+        self._issued = _issue(name, None, [x509.BasicConstraints(ca=True, path_length=0), _SIGNS])
 
     @property
     def cert(self) -> str:
@@ -86,8 +99,13 @@ def _issue(name: str, issuer: Issued | None, extensions: list[x509.ExtensionType
         not_valid_before=now - timedelta(days=1),
         not_valid_after=now + timedelta(days=1),
     )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
+    authority = issuer.certificate.public_key() if issuer else private.public_key()
+    for extension in (
+        *extensions,
+        x509.SubjectKeyIdentifier.from_public_key(private.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(authority),
+    ):
+        builder = builder.add_extension(extension, critical=isinstance(extension, _CRITICAL))
     return Issued(builder.sign(issuer.private if issuer else private, hashes.SHA256()), private)
 
 
