@@ -284,7 +284,7 @@ class TestClients:
         with serving(front_file(folder, *CLIENTS, "client_allowed_sans: [one]"), authority) as site:
             assert refused(site, site.client(authority.issue("two", "three"), folder))
         (record,) = (record for record in caplog.records if "allowed" in record.message)
-        assert vars(record)["names"] == "two, three"
+        assert (vars(record)["client"], vars(record)["names"]) == ("127.0.0.1", "two, three")
 
 
 class TestRotation:
