@@ -59,8 +59,10 @@ def start(work: Callable[[], None]) -> Started:
     return started
 
 
-def _run(work: Callable[[], None], started: Started, _token: _Token) -> None:
+def _run(work: Callable[[], None], started: Started, token: _Token) -> None:
     try:
         work()
     finally:
+        # Whoever keeps an exception of it keeps this frame as well; the thread itself holds the token until it ends.
+        del token
         started.done()

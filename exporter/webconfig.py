@@ -212,7 +212,8 @@ class _Reader:
     def _needed_pem(self, name: str) -> Pem:
         pem = self._pem(name)
         if pem is None and not self._complained(f"{_TLS}.{name}") and not self._complained(f"{_TLS}.{name}_file"):
-            self._errors.append(f"{self._path}: {_TLS} needs {name}_file or {name}")
+            line = min(entry.line for key, entry in self._entries.items() if key.startswith(f"{_TLS}."))
+            self._errors.append(f"{self._path}:{line}: {_TLS} needs {name}_file or {name}")
         return pem or Pem("")
 
     def _versions(self) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
+from yaml.reader import ReaderError
 
 from exporter import plainfile
 from exporter.errors import ConfigError
@@ -22,10 +23,11 @@ _LARGEST = 1 << 20
 
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 
-_NOTHING = "tag:yaml.org,2002:null"
-_TEXT = "tag:yaml.org,2002:str"
-_WHOLE = "tag:yaml.org,2002:int"
-_SWITCH = "tag:yaml.org,2002:bool"
+_STANDARD = "tag:yaml.org,2002:"
+_NOTHING = f"{_STANDARD}null"
+_TEXT = f"{_STANDARD}str"
+_WHOLE = f"{_STANDARD}int"
+_SWITCH = f"{_STANDARD}bool"
 
 Kind = Literal["text", "texts", "secret", "switch", "number", "numbers", "duration"]
 """What may stand somewhere. Messages never quote a secret; `numbers` are ranges, such as 80 and 8000-8080."""
@@ -45,11 +47,19 @@ _LISTS: Final = ("texts", "numbers")
 
 _KINDS: Final = {
     _WHOLE: "a whole number",
-    "tag:yaml.org,2002:float": "a number",
+    f"{_STANDARD}float": "a number",
     _SWITCH: "true or false",
     _NOTHING: "nothing",
-    "tag:yaml.org,2002:timestamp": "a date",
+    f"{_STANDARD}timestamp": "a date",
 }
+
+_TAGS: Final = {
+    # the last two are those of the keys << and =
+    yaml.ScalarNode: frozenset({_TEXT, *_KINDS, f"{_STANDARD}merge", f"{_STANDARD}value"}),
+    yaml.SequenceNode: frozenset({f"{_STANDARD}seq"}),
+    yaml.MappingNode: frozenset({f"{_STANDARD}map"}),
+}
+"""What YAML takes a node for, or somebody may have it taken for."""
 
 
 def read(path: Path, kind: str) -> yaml.Node | None:
@@ -65,12 +75,14 @@ def read(path: Path, kind: str) -> yaml.Node | None:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text") from error
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}:{line}: {_problem(error)}") from error
+    except ReaderError as error:
+        line = 1 + content.decode().count("\n", 0, error.position)
+        raise ConfigError(f"{path}:{line}: not YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply") from error
     except ValueError as error:
@@ -78,8 +90,21 @@ def read(path: Path, kind: str) -> yaml.Node | None:
     return None if root is None or root.tag == _NOTHING else root
 
 
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong, as a sentence of its own."""
+    problem = str(error.problem)
+    return f"{error.context}, {problem}" if problem.startswith("but ") else problem
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses texts that YAML can spell and the system cannot take, as a path or as bytes."""
+    """Refuses texts that YAML can spell and the system cannot take, as a path or as bytes, and tags of nobody's."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        node = super().compose_node(parent, index)
+        if node is not None and node.tag not in _TAGS[type(node)]:
+            tag = node.tag.replace(_STANDARD, "!!")
+            raise ComposerError(None, None, f"the tag {tag} means nothing here", node.start_mark)
+        return node
 
     def compose_scalar_node(self, anchor: dict[str, yaml.Node]) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)

@@ -15,6 +15,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
+_CRITICAL = (x509.BasicConstraints, x509.KeyUsage)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -54,28 +67,40 @@ class Authority:
     """Issues certificates for servers and clients."""
 
     def __init__(self, name: str = "authority") -> None:
-        self._issued = _issue(name, None, [x509.BasicConstraints(ca=True, path_length=0)])
+        private = _key("ec")
+        of_itself = (x509.SubjectKeyIdentifier.from_public_key(private.public_key()), _of_authority(private))
+        self._issued = _issue(name, None, [x509.BasicConstraints(ca=True, path_length=0), _SIGNS, *of_itself], private)
 
     @property
     def cert(self) -> str:
         """The authority's own certificate as PEM."""
         return self._issued.cert
 
-    def issue(self, *names: str, algorithm: str = "ec") -> Issued:
-        """Return a certificate with these alternative names: of hosts, addresses, mail boxes and URIs."""
+    def issue(self, *names: str, algorithm: str = "ec", identified: bool = True) -> Issued:
+        """Return a certificate with these alternative names: of hosts, addresses, mail boxes and URIs.
+
+        One that is not `identified` does not tell whose keys it is of, as those that OpenSSL 1.1 makes.
+        """
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         extensions: list[x509.ExtensionType] = [usage]
         if names:
             extensions.append(x509.SubjectAlternativeName([_general_name(name) for name in names]))
-        return _issue(names[0] if names else "nobody", self._issued, extensions, algorithm)
+        if identified:
+            extensions.append(_of_authority(self._issued.private))
+        return _issue(names[0] if names else "nobody", self._issued, extensions, _key(algorithm))
 
 
-def _issue(name: str, issuer: Issued | None, extensions: list[x509.ExtensionType], algorithm: str = "ec") -> Issued:
-    private: PrivateKey
+def _key(algorithm: str) -> PrivateKey:
     if algorithm == "rsa":
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    else:
-        private = ec.generate_private_key(ec.SECP256R1())
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _of_authority(private: PrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key())
+
+
+def _issue(name: str, issuer: Issued | None, extensions: list[x509.ExtensionType], private: PrivateKey) -> Issued:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
@@ -87,7 +112,7 @@ def _issue(name: str, issuer: Issued | None, extensions: list[x509.ExtensionType
         not_valid_after=now + timedelta(days=1),
     )
     for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
+        builder = builder.add_extension(extension, critical=isinstance(extension, _CRITICAL))
     return Issued(builder.sign(issuer.private if issuer else private, hashes.SHA256()), private)
 
 

@@ -30,6 +30,22 @@ def test_work_is_waited_for() -> None:
     assert wait_until(lambda: not started.alive, timeout=2)
 
 
+def test_an_exception_that_somebody_keeps_does_not_keep_its_thread_alive() -> None:
+    """Its traceback has the frames of the thread, which outlive it."""
+    kept: list[Exception] = []
+
+    def work() -> None:
+        try:
+            int("no number")
+        except ValueError as error:
+            kept.append(error)
+
+    started = threads.start(work)
+    started.wait(10)
+    assert wait_until(lambda: not started.alive, timeout=2)
+    assert kept
+
+
 def test_a_thread_that_never_began_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ended before its first step keeps nobody waiting longer than asked, and is known to be gone."""
 

@@ -101,7 +101,9 @@ def _serve(context: click.Context) -> None:
         logs.configure(config.log_level, config.log_format)
         return config
 
-    context.exit(daemon.run(configure(), configure))
+    code = daemon.run(configure(), configure)
+    # Not by way of the interpreter's end, which waits for threads: a report, or a password's hash, is for nobody now.
+    os._exit(code)
 
 
 @commands.command()

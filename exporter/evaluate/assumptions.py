@@ -1,7 +1,4 @@
-"""What a declared verdict takes for granted, because the engine's API tells nothing about it.
-
-That nothing outside the host leads packets back is taken for granted by all verdicts: nobody on the host can tell.
-"""
+"""What verdicts take for granted, because nothing that was read tells: all of them, and declared ones beside that."""
 
 from __future__ import annotations
 
@@ -63,9 +60,21 @@ _SWARM = "no swarm service publishes a port: its rules would let that port pass 
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
 
 
-def assumptions(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the assumptions that matter for this snapshot, with `unread` ports of networks' bridges."""
+def of_all(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the assumptions behind all verdicts that matter for this snapshot, with `unread` ports of bridges."""
     yield from snapshot.assumptions
+    cards = _bridges_of_cards(snapshot)
+    networks = snapshot.networks.values()
+    outside = [network for network in networks if _leads_outside(network) or network.interface in cards]
+    if outside:
+        yield _OUTSIDE.format(names=_names(outside))
+    if unread:
+        told = ", ".join(unread[:_TOLD])
+        yield _UNREAD.format(ports=f"{told} and {len(unread) - _TOLD} more" if len(unread) > _TOLD else told)
+
+
+def of_declared(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the assumptions behind declared verdicts alone, which the kernel has an answer to where it is read."""
     networks = list(snapshot.networks.values())
     engine = snapshot.engine
     if engine.product is not Product.DOCKER:
@@ -80,13 +89,6 @@ def assumptions(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]
         yield _NO_OLD_LINKS.format(names=_names(linkable))
         if snapshot.links and engine.version >= LINKS_BY_LABEL:
             yield _OTHER_LINKS.format(names=_names(linkable))
-    cards = _bridges_of_cards(snapshot)
-    outside = [network for network in networks if _leads_outside(network) or network.interface in cards]
-    if outside:
-        yield _OUTSIDE.format(names=_names(outside))
-    if unread:
-        told = ", ".join(unread[:_TOLD])
-        yield _UNREAD.format(ports=f"{told} and {len(unread) - _TOLD} more" if len(unread) > _TOLD else told)
     if any(map(_is_other_gateway, networks)) and _has_overlays(snapshot):
         yield _OTHER_GATEWAYS
     if engine.swarm and not _shows_tasks(snapshot):

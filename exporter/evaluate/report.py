@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.assumptions import assumptions
+from exporter.evaluate import assumptions
 from exporter.evaluate.bridge_netfilter import bridge_netfilter
 from exporter.evaluate.counts import Counts, networks_by_driver, networks_of
 from exporter.evaluate.declared import declared_reach
@@ -74,7 +74,7 @@ def evaluate_after(
         spread = Spread(snapshot, part, known.renamings)
         declared = spread.over(declared)
         enforced = spread.over(enforced) if enforced is not None else None
-    assumed = tuple(assumptions(snapshot, kinds.unread))
+    assumed = tuple(assumptions.of_all(snapshot, kinds.unread))
     return _report(snapshot, standards, evidence, assumed, declared, enforced), known
 
 
@@ -90,6 +90,7 @@ def _report(
     reach = declared if enforced is None else enforced
     counts = Counts.of(snapshot, reach)
     containers = tuple(_containers(snapshot, standards.tenant_label))
+    declared_assumed = tuple(assumptions.of_declared(snapshot))
     sizes = {sandbox.id: len(sandbox.members) for sandbox in snapshot.sandboxes.values()}
     drifted = drift(declared, enforced, sizes) if enforced is not None else None
     return Report(
@@ -98,7 +99,8 @@ def _report(
         evidence=evidence,
         missing=kernel.missing if kernel is not None else {},
         unsupported=unsupported(kernel.host.firewall) if kernel is not None else {},
-        assumptions=assumed,
+        assumptions=assumed if enforced is not None else (*assumed, *declared_assumed),
+        declared_assumptions=declared_assumed if enforced is not None else (),
         networks=tuple(_networks(snapshot, counts, effective(snapshot, enforced) if enforced is not None else {})),
         containers=containers,
         totals=Totals(

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import Unforeseeable, UnknownNetwork
-from exporter.evaluate.assumptions import assumptions
+from exporter.evaluate import assumptions
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
 from exporter.evaluate.enforced import enforced_reach
@@ -65,6 +65,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
     promised = declared_reach(plan.now), declared_reach(plan.then)
     outcome = _Outcome(report, *promised, _counterpart(snapshot, report, plan))
     pairs = tuple(outcome.pairs())
+    unread = assumptions.of_declared(plan.then) if report.declared is None else ()
     return Foretelling(
         action=plan.action,
         containers=len(report.containers),
@@ -72,7 +73,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
         after=outcome.count,
         pairs=pairs,
         warnings=plan.warnings,
-        assumptions=(*plan.assumptions, *assumptions(plan.then)),
+        assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *unread),
     )
 
 

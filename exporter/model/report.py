@@ -218,12 +218,13 @@ VIOLATIONS_LISTED: Final = 1000
 class Report:
     """Everything that is published, from one look at the engine. Containers are sorted by name.
 
-    `reach` is what the kernel enforces where the evidence allows it; `declared` is then what the configuration
-    promises, and None where that is all there is. `missing` tells why evidence could not be read; `unsupported` counts
-    the firewall's rules that nobody can foresee, by the name of what is not understood in them. `tenancy` and `policy`
-    are None where nobody asked whose containers they are, and wrote no policy. `bridge_netfilter` has
-    br_netfilter's switches by family (`ipv4`, `ipv6`), those that are known. `pending_restart` is None where the
-    daemon's configuration is not known, `configuration_missing` then says why, if anybody looked.
+    `reach` is what the kernel enforces where the evidence allows it, and rests on `assumptions`; `declared` is then
+    what the configuration promises, which rests on `declared_assumptions` as well, and None where that is all there
+    is. `missing` tells why evidence could not be read; `unsupported` counts the firewall's rules that nobody can
+    foresee, by the name of what is not understood in them. `tenancy` and `policy` are None where nobody asked whose
+    containers they are, and wrote no policy. `bridge_netfilter` has br_netfilter's switches by family (`ipv4`,
+    `ipv6`), those that are known. `pending_restart` is None where the daemon's configuration is not known,
+    `configuration_missing` then says why, if anybody looked.
     """
 
     taken_at: datetime
@@ -237,6 +238,7 @@ class Report:
     blast_radius: BlastRadius
     reach: Reach
     declared: Reach | None = None
+    declared_assumptions: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, int] = field(default_factory=dict)
     tenancy: Tenancy | None = None

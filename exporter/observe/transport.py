@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import weakref
@@ -25,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from exporter import threads
 
@@ -289,6 +291,9 @@ def _reporting_connections(sockets: OpenSockets) -> tuple[type[HTTPConnection], 
             return opened
 
         def connect(self) -> None:
+            self.ssl_context = self.ssl_context or create_urllib3_context(cert_reqs=resolve_cert_reqs(self.cert_reqs))
+            # which Python 3.13 asks for: engines' certificates are old ones, too, that do not tell whose keys sign them
+            self.ssl_context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             self._rising = ExitStack()
             with self._rising:
                 super().connect()

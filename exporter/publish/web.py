@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from exporter.publish.formats import json as json_report
 from exporter.publish.page import Answers, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from http import HTTPStatus
 
     from starlette.requests import Request
@@ -46,6 +47,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HIGHEST_PORT = 65535
+_OF_EXPLAIN = ("source", "destination", "protocol", "port", "address")
+_OF_WHATIF = ("icc", "network", "userland_proxy")
 
 
 def create_app(
@@ -146,7 +149,7 @@ class _Site:
     def explain(self, request: Request) -> Response:
         """Say why a pair is reachable, blocked or unknown."""
         try:
-            answer = _explanation(self.board.current, request.query_params)
+            answer = _explanation(self.board.current, _asked(request, _OF_EXPLAIN))
         except _NothingPublished as error:
             return _error(str(error), 503)
         except UnknownContainer as error:
@@ -158,7 +161,7 @@ class _Site:
     def whatif(self, request: Request) -> Response:
         """Say what would become of the pairs if a setting were another one."""
         try:
-            answer = _foretelling(self.board.current, request.query_params)
+            answer = _foretelling(self.board.current, _asked(request, _OF_WHATIF))
         except _NothingPublished as error:
             return _error(str(error), 503)
         except UnknownNetwork as error:
@@ -213,6 +216,16 @@ def _shared(board: Board, make: Callable[[Request], Response]) -> Callable[[Requ
 
 class _NothingPublished(ValueError):
     """There is no report to answer from."""
+
+
+def _asked(request: Request, known: Sequence[str]) -> Mapping[str, str]:
+    """Return what is asked; raises ValueError for a name that says nothing, so that a typing error is noticed."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise ValueError(f"unknown parameter {name!r}: there are {', '.join(known)}")
+        if times > 1:
+            raise ValueError(f"{name} is there {times} times")
+    return request.query_params
 
 
 def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:

@@ -160,4 +160,5 @@ def _nothing() -> None:
 
 def _who(connection: Connection, certificate: object) -> dict[str, object]:
     names = certificate.get("subjectAltName", ()) if isinstance(certificate, dict) else ()
-    return {"client": connection.client, "names": ", ".join(name for _, name in names)}
+    host = connection.client[0] if connection.client else ""
+    return {"client": host, "names": ", ".join(name for _, name in names)}

@@ -42,6 +42,14 @@ _LARGEST: Final = 1 << 20
 """Bytes; more than this is neither a certificate nor a key."""
 
 
+_LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
+_CERTIFICATE: Final = "CERTIFICATE"
+_PRIVATE_KEY: Final = "PRIVATE KEY"
+
+_MISMATCHES: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL calls a key of another certificate: of the same kind, and of another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """What new connections are made with. Without `allowed_sans` every client that the context takes is welcome."""
@@ -89,13 +97,13 @@ def _set_ciphers(context: ssl.SSLContext, config: TlsConfig) -> None:
 
 
 def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
-    with _as_file(cert) as cert_path, _as_file(key) as key_path:
+    with _as_file(cert, _CERTIFICATE) as cert_path, _as_file(key, _PRIVATE_KEY) as key_path:
         try:
             context.load_cert_chain(cert_path, key_path, password=_no_passphrase)
         except _Encrypted as error:
             raise ConfigError(f"{_named(key)} is encrypted: write it without a passphrase") from error
         except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
+            if error.reason in _MISMATCHES:
                 raise ConfigError(f"{_named(key)} does not belong to {_named(cert)}") from error
             raise ConfigError(
                 f"{_named(cert)} and {_named(key)}: OpenSSL does not read them: {_reason(error)}"
@@ -103,7 +111,7 @@ def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
 
 
 def _load_authority(context: ssl.SSLContext, authority: Pem) -> None:
-    with _as_file(authority) as path:
+    with _as_file(authority, _CERTIFICATE) as path:
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:
@@ -119,11 +127,13 @@ def _no_passphrase() -> str:
 
 
 @contextmanager
-def _as_file(pem: Pem) -> Iterator[str]:
+def _as_file(pem: Pem, wanted: str) -> Iterator[str]:
     """Give a path at which the ssl module, which reads files only, finds a PEM; nothing is written to a disk."""
     content = pem.text.encode() if pem.file is None else _content(pem, pem.file)
-    if b"-----BEGIN " not in content:
-        raise ConfigError(f"{_named(pem)} holds no PEM (-----BEGIN …)")
+    found = [label.decode() for label in _LABEL.findall(content)]
+    if not any(label.endswith(wanted) for label in found):
+        instead = f"is a {found[0]}, and" if found else "holds no PEM:"
+        raise ConfigError(f"{_named(pem)} {instead} no {wanted} (-----BEGIN …)")
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:

@@ -219,7 +219,7 @@ FILES = [
     ("poll: {interval: 1s", ["--config.file: exporter.yml:1: expected ',' or '}', but got '<stream end>'"]),
     (
         "a: \x07",
-        ["--config.file: exporter.yml is not YAML: unacceptable character #x0007: special characters are not allowed"],
+        ["--config.file: exporter.yml:1: not YAML: unacceptable character #x0007: special characters are not allowed"],
     ),
     ("[" * 5000, ["--config.file: exporter.yml is nested too deeply"]),
 ]
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     expected = {
         tmp_path / "none": f"cannot read {tmp_path / 'none'}: No such file or directory",
         tmp_path: f"cannot read {tmp_path}: Is a directory",
-        binary: f"{binary} is not UTF-8 text",
+        binary: f"{binary}:1: not UTF-8 text",
         large: f"{large} is larger than 1 MiB: not a configuration file",
         Path("/dev/zero"): "cannot read /dev/zero: it is not a regular file",
         fifo: f"cannot read {fifo}: it is not a regular file",

@@ -185,6 +185,24 @@ def test_strangers_do_not_lock_out_who_has_not_come_yet(tmp_path: Path) -> None:
     assert statuses == [200] * 5
 
 
+def test_it_ends_in_time_while_it_computes_a_hash(tmp_path: Path) -> None:
+    """SIGTERM waits for no password to be looked at, and is no defect that would stand in the log."""
+    web = tmp_path / "web.yml"
+    minutes = HASH.replace("$04$", "$24$")
+    web.write_text(f"basic_auth_users: {{prometheus: {minutes}}}\n")
+    with service(ANY_PORT, "--snapshot", HOST, "--web.config.file", web) as exporter:
+        exporter.logged("the engine answers")
+        host, _, port = exporter.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as client:
+            token = Client(exporter.address, None).headers["Authorization"]
+            client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+            client.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            assert exporter.end() < 2
+        assert not any('"level": "error"' in line for line in exporter.log)
+
+
 def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Authority, tmp_path: Path) -> None:
     """SIGHUP reads its name from the configuration file; what was in force stays so until there is one of that name."""
     file = tmp_path / "exporter.yml"

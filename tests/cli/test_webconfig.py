@@ -249,16 +249,16 @@ BAD = [
         f"tls_server_config: {{{PAIR}}}\ntls_server_config: {{{PAIR}}}",
         ["web.yml:2: tls_server_config is there twice"],
     ),
-    ("tls_server_config: {cert_file: a}", ["web.yml: tls_server_config needs key_file or key"]),
-    ("tls_server_config: {key_file: a}", ["web.yml: tls_server_config needs cert_file or cert"]),
-    ("tls_server_config: {cert: '', key_file: a}", ["web.yml: tls_server_config needs cert_file or cert"]),
+    ("tls_server_config: {cert_file: a}", ["web.yml:1: tls_server_config needs key_file or key"]),
+    ("tls_server_config: {key_file: a}", ["web.yml:1: tls_server_config needs cert_file or cert"]),
+    ("tls_server_config: {cert: '', key_file: a}", ["web.yml:1: tls_server_config needs cert_file or cert"]),
     (
         "tls_server_config: {cert_file: '', key_file: ''}",
-        ["web.yml: tls_server_config needs cert_file or cert", "web.yml: tls_server_config needs key_file or key"],
+        ["web.yml:1: tls_server_config needs cert_file or cert", "web.yml:1: tls_server_config needs key_file or key"],
     ),
     (
         "tls_server_config:\n  min_version: TLS13\n",
-        ["web.yml: tls_server_config needs cert_file or cert", "web.yml: tls_server_config needs key_file or key"],
+        ["web.yml:2: tls_server_config needs cert_file or cert", "web.yml:2: tls_server_config needs key_file or key"],
     ),
     (
         f"tls_server_config: {{{PAIR}, cert: x}}",

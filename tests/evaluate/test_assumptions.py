@@ -94,6 +94,15 @@ def test_what_is_outside_of_the_host_is_thought_of_with_the_kernel_as_well() -> 
     assert ["from lan, near back" in text for text in told] == [True]
 
 
+def test_what_the_kernel_has_an_answer_to_is_behind_declared_verdicts_alone() -> None:
+    """Where it is read nobody takes the firewall for the engine's own, but in the promise that it is held to."""
+    built = host("28.5").network("lan", "macvlan", parent="eth9")
+    report = evaluate(kernel(built).engine_rules().look().snapshot)
+    assert ["outside the host" in text for text in report.assumptions] == [True]
+    assert any("engine's own rules" in text for text in report.declared_assumptions)
+    assert evaluate(built.look().snapshot).assumptions == (*report.assumptions, *report.declared_assumptions)
+
+
 def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:
     """Where docker-proxy may not run it is what gives the answer back the address that was asked; UDP needs none."""
     built = host("20.10", BridgeNfIptables=False).container("b")

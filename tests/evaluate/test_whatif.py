@@ -365,11 +365,15 @@ def test_live_restore_is_a_warning() -> None:
 
 
 def test_what_is_assumed_is_said() -> None:
-    """That containers run again, that other settings stay, and what the API does not tell."""
+    """That containers run again, that other settings stay, and what the API does not tell and the kernel does."""
     found = ask(built().look(), ICC_OFF)
     assert "runs again afterwards" in found.assumptions[0]
     assert "its configuration was not read" in found.assumptions[1]
     assert any("br_netfilter is on" in text for text in found.assumptions)
+    assert any("engine's own rules and no others" in text for text in found.assumptions)
+    read = ask(kernel(built()).engine_rules().look(), ICC_OFF).assumptions
+    assert "rules that are not the engine's stay as they are now" in read[2]
+    assert not any("engine's own rules and no others" in text for text in read)
 
 
 def test_a_daemon_that_would_not_start_opens_and_closes_nothing() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ import pytest
 from exporter.observe.client import EngineClient
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer
+from tests.certificates import Authority
 from tests.fake_engine import FakeEngine
 
 if TYPE_CHECKING:
@@ -37,15 +36,12 @@ def observer(engine: FakeEngine) -> Iterator[Observer]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder as DOCKER_CERT_PATH wants it; its certificate serves the server too."""
+    """Give a folder as DOCKER_CERT_PATH wants it; its certificate, one of an old OpenSSL's, serves the server too."""
     folder = tmp_path_factory.mktemp("certs")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=engine",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    shutil.copy(folder / "cert.pem", folder / "ca.pem")
+    authority = Authority()
+    issued = authority.issue("127.0.0.1", identified=False)
+    for name, text in (("ca", authority.cert), ("cert", issued.cert), ("key", issued.key)):
+        (folder / f"{name}.pem").write_text(text)
     return folder
 
 

@@ -73,8 +73,8 @@ class TestJson:
         assert document["schema"] == 1
         assert document["taken_at"] == "2026-01-01T00:00:00Z"
         assert document.keys() == {
-            *("schema", "taken_at", "engine", "evidence", "missing", "unsupported", "assumptions"),
-            *("bridge_netfilter", "pending_restart"),
+            *("schema", "taken_at", "engine", "evidence", "missing", "unsupported"),
+            *("assumptions", "declared_assumptions", "bridge_netfilter", "pending_restart"),
             *("networks", "containers", "totals", "tenancy", "policy", "violations", "drift", "pairs"),
         }
         assert document["engine"] == {
@@ -392,6 +392,16 @@ class TestTable:
         )
         lines = RENDERERS["table"](report(verdicts={("db", "web"): verdict})).splitlines()
         assert sum(Verdict.REACHABLE in line.split() for line in lines) == 2
+
+    def test_what_only_the_promise_rests_on_is_told_apart(self) -> None:
+        """Where the kernel is read, nobody shall think that verdicts take its rules for granted."""
+        told = replace(report(assumptions=("one",)), declared_assumptions=("another",))
+        assert re.findall("^(Assumed|Declared if) +(.*)$", RENDERERS["table"](told), re.MULTILINE) == [
+            ("Assumed", "one"),
+            ("Declared if", "another"),
+        ]
+        assert as_json(told)["assumptions"] == ["one", "another"]
+        assert as_json(told)["declared_assumptions"] == ["another"]
 
     def test_drift_has_a_table_of_its_own(self) -> None:
         """Each pair that is not as configured is a row, and the last line counts them."""

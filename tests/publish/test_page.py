@@ -216,8 +216,13 @@ def test_what_the_verdicts_rest_on_is_told() -> None:
     assert "api read" in text
     assert "firewall not read" in text
     assert "Verdicts are declared" in text
-    assert "docker-proxy runs, as is the engine's default" in text
-    assert "Verdicts follow what the kernel enforces." in shown(published(report(evidence=KERNEL))).text
+    assert "Assumed, because nothing that was read tells: docker-proxy runs, as is the engine's default" in text
+    read = shown(published(replace(report(evidence=KERNEL), declared_assumptions=("the <engine> writes rules",)))).text
+    assert "Verdicts follow what the kernel enforces." in read
+    assert (
+        "What the configuration promises, which verdicts are compared with, is so if the <engine> writes rules" in read
+    )
+    assert "Assumed" not in read
     assert "Verdicts are declared" in shown(published(report(evidence=Evidence(firewall=True)))).text
 
 

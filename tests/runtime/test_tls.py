@@ -284,7 +284,7 @@ class TestClients:
         with serving(front_file(folder, *CLIENTS, "client_allowed_sans: [one]"), authority) as site:
             assert refused(site, site.client(authority.issue("two", "three"), folder))
         (record,) = (record for record in caplog.records if "allowed" in record.message)
-        assert vars(record)["names"] == "two, three"
+        assert (vars(record)["client"], vars(record)["names"]) == ("127.0.0.1", "two, three")
 
 
 class TestRotation:
@@ -387,10 +387,26 @@ class TestBadFiles:
         [
             ("server.crt", None, r"web.yml:2: tls_server_config.cert_file: cannot read .*server.crt: No such file"),
             ("server.key", None, r"web.yml:3: tls_server_config.key_file: cannot read .*server.key: No such file"),
-            ("server.crt", "junk", r"web.yml:2: tls_server_config.cert_file \(.*server.crt\) holds no PEM"),
-            ("server.key", "junk", r"web.yml:3: tls_server_config.key_file \(.*server.key\) holds no PEM"),
+            (
+                "server.crt",
+                "junk",
+                r"web.yml:2: tls_server_config.cert_file \(.*server.crt\) holds no PEM: no CERTIFICATE",
+            ),
+            (
+                "server.key",
+                "junk",
+                r"web.yml:3: tls_server_config.key_file \(.*server.key\) holds no PEM: no PRIVATE KEY",
+            ),
             ("server.crt", GARBLED, r"cert_file \(.*\) and .*key_file \(.*\): OpenSSL does not read them: PEM lib$"),
+            (
+                "server.crt",
+                "other",
+                r"cert_file \(.*server.crt\) is a PRIVATE KEY, and no CERTIFICATE \(-----BEGIN …\)$",
+            ),
+            ("server.key", GARBLED, r"key_file \(.*server.key\) is a CERTIFICATE, and no PRIVATE KEY"),
+            ("ca.crt", "other", r"client_ca_file \(.*ca.crt\) is a PRIVATE KEY, and no CERTIFICATE"),
             ("server.key", "encrypted", r"key_file \(.*server.key\) is encrypted: write it without a passphrase"),
+            ("server.key", "other kind", r"key_file \(.*server.key\) does not belong to .*cert_file \(.*server.crt\)"),
             ("server.key", "other", r"key_file \(.*server.key\) does not belong to .*cert_file \(.*server.crt\)"),
             ("ca.crt", None, r"web.yml:5: tls_server_config.client_ca_file: cannot read .*ca.crt: No such file"),
             (
@@ -409,7 +425,9 @@ class TestBadFiles:
         other = authority.issue("localhost")
         (folder / name).unlink()
         if content is not None:
-            (folder / name).write_text({"encrypted": other.encrypted_key, "other": other.key}.get(content, content))
+            rsa = authority.issue("localhost", algorithm="rsa").key if content == "other kind" else ""
+            keys = {"encrypted": other.encrypted_key, "other": other.key, "other kind": rsa}
+            (folder / name).write_text(keys.get(content, content))
         with pytest.raises(ConfigError, match=message):
             front_file(folder, *CLIENTS)
 

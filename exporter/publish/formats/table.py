@@ -95,7 +95,8 @@ def _facts(report: Report) -> list[Row]:
     facts += [("Not read", f"{source}: {reason}") for source, reason in report.missing.items()]
     if report.configuration_missing:
         facts.append(("Not read", f"configuration: {report.configuration_missing}"))
-    return facts + [("Assumed", assumption) for assumption in report.assumptions]
+    facts += [("Assumed", assumption) for assumption in report.assumptions]
+    return facts + [("Declared if", assumption) for assumption in report.declared_assumptions]
 
 
 def _network(network: NetworkSummary) -> Row:
