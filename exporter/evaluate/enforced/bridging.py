@@ -140,7 +140,7 @@ class Bridging:
         receivers = self._world.answering(host, way)
         if not receivers:
             yield from self._unseen.led_on(station, passing, way)
-        flight, taking = shared_out(self._world, passing.flight, passing.cells, station, receivers, way.towards)
+        flight, taking = shared_out(self._world, passing, station, receivers, way.towards)
         for receiver, doubt in taking:
             known, doubts = self._obstacles.resolved(station, receiver, way.towards, passing)
             audible = known & ~_deaf(host, port, receiver, passing.cells)

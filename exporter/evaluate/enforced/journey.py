@@ -179,7 +179,7 @@ class Journey:
     def _hand_over(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Moving]:
         world = self._world.resolving(way.towards)
         receivers = self._world.answering(sender.stack, way)
-        flight, audible = shared_out(self._world, passing.flight, passing.cells, sender, receivers, way.towards)
+        flight, audible = shared_out(self._world, passing, sender, receivers, way.towards)
         for receiver, doubt in audible:
             told = flight.doubted({doubt: passing.cells} if doubt else {})
             yield from self._frames(sender, receiver, way, passing._replace(flight=told))
