@@ -275,10 +275,11 @@ class OnHost(Somebody):
 
     def _policy_routing(self) -> Iterator[Change]:
         one, other, bridge, elsewhere = self._address, self._address, self._bridge, self._bridge
-        table = ("ip route add blackhole default table 77",)
-        third = f"ip route add default via {other} dev {elsewhere} onlink table 77"
+        table = ("ip route replace blackhole default table 77",)
+        third = f"ip route replace default via {other} dev {elsewhere} onlink table 77"
         away = (
-            f"ip route add default via 198.51.100.1 dev eth0 table 77 && ip route add {one}/32 dev {bridge} table 77",
+            "ip route replace default via 198.51.100.1 dev eth0 table 77",
+            f"ip route replace {one}/32 dev {bridge} table 77",
         )
         rules: dict[str, tuple[str, ...]] = {
             "by interface": (f"ip rule add iif {bridge} table 77", *table),
@@ -304,7 +305,7 @@ class OnHost(Somebody):
             ),
             "IPv6": (f"ip -6 rule add iif {bridge} prohibit",),
             "IPv6 to one": (
-                f"ip -6 rule add to {self._address6} table 77", "ip -6 route add blackhole default table 77",
+                f"ip -6 rule add to {self._address6} table 77", "ip -6 route replace blackhole default table 77",
             ),
         }  # fmt: skip
         for name, commands in rules.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.enforced.neighbours import LEARNED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tests.conformance.changes import Change
 
@@ -36,5 +37,18 @@ def unexplained(reasons: Iterable[str], changes: Sequence[Change]) -> set[str]:
     known = (*ALWAYS_UNKNOWN, *(doubt for change in changes for doubt in change.doubts))
     if changes:
         known += UNKNOWN_OF_CHANGED
-    asked = {reason for told in reasons for reason in told.split("; ") if not reason.startswith(known)}
+    asked = {each for told in reasons for each in _alone(told) if not each.startswith(known)}
     return {reason for reason in asked if not (changes and reason.endswith(ROUTED_BACK))}
+
+
+_AT_INTERFACE: Final = re.compile("what (?P<several>.+) lets through at (?P<interface>.+)")
+
+
+def _alone(told: str) -> Iterator[str]:
+    """Yield each of several reasons that are told as one; also of what stands at one interface together."""
+    for reason in told.split("; "):
+        found = _AT_INTERFACE.fullmatch(reason)
+        if found is None:
+            yield reason
+        else:
+            yield from (f"what {each} lets through at {found['interface']}" for each in found["several"].split(" and "))

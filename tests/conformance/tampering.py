@@ -188,7 +188,7 @@ class _Host(Somebody):
         one = self._address
         mark = f"iptables -w -t mangle -A PREROUTING -s {one} -j MARK --set-mark 7"
         yield Change("marked and dropped", (mark, "iptables -w -I DOCKER-USER -m mark --mark 7/15 -j DROP"))
-        routes = ("ip rule add fwmark 7 table 77", "ip route add blackhole default table 77")
+        routes = ("ip rule add fwmark 7 table 77", "ip route replace blackhole default table 77")
         yield Change("marked and routed", (mark, *routes))
         yield Change("not tracked", (f"iptables -w -t raw -I PREROUTING -s {one} -j NOTRACK",))
         accept = "iptables -w -I FORWARD -m conntrack --ctstate UNTRACKED -j ACCEPT"
@@ -399,7 +399,7 @@ class _Host(Somebody):
         yield Change(
             "more addresses", (f"ip address add 10.77.7.1/24 dev {bridge}", "ip address add 10.78.7.1/32 dev lo")
         )
-        yield Change("policy rule", (f"ip rule add from {one} table 77", "ip route add blackhole default table 77"))
+        yield Change("policy rule", (f"ip rule add from {one} table 77", "ip route replace blackhole default table 77"))
         yield Change("unreachable", (f"ip route add unreachable {one}/32",))
         by_hand = (
             "ip link add byhand type bridge",

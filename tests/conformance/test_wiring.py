@@ -210,6 +210,17 @@ CROSSED = (
     " ip link add r2 index 1060 netns {far} type veth peer name p2 index 1050 netns rtr;"
     " ip -n rtr link set p1 up; ip -n rtr link set p2 up"
 )
+SECOND_CABLE = (
+    "ip link add cab0 type veth peer name cab1 netns {near}; ip link set cab0 master brone up",
+    "ip link del cab0",
+)
+SECOND_CARD = "ip link set cab1 up", "true"
+STRICTLY = "sysctl -qw net.ipv4.conf.all.rp_filter=1", "sysctl -qw net.ipv4.conf.all.rp_filter=0"
+NOT_BY_IT = (
+    "iptables -w -I FORWARD -m physdev --physdev-out cab0 -j DROP",
+    "iptables -w -D FORWARD -m physdev --physdev-out cab0 -j DROP",
+)
+BY_MACVLAN_ALONE = "ip link set eth0 arp off", "ip link set eth0 arp on"
 TO_NEARS = routes("10.64.1.1 via 10.64.2.254", "fd64:1::1 via fd64:2::254")
 
 CASES: Mapping[str, Case] = {
@@ -267,6 +278,21 @@ CASES: Mapping[str, Case] = {
         doubts=frozenset({"what brlan is connected to", "what eth0 is connected to"}),
     ),
     "a macvlan network on a bridge, among its own": Case(("mb1", "mb2"), Verdict.REACHABLE),
+    "a second cable of one to a bridge": Case(
+        ("next", "near"), Verdict.REACHABLE, *SECOND_CABLE, {"near": SECOND_CARD}
+    ),
+    "a second cable of one to a bridge, by which nothing may pass": Case(
+        ("next", "near"), Verdict.REACHABLE, *both(SECOND_CABLE, NOT_BY_IT), {"near": SECOND_CARD},
+        frozenset({"two that answer for 10.100.1.11"}),
+    ),
+    "a second cable of one to a bridge, who believes nobody by it": Case(
+        ("next", "near"), Verdict.REACHABLE, *SECOND_CABLE, {"near": both(SECOND_CARD, STRICTLY)},
+        frozenset({"two that answer for 10.100.1.11"}),
+    ),
+    "a macvlan inside of one, by which alone he answers": Case(
+        ("next", "near"), Verdict.REACHABLE,
+        inside={"near": both(without_ipv6(macvlan("10.61.0.1/24")), BY_MACVLAN_ALONE)},
+    ),
     "a router that is no container": Case(
         ("near", "far"), Verdict.REACHABLE, *both(nobodys(ON_ONE, ON_TWO), APART_BY_HOST),
         {"near": TO_FAR, "far": TO_NEAR},

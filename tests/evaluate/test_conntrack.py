@@ -12,10 +12,11 @@ import pytest
 
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.hooks import Hooks
-from exporter.evaluate.enforced.packets import Atom, Column, Some, only
+from exporter.evaluate.enforced.packets import ANSWERED_BEFORE, Atom, Column, Some, only
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.rewriting import SEVERAL_PORTS
 from exporter.evaluate.enforced.stack import Stack
+from exporter.evaluate.enforced.walk import MARK
 from exporter.model.firewall import Backend, Firewall, Hook, TableFamily
 from exporter.model.namespace import Namespace
 from exporter.parse.kernel.ipsets import IpSets
@@ -151,6 +152,32 @@ def test_which_of_several_ports_it_is_matters_to_rules_that_ask(
         left,
         [doubts] if left else [],
     )
+
+
+MARKS = """*mangle
+:FORWARD ACCEPT [0:0]
+-A FORWARD -m limit --limit 1/sec -j CONNMARK --set-xmark 0x5/0xffffffff
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "contested", "doubts"),
+    [
+        (RULES, 0, {}),
+        (RULES, 0b01, {ANSWERED_BEFORE: 0b01}),
+        (RULES + MARKS, 0b01, {MARK: 0b11}),
+        (RULES + MARKS, 0b11, {ANSWERED_BEFORE: 0b11}),
+    ],
+)
+def test_a_mark_may_be_that_of_a_conversation_with_another(rules: str, contested: int, doubts: dict[str, int]) -> None:
+    """Where another one may have answered before, that is why the mark of a connection is not known."""
+    without_status = rules.replace("-A FORWARD -m conntrack --ctstatus CONFIRMED -j DROP\n", "")
+    tables = parse_iptables(without_status, TableFamily.IP, Backend.IPTABLES_NFT, IpSets())
+    stack = Stack("host", Namespace(firewall=Firewall(tables)), 4)
+    flight = Flight(UDP, SENT, contested=contested)
+    (passed,) = HOOKS.through(Hook.FORWARD, Passing(stack, 0b11, flight, SENT))
+    assert passed.flight.doubts == doubts
 
 
 def test_answers_are_told_apart_by_what_they_answer(stack: Stack) -> None:

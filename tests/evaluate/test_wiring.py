@@ -15,7 +15,20 @@ import pytest
 from exporter.evaluate import evaluate, explain
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
-from exporter.model.firewall import Firewall
+from exporter.model.firewall import (
+    Backend,
+    Base,
+    Chain,
+    Field,
+    Firewall,
+    Hook,
+    NameIs,
+    Rule,
+    Table,
+    TableFamily,
+    Terminate,
+)
+from exporter.model.firewall import Verdict as Decision
 from exporter.model.namespace import Hop, Interface, Namespace, Port, Route, RouteKind
 from exporter.model.reach import Verdict
 from exporter.model.snapshot import Sandbox
@@ -69,6 +82,21 @@ class Hand:
     def opened(self) -> None:
         """Take away what keeps networks apart."""
         self._host = replace(self._host, firewall=Firewall())
+
+    def kept_from(self, port: str) -> None:
+        """Drop what leaves bridges by a port, as br_netfilter shows it to iptables."""
+        rule = Rule((NameIs(Field.OUTPUT_PORT, (port,)), Terminate(Decision.DROP)))
+        chain = Chain("FORWARD", (rule,), Base(Hook.FORWARD, -1))
+        table = Table(TableFamily.IP, "filter", Backend.IPTABLES_LEGACY, {"FORWARD": chain})
+        firewall = Firewall((*self._host.firewall.tables, table))
+        settings = {**self._host.settings, "bridge/bridge-nf-call-iptables": "1"}
+        self._host = replace(self._host, firewall=firewall, settings=settings)
+
+    def switched(self, container: str, **settings: str) -> None:
+        """Set sysctls of IPv4 for all interfaces of a container."""
+        name = self._ids[container]
+        told = {f"ipv4/conf/all/{switch}": value for switch, value in settings.items()}
+        self._inside[name] = replace(self._inside[name], settings={**self._inside[name].settings, **told})
 
     def on_host(self, *interfaces: Interface) -> None:
         """Give the host more interfaces, or others in the place of its own."""
@@ -178,8 +206,9 @@ def test_a_tunnel_to_the_host() -> None:
 def test_ipvlan_of_a_containers_card(mode: str, verdict: Verdict) -> None:
     """Those of the second layer are where the card is; who asks those of the third is not known."""
     hand = Hand()
-    hand.inside("a1", made("ipvlan", "10.64.0.1/24", mode=mode, peer=hand.card("a1").index, peer_here=True))
-    hand.inside("a2", made("ipvlan", "10.64.0.2/24", mode=mode, peer=hand.card("a2").index, peer_here=True))
+    for name, address in (("a1", "10.64.0.1/24"), ("a2", "10.64.0.2/24")):
+        card = hand.card(name)
+        hand.inside(name, made("ipvlan", address, mode=mode, peer=card.index, peer_here=True, mac=card.mac))
     told = hand.doubts("a1", "a2", "10.64.0.2")
     assert (told == {""}) is (verdict is Verdict.REACHABLE)
     assert told
@@ -461,6 +490,45 @@ def test_a_chain_of_bridges() -> None:
     hand.inside("b1", replace(b1, addresses=(*b1.addresses, own_address("10.64.0.2/24"))))
     assert hand.verdict("b1", "a1") is Verdict.UNKNOWN
     assert hand.verdict("b1", "a2") is Verdict.BLOCKED
+
+
+def second_cable() -> Hand:
+    """Return a host where a container has a second port of its network's bridge."""
+    hand = Hand()
+    hand.on_host(made("veth", master=hand.bridge("n0"), peer=NEW + 1, port=Port()))
+    hand.inside("a1", made("veth", index=NEW + 1, peer=NEW))
+    return hand
+
+
+def test_a_second_cable_of_one_to_a_bridge() -> None:
+    """Both of its interfaces answer for its address, and either takes what is for it."""
+    hand = second_cable()
+    assert hand.verdict("a2", "a1") is Verdict.REACHABLE
+    assert hand.doubts("a2", "a1", str(hand.address("a1"))) == {""}
+    hand.kept_from("if1")
+    assert hand.doubts("a2", "a1", str(hand.address("a1"))) == {""}
+
+
+def test_a_second_cable_of_one_to_a_bridge_that_is_not_like_the_first() -> None:
+    """Where a rule drops what leaves by its port, or nobody is believed by it, it matters which of the two takes."""
+    by_port, by_source = second_cable(), second_cable()
+    by_port.kept_from("if900")
+    by_source.switched("a1", rp_filter="1")
+    for hand in (by_port, by_source):
+        told = f"two that answer for {hand.address('a1')}"
+        assert hand.verdict("a2", "a1") is Verdict.UNKNOWN
+        assert hand.doubts("a2", "a1", str(hand.address("a1"))) == {told}
+
+
+def test_an_interface_beside_one_that_answers_nobody() -> None:
+    """Whoever is answered by one of them alone sends by that."""
+    hand = Hand()
+    card = hand.card("a1")
+    hand.inside(
+        "a1", replace(card, arp=False), made("macvlan", mode="bridge", peer=card.index, peer_here=True),
+    )  # fmt: skip
+    assert hand.verdict("a2", "a1") is Verdict.REACHABLE
+    assert hand.doubts("a2", "a1", str(hand.address("a1"))) == {""}
 
 
 def test_one_link_address_twice() -> None:

@@ -140,16 +140,12 @@ class Bridging:
         receivers = self._world.answering(host, way)
         if not receivers:
             yield from self._unseen.led_on(station, passing, way)
-        flight, taking = shared_out(self._world, passing.flight, passing.cells, station, receivers, way.towards)
-        for receiver, doubt in taking:
-            known, doubts = self._obstacles.resolved(station, receiver, way.towards, passing)
-            audible = known & ~_deaf(host, port, receiver, passing.cells)
-            told = flight.doubted(doubts)
-            told = told.doubted({doubt: audible} if doubt else {})
-            crossing = Crossing(bridge, audible, told, port, passing.mac, receiver)
+        for receiver, sent in shared_out(self._world, self._obstacles, passing, station, receivers, way.towards):
+            audible = sent.cells & ~_deaf(host, port, receiver, passing.cells)
+            crossing = Crossing(bridge, audible, sent.flight, port, passing.mac, receiver)
             output = receiver.port.name if receiver.port else ""
             if audible:
-                routed = passing._replace(cells=audible, flight=told, next_hop=way.towards)
+                routed = sent._replace(cells=audible, next_hop=way.towards)
                 yield from self._bridged(crossing, routed, output)
 
 

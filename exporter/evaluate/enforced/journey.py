@@ -179,34 +179,28 @@ class Journey:
     def _hand_over(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Moving]:
         world = self._world.resolving(way.towards)
         receivers = self._world.answering(sender.stack, way)
-        flight, audible = shared_out(self._world, passing.flight, passing.cells, sender, receivers, way.towards)
-        for receiver, doubt in audible:
-            told = flight.doubted({doubt: passing.cells} if doubt else {})
-            yield from self._frames(sender, receiver, way, passing._replace(flight=told))
-        if not audible:
-            lost = passing._replace(flight=flight)
+        taking = shared_out(self._world, self._obstacles, passing, sender, receivers, way.towards)
+        for receiver, sent in taking:
+            yield from self._frames(sender, receiver, sent)
+        if not taking:
             known = asks(world.same(sender), way.towards)
             if known or sender.segment.unseen:
-                yield from self._unseen.routed(sender, lost)
+                yield from self._unseen.routed(sender, passing)
             else:
-                yield from self._bridging.astray(sender, lost)
+                yield from self._bridging.astray(sender, passing)
             if not receivers:
-                yield from self._unseen.led_on(sender, lost, way)
+                yield from self._unseen.led_on(sender, passing, way)
 
-    def _frames(self, sender: Station, receiver: Station, way: Exit, passing: Passing) -> Iterator[Moving]:
-        mac = link_address(sender.interface)
+    def _frames(self, sender: Station, receiver: Station, passing: Passing) -> Iterator[Moving]:
+        mac, cells, flight = link_address(sender.interface), passing.cells, passing.flight
         if not followed(sender, receiver):
-            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, mac=mac)
+            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, mac=mac)
             return
-        cells, doubts = self._obstacles.resolved(sender, receiver, way.towards, passing)
-        flight = passing.flight.doubted(doubts)
         host = self._world.host
         bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
-            cells, flight = self._obstacles.past_bridge(
-                (Hook.OUTPUT, Hook.POSTROUTING), passing._replace(cells=cells, flight=flight), "", port, bridge
-            )
+            cells, flight = self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge)
             cells, flight = self._obstacles.past_gates(Hook.EGRESS, port, passing._replace(cells=cells, flight=flight))
         if not cells:
             return

@@ -60,7 +60,7 @@ def resolved(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[
     if fixed is not None:
         doubt = _of_fixed(asking, fixed)
         return passing.cells, {doubt: passing.cells} if doubt else {}
-    if not _hindered(world, asking):
+    if not hindered(world, asking):
         return passing.cells, {}
     cells, doubts = _asked(world, asking, passing)
     if answered_for(sender.port, receiver.port) and (
@@ -89,7 +89,7 @@ def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[st
     return cells, {name: doubted & cells for name, doubted in doubts.items() if doubted & cells}
 
 
-def _hindered(world: World, asking: Asking) -> bool:
+def hindered(world: World, asking: Asking) -> bool:
     """Return whether anything on the way, or at its end, could keep a message back."""
     ends = (asking.sender.stack, asking.receiver.stack)
     bridge = asking.sender.segment.bridge

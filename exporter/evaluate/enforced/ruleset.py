@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain as joined
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ from exporter.model.firewall import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from exporter.evaluate.enforced.matching import Lookups
     from exporter.evaluate.enforced.packets import Packets
@@ -124,7 +126,7 @@ class Segment:
                 parts.append(value)
         for name, names in self._names.items():
             value = fields.get(name)
-            parts.append(value if value in names or not isinstance(value, str) else _wild(names, value))
+            parts.append(_as_named(names, value) if isinstance(value, str) else value)
         parts.extend(fields.get(name) for name in self._exact)
         for name, side in self._types:
             value, at = fields.get(name), _at(fields, side)
@@ -205,7 +207,10 @@ def _at(fields: Mapping[Field, object], side: Side) -> object:
     return fields.get(Field.INPUT_INTERFACE if side is Side.INPUT else Field.OUTPUT_INTERFACE)
 
 
-def _wild(names: Iterable[str], value: str) -> Hashable:
+def _as_named(names: AbstractSet[str], value: str) -> Hashable:
+    """Return what rules that ask for some names tell of one."""
+    if value in names:
+        return value
     return frozenset(name for name in names if name.endswith("*") and value.startswith(name[:-1]))
 
 
@@ -368,6 +373,20 @@ class Ruleset:
     def chains(self, hook: Hook) -> Sequence[BaseChain]:
         """Return the base chains of a hook in the order in which packets pass them."""
         return self._by_hook.get(hook, ())
+
+    def tells_apart(self, name: Field, values: Collection[str]) -> bool:
+        """Return whether rules may treat packets in their own ways that have one of these names in a field."""
+        if len(values) < 2:
+            return False
+        asked = self._interest.names.get(name, set())
+        return len({_as_named(asked, value) for value in values}) > 1
+
+    @cached_property
+    def _interest(self) -> Interest:
+        found = Interest()
+        for chain in joined.from_iterable(self._by_hook.values()):
+            found.add(chain.table.interest(chain.name))
+        return found
 
 
 _AT_INTERFACES = (Hook.INGRESS, Hook.EGRESS)

@@ -108,7 +108,8 @@ class Segment:
     def is_shared(self, mac: str) -> bool:
         """Return whether several ports lead to interfaces with a link address."""
         if self._shared is None:
-            counted = Counter(station.interface.mac for station in self.stations if station.port is not None)
+            behind = {(each.interface.mac, each.port.index) for each in self.stations if each.port is not None}
+            counted = Counter(mac for mac, _ in behind)
             self._shared = frozenset(mac for mac, count in counted.items() if count > 1)
         return bool(mac) and mac in self._shared
 

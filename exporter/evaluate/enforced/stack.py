@@ -158,10 +158,13 @@ class Stack:
         """Whether what the namespace sends may be lost for being passed on too often."""
         return sends_near(self.namespace, self.family)
 
-    def takes_alike(self, interfaces: Collection[str]) -> bool:
-        """Return whether packets fare by one of some interfaces as by any other."""
-        passes = {self.forwards_from(each) for each in interfaces}
-        return self.plain and len(passes) < 2 and not any(map(self.reverse_path_filter, interfaces))
+    def takes_alike(self, interfaces: Collection[str], *, own: bool) -> bool:
+        """Return whether packets, which may be for its `own` addresses, fare by one of some interfaces as by any other.
+
+        Of others it hinges on where they came in whether their sender is told to go past it (ICMP redirects).
+        """
+        passes_on = not own and any(map(self.forwards_from, interfaces))
+        return self.plain and not passes_on and not any(map(self.reverse_path_filter, interfaces))
 
     def conf(self, interface: str, name: str) -> int:
         """Return a setting of an interface for this family."""

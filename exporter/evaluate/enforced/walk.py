@@ -364,11 +364,18 @@ def _doubtful(match: Match, packets: Packets) -> Iterator[str]:
     elif isinstance(match, ReversePath):
         yield WAY_BACK
     elif getattr(match, "field", None) in (Field.MARK, Field.CT_MARK):
-        yield MARK
+        contested = match.field is Field.CT_MARK and _is_of_another(packets)  # type: ignore[union-attr]
+        yield ANSWERED_BEFORE if contested else MARK
     else:
         name = getattr(match, "field", None)
         value = packets.fields.get(name) if name is not None else None
         yield _untold(value) or _unknown(name)
+
+
+def _is_of_another(packets: Packets) -> bool:
+    """Return whether the mark of a connection is untold for those packets alone that may be of another conversation."""
+    mark, state = (packets.fields.get(name) for name in (Field.CT_MARK, Field.CT_STATE))
+    return isinstance(mark, Column) and isinstance(state, Column) and not mark.untold & ~state.untold
 
 
 def _untold(value: Constant | Column | None) -> str:
