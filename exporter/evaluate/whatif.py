@@ -7,6 +7,7 @@ rewritten and those of others left as they are: where that and the promise disag
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -16,19 +17,20 @@ from exporter.evaluate import assumptions
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
 from exporter.evaluate.enforced import enforced_reach
+from exporter.evaluate.kinds import sampled
 from exporter.evaluate.pending import default_bridge, keeps_networks
 from exporter.evaluate.rewritten import restarted, rewritten
 from exporter.evaluate.written import unwritten
 from exporter.model.daemon import Configuration
-from exporter.model.reach import PairVerdict, Reach, Verdict
+from exporter.model.reach import BLOCKED, PairVerdict, Reach, Row, Verdict
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Firewall
     from exporter.model.reach import Path
-    from exporter.model.report import Report
+    from exporter.model.report import ContainerSummary, Report
     from exporter.model.snapshot import Engine, Network, Snapshot
     from exporter.model.whatif import Proposal
 
@@ -62,8 +64,8 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
     Raises UnknownNetwork, and Unforeseeable where the engine would not start or would write no rules at all.
     """
     plan = _Plan.of(snapshot, proposal)
-    promised = declared_reach(plan.now), declared_reach(plan.then)
-    outcome = _Outcome(report, *promised, _counterpart(snapshot, report, plan))
+    promised = sampled(plan.now, declared_reach), sampled(plan.then, declared_reach)
+    outcome = _Outcome(report, report.reach, *promised, *_counterpart(snapshot, report, plan))
     pairs = tuple(outcome.pairs())
     unread = assumptions.of_declared(plan.then) if report.declared is None else ()
     return Foretelling(
@@ -272,16 +274,20 @@ def _not_written(snapshot: Snapshot, firewall: Firewall) -> Iterator[str]:
         yield _AS_THEY_ARE.format(which=which, reason=reason)
 
 
-def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach, Reach] | None:
+def _counterpart(snapshot: Snapshot, report: Report, plan: _Plan) -> tuple[Reach, ...]:
     """Return what the kernel's rules would do with the ICC changed, and what the configuration promises of the same."""
     if report.declared is None or snapshot.kernel is None:
-        return None
-    promised = declared_reach(replace(plan.only_icc, kernel=None))
+        return ()
+    promised = sampled(replace(plan.only_icc, kernel=None), declared_reach)
     if plan.network is not None and not plan.network.default:
         kernel = rewritten(plan.only_icc, snapshot.kernel, plan.network, plan.filtered)
     else:
         kernel = restarted(plan.only_icc, snapshot.kernel, plan.network, plan.filtered)
-    return enforced_reach(plan.only_icc, kernel), promised
+    return sampled(replace(plan.only_icc, kernel=kernel), _by_all_evidence), promised
+
+
+def _by_all_evidence(snapshot: Snapshot) -> Reach:
+    return declared_reach(snapshot) if snapshot.kernel is None else enforced_reach(snapshot, snapshot.kernel)
 
 
 class _Judged(NamedTuple):
@@ -295,14 +301,30 @@ class _Judged(NamedTuple):
     paths_after: tuple[Path, ...]
 
 
-class _Outcome:
-    """Compares pair by pair; what holds between two sandboxes is worked out once, and once for all that are alike."""
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """What becomes of pairs of sources for which the same holds, by destination.
 
-    def __init__(
-        self, report: Report, promised_now: Reach, promised_then: Reach, counterpart: tuple[Reach, Reach] | None
-    ) -> None:
-        self._report = report
-        self._reaches = (report.reach, promised_now, promised_then, *(counterpart or ()))
+    `concerned` are the containers that a change is about, `reachable` and `unknown` how many are reached afterwards.
+    """
+
+    judged: Mapping[str, _Judged]
+    concerned: Sequence[ContainerSummary]
+    reachable: int
+    unknown: int
+
+
+class _Outcome:
+    """Compares all pairs; what holds for many of them but for names and addresses is worked out once.
+
+    `reaches` are what holds, what is promised now and then, and the counterpart, if there is one.
+    """
+
+    def __init__(self, report: Report, *reaches: Reach) -> None:
+        self._containers = report.containers
+        self._sizes = Counter(container.sandbox for container in report.containers)
+        self._reaches = reaches
+        self._classes: dict[tuple[int, ...], _Class] = {}
         self._alike: dict[tuple[int, ...], _Judged] = {}
         self._reachable = self._unknown = 0
 
@@ -313,25 +335,54 @@ class _Outcome:
 
     def pairs(self) -> Iterator[ForetoldPair]:
         """Yield the pairs that the change concerns, by name."""
-        rows: dict[str, dict[str, _Judged]] = {}
         self._reachable = self._unknown = 0
-        for source in self._report.containers:
-            if source.sandbox not in rows:
-                rows[source.sandbox] = self._row(source.sandbox)
-            row = rows[source.sandbox]
-            for destination in self._report.containers:
-                judged = row.get(destination.sandbox)
-                if judged is None or source is destination:
-                    continue
-                self._reachable += judged.after is not Verdict.BLOCKED
-                self._unknown += judged.after is Verdict.UNKNOWN
-                if judged.fate is not None:
-                    yield ForetoldPair(source.name, destination.name, judged.fate, *judged[1:])
+        for source in self._containers:
+            own, others = self._within(source.sandbox), self._class(source.sandbox)
+            self._count(source.sandbox, own, others)
+            for destination in others.concerned if own.fate is None else self._containers:
+                if destination is not source and (destination.sandbox != source.sandbox or own.fate is not None):
+                    yield from self._foretold(source, destination)
 
-    def _row(self, source: str) -> dict[str, _Judged]:
-        """Return what becomes of the pairs of a sandbox with each that it reaches in any way, now or then."""
-        destinations = {source}.union(*(reach.row(source) for reach in self._reaches))
-        return {each: self._judged([reach.between(source, each) for reach in self._reaches]) for each in destinations}
+    def _count(self, sandbox: str, own: _Judged, others: _Class) -> None:
+        """Add the pairs of one source: those with others, and those with who shares its sandbox."""
+        size, seen = self._sizes[sandbox], others.judged.get(sandbox)
+        for after, times in ((seen.after if seen is not None else Verdict.BLOCKED, -size), (own.after, size - 1)):
+            self._reachable += times * (after is not Verdict.BLOCKED)
+            self._unknown += times * (after is Verdict.UNKNOWN)
+        self._reachable += others.reachable
+        self._unknown += others.unknown
+
+    def _foretold(self, source: ContainerSummary, destination: ContainerSummary) -> Iterator[ForetoldPair]:
+        judged = self._judged([reach.between(source.sandbox, destination.sandbox) for reach in self._reaches])
+        if judged.fate is not None:
+            yield ForetoldPair(source.name, destination.name, judged.fate, *judged[1:])
+
+    def _within(self, sandbox: str) -> _Judged:
+        return self._judged([reach.between(sandbox, sandbox) for reach in self._reaches])
+
+    def _class(self, source: str) -> _Class:
+        key = tuple(reach.class_of[source] for reach in self._reaches)
+        found = self._classes.get(key)
+        if found is None:
+            found = self._classes[key] = self._compared([Row.of(reach.row(source)) for reach in self._reaches])
+        return found
+
+    def _compared(self, rows: Sequence[Row]) -> _Class:
+        """Compare destination by destination; of those for which the same holds but for names and addresses, one."""
+        told: dict[tuple[int, ...], _Judged] = {}
+        judged: dict[str, _Judged] = {}
+        for each in set[str]().union(*rows):
+            alike = tuple(id(row.alike(each)) for row in rows)
+            if alike not in told:
+                told[alike] = self._judged([row.get(each, BLOCKED) for row in rows])
+            judged[each] = told[alike]
+        sizes = [(found.after, self._sizes[each]) for each, found in judged.items()]
+        return _Class(
+            judged,
+            [each for each in self._containers if each.sandbox in judged and judged[each.sandbox].fate is not None],
+            reachable=sum(size for after, size in sizes if after is not Verdict.BLOCKED),
+            unknown=sum(size for after, size in sizes if after is Verdict.UNKNOWN),
+        )
 
     def _judged(self, verdicts: Sequence[PairVerdict]) -> _Judged:
         # verdicts are shared by all pairs for which the same holds, and live as long as their reaches do

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
@@ -15,16 +19,19 @@ from exporter.model.firewall import Backend, Firewall, TableFamily
 from exporter.model.firewall import Verdict as Decision
 from exporter.model.reach import Verdict
 from exporter.model.snapshot import EngineVersion, GatewayMode
-from exporter.model.whatif import Fate, Foretelling, Proposal
+from exporter.model.whatif import Count, Fate, Foretelling, Proposal
 from exporter.parse import parse
 from tests.conformance.recorded_kernel import kernel_documents
 from tests.conformance.test_recordings import NAMES, recording
+from tests.evaluate.test_kinds import tampered
 from tests.hosts import Host, host
 from tests.kernels import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from exporter.model.observation import Observation
+    from exporter.model.report import Report
     from exporter.model.snapshot import Kernel, Snapshot
     from tests.kernels import KernelOf
     from tests.looks import Look
@@ -123,6 +130,35 @@ def test_nothing_proposed_is_a_restart_as_configured() -> None:
     found = whatif(configured, seen.report, Proposal())
     assert found.pairs == ask(seen, ICC_OFF).pairs
     assert found.action == "the daemon restarted as it is configured"
+
+
+# --- large hosts
+
+
+@given(
+    tampered(), st.sampled_from([ICC_OFF, ICC_ON, Proposal(userland_proxy=False), Proposal(icc=False, network="n0")])
+)
+@settings(max_examples=8)
+def test_a_part_of_a_host_foretells_all_of_it(seen: Observation, proposal: Proposal) -> None:
+    """What is foretold by those who stand for others is what each pair by itself gives, to the last word."""
+    snapshot = parse(seen)
+    report = evaluate(snapshot)
+    told = whatif(snapshot, report, proposal)
+    with patch("exporter.evaluate.whatif.sampled", lambda whole, reach: reach(whole)):
+        assert told == whatif(snapshot, report, proposal)
+    counted = Counter(verdict for _, _, verdict in every(told, report))
+    reachable = counted[Verdict.REACHABLE] + counted[Verdict.UNKNOWN]
+    assert told.after == Count(reachable, counted[Verdict.UNKNOWN])
+
+
+def every(told: Foretelling, report: Report) -> Iterator[tuple[str, str, Verdict]]:
+    """Yield all pairs with their verdicts afterwards: of those that are not concerned, they are as they were."""
+    after_ = {(pair.source, pair.destination): pair.after for pair in told.pairs}
+    for one in report.containers:
+        for other in report.containers:
+            if one is not other:
+                key = one.name, other.name
+                yield (*key, after_.get(key, report.pair(one, other).verdict))
 
 
 # --- the kernel's rules

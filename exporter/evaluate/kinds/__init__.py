@@ -5,6 +5,6 @@
 
 from exporter.evaluate.kinds.memory import KindsMemory
 from exporter.evaluate.kinds.sample import Sample, sample
-from exporter.evaluate.kinds.spread import Renamings, Spread
+from exporter.evaluate.kinds.spread import Renamings, Spread, sampled
 
-__all__ = ["KindsMemory", "Renamings", "Sample", "Spread", "sample"]
+__all__ = ["KindsMemory", "Renamings", "Sample", "Spread", "sample", "sampled"]

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.kinds.kept import changed
+from exporter.evaluate.kinds.sample import sample
 from exporter.model.ports import PortSet
 from exporter.model.reach import Alike, PairVerdict, Path, Reach, Row, Verdicts
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Network, Sandbox, Snapshot
 
     Rename = Callable[[PairVerdict, "_Ends", "_Ends"], PairVerdict]
+
+
+def sampled(snapshot: Snapshot, evaluate: Callable[[Snapshot], Reach]) -> Reach:
+    """Return what an evaluator says of a snapshot, which it sees a part of, where one stands for all."""
+    part = sample(snapshot)
+    return evaluate(snapshot) if part is None else Spread(snapshot, part).over(evaluate(part.snapshot))
 
 
 class _Ends(NamedTuple):
