@@ -32,6 +32,7 @@ from exporter.parse.kernel.values import (
     address_match,
     addresses,
     bits,
+    hop_limit,
     mac,
     number,
     protocol,
@@ -239,6 +240,12 @@ def _group(option: Option, _context: Context) -> Match:
     return HasBits(_GROUPS[option.name], mask, value, option.negated)
 
 
+def _hop_limit(option: Option, _context: Context) -> Match:
+    value = number(option.only, 255)
+    wanted = {"--hl-eq": (value, value), "--hl-lt": (0, value - 1), "--hl-gt": (value + 1, 255)}[option.name]
+    return hop_limit("hl", Ranges.union([wanted]), str(option), negated=option.negated)
+
+
 _SOURCE_PORTS, _DESTINATION_PORTS = partial(_ports, Field.SOURCE_PORT), partial(_ports, Field.DESTINATION_PORT)
 _TRANSPORT: Mapping[str, Handler] = {
     "--sport": _SOURCE_PORTS,
@@ -259,6 +266,7 @@ _INDEPENDENT: Mapping[str, Mapping[str, Handler]] = {
     "icmp6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "icmpv6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "ipv6-icmp": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
+    "hl": dict.fromkeys(("--hl-eq", "--hl-lt", "--hl-gt"), _hop_limit),
     "multiport": {
         "--sports": _FROM,
         "--source-ports": _FROM,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs
+from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs, Opaque
 from exporter.model.ranges import Ranges
 from exporter.parse.addresses import parse_network, parse_number
 from exporter.parse.kernel.names import PROTOCOLS
@@ -21,6 +21,22 @@ OF_A_SOCKET = AnyOf(
     ((InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))),), (NameIs(Field.OUTPUT_INTERFACE, ("",)),))
 )
 """Holds for packets that may be known to be of a socket: those that a namespace sends, and those that come to it."""
+
+_ICMPV6, _OF_NEIGHBOURS, _FROM_THE_LINK = 58, (133, 137), 255
+_ABOUT_NEIGHBOURS = (
+    InRanges(Field.PROTOCOL, Ranges.of(_ICMPV6)),
+    InRanges(Field.ICMP_TYPE, Ranges((_OF_NEIGHBOURS,))),
+)
+
+
+def hop_limit(name: str, wanted: Ranges, text: str = "", *, negated: bool = False) -> AnyOf:
+    """Return the match of a hop limit within some ranges.
+
+    That of neighbour discovery is always the same, or nobody heeds it (ndisc_rcv); others' the sender may choose.
+    """
+    others = (AnyOf((_ABOUT_NEIGHBOURS,), negated=True), Opaque(name, text))
+    found = (_ABOUT_NEIGHBOURS, others) if _FROM_THE_LINK in wanted else (others,)
+    return AnyOf(found, negated)
 
 
 def number(text: str, highest: int = ALL_BITS) -> int:

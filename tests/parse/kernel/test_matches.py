@@ -239,6 +239,27 @@ def test_a_port_that_packets_do_not_leave_by() -> None:
     ))  # fmt: skip
 
 
+ABOUT_NEIGHBOURS = InRanges(Field.PROTOCOL, Ranges.of(58)), InRanges(Field.ICMP_TYPE, Ranges(((133, 137),)))
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        ("--hl-eq 255", True),
+        ("--hl-eq 64", False),
+        ("--hl-lt 255", False),
+        ("--hl-gt 254", True),
+        ("--hl-gt 255", False),
+    ],
+)
+def test_a_hop_limit_is_known_of_those_who_look_for_neighbours(said: str, holds: bool) -> None:
+    """That is 255, or nobody heeds it; that of others is up to them."""
+    for negated, text in ((False, said), (True, f"! {said}")):
+        others = AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque("hl", text)
+        expected = AnyOf((ABOUT_NEIGHBOURS, others) if holds else (others,), negated=negated)
+        assert matches(f"-m hl {text}", version=6) == (expected,)
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -282,7 +303,7 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
         ("-m helper --helper ftp", "helper"), ("-m policy --dir in --strict", "policy"), ("-m cpu --cpu 1", "cpu"),
         ("-m cgroup --cgroup 5", "cgroup"), ("-m nfacct --nfacct-name x", "nfacct"), ("-m length --length 100",
         "length"),
-        ("-m ttl --ttl-gt 5", "ttl"), ("-m hl --hl-gt 5", "hl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",
+        ("-m ttl --ttl-gt 5", "ttl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",
         "tos"),
         ("-m ecn --ecn-tcp-cwr", "ecn"), ("-m connlimit --connlimit-above 3", "connlimit"),
         ("-m connbytes --connbytes 5", "connbytes"), ("-m socket --transparent", "socket"), ("-m rateest --rateest x",

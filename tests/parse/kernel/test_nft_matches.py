@@ -33,6 +33,8 @@ WITH_PORTS = Ranges.of(6, 17, 33, 132, 136)
 ICMP, ICMP6 = are(Field.PROTOCOL, 1), are(Field.PROTOCOL, 58)
 IN, OUT = Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE
 NEVER = AnyOf(())
+ABOUT_NEIGHBOURS = ICMP6, between(Field.ICMP_TYPE, 133, 137)
+OTHERS = AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque("ip6 hoplimit")
 
 
 def address(field: Field, text: str, *, negated: bool = False) -> InRanges:
@@ -112,6 +114,8 @@ TRANSPORT: dict[str, tuple[Step, ...]] = {
     "ip protocol != tcp": (V4, are(Field.PROTOCOL, 6, negated=True)),
     "ip protocol 200": (V4, are(Field.PROTOCOL, 200)),
     "ip6 nexthdr ipv6-icmp": (V6, ICMP6),
+    "ip6 hoplimit 255": (V6, AnyOf((ABOUT_NEIGHBOURS, OTHERS))),
+    "ip6 hoplimit != { 1, 64 }": (V6, AnyOf((OTHERS,), negated=True)),
     "meta nfproto ipv6 tcp dport 80": (V6, TCP, are(TO, 80)),
     "meta protocol { ip, ip6 }": (are(Field.ETHER_TYPE, 0x0800, 0x86DD),),
     "icmp type echo-request": (V4, ICMP, are(Field.ICMP_TYPE, 8)),
