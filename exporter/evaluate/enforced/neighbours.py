@@ -22,7 +22,7 @@ from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.addresses import is_link_local
-from exporter.model.firewall import CtState, Field, Hook
+from exporter.model.firewall import CtState, Field, Hook, PacketType
 from exporter.model.namespace import Direction, Scope
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _ALL_ROUTERS = int(ip_address("ff02::2"))
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
 _NOWHERE = Ends(0, None, 0, None)
+_GROUPS = {Frame.ALL: PacketType.BROADCAST, Frame.GROUP: PacketType.MULTICAST}
 _SIGHT = Sight(Conversation(Stage.FIRST))
 
 
@@ -92,8 +93,8 @@ def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[st
 def _hindered(world: World, asking: Asking) -> bool:
     """Return whether anything on the way, or at its end, could keep a message back."""
     ends = (asking.sender.stack, asking.receiver.stack)
-    bridge = asking.sender.segment.bridge
-    met = ends if bridge is None else (*ends, world.host)
+    bridge, card = asking.sender.segment.bridge, asking.sender.segment.card
+    met = ends if bridge is None and card is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
     if any(stack.family == 6 and stack.policies for stack in ends):
@@ -282,9 +283,16 @@ class _Way:
         # the header of the link is there from here on
         passing = passing._replace(mac=link_address(self.one.interface))
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
+        kind = _GROUPS[spread] if question else PacketType.HOST
         if self.bridge is not None:
-            passing = self._by_bridge(self.bridge, passing)
-        passing = passing._replace(stack=self.other.stack, output="", interface=self.other.interface.name)
+            passing = self._by_bridge(self.bridge, passing, kind)
+        elif self.one.segment.card is not None and not question:
+            # questions go from child to child of a card, past that (macvlan_broadcast)
+            framed = passing._replace(stack=self.world.host, packet_type=PacketType.OTHER)
+            passing = _gated(framed, Hook.INGRESS, self.one.segment.card.name)
+        passing = passing._replace(
+            stack=self.other.stack, output="", interface=self.other.interface.name, packet_type=kind
+        )
         passing = _gated(passing, Hook.INGRESS, self.other.interface.name)
         if self.bridge is not None and self.other.stack is self.world.host:
             port = _port(self.one)
@@ -293,12 +301,13 @@ class _Way:
         passing = _past_policies(passing, Direction.IN)
         return passing.cells, passing.flight
 
-    def _by_bridge(self, bridge: Interface, passing: Passing) -> Passing:
+    def _by_bridge(self, bridge: Interface, passing: Passing, kind: PacketType) -> Passing:
         host, entering, leaving = self.world.host, _port(self.one), _port(self.other)
         passing = passing._replace(stack=host)
         if self.one.stack is host:
             passing = _bridged(passing, (Hook.OUTPUT, Hook.POSTROUTING), "", leaving, bridge)
             return _gated(passing, Hook.EGRESS, leaving)
+        passing = passing._replace(packet_type=kind or PacketType.OTHER)
         passing = _gated(passing, Hook.INGRESS, entering)
         if self.other.stack is host:
             return passing
