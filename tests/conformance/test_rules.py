@@ -381,6 +381,13 @@ CASES: dict[str, Case] = {
             "next": ("ip route add 10.91.0.0/24 via 10.100.1.11", "ip route del 10.91.0.0/24"),
         },
     ),
+    "small segments of TCP, dropped": hinging(
+        "iptables -w -I FORWARD -p tcp -m tcpmss --mss 1:500 -j DROP;"
+        " iptables -w -I FORWARD -p tcp -m conntrack --ctstate NEW -m tcpmss ! --mss 536:65535 -j DROP;"
+        f" {BESIDE} tcp dport 7777 tcp option maxseg size 536-65535 drop';"
+        " nft 'add rule inet beside forward tcp option maxseg size 1-500 drop'",
+        f"iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
+    ),
     "a verdict that is drawn": hinging(
         f"{BESIDE} ip saddr 10.100.1.11 numgen random mod 2 vmap {{ 0 : drop, 1 : accept }}'", UNDONE,
         Verdict.UNKNOWN, doubts=frozenset({"numgen"}),

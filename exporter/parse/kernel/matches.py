@@ -36,6 +36,7 @@ from exporter.parse.kernel.values import (
     mac,
     number,
     protocol,
+    segment_size,
     span,
     spans,
 )
@@ -246,6 +247,10 @@ def _hop_limit(option: Option, _context: Context) -> Match:
     return hop_limit("hl", Ranges.union([wanted]), str(option), negated=option.negated)
 
 
+def _segment_size(option: Option, _context: Context) -> Match:
+    return segment_size("tcpmss", Ranges((span(option.only),)), str(option), negated=option.negated)
+
+
 _SOURCE_PORTS, _DESTINATION_PORTS = partial(_ports, Field.SOURCE_PORT), partial(_ports, Field.DESTINATION_PORT)
 _TRANSPORT: Mapping[str, Handler] = {
     "--sport": _SOURCE_PORTS,
@@ -266,6 +271,7 @@ _INDEPENDENT: Mapping[str, Mapping[str, Handler]] = {
     "icmp6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "icmpv6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "ipv6-icmp": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
+    "tcpmss": {"--mss": _segment_size},
     "hl": dict.fromkeys(("--hl-eq", "--hl-lt", "--hl-gt"), _hop_limit),
     "multiport": {
         "--sports": _FROM,

@@ -38,6 +38,7 @@ from exporter.parse.kernel.nft_subjects import (
     Number,
     Route,
     RouteType,
+    SegmentSize,
     Several,
     Unknown,
 )
@@ -261,7 +262,10 @@ def _option(name: str, body: object, implied: tuple[Match, ...]) -> Left:
 
 
 def _tcp_option(body: object, _context: Context) -> Left:
-    return Left("tcp option", Unknown("tcp option"), of_protocol(6) if "field" in properties(body) else ())
+    said = properties(body)
+    asked = (said.get("name"), said.get("field")) == ("maxseg", "size")
+    subject = SegmentSize() if asked else Unknown("tcp option")
+    return Left("tcp option", subject, of_protocol(6) if "field" in said else ())
 
 
 # --- Metadata ---

@@ -39,6 +39,22 @@ def hop_limit(name: str, wanted: Ranges, text: str = "", *, negated: bool = Fals
     return AnyOf(found, negated)
 
 
+ASKS_FOR_SEGMENTS = HasBits(Field.TCP_FLAGS, 2, 2)
+"""Holds for packets of TCP that begin a connection, or accept it."""
+_SEGMENTS = Ranges(((536, 0xFFFF),))
+
+
+def segment_size(name: str, wanted: Ranges, text: str = "", *, negated: bool = False) -> AnyOf:
+    """Return the match of the size of segments (MSS) that whoever begins or accepts a connection of TCP asks for.
+
+    Of later packets nothing holds. A kernel asks for what its interface takes (tcp_advertise_mss): that is taken to be
+    packets of 576 bytes at least.
+    """
+    always = wanted.holds(_SEGMENTS)
+    found = {True: ((ASKS_FOR_SEGMENTS,),), False: (), None: ((ASKS_FOR_SEGMENTS, Opaque(name, text)),)}
+    return AnyOf(found[always], negated)
+
+
 def number(text: str, highest: int = ALL_BITS) -> int:
     """Return a number in decimal or, with `0x`, in hexadecimal notation: `22`, `0x16`."""
     found = int(text, 16) if text.startswith("0x") else int(text)

@@ -263,6 +263,19 @@ def test_a_hop_limit_is_known_of_those_who_look_for_neighbours(said: str, holds:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
+        ("--mss 1:500", AnyOf(())),
+        ("! --mss 536:65535", AnyOf(((HasBits(Field.TCP_FLAGS, 2, 2),),), negated=True)),
+        ("--mss 1460", AnyOf(((HasBits(Field.TCP_FLAGS, 2, 2), Opaque("tcpmss", "--mss 1460")),))),
+    ],
+)
+def test_segments_that_are_asked_for(said: str, expected: Match) -> None:
+    """Nobody's kernel asks for less than 536 bytes, and for none after the handshake."""
+    assert matches(f"-m tcpmss {said}") == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
         ("-m rt --rt-type 0", (AnyOf(()),)), ("-m frag ! --fragmore", (AnyOf(()),)), ("-m hbh", (AnyOf(()),)),
         ("-m dst --dst-len 5", (AnyOf(()),)),
         ("-s fd00::/16", (between(SOURCE, "fd00::", "fd00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),)),

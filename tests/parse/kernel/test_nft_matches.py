@@ -98,6 +98,9 @@ ADDRESSES: dict[str, tuple[Step, ...]] = {
 TRANSPORT: dict[str, tuple[Step, ...]] = {
     "tcp dport 80": (TCP, are(TO, 80)),
     "tcp dport ssh": (TCP, are(TO, 22)),
+    "tcp option maxseg size 1-500": (TCP, NEVER),
+    "tcp option maxseg size != 1-500": (TCP, HasBits(FLAGS, 2, 2)),
+    "tcp option maxseg size 500-1400": (TCP, AnyOf(((HasBits(FLAGS, 2, 2), Opaque("tcp option")),))),
     "tcp dport { 80, 443, 8000-8080 }": (TCP, InRanges(TO, Ranges(((80, 80), (443, 443), (8000, 8080))))),
     "tcp dport != { 22, 80-90 }": (TCP, InRanges(TO, Ranges(((22, 22), (80, 90))), negated=True)),
     "tcp dport < 1024": (TCP, between(TO, 0, 1023)),
@@ -285,7 +288,7 @@ OPAQUE = {
     "fib saddr . mark type local": "fib type",
     "ip dscp 10": "ip dscp",
     "ip frag-off != 0": "ip frag-off",
-    "tcp option maxseg size 500": "tcp option",
+    "tcp option window count 7": "tcp option",
     "vlan id 5": "vlan id",
     "@nh,128,32 0x0a000001": "raw payload",
     "numgen random mod 2 == 0": "numgen",
