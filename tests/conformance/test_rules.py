@@ -381,6 +381,9 @@ CASES: dict[str, Case] = {
             "next": ("ip route add 10.91.0.0/24 via 10.100.1.11", "ip route del 10.91.0.0/24"),
         },
     ),
+    "loopback that is down": hinging(
+        "ip link set lo down", "ip link set lo up", Verdict.REACHABLE, ("hosted", "web")
+    ),
     "small segments of TCP, dropped": hinging(
         "iptables -w -I FORWARD -p tcp -m tcpmss --mss 1:500 -j DROP;"
         " iptables -w -I FORWARD -p tcp -m conntrack --ctstate NEW -m tcpmss ! --mss 536:65535 -j DROP;"
