@@ -381,6 +381,20 @@ CASES: dict[str, Case] = {
             "next": ("ip route add 10.91.0.0/24 via 10.100.1.11", "ip route del 10.91.0.0/24"),
         },
     ),
+    # what looks for neighbours has ports of the bridge as well
+    "frames of the bridge alone": hinging(
+        "ip6tables -w -I FORWARD -i brone -o brone -j DROP;"
+        " ip6tables -w -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT",
+        "for each in 1 2; do ip6tables -w -D FORWARD 1; done", Verdict.REACHABLE, ("near", "next"),
+    ),
+    "what a socket sends alone": hinging(
+        "true", "true", Verdict.REACHABLE, ("near", "next"), inside={
+            "near": (
+                "ip6tables -w -P OUTPUT DROP; ip6tables -w -A OUTPUT -m owner --socket-exists -j ACCEPT",
+                "ip6tables -w -F OUTPUT; ip6tables -w -P OUTPUT ACCEPT",
+            ),
+        },
+    ),
     "loopback that is down": hinging(
         "ip link set lo down", "ip link set lo up", Verdict.REACHABLE, ("hosted", "web")
     ),

@@ -297,6 +297,8 @@ class _Way:
         if self.bridge is not None and self.other.stack is self.world.host:
             port = _port(self.one)
             passing = _bridged(passing, (Hook.PREROUTING, Hook.INPUT), port, "", None)
+            # physdev sees a port where br_netfilter kept it
+            passing = passing._replace(port=port if self.world.host.calls_resolving(self.bridge) else "")
         passing = _through(passing, Hook.PREROUTING, Hook.INPUT)
         passing = _past_policies(passing, Direction.IN)
         return passing.cells, passing.flight
@@ -313,9 +315,10 @@ class _Way:
             return passing
         passing = _bridged(passing, (Hook.PREROUTING,), entering, leaving, bridge)
         if host.calls_resolving(bridge):
-            passing = _through(passing._replace(interface=bridge.name, output=""), Hook.PREROUTING)
-            passing = _through(passing._replace(output=bridge.name), Hook.FORWARD)
+            passing = _through(passing._replace(interface=bridge.name, port=entering, output=""), Hook.PREROUTING)
+            passing = _through(passing._replace(output=bridge.name, output_port=leaving), Hook.FORWARD)
             passing = _through(passing._replace(interface=""), Hook.POSTROUTING)
+            passing = passing._replace(port="", output_port="")
         passing = _bridged(passing, (Hook.FORWARD, Hook.POSTROUTING), entering, leaving, bridge)
         return _gated(passing, Hook.EGRESS, leaving)
 

@@ -26,6 +26,7 @@ from exporter.parse.kernel.conntrack import conntrack_matches, state_matches
 from exporter.parse.kernel.names import ICMP_TYPES, ICMPV6_TYPES
 from exporter.parse.kernel.options import opaque
 from exporter.parse.kernel.values import (
+    ABOUT_NEIGHBOURS,
     ALL_BITS,
     NEVER,
     OF_A_SOCKET,
@@ -226,7 +227,9 @@ def _owner(field: Field, option: Option, _context: Context) -> Match:
 
 
 def _socket_exists(option: Option, _context: Context) -> Match:
-    return _with_socket(InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))), option)
+    """Return a match on sockets: one of the kernel's, which is nobody's, sends what looks for neighbours (ndisc_sk)."""
+    owned = (InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))),)
+    return AnyOf((owned, (*ABOUT_NEIGHBOURS, _no_port(Field.OUTPUT_PORT, negated=False))), option.negated)
 
 
 def _with_socket(match: Match, option: Option) -> Match:

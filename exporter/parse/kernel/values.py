@@ -23,10 +23,11 @@ OF_A_SOCKET = AnyOf(
 """Holds for packets that may be known to be of a socket: those that a namespace sends, and those that come to it."""
 
 _ICMPV6, _OF_NEIGHBOURS, _FROM_THE_LINK = 58, (133, 137), 255
-_ABOUT_NEIGHBOURS = (
+ABOUT_NEIGHBOURS = (
     InRanges(Field.PROTOCOL, Ranges.of(_ICMPV6)),
     InRanges(Field.ICMP_TYPE, Ranges((_OF_NEIGHBOURS,))),
 )
+"""Together they hold for neighbour discovery."""
 
 
 def hop_limit(name: str, wanted: Ranges, text: str = "", *, negated: bool = False) -> AnyOf:
@@ -34,8 +35,8 @@ def hop_limit(name: str, wanted: Ranges, text: str = "", *, negated: bool = Fals
 
     That of neighbour discovery is always the same, or nobody heeds it (ndisc_rcv); others' the sender may choose.
     """
-    others = (AnyOf((_ABOUT_NEIGHBOURS,), negated=True), Opaque(name, text))
-    found = (_ABOUT_NEIGHBOURS, others) if _FROM_THE_LINK in wanted else (others,)
+    others = (AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque(name, text))
+    found = (ABOUT_NEIGHBOURS, others) if _FROM_THE_LINK in wanted else (others,)
     return AnyOf(found, negated)
 
 

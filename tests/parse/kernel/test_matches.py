@@ -28,6 +28,7 @@ from tests.parse.kernel.rules import doubts, matches, rule
 
 TCP, UDP = InRanges(Field.PROTOCOL, Ranges.of(6)), InRanges(Field.PROTOCOL, Ranges.of(17))
 SOURCE, DESTINATION = Field.SOURCE, Field.DESTINATION
+ABOUT_NEIGHBOURS = InRanges(Field.PROTOCOL, Ranges.of(58)), InRanges(Field.ICMP_TYPE, Ranges(((133, 137),)))
 
 
 def number(text: str) -> int:
@@ -161,7 +162,10 @@ FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
         ("-m owner ! --gid-owner 10-20", (
             AnyOf(((InRanges(Field.SOCKET_GROUP, Ranges(((10, 20),))),),), negated=True),
         )),
-        ("-m owner --socket-exists", (InRanges(Field.SOCKET_USER, Ranges(((0, 0xFFFFFFFF),))),)),
+        ("-m owner --socket-exists", (AnyOf((
+            (InRanges(Field.SOCKET_USER, Ranges(((0, 0xFFFFFFFF),))),),
+            (*ABOUT_NEIGHBOURS, NameIs(Field.OUTPUT_PORT, ("",))),
+        )),)),
         ('-m comment --comment "a -j DROP \\"x\\" ! -s 10.0.0.1"', ()),
         ("-m comment --comment -s -p tcp", (TCP,)),
     ],
@@ -237,9 +241,6 @@ def test_a_port_that_packets_do_not_leave_by() -> None:
         (NameIs(Field.OUTPUT_PORT, ("",), negated=True), NameIs(Field.OUTPUT_PORT, ("veth1",), negated=True)),
         (NameIs(Field.OUTPUT_PORT, ("",)), NameIs(Field.INPUT_PORT, ("",))),
     ))  # fmt: skip
-
-
-ABOUT_NEIGHBOURS = InRanges(Field.PROTOCOL, Ranges.of(58)), InRanges(Field.ICMP_TYPE, Ranges(((133, 137),)))
 
 
 @pytest.mark.parametrize(
