@@ -387,6 +387,12 @@ CASES: dict[str, Case] = {
         " ip6tables -w -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT",
         "for each in 1 2; do ip6tables -w -D FORWARD 1; done", Verdict.REACHABLE, ("near", "next"),
     ),
+    "marked alone": hinging(
+        "ip6tables -w -I FORWARD -i brone -o brone -j DROP; ip6tables -w -I FORWARD -m mark --mark 7 -j ACCEPT;"
+        " ip6tables -w -t mangle -A PREROUTING -i brone -j MARK --set-mark 7",
+        "for each in 1 2; do ip6tables -w -D FORWARD 1; done; ip6tables -w -t mangle -F PREROUTING",
+        Verdict.REACHABLE, ("near", "next"),
+    ),
     "what a socket sends alone": hinging(
         "true", "true", Verdict.REACHABLE, ("near", "next"), inside={
             "near": (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
+from exporter.evaluate.enforced.hooks import marked_by
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
@@ -291,7 +292,7 @@ class _Way:
             framed = passing._replace(stack=self.world.host, packet_type=PacketType.OTHER)
             passing = _gated(framed, Hook.INGRESS, self.one.segment.card.name)
         passing = passing._replace(
-            stack=self.other.stack, output="", interface=self.other.interface.name, packet_type=kind
+            stack=self.other.stack, output="", interface=self.other.interface.name, packet_type=kind, mark=0
         )
         passing = _gated(passing, Hook.INGRESS, self.other.interface.name)
         if self.bridge is not None and self.other.stack is self.world.host:
@@ -305,7 +306,7 @@ class _Way:
 
     def _by_bridge(self, bridge: Interface, passing: Passing, kind: PacketType) -> Passing:
         host, entering, leaving = self.world.host, _port(self.one), _port(self.other)
-        passing = passing._replace(stack=host)
+        passing = passing._replace(stack=host, mark=passing.mark if self.one.stack is host else 0)
         if self.one.stack is host:
             passing = _bridged(passing, (Hook.OUTPUT, Hook.POSTROUTING), "", leaving, bridge)
             return _gated(passing, Hook.EGRESS, leaving)
@@ -336,7 +337,8 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
             packets = _SIGHT.packets(passing)
             packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
             outcome = stack.walker.through(chains, packets, passing.cells)
-            passing = passing._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
+            marked = marked_by(passing, packets)
+            passing = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
     return passing
 
 
