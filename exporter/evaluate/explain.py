@@ -28,7 +28,7 @@ _OPENED_BY = {
     Via.SAME_SANDBOX: "both live in one network namespace: no firewall lies between them",
     Via.BRIDGE: "both are on network {network}, which lets its containers talk to each other",
     Via.LINK: "a legacy link on network {network} opens the exposed ports of the linked container",
-    Via.MACVLAN: "both are on macvlan network {network}: the parent interface switches between them, past any firewall",
+    Via.MACVLAN: "both are on macvlan network {network}: its parent passes between them, by its own rules alone",
     Via.IPVLAN: "both are on ipvlan network {network}: the parent interface passes between them, past any firewall",
     Via.OVERLAY: "both are on overlay network {network}, which filters nothing",
     Via.PLUGIN: "both are on network {network}",

@@ -8,7 +8,7 @@ on the family and one on the address; `tcp dport` is one on the protocol and one
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntFlag, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from functools import cached_property
 from operator import is_
 from typing import TYPE_CHECKING, Final
@@ -99,12 +99,24 @@ class Field(StrEnum):
     CT_REPLY_DESTINATION_PORT = "ct_reply_destination_port"
     """The packet that is expected back."""
     PACKET_TYPE = "packet_type"
-    """0 to this host, 1 broadcast, 2 multicast, 3 to another host (nft's `meta pkttype`)."""
+    """A `PacketType`."""
     IPSEC = "ipsec"
     """1 of what came or leaves in packets of IPsec, else 0."""
     SOCKET_USER = "socket_user"
     SOCKET_GROUP = "socket_group"
     """Owner of the socket that sent a packet; packets that are forwarded have none."""
+
+
+class PacketType(IntEnum):
+    """What the link address that a frame is for makes of it to who gets it (`PACKET_…` of if_packet.h).
+
+    What a namespace itself sends is of type HOST until somebody gets it.
+    """
+
+    HOST = 0
+    BROADCAST = 1
+    MULTICAST = 2
+    OTHER = 3
 
 
 class CtState(IntFlag):

@@ -37,6 +37,10 @@ TOPOLOGY = Topology(
     host=let_through("-F POSTROUTING"),
 )
 NOTHING = "nft delete table inet beside"
+AT_CARD = (
+    "nft add table netdev beside;"
+    " nft 'add chain netdev beside at { type filter hook ingress device eth10 priority 0; }'"
+)
 
 
 def drop(hook: str, said: str) -> str:
@@ -62,6 +66,11 @@ CASES: dict[str, tuple[str, str, tuple[str, str], Verdict]] = {
     ),
     "the card of a macvlan network is down": (
         "ip link set eth10 down; sleep 1", "ip link set eth10 up", ("mac1", "mac2"), Verdict.BLOCKED,
+    ),
+    # what one sends to another comes in by the card, where it is for somebody else
+    "rules at the card of a macvlan network": (
+        f"{AT_CARD}; nft 'add rule netdev beside at meta pkttype other meta l4proto {{ tcp, udp }} drop'",
+        "nft delete table netdev beside", ("mac1", "mac2"), Verdict.BLOCKED,
     ),
     "rules for packets of IPsec": (
         "iptables -w -I FORWARD -m policy --dir in --pol ipsec -j DROP",

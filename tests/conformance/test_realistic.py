@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-BEFORE = "/run/before"
+FOLDER = Path(__file__).parent.parent / "data" / "realistic"
+BEFORE, BEFORE6 = "/run/before", "/run/before6"
 TOPOLOGY = Topology(
     networks=(
         *dual_stack("one", "two"),
@@ -38,15 +39,17 @@ TOPOLOGY = Topology(
     ),
     host=(
         "for table in raw mangle nat; do iptables -w -t $table -S > /dev/null; done",
-        f"iptables-save > {BEFORE}",
+        f"iptables-save > {BEFORE}; ip6tables-save > {BEFORE6}",
     ),
 )
 
 
+RESTORED = f"iptables-restore < {BEFORE}; ip6tables-restore < {BEFORE6}"
+
+
 def rules(*names: str) -> str:
     """Return how rules of a program get into the kernel."""
-    folder = Path(__file__).parent.parent / "data" / "realistic"
-    return "; ".join(f"iptables-restore -w -n {folder / name}.rules" for name in names)
+    return "; ".join(f"iptables-restore -w -n {FOLDER / name}.rules" for name in names)
 
 
 def at_bridge(name: str, address: str) -> str:
@@ -58,7 +61,7 @@ def at_bridge(name: str, address: str) -> str:
     )
 
 
-FIREWALLD = Path(__file__).parent.parent / "data" / "realistic" / "firewalld.nft"
+FIREWALLD, KUBE_PROXY = FOLDER / "firewalld.nft", FOLDER / "kube-proxy.nft"
 BANNED = " ".join(f"for j in $(seq 1 250); do echo add banned 203.0.{net}.$j; done;" for net in (1, 2))
 TAILSCALE = "fwmark 0x80000/0xff0000"
 TUNNEL = "ip tuntap add tun0 mode tun; ip link set tun0 up; ip address add 10.8.0.2/24 dev tun0"
@@ -80,6 +83,8 @@ CASES: Mapping[str, Case] = {
     "ufw-docker": Case(
         ("near", "web"), Verdict.REACHABLE, rules("ufw", "ufw-docker"), doubts=frozenset({"recent"})
     ),
+    # who looks for neighbours does so from the link, and nobody heeds another hop limit
+    "ufw, of IPv6": Case(("near", "hosted"), Verdict.REACHABLE, f"ip6tables-restore -w -n {FOLDER / 'ufw6'}.rules"),
     "firewalld": Case(
         ("far", "hosted"), Verdict.REACHABLE, f"nft -f {FIREWALLD}", "nft delete table inet firewalld"
     ),
@@ -156,6 +161,11 @@ CASES: Mapping[str, Case] = {
         " iptables -w -t mangle -A OUTPUT -d 10.100.2.11 -p udp --dport 5432 -j MARK --set-mark 7",
         "ip rule del fwmark 7; ip rule del fwmark 8; ip route flush table 77",
     ),
+    # which endpoint of two is drawn by a verdict map
+    "kube-proxy by nftables": Case(
+        ("hosted", "far"), Verdict.REACHABLE,
+        f"nft -f {KUBE_PROXY}", "nft delete table ip kube-proxy", doubts=frozenset({"numgen"}),
+    ),
     "kubernetes beside": Case(
         ("web", "far"), Verdict.REACHABLE,
         "ip link add cni0 type bridge; ip link set cni0 up; ip address add 10.42.0.1/24 dev cni0;"
@@ -169,7 +179,7 @@ CASES: Mapping[str, Case] = {
 def test_packets_agree(host: Built, name: str) -> None:
     """Packets do what the verdicts say, and nothing is in doubt but what the rules leave to chance or to programs."""
     case = CASES[name]
-    outcome = host.done(name, case.does, f"iptables-restore < {BEFORE}; {case.undoes}", case.inside)
+    outcome = host.done(name, case.does, f"{RESTORED}; {case.undoes}", case.inside)
     assert outcome.report.missing == {}
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()

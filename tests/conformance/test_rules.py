@@ -85,6 +85,7 @@ BESIDE = (
     " nft 'add rule inet beside forward"
 )
 UNDONE = "nft delete table inet beside"
+AT_ONE = "$(ls /sys/class/net/brone/brif)"
 
 ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
 
@@ -379,6 +380,55 @@ CASES: dict[str, Case] = {
             ),
             "next": ("ip route add 10.91.0.0/24 via 10.100.1.11", "ip route del 10.91.0.0/24"),
         },
+    ),
+    # what looks for neighbours has ports of the bridge as well
+    "frames of the bridge alone": hinging(
+        "ip6tables -w -I FORWARD -i brone -o brone -j DROP;"
+        " ip6tables -w -I FORWARD -m physdev --physdev-is-bridged -j ACCEPT",
+        "for each in 1 2; do ip6tables -w -D FORWARD 1; done", Verdict.REACHABLE, ("near", "next"),
+    ),
+    "marked alone": hinging(
+        "ip6tables -w -I FORWARD -i brone -o brone -j DROP; ip6tables -w -I FORWARD -m mark --mark 7 -j ACCEPT;"
+        " ip6tables -w -t mangle -A PREROUTING -i brone -j MARK --set-mark 7",
+        "for each in 1 2; do ip6tables -w -D FORWARD 1; done; ip6tables -w -t mangle -F PREROUTING",
+        Verdict.REACHABLE, ("near", "next"),
+    ),
+    "what a socket sends alone": hinging(
+        "true", "true", Verdict.REACHABLE, ("near", "next"), inside={
+            "near": (
+                "ip6tables -w -P OUTPUT DROP; ip6tables -w -A OUTPUT -m owner --socket-exists -j ACCEPT",
+                "ip6tables -w -F OUTPUT; ip6tables -w -P OUTPUT ACCEPT",
+            ),
+        },
+    ),
+    "loopback that is down": hinging(
+        "ip link set lo down", "ip link set lo up", Verdict.REACHABLE, ("hosted", "web")
+    ),
+    "small segments of TCP, dropped": hinging(
+        "iptables -w -I FORWARD -p tcp -m tcpmss --mss 1:500 -j DROP;"
+        " iptables -w -I FORWARD -p tcp -m conntrack --ctstate NEW -m tcpmss ! --mss 536:65535 -j DROP;"
+        f" {BESIDE} tcp dport 7777 tcp option maxseg size 536-65535 drop';"
+        " nft 'add rule inet beside forward tcp option maxseg size 1-500 drop'",
+        f"iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
+    ),
+    "a verdict that is drawn": hinging(
+        f"{BESIDE} ip saddr 10.100.1.11 numgen random mod 2 vmap {{ 0 : drop, 1 : accept }}'", UNDONE,
+        Verdict.UNKNOWN, doubts=frozenset({"numgen"}),
+    ),
+    # who looks for a neighbour of IPv6 asks a group
+    "what groups get, dropped": hinging(
+        "ip6tables -w -I FORWARD -m pkttype --pkt-type multicast -j DROP", "ip6tables -w -D FORWARD 1",
+        Verdict.REACHABLE, ("near", "next"),
+    ),
+    "frames for others, dropped": hinging(
+        "nft add table bridge beside; nft 'add chain bridge beside forward { type filter hook forward priority 0; }';"
+        " nft 'add rule bridge beside forward meta pkttype other udp dport 80 drop';"
+        " nft 'add rule bridge beside forward meta pkttype host tcp dport 80 drop';"
+        f" nft add table netdev beside; for port in {AT_ONE}; do"
+        ' nft "add chain netdev beside $port { type filter hook ingress device $port priority 0; }";'
+        ' nft "add rule netdev beside $port meta pkttype other udp dport 7777 drop";'
+        ' nft "add rule netdev beside $port meta pkttype host tcp dport 7777 drop"; done',
+        "nft delete table bridge beside; nft delete table netdev beside", Verdict.REACHABLE, ("near", "next"),
     ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"

@@ -11,7 +11,7 @@ from exporter.evaluate.enforced.packets import parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import link_address
 from exporter.evaluate.enforced.ways import led_back, ways
-from exporter.model.firewall import Hook
+from exporter.model.firewall import Hook, PacketType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,16 @@ class Bridging:
         host, bridge = self._world.host, item.bridge
         receiver = item.receiver
         output = receiver.port.name if receiver is not None and receiver.port else ""
-        passing = Passing(host, item.cells, item.flight, item.flight.ends, bridge.name, item.port, item.mac)
+        passing = Passing(
+            host,
+            item.cells,
+            item.flight,
+            item.flight.ends,
+            bridge.name,
+            item.port,
+            item.mac,
+            packet_type=PacketType.OTHER,
+        )
         cells, flight = self._obstacles.past_gates(Hook.INGRESS, item.port, passing)
         passing = passing._replace(cells=cells, flight=flight)
         cells, flight = self._obstacles.past_bridge((Hook.PREROUTING,), passing, item.port, output, bridge)
@@ -129,7 +138,7 @@ class Bridging:
                 flight = replace(passing.flight.doubted(doubts), routed=True)
                 yield from self._sent_back(bridge, way, port, passing._replace(cells=believed, flight=flight))
         if left:
-            yield HandedUp(passing._replace(cells=left), port)
+            yield HandedUp(passing._replace(cells=left, packet_type=PacketType.HOST), port)
 
     def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Arrival]:
         """Send frames that got another destination to whoever on their bridge answers for the next hop."""

@@ -10,7 +10,7 @@ from exporter.model.firewall import Field, Hook
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Flight
-    from exporter.evaluate.enforced.packets import Column
+    from exporter.evaluate.enforced.packets import Column, Packets
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.sight import Sight
     from exporter.model.namespace import Interface
@@ -38,7 +38,8 @@ def past_bridge(
         entering = port or inside
         leaving = (output or (bridge.name if bridge else "")) if hook in _LEAVING else ""
         view = passing._replace(cells=cells, interface="" if hook is Hook.OUTPUT else entering, output=leaving)
-        outcome = stack.bridge_walker.through(stack.bridging.chains(hook), seen.packets(view), cells)
+        packets = _framed(seen.packets(view), view)
+        outcome = stack.bridge_walker.through(stack.bridging.chains(hook), packets, cells)
         cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
         if not cells:
             break
@@ -68,12 +69,18 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing) -> tuple[in
     view = passing._replace(interface=inside, output=outside, port="", output_port="")
     chains = stack.gates.chains(hook, name)
     if chains:
-        packets = seen.unconnected(view)
+        packets = _framed(seen.unconnected(view), view)
         outcome = stack.walker.through(chains, packets, cells)
         cells, flight = outcome.accepted, flight.doubted(outcome.doubts)
         if packets.fields.get(Field.MARK, 0) != passing.mark:
             flight = flight.doubted({MARKED: cells})
     for chain in stack.gates.unplaced.get(hook, ()):
-        outcome = stack.walker.base(chain, seen.unconnected(view), cells)
+        outcome = stack.walker.base(chain, _framed(seen.unconnected(view), view), cells)
         flight = flight.doubted({UNPLACED.format(chain=chain.name): outcome.dropped & cells})
     return cells, flight
+
+
+def _framed(packets: Packets, passing: Passing) -> Packets:
+    """Return packets as frames, which may be for others."""
+    packets.fields[Field.PACKET_TYPE] = passing.packet_type
+    return packets

@@ -115,7 +115,7 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        marked = _marked(passing, packets)
+        marked = marked_by(passing, packets)
         passed = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
         yield from ((each, packets) for each in found)
@@ -193,7 +193,7 @@ class Hooks:
             )
             remaining = outcome.accepted
             yield from self._led_astray([chain], outcome.taken, passing._replace(flight=flight), self.sight.packets)
-        marked = _marked(passing, packets)._replace(flight=flight)
+        marked = marked_by(passing, packets)._replace(flight=flight)
         if remaining | kept:
             yield marked._replace(cells=remaining | kept)
         for taken, cells in led:
@@ -260,7 +260,7 @@ def _by_another_route(before: Passing, after: Passing) -> Passing:
     return after._replace(routed_mark=routed)
 
 
-def _marked(passing: Passing, packets: Packets) -> Passing:
+def marked_by(passing: Passing, packets: Packets) -> Passing:
     """Return packets with the marks that chains gave them and their connections."""
     fields = packets.fields
     ct_mark = fields.get(Field.CT_MARK, passing.ct_mark)

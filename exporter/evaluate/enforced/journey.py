@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from exporter.evaluate.enforced.segments import asks, followed, link_address
 from exporter.evaluate.enforced.unseen import Unseen
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.addresses import is_link_local
-from exporter.model.firewall import Hook
+from exporter.model.firewall import Hook, PacketType
 from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
@@ -215,10 +216,11 @@ class Journey:
 
     def _arrive(self, item: Arrival) -> Iterator[Moving | Delivery]:
         stack = item.stack
-        flight, cells = item.flight, item.cells
-        for name in (item.port, item.interface):
-            passing = Passing(stack, cells, flight, flight.ends, mac=item.mac)
-            cells, flight = self._obstacles.past_gates(Hook.INGRESS, name, passing)
+        cells, flight = self._past_cards(item)
+        if not stack.gates.idle:
+            for name, kind in ((item.port, _type_at_port(item)), (item.interface, PacketType.HOST)):
+                passing = Passing(stack, cells, flight, flight.ends, mac=item.mac, packet_type=kind)
+                cells, flight = self._obstacles.past_gates(Hook.INGRESS, name, passing)
         called = self._meets_hooks_as_frames(item)
         if not stack.bridging.idle:
             passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
@@ -235,6 +237,20 @@ class Journey:
                 yield from self._rewritten(inside, item.port, called=called)
             else:
                 yield from self._handed_up(inside, item.port) if called else self._route(inside)
+
+    def _past_cards(self, item: Arrival) -> tuple[int, Flight]:
+        """Lead frames for children of a card past what stands there: they come in by that (macvlan_queue_xmit)."""
+        host, stack, flight = self._world.host, item.stack, item.flight
+        if host.gates.idle:
+            return item.cells, flight
+        kept = 0
+        for name, cells in parts(item.interface, item.cells):
+            station = self._world.station(stack, stack.by_name[str(name)].index)
+            card = station.segment.card if station is not None else None
+            framed = Passing(host, cells, flight, flight.ends, mac=item.mac, packet_type=PacketType.OTHER)
+            passed, flight = self._obstacles.past_gates(Hook.INGRESS, card.name if card else "", framed)
+            kept |= passed
+        return kept, flight
 
     def _handed_up(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
         """Lead frames of a bridge that br_netfilter has led through PREROUTING into the host: past the bridge's INPUT.
@@ -338,6 +354,16 @@ class Journey:
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             # what loopback brings is taken to have come in where it was sent to (ipv6_rcv)
             yield Delivery(inside.stack, inside.cells, flight, inside.mark, inside.link or inside.interface)
+
+
+def _type_at_port(item: Arrival) -> int | Column:
+    """Return what frames for the address of a bridge are to its ports: for another one, unless it is their own."""
+    by_name, found = item.stack.by_name, defaultdict[int | str, int](int)
+    for interface, cells in parts(item.interface, item.cells):
+        for port, at in parts(item.port, cells):
+            own = str(port) in by_name and by_name[str(port)].mac == by_name[str(interface)].mac
+            found[PacketType.HOST if own else PacketType.OTHER] |= at
+    return Column(found)
 
 
 def _from_own(item: Departure) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
+from exporter.evaluate.enforced.hooks import marked_by
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import Column, parts
 from exporter.evaluate.enforced.passing import Passing
@@ -22,7 +23,7 @@ from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.addresses import is_link_local
-from exporter.model.firewall import CtState, Field, Hook
+from exporter.model.firewall import CtState, Field, Hook, PacketType
 from exporter.model.namespace import Direction, Scope
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _ALL_ROUTERS = int(ip_address("ff02::2"))
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
 _NOWHERE = Ends(0, None, 0, None)
+_GROUPS = {Frame.ALL: PacketType.BROADCAST, Frame.GROUP: PacketType.MULTICAST}
 _SIGHT = Sight(Conversation(Stage.FIRST))
 
 
@@ -92,8 +94,8 @@ def _asked(world: World, asking: Asking, passing: Passing) -> tuple[int, dict[st
 def hindered(world: World, asking: Asking) -> bool:
     """Return whether anything on the way, or at its end, could keep a message back."""
     ends = (asking.sender.stack, asking.receiver.stack)
-    bridge = asking.sender.segment.bridge
-    met = ends if bridge is None else (*ends, world.host)
+    bridge, card = asking.sender.segment.bridge, asking.sender.segment.card
+    met = ends if bridge is None and card is None else (*ends, world.host)
     if any(not (stack.bridging.idle and stack.gates.idle) for stack in met):
         return True
     if any(stack.family == 6 and stack.policies for stack in ends):
@@ -282,31 +284,42 @@ class _Way:
         # the header of the link is there from here on
         passing = passing._replace(mac=link_address(self.one.interface))
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
+        kind = _GROUPS[spread] if question else PacketType.HOST
         if self.bridge is not None:
-            passing = self._by_bridge(self.bridge, passing)
-        passing = passing._replace(stack=self.other.stack, output="", interface=self.other.interface.name)
+            passing = self._by_bridge(self.bridge, passing, kind)
+        elif self.one.segment.card is not None and not question:
+            # questions go from child to child of a card, past that (macvlan_broadcast)
+            framed = passing._replace(stack=self.world.host, packet_type=PacketType.OTHER)
+            passing = _gated(framed, Hook.INGRESS, self.one.segment.card.name)
+        passing = passing._replace(
+            stack=self.other.stack, output="", interface=self.other.interface.name, packet_type=kind, mark=0
+        )
         passing = _gated(passing, Hook.INGRESS, self.other.interface.name)
         if self.bridge is not None and self.other.stack is self.world.host:
             port = _port(self.one)
             passing = _bridged(passing, (Hook.PREROUTING, Hook.INPUT), port, "", None)
+            # physdev sees a port where br_netfilter kept it
+            passing = passing._replace(port=port if self.world.host.calls_resolving(self.bridge) else "")
         passing = _through(passing, Hook.PREROUTING, Hook.INPUT)
         passing = _past_policies(passing, Direction.IN)
         return passing.cells, passing.flight
 
-    def _by_bridge(self, bridge: Interface, passing: Passing) -> Passing:
+    def _by_bridge(self, bridge: Interface, passing: Passing, kind: PacketType) -> Passing:
         host, entering, leaving = self.world.host, _port(self.one), _port(self.other)
-        passing = passing._replace(stack=host)
+        passing = passing._replace(stack=host, mark=passing.mark if self.one.stack is host else 0)
         if self.one.stack is host:
             passing = _bridged(passing, (Hook.OUTPUT, Hook.POSTROUTING), "", leaving, bridge)
             return _gated(passing, Hook.EGRESS, leaving)
+        passing = passing._replace(packet_type=kind or PacketType.OTHER)
         passing = _gated(passing, Hook.INGRESS, entering)
         if self.other.stack is host:
             return passing
         passing = _bridged(passing, (Hook.PREROUTING,), entering, leaving, bridge)
         if host.calls_resolving(bridge):
-            passing = _through(passing._replace(interface=bridge.name, output=""), Hook.PREROUTING)
-            passing = _through(passing._replace(output=bridge.name), Hook.FORWARD)
+            passing = _through(passing._replace(interface=bridge.name, port=entering, output=""), Hook.PREROUTING)
+            passing = _through(passing._replace(output=bridge.name, output_port=leaving), Hook.FORWARD)
             passing = _through(passing._replace(interface=""), Hook.POSTROUTING)
+            passing = passing._replace(port="", output_port="")
         passing = _bridged(passing, (Hook.FORWARD, Hook.POSTROUTING), entering, leaving, bridge)
         return _gated(passing, Hook.EGRESS, leaving)
 
@@ -324,7 +337,8 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
             packets = _SIGHT.packets(passing)
             packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
             outcome = stack.walker.through(chains, packets, passing.cells)
-            passing = passing._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
+            marked = marked_by(passing, packets)
+            passing = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
     return passing
 
 

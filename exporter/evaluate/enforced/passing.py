@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.flight import Passage
+from exporter.model.firewall import PacketType
 
 if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Ends, Flight, Value
@@ -21,7 +22,7 @@ class Passing(NamedTuple):
     says that their route was found before their source, which follows from it. `next_hop` is whose link address they
     leave for, where that is not their destination's. `routed_mark` is the mark that their route was asked for by, where
     that is another one than `mark` by now. `link` is the interface on which the namespace looks for the
-    link-local addresses that it sends to.
+    link-local addresses that it sends to. `packet_type` is what the link address that a frame is for makes of it.
     It is a tuple since it is what is made most, each from the one before: that costs a fifth of what a dataclass takes.
     """
 
@@ -45,6 +46,7 @@ class Passing(NamedTuple):
     own: bool = False
     settled: bool = False
     unbound: bool = False
+    packet_type: int | Column = PacketType.HOST
 
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""

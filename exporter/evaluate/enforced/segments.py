@@ -60,7 +60,8 @@ class Segment:
     """Interfaces that hear each other's frames: the ports of a bridge, the children of a card, the ends of a cable.
 
     `bridge` is the host's own interface on it, where it is a bridge, and `ports` is what its ports do; `unplaced` are
-    those that do not pass everything and that nobody is known to have. Of an `unseen` one nobody can tell who hears
+    those that do not pass everything and that nobody is known to have. `card` is the host's interface whose children
+    of kind macvlan these are. Of an `unseen` one nobody can tell who hears
     whom: it stands for tunnels, or for a namespace that was not read. `joined` stands for all others that frames may
     come to by ways that are not followed, and itself: whoever is on one of them is on that. `outside` stands for
     all segments that those have cables to whom nobody knows and who have one to this: they may be routers.
@@ -69,6 +70,7 @@ class Segment:
     name: str
     bridge: Interface | None = None
     ports: Ports | None = None
+    card: Interface | None = None
     unplaced: frozenset[Port] = frozenset()
     unseen: bool = False
     joined: Segment | None = None

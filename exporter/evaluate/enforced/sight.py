@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import ARP, BACK, TCP, UDP, Stage
 from exporter.evaluate.enforced.packets import ANSWERED, WHENCE, Atom, Column, Packets, Some
-from exporter.model.firewall import CtState, CtStatus, Field
+from exporter.model.firewall import CtState, CtStatus, Field, PacketType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,8 @@ class Sight:
             Field.INPUT_PORT: passing.port,
             Field.OUTPUT_PORT: passing.output_port,
             Field.MARK: passing.mark,
-            Field.PACKET_TYPE: 0,
+            # br_netfilter shows frames for others as if they were for the host (setup_pre_routing, br_nf_forward)
+            Field.PACKET_TYPE: PacketType.HOST if passing.packet_type == PacketType.OTHER else passing.packet_type,
             # whether it is sealed as its policy has it, nobody knows
             Field.IPSEC: Column({0: -1}, untold=flight.sealed) if flight.sealed else 0,
         }
@@ -190,6 +191,7 @@ def _of_arp(passing: Passing) -> Packets:
         Field.INPUT_PORT: passing.port,
         Field.OUTPUT_PORT: passing.output_port,
         Field.MARK: passing.mark,
+        Field.PACKET_TYPE: passing.packet_type,
     }
     _put(fields, Field.SOURCE_MAC, passing.mac)
     return Packets(fields)

@@ -116,12 +116,15 @@ class Stack:
         return frozenset(address for index, address in self._fixed if index == interface.index)
 
     def loses_own(self, address: int) -> bool:
-        """Return whether packets of the namespace to its own address are lost: loopback has a wrong link address.
+        """Return whether packets of the namespace to its own address are lost.
 
-        Loopback's is zero; of IPv4 one entry is for all addresses (__ipv4_neigh_lookup), and is shown with none.
+        Loopback is down (__dev_queue_xmit), or has a wrong link address. Its own is zero; of IPv4 one entry is for all
+        addresses (__ipv4_neigh_lookup), and is shown with none.
         """
         loopback = self.by_name.get("lo")
-        if loopback is None or not self._fixed:
+        if loopback is None or not loopback.up:
+            return loopback is not None
+        if not self._fixed:
             return False
         fixed = self.fixed(loopback, 0 if self.family == 4 else address)
         return fixed is not None and fixed != loopback.mac

@@ -217,14 +217,27 @@ class Walker:
                 if not going:
                     return live
                 continue
-            found = self._matching.held(step, packets, held.may)
-            if found.may & ~found.must:
-                for name in _doubtful(step, packets):
-                    outcome.doubt(name, found.may & ~found.must)
-            held = Held(found.may, held.must & found.must)
-            if not found.may:
+            held = self._held(step, packets, held, outcome)
+            if not held.may:
                 break
         return live
+
+    def _held(self, match: Match, packets: Packets, held: Held, outcome: Outcome) -> Held:
+        """Return the packets that a match holds for as well, and note what that hinges on."""
+        found = self._matching.held(match, packets, held.may)
+        if found.may & ~found.must:
+            for name in _doubtful(match, packets):
+                outcome.doubt(name, found.may & ~found.must)
+        return Held(found.may, held.must & found.must)
+
+    def _all_of(self, matches: Sequence[Match], packets: Packets, cells: int, outcome: Outcome) -> Held:
+        """Return the packets that all of the matches hold for, and note what that hinges on."""
+        held = Held(cells, cells)
+        for match in matches:
+            held = self._held(match, packets, held, outcome)
+            if not held.may:
+                break
+        return held
 
     def _statement(
         self, step: Statement, place: _Place, packets: Packets, held: Held, live: int, outcome: Outcome
@@ -268,7 +281,7 @@ class Walker:
         for matches, statement in _cases(step, packets):
             if not may:
                 break
-            found = self._matching.all_of(matches, packets, may)
+            found = self._all_of(matches, packets, may, outcome)
             if found.may:
                 live, _ = self._statement(statement, place, packets, Held(found.may, found.must & must), live, outcome)
                 may &= ~found.must
@@ -279,7 +292,7 @@ class Walker:
         """Note translations; return the packets that certainly get one."""
         may, certain = held.may, 0
         for target in step.targets:
-            found = self._matching.all_of(target.matches, packets, may)
+            found = self._all_of(target.matches, packets, may, outcome)
             if found.may:
                 outcome.taken.append(Taken(step, target, found.may))
                 certain |= found.must & held.must

@@ -76,12 +76,14 @@ class Wiring:
         if end is not None and is_plugged(self._namespace, stack.namespace, interface):
             return self._plugged(end)
         if kind == "macvlan" and end is not None:
-            return Place(self._at(("card", end.index), end.name))
+            return Place(self._card(end))
         if network is not None and not interface.peer_here and kind not in ("bridge", "dummy"):
             bridge = self._by_name.get(network.interface)
             if kind == "" and bridge is not None:
                 return Place(self._bridge(bridge))  # a stand-in
-            return Place(self._at(("network", network.id), network.name))
+            segment = self._at(("network", network.id), network.name)
+            segment.card = self._by_name.get(network.parent) if network.driver == "macvlan" else None
+            return Place(segment)
         if kind in _ALONE or not depth:
             return Place(Segment(interface.name))
         return self._by_hand(stack, interface, depth - 1)
@@ -254,6 +256,11 @@ class Wiring:
         segment = self._at(("bridge", bridge.index), bridge.name)
         if segment.ports is None:
             segment.bridge, segment.ports = bridge, Ports(bridge, self._known)
+        return segment
+
+    def _card(self, card: Interface) -> Segment:
+        segment = self._at(("card", card.index), card.name)
+        segment.card = card
         return segment
 
     def _tunnels(self) -> Segment:

@@ -153,7 +153,7 @@ class _Inside:
         cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
         ends = {frozenset(_of_card(endpoint)): endpoint.network_id for endpoint in sandbox.endpoints}
         loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
-        if loopback is None or not all(item.ip.is_loopback for item in loopback.addresses):
+        if loopback is None or not (loopback.up and all(item.ip.is_loopback for item in loopback.addresses)):
             return None
         if len(cards) != len(ends) or len(ends) != len(sandbox.endpoints):
             return None

@@ -26,15 +26,18 @@ from exporter.parse.kernel.conntrack import conntrack_matches, state_matches
 from exporter.parse.kernel.names import ICMP_TYPES, ICMPV6_TYPES
 from exporter.parse.kernel.options import opaque
 from exporter.parse.kernel.values import (
+    ABOUT_NEIGHBOURS,
     ALL_BITS,
     NEVER,
     OF_A_SOCKET,
     address_match,
     addresses,
     bits,
+    hop_limit,
     mac,
     number,
     protocol,
+    segment_size,
     span,
     spans,
 )
@@ -224,7 +227,9 @@ def _owner(field: Field, option: Option, _context: Context) -> Match:
 
 
 def _socket_exists(option: Option, _context: Context) -> Match:
-    return _with_socket(InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))), option)
+    """Return a match on sockets: one of the kernel's, which is nobody's, sends what looks for neighbours (ndisc_sk)."""
+    owned = (InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))),)
+    return AnyOf((owned, (*ABOUT_NEIGHBOURS, _no_port(Field.OUTPUT_PORT, negated=False))), option.negated)
 
 
 def _with_socket(match: Match, option: Option) -> Match:
@@ -237,6 +242,16 @@ _GROUPS = {"--src-group": Field.INPUT_GROUP, "--dst-group": Field.OUTPUT_GROUP}
 def _group(option: Option, _context: Context) -> Match:
     value, mask = bits("0" if option.only == "default" else option.only)
     return HasBits(_GROUPS[option.name], mask, value, option.negated)
+
+
+def _hop_limit(option: Option, _context: Context) -> Match:
+    value = number(option.only, 255)
+    wanted = {"--hl-eq": (value, value), "--hl-lt": (0, value - 1), "--hl-gt": (value + 1, 255)}[option.name]
+    return hop_limit("hl", Ranges.union([wanted]), str(option), negated=option.negated)
+
+
+def _segment_size(option: Option, _context: Context) -> Match:
+    return segment_size("tcpmss", Ranges((span(option.only),)), str(option), negated=option.negated)
 
 
 _SOURCE_PORTS, _DESTINATION_PORTS = partial(_ports, Field.SOURCE_PORT), partial(_ports, Field.DESTINATION_PORT)
@@ -259,6 +274,8 @@ _INDEPENDENT: Mapping[str, Mapping[str, Handler]] = {
     "icmp6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "icmpv6": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
     "ipv6-icmp": {"--icmpv6-type": partial(_icmp, ICMPV6_TYPES)},
+    "tcpmss": {"--mss": _segment_size},
+    "hl": dict.fromkeys(("--hl-eq", "--hl-lt", "--hl-gt"), _hop_limit),
     "multiport": {
         "--sports": _FROM,
         "--source-ports": _FROM,

@@ -33,10 +33,12 @@ from exporter.parse.kernel.nft_subjects import (
     Absent,
     Drawn,
     Fixed,
+    HopLimit,
     Name,
     Number,
     Route,
     RouteType,
+    SegmentSize,
     Several,
     Unknown,
 )
@@ -209,6 +211,7 @@ _HEADERS: Mapping[tuple[str, str], Subject] = {
     ("ip6", "daddr"): _address(Field.DESTINATION, 6),
     ("ip6", "nexthdr"): _number(Field.PROTOCOL, 8, TRANSPORTS),
     ("ip6", "version"): Fixed(6),
+    ("ip6", "hoplimit"): HopLimit(),
     ("tcp", "flags"): _number(Field.TCP_FLAGS, 8, TCP_FLAGS),
     ("icmp", "type"): _number(Field.ICMP_TYPE, 8, ICMP_TYPES),
     ("icmp", "code"): _number(Field.ICMP_CODE, 8, ICMP_CODES),
@@ -259,7 +262,10 @@ def _option(name: str, body: object, implied: tuple[Match, ...]) -> Left:
 
 
 def _tcp_option(body: object, _context: Context) -> Left:
-    return Left("tcp option", Unknown("tcp option"), of_protocol(6) if "field" in properties(body) else ())
+    said = properties(body)
+    asked = (said.get("name"), said.get("field")) == ("maxseg", "size")
+    subject = SegmentSize() if asked else Unknown("tcp option")
+    return Left("tcp option", subject, of_protocol(6) if "field" in said else ())
 
 
 # --- Metadata ---

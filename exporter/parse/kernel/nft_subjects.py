@@ -24,7 +24,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_values import EVERYTHING, combined, integer, interval, items, plain, tagged
-from exporter.parse.kernel.values import NEVER
+from exporter.parse.kernel.values import ASKS_FOR_SEGMENTS, NEVER, hop_limit, segment_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -305,6 +305,28 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class HopLimit:
+    """How many routers a packet of IPv6 may come by."""
+
+    present: tuple[Match, ...] = ()
+
+    def one_of(self, values: Sequence[object]) -> Match:
+        """Return what holds for one of the values."""
+        return hop_limit("ip6 hoplimit", Ranges.union(interval(plain, 8, value) for value in values))
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSize:
+    """The size of segments that a packet of TCP asks for, if it does."""
+
+    present: tuple[Match, ...] = (ASKS_FOR_SEGMENTS,)
+
+    def one_of(self, values: Sequence[object]) -> Match:
+        """Return what holds for one of the values."""
+        return segment_size("tcp option", Ranges.union(interval(plain, 16, value) for value in values))
+
+
+@dataclass(frozen=True, slots=True)
 class Several:
     """A concatenation: all parts have to be what the value's parts are."""
 
@@ -346,7 +368,7 @@ class Several:
         return tuple(part.one_of([each]) for part, each in zip(self.parts, self.split(value), strict=True))
 
 
-Subject = Number | Name | RouteType | Route | Fixed | Absent | Drawn | Unknown | Several
+Subject = Number | Name | RouteType | Route | Fixed | Absent | Drawn | Unknown | HopLimit | SegmentSize | Several
 
 
 def of_key(subject: Subject, value: object) -> tuple[Match, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs
+from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs, Opaque
 from exporter.model.ranges import Ranges
 from exporter.parse.addresses import parse_network, parse_number
 from exporter.parse.kernel.names import PROTOCOLS
@@ -21,6 +21,39 @@ OF_A_SOCKET = AnyOf(
     ((InRanges(Field.SOCKET_USER, Ranges(((0, ALL_BITS),))),), (NameIs(Field.OUTPUT_INTERFACE, ("",)),))
 )
 """Holds for packets that may be known to be of a socket: those that a namespace sends, and those that come to it."""
+
+_ICMPV6, _OF_NEIGHBOURS, _FROM_THE_LINK = 58, (133, 137), 255
+ABOUT_NEIGHBOURS = (
+    InRanges(Field.PROTOCOL, Ranges.of(_ICMPV6)),
+    InRanges(Field.ICMP_TYPE, Ranges((_OF_NEIGHBOURS,))),
+)
+"""Together they hold for neighbour discovery."""
+
+
+def hop_limit(name: str, wanted: Ranges, text: str = "", *, negated: bool = False) -> AnyOf:
+    """Return the match of a hop limit within some ranges.
+
+    That of neighbour discovery is always the same, or nobody heeds it (ndisc_rcv); others' the sender may choose.
+    """
+    others = (AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque(name, text))
+    found = (ABOUT_NEIGHBOURS, others) if _FROM_THE_LINK in wanted else (others,)
+    return AnyOf(found, negated)
+
+
+ASKS_FOR_SEGMENTS = HasBits(Field.TCP_FLAGS, 2, 2)
+"""Holds for packets of TCP that begin a connection, or accept it."""
+_SEGMENTS = Ranges(((536, 0xFFFF),))
+
+
+def segment_size(name: str, wanted: Ranges, text: str = "", *, negated: bool = False) -> AnyOf:
+    """Return the match of the size of segments (MSS) that whoever begins or accepts a connection of TCP asks for.
+
+    Of later packets nothing holds. A kernel asks for what its interface takes (tcp_advertise_mss): that is taken to be
+    packets of 576 bytes at least.
+    """
+    always = wanted.holds(_SEGMENTS)
+    found = {True: ((ASKS_FOR_SEGMENTS,),), False: (), None: ((ASKS_FOR_SEGMENTS, Opaque(name, text)),)}
+    return AnyOf(found[always], negated)
 
 
 def number(text: str, highest: int = ALL_BITS) -> int:

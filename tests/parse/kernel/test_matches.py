@@ -28,6 +28,7 @@ from tests.parse.kernel.rules import doubts, matches, rule
 
 TCP, UDP = InRanges(Field.PROTOCOL, Ranges.of(6)), InRanges(Field.PROTOCOL, Ranges.of(17))
 SOURCE, DESTINATION = Field.SOURCE, Field.DESTINATION
+ABOUT_NEIGHBOURS = InRanges(Field.PROTOCOL, Ranges.of(58)), InRanges(Field.ICMP_TYPE, Ranges(((133, 137),)))
 
 
 def number(text: str) -> int:
@@ -161,7 +162,10 @@ FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
         ("-m owner ! --gid-owner 10-20", (
             AnyOf(((InRanges(Field.SOCKET_GROUP, Ranges(((10, 20),))),),), negated=True),
         )),
-        ("-m owner --socket-exists", (InRanges(Field.SOCKET_USER, Ranges(((0, 0xFFFFFFFF),))),)),
+        ("-m owner --socket-exists", (AnyOf((
+            (InRanges(Field.SOCKET_USER, Ranges(((0, 0xFFFFFFFF),))),),
+            (*ABOUT_NEIGHBOURS, NameIs(Field.OUTPUT_PORT, ("",))),
+        )),)),
         ('-m comment --comment "a -j DROP \\"x\\" ! -s 10.0.0.1"', ()),
         ("-m comment --comment -s -p tcp", (TCP,)),
     ],
@@ -240,6 +244,37 @@ def test_a_port_that_packets_do_not_leave_by() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        ("--hl-eq 255", True),
+        ("--hl-eq 64", False),
+        ("--hl-lt 255", False),
+        ("--hl-gt 254", True),
+        ("--hl-gt 255", False),
+    ],
+)
+def test_a_hop_limit_is_known_of_those_who_look_for_neighbours(said: str, holds: bool) -> None:
+    """That is 255, or nobody heeds it; that of others is up to them."""
+    for negated, text in ((False, said), (True, f"! {said}")):
+        others = AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque("hl", text)
+        expected = AnyOf((ABOUT_NEIGHBOURS, others) if holds else (others,), negated=negated)
+        assert matches(f"-m hl {text}", version=6) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("--mss 1:500", AnyOf(())),
+        ("! --mss 536:65535", AnyOf(((HasBits(Field.TCP_FLAGS, 2, 2),),), negated=True)),
+        ("--mss 1460", AnyOf(((HasBits(Field.TCP_FLAGS, 2, 2), Opaque("tcpmss", "--mss 1460")),))),
+    ],
+)
+def test_segments_that_are_asked_for(said: str, expected: Match) -> None:
+    """Nobody's kernel asks for less than 536 bytes, and for none after the handshake."""
+    assert matches(f"-m tcpmss {said}") == (expected,)
+
+
+@pytest.mark.parametrize(
     ("said", "expected"),
     [
         ("-m rt --rt-type 0", (AnyOf(()),)), ("-m frag ! --fragmore", (AnyOf(()),)), ("-m hbh", (AnyOf(()),)),
@@ -282,7 +317,7 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
         ("-m helper --helper ftp", "helper"), ("-m policy --dir in --strict", "policy"), ("-m cpu --cpu 1", "cpu"),
         ("-m cgroup --cgroup 5", "cgroup"), ("-m nfacct --nfacct-name x", "nfacct"), ("-m length --length 100",
         "length"),
-        ("-m ttl --ttl-gt 5", "ttl"), ("-m hl --hl-gt 5", "hl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",
+        ("-m ttl --ttl-gt 5", "ttl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",
         "tos"),
         ("-m ecn --ecn-tcp-cwr", "ecn"), ("-m connlimit --connlimit-above 3", "connlimit"),
         ("-m connbytes --connbytes 5", "connbytes"), ("-m socket --transparent", "socket"), ("-m rateest --rateest x",

@@ -33,6 +33,8 @@ WITH_PORTS = Ranges.of(6, 17, 33, 132, 136)
 ICMP, ICMP6 = are(Field.PROTOCOL, 1), are(Field.PROTOCOL, 58)
 IN, OUT = Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE
 NEVER = AnyOf(())
+ABOUT_NEIGHBOURS = ICMP6, between(Field.ICMP_TYPE, 133, 137)
+OTHERS = AnyOf((ABOUT_NEIGHBOURS,), negated=True), Opaque("ip6 hoplimit")
 
 
 def address(field: Field, text: str, *, negated: bool = False) -> InRanges:
@@ -96,6 +98,9 @@ ADDRESSES: dict[str, tuple[Step, ...]] = {
 TRANSPORT: dict[str, tuple[Step, ...]] = {
     "tcp dport 80": (TCP, are(TO, 80)),
     "tcp dport ssh": (TCP, are(TO, 22)),
+    "tcp option maxseg size 1-500": (TCP, NEVER),
+    "tcp option maxseg size != 1-500": (TCP, HasBits(FLAGS, 2, 2)),
+    "tcp option maxseg size 500-1400": (TCP, AnyOf(((HasBits(FLAGS, 2, 2), Opaque("tcp option")),))),
     "tcp dport { 80, 443, 8000-8080 }": (TCP, InRanges(TO, Ranges(((80, 80), (443, 443), (8000, 8080))))),
     "tcp dport != { 22, 80-90 }": (TCP, InRanges(TO, Ranges(((22, 22), (80, 90))), negated=True)),
     "tcp dport < 1024": (TCP, between(TO, 0, 1023)),
@@ -112,6 +117,8 @@ TRANSPORT: dict[str, tuple[Step, ...]] = {
     "ip protocol != tcp": (V4, are(Field.PROTOCOL, 6, negated=True)),
     "ip protocol 200": (V4, are(Field.PROTOCOL, 200)),
     "ip6 nexthdr ipv6-icmp": (V6, ICMP6),
+    "ip6 hoplimit 255": (V6, AnyOf((ABOUT_NEIGHBOURS, OTHERS))),
+    "ip6 hoplimit != { 1, 64 }": (V6, AnyOf((OTHERS,), negated=True)),
     "meta nfproto ipv6 tcp dport 80": (V6, TCP, are(TO, 80)),
     "meta protocol { ip, ip6 }": (are(Field.ETHER_TYPE, 0x0800, 0x86DD),),
     "icmp type echo-request": (V4, ICMP, are(Field.ICMP_TYPE, 8)),
@@ -281,7 +288,7 @@ OPAQUE = {
     "fib saddr . mark type local": "fib type",
     "ip dscp 10": "ip dscp",
     "ip frag-off != 0": "ip frag-off",
-    "tcp option maxseg size 500": "tcp option",
+    "tcp option window count 7": "tcp option",
     "vlan id 5": "vlan id",
     "@nh,128,32 0x0a000001": "raw payload",
     "numgen random mod 2 == 0": "numgen",
