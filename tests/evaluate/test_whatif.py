@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
+from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.written import unwritten, written_anew
 from exporter.model.daemon import Configuration, Setting
 from exporter.model.firewall import Backend, Firewall, TableFamily
@@ -21,6 +22,7 @@ from exporter.model.reach import Verdict
 from exporter.model.snapshot import EngineVersion, GatewayMode
 from exporter.model.whatif import Count, Fate, Foretelling, Proposal
 from exporter.parse import parse
+from tests.bench.layouts import Layout
 from tests.conformance.recorded_kernel import kernel_documents
 from tests.conformance.test_recordings import NAMES, recording
 from tests.evaluate.test_kinds import tampered
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exporter.model.observation import Observation
+    from exporter.model.reach import Reach
     from exporter.model.report import Report
     from exporter.model.snapshot import Kernel, Snapshot
     from tests.kernels import KernelOf
@@ -149,6 +152,21 @@ def test_a_part_of_a_host_foretells_all_of_it(seen: Observation, proposal: Propo
     counted = Counter(verdict for _, _, verdict in every(told, report))
     reachable = counted[Verdict.REACHABLE] + counted[Verdict.UNKNOWN]
     assert told.after == Count(reachable, counted[Verdict.UNKNOWN])
+
+
+def test_evaluators_see_a_part_of_a_large_host() -> None:
+    """How long it takes does not grow with the pairs of the host, but with the ways in which two can meet."""
+    snapshot = parse(Layout("28.5", networks=40, containers=400, published=20).observation())
+    seen: list[int] = []
+
+    def noted(part: Snapshot, below: Kernel) -> Reach:
+        seen.append(len(part.sandboxes))
+        return enforced_reach(part, below)
+
+    with patch("exporter.evaluate.whatif.enforced_reach", noted):
+        told = whatif(snapshot, evaluate(snapshot), Proposal(icc=False, network="n0"))
+    assert told.number(Fate.CLOSES) > 0
+    assert 0 < max(seen) < len(snapshot.sandboxes) / 10
 
 
 def every(told: Foretelling, report: Report) -> Iterator[tuple[str, str, Verdict]]:
