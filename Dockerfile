@@ -1,6 +1,6 @@
 # Built with the classic builder and with BuildKit alike. Where nothing can be pulled, BASE may be any image with
 # Python >= 3.11 and its venv module; HTTP(S)_PROXY and PIP_* settings are build arguments and stay out of the image.
-ARG BASE=python:3.13-slim-bookworm
+ARG BASE=python:3.13-slim-trixie
 
 FROM ${BASE} AS build
 ARG PIP_INDEX_URL

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.documents import commands
-from tests.image.build import IMAGE, KERNEL_IMAGE, PACKAGES
+from tests.image.build import IMAGE, KERNEL_IMAGE, PACKAGES, ROOT
 from tests.image.compose import settle
 from tests.image.pages import page
 from tests.lab import VERSIONS, Engine, LabError, engine
@@ -74,6 +75,14 @@ def test_it_is_also_the_command_line(host: Engine) -> None:
     table = host.docker("run", "--rm", "--name=once", *flags(host), IMAGE, "report")
     assert any(line.split()[:3] == ["exporter", "web", "reachable"] for line in table.splitlines())
     assert host.docker("run", "--rm", IMAGE, "--version").startswith("docker-icc-exporter ")
+
+
+def test_it_has_the_python_and_the_debian_that_it_is_released_with(host: Engine) -> None:
+    """What the Dockerfile builds on where images can be pulled is what these tests build on."""
+    (wanted,) = re.findall(r"^ARG BASE=python:([\d.]+)-slim-(\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    python = host.docker("exec", "exporter", "python3", "--version").split()[1].rpartition(".")[0]
+    released = host.docker("exec", "exporter", "cat", "/etc/os-release")
+    assert (python, dict(re.findall(r"^(\w+)=(\w+)$", released, re.MULTILINE))["VERSION_CODENAME"]) == wanted
 
 
 def test_it_ends_in_time(host: Engine) -> None:

@@ -130,7 +130,7 @@ def unpacked(name: str) -> Path:
     return folder
 
 
-def python_root(suite: str = "bookworm") -> Path:
+def python_root(suite: str = "trixie") -> Path:
     """Return a tar of a small Debian with Python, as `docker import` takes it; make it first when it is not there."""
     tar = cache_folder() / f"python-root-{suite}.tar"
     if not tar.exists():
