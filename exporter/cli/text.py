@@ -125,12 +125,14 @@ def whatif(foretold: Foretelling) -> Iterator[Line]:
     pairs = count(foretold.containers * (foretold.containers - 1), "pair")
     undecided = f", {after.unknown_pairs:,} of them undecided" if after.unknown_pairs else ""
     yield Line(f"  of {pairs} {before.reachable_pairs:,} are reachable now, {after.reachable_pairs:,} then{undecided}")
-    fates = ", ".join(f"{foretold.number(fate):,} {_FATES[fate]}" for fate in Fate)
+    fates = ", ".join(f"{foretold.fates[fate]:,} {_FATES[fate]}" for fate in Fate)
     yield Line(f"  {fates}; all others stay as they are")
     for warning in foretold.warnings:
         yield Line(f"! {warning}", DOUBTFUL)
     for pair in foretold.pairs:
         yield from _foretold(pair)
+    if foretold.concerned > len(foretold.pairs):
+        yield Line(f"… the first {len(foretold.pairs):,} of {foretold.concerned:,} by name")
     yield Line("assumed:")
     for assumption in foretold.assumptions:
         yield Line(f"  {assumption}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import Unforeseeable, UnknownNetwork
@@ -23,7 +24,7 @@ from exporter.evaluate.rewritten import restarted, rewritten
 from exporter.evaluate.written import unwritten
 from exporter.model.daemon import Configuration
 from exporter.model.reach import BLOCKED, PairVerdict, Reach, Row, Verdict
-from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair
+from exporter.model.whatif import PAIRS_LISTED, Count, Fate, Foretelling, ForetoldPair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,14 +67,15 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
     plan = _Plan.of(snapshot, proposal)
     promised = sampled(plan.now, declared_reach), sampled(plan.then, declared_reach)
     outcome = _Outcome(report, report.reach, *promised, *_counterpart(snapshot, report, plan))
-    pairs = tuple(outcome.pairs())
+    numbers = outcome.numbers()
     unread = assumptions.of_declared(plan.then) if report.declared is None else ()
     return Foretelling(
         action=plan.action,
         containers=len(report.containers),
         before=Count(report.totals.reachable_pairs, report.totals.unknown_pairs),
-        after=outcome.count,
-        pairs=pairs,
+        after=_count(numbers),
+        fates={fate: sum(numbers[fate, after] for after in Verdict) for fate in Fate},
+        pairs=tuple(islice(outcome.pairs(), PAIRS_LISTED)),
         warnings=plan.warnings,
         assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *unread),
     )
@@ -290,6 +292,13 @@ def _by_all_evidence(snapshot: Snapshot) -> Reach:
     return declared_reach(snapshot) if snapshot.kernel is None else enforced_reach(snapshot, snapshot.kernel)
 
 
+def _count(numbers: Mapping[_Becoming, int]) -> Count:
+    found: Counter[Verdict] = Counter()
+    for (_, after), number in numbers.items():
+        found[after] += number
+    return Count(found[Verdict.REACHABLE] + found[Verdict.UNKNOWN], found[Verdict.UNKNOWN])
+
+
 class _Judged(NamedTuple):
     """What becomes of a pair; `fate` is None where it is not concerned."""
 
@@ -300,18 +309,24 @@ class _Judged(NamedTuple):
     paths_before: tuple[Path, ...]
     paths_after: tuple[Path, ...]
 
+    @property
+    def becoming(self) -> _Becoming:
+        return self.fate, self.after
+
+
+_Becoming = tuple[Fate | None, Verdict]
+
 
 @dataclass(frozen=True, slots=True)
 class _Class:
     """What becomes of pairs of sources for which the same holds, by destination.
 
-    `concerned` are the containers that a change is about, `reachable` and `unknown` how many are reached afterwards.
+    `concerned` are the containers that a change is about; `numbers` count all of them, and the source, too.
     """
 
     judged: Mapping[str, _Judged]
     concerned: Sequence[ContainerSummary]
-    reachable: int
-    unknown: int
+    numbers: Counter[_Becoming]
 
 
 class _Outcome:
@@ -326,31 +341,25 @@ class _Outcome:
         self._reaches = reaches
         self._classes: dict[tuple[int, ...], _Class] = {}
         self._alike: dict[tuple[int, ...], _Judged] = {}
-        self._reachable = self._unknown = 0
 
-    @property
-    def count(self) -> Count:
-        """The pairs that are open afterwards, once `pairs` has been through."""
-        return Count(self._reachable, self._unknown)
+    def numbers(self) -> Counter[_Becoming]:
+        """Count all pairs of each source: those with others, and those with who shares its sandbox."""
+        found: Counter[_Becoming] = Counter()
+        for source in self._containers:
+            others, size = self._class(source.sandbox), self._sizes[source.sandbox]
+            found.update(others.numbers)
+            if source.sandbox in others.judged:
+                found[others.judged[source.sandbox].becoming] -= size
+            found[self._within(source.sandbox).becoming] += size - 1
+        return found
 
     def pairs(self) -> Iterator[ForetoldPair]:
         """Yield the pairs that the change concerns, by name."""
-        self._reachable = self._unknown = 0
         for source in self._containers:
             own, others = self._within(source.sandbox), self._class(source.sandbox)
-            self._count(source.sandbox, own, others)
             for destination in others.concerned if own.fate is None else self._containers:
                 if destination is not source and (destination.sandbox != source.sandbox or own.fate is not None):
                     yield from self._foretold(source, destination)
-
-    def _count(self, sandbox: str, own: _Judged, others: _Class) -> None:
-        """Add the pairs of one source: those with others, and those with who shares its sandbox."""
-        size, seen = self._sizes[sandbox], others.judged.get(sandbox)
-        for after, times in ((seen.after if seen is not None else Verdict.BLOCKED, -size), (own.after, size - 1)):
-            self._reachable += times * (after is not Verdict.BLOCKED)
-            self._unknown += times * (after is Verdict.UNKNOWN)
-        self._reachable += others.reachable
-        self._unknown += others.unknown
 
     def _foretold(self, source: ContainerSummary, destination: ContainerSummary) -> Iterator[ForetoldPair]:
         judged = self._judged([reach.between(source.sandbox, destination.sandbox) for reach in self._reaches])
@@ -376,13 +385,13 @@ class _Outcome:
             if alike not in told:
                 told[alike] = self._judged([row.get(each, BLOCKED) for row in rows])
             judged[each] = told[alike]
-        sizes = [(found.after, self._sizes[each]) for each, found in judged.items()]
-        return _Class(
-            judged,
-            [each for each in self._containers if each.sandbox in judged and judged[each.sandbox].fate is not None],
-            reachable=sum(size for after, size in sizes if after is not Verdict.BLOCKED),
-            unknown=sum(size for after, size in sizes if after is Verdict.UNKNOWN),
-        )
+        concerned = [
+            each for each in self._containers if each.sandbox in judged and judged[each.sandbox].fate is not None
+        ]
+        numbers: Counter[_Becoming] = Counter()
+        for each, found in judged.items():
+            numbers[found.becoming] += self._sizes[each]
+        return _Class(judged, concerned, numbers)
 
     def _judged(self, verdicts: Sequence[PairVerdict]) -> _Judged:
         # verdicts are shared by all pairs for which the same holds, and live as long as their reaches do

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exporter.model.reach import Path, Verdict
 
 
@@ -66,19 +68,25 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Foretelling:
-    """The answer. `action` is what would be done; `pairs` are those that it concerns, by name.
+    """The answer. `action` is what would be done; `pairs` are the first of those that it concerns, by name.
 
-    `warnings` say what keeps the action from having this effect, `assumptions` what is taken for granted.
+    `fates` counts all of these: there may be millions, of which PAIRS_LISTED are listed at most. `warnings` say what
+    keeps the action from having this effect, `assumptions` what is taken for granted.
     """
 
     action: str
     containers: int
     before: Count
     after: Count
+    fates: Mapping[Fate, int]
     pairs: tuple[ForetoldPair, ...]
     warnings: tuple[str, ...]
     assumptions: tuple[str, ...]
 
-    def number(self, fate: Fate) -> int:
-        """Return how many pairs have a fate."""
-        return sum(pair.fate is fate for pair in self.pairs)
+    @property
+    def concerned(self) -> int:
+        """How many pairs it concerns."""
+        return sum(self.fates.values())
+
+
+PAIRS_LISTED: Final = 10_000

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.cli import text
 from exporter.errors import Unforeseeable, UnknownNetwork
 from exporter.evaluate import evaluate, whatif
 from exporter.evaluate.enforced import enforced_reach
@@ -152,6 +153,21 @@ def test_a_part_of_a_host_foretells_all_of_it(seen: Observation, proposal: Propo
     counted = Counter(verdict for _, _, verdict in every(told, report))
     reachable = counted[Verdict.REACHABLE] + counted[Verdict.UNKNOWN]
     assert told.after == Count(reachable, counted[Verdict.UNKNOWN])
+    fates = Counter(pair.fate for pair in told.pairs)
+    assert told.fates == {fate: fates[fate] for fate in Fate}
+
+
+def test_of_very_many_pairs_the_first_are_listed() -> None:
+    """All of them are counted, and the text tells how many there are."""
+    seen = built().look()
+    all_of_them = ask(seen, ICC_OFF)
+    with patch("exporter.evaluate.whatif.PAIRS_LISTED", 3):
+        found = ask(seen, ICC_OFF)
+    assert found == replace(all_of_them, pairs=all_of_them.pairs[:3])
+    concerned = len(all_of_them.pairs)
+    assert found.concerned == all_of_them.concerned == concerned
+    assert f"… the first 3 of {concerned} by name" in [line.text for line in text.whatif(found)]
+    assert not [line for line in text.whatif(all_of_them) if line.text.startswith("…")]
 
 
 def test_evaluators_see_a_part_of_a_large_host() -> None:
@@ -165,7 +181,7 @@ def test_evaluators_see_a_part_of_a_large_host() -> None:
 
     with patch("exporter.evaluate.whatif.enforced_reach", noted):
         told = whatif(snapshot, evaluate(snapshot), Proposal(icc=False, network="n0"))
-    assert told.number(Fate.CLOSES) > 0
+    assert told.fates[Fate.CLOSES] > 0
     assert 0 < max(seen) < len(snapshot.sandboxes) / 10
 
 

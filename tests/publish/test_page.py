@@ -406,9 +406,12 @@ def test_a_change_that_concerns_many_is_cut_and_says_so() -> None:
     assert state.snapshot
     assert state.report
     told = evaluate.whatif(state.snapshot, state.report, Proposal(icc=False))
-    many = replace(told, pairs=told.pairs[:1] * (FORETOLD_LIMIT + 1))
-    text = shown(state, {"icc": "false"}, foretelling=many).text
-    assert f"The first {FORETOLD_LIMIT} of {FORETOLD_LIMIT + 1} pairs by name" in text
+    listed = FORETOLD_LIMIT + 1
+    for number, answered in ((listed, "all of them"), (listed + 1, f"the first {listed}")):
+        fates = {fate: number if fate is Fate.CLOSES else 0 for fate in Fate}
+        many = replace(told, pairs=told.pairs[:1] * listed, fates=fates)
+        text = shown(state, {"icc": "false"}, foretelling=many).text
+        assert f"The first {FORETOLD_LIMIT} of {many.concerned} pairs by name; {answered} are in the JSON" in text
 
 
 def test_cells_lead_to_their_explanation() -> None:
@@ -503,7 +506,8 @@ def test_no_name_becomes_markup_where_a_change_is_foretold(source: str, destinat
         pair = ForetoldPair(
             first, second, Fate.OPENS, blocked.verdict, verdict.verdict, third, blocked.paths, verdict.paths
         )
-        told = Foretelling(third, 2, Count(0, 0), Count(1, 0), (pair,), (third,), (third,))
+        fates = {fate: int(fate is Fate.OPENS) for fate in Fate}
+        told = Foretelling(third, 2, Count(0, 0), Count(1, 0), fates, (pair,), (third,), (third,))
         asked = {"icc": "false", "network": third}
         return shown(published(), asked, foretelling=told, objection=f"no {third}")
 

@@ -152,7 +152,7 @@ def foretelling(foretold: Foretelling) -> str:
             "pairs": foretold.containers * (foretold.containers - 1),
             "before": asdict(foretold.before),
             "after": asdict(foretold.after),
-            **{fate.value: foretold.number(fate) for fate in Fate},
+            **{fate.value: foretold.fates[fate] for fate in Fate},
         },
         "pairs": [_foretold(pair) for pair in foretold.pairs],
     }
