@@ -414,7 +414,10 @@ def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
             text=True,
             env=environment(),
         )
-        with listener.accept()[0]:
+        with listener.accept()[0] as asked:
+            assert asked.recv(4)
+            # one that comes between Python's look for signals and the system call waits for the end of that
+            time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=10)[1] == ""
         assert process.returncode == 130
