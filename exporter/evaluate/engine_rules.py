@@ -48,7 +48,12 @@ if TYPE_CHECKING:
 _USERS_OF_IPV6: Final = EngineVersion(23, 0)
 """moby#44825: before, ip6tables had no DOCKER-USER."""
 
-_USERS, _OWN, _FIRST, _SECOND = "DOCKER-USER", "DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"
+USERS: Final = "DOCKER-USER"
+"""The chain that is left to whoever has rules of his own."""
+OWN: Final = "DOCKER-FORWARD"
+"""Where the engine's rules of FORWARD stand since 28.0."""
+_FIRST, _SECOND = "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"
+
 _LOOPBACK: Final = {4: Ranges.union([(0x7F000000, 0x7FFFFFFF)]), 6: Ranges.of(1)}
 _LINK_LOCAL: Final = Ranges.union([(0xFE80 << 112, (0xFEC0 << 112) - 1)])
 _ICMP: Final = {4: 1, 6: 58}
@@ -113,16 +118,16 @@ class EngineRules:
 
     def filter(self, table: Table) -> Table:
         """Write what decides about packets that are passed on."""
-        users = _rules(table, _USERS)
+        users = _rules(table, USERS)
         links = (rule for each in self._bridges for rule in linked(self.snapshot, each)) if self.family == 4 else ()
         chains = {"DOCKER": [*self._open_ports(), *self._direct(), *links]}
         if self.lately:
             chains |= {
-                "FORWARD": [*_first(_rules(table, "FORWARD"), _rule(Call(_USERS)), _rule(Call(_OWN)))],
-                _OWN: [_rule(Call(name)) for name in ("DOCKER-CT", _FIRST, "DOCKER-BRIDGE")] + [*self._outgoing()],
+                "FORWARD": [*_first(_rules(table, "FORWARD"), _rule(Call(USERS)), _rule(Call(OWN)))],
+                OWN: [_rule(Call(name)) for name in ("DOCKER-CT", _FIRST, "DOCKER-BRIDGE")] + [*self._outgoing()],
                 "DOCKER-CT": [_rule(_to(each), _KNOWN, _ACCEPT) for each in self._leading_out],
                 "DOCKER-BRIDGE": [_rule(_to(each), Call("DOCKER")) for each in self._leading_out],
-                _USERS: users,
+                USERS: users,
                 **self._apart(),
             }
         else:
@@ -132,7 +137,7 @@ class EngineRules:
                 **{name: [*rules, ends] for name, rules in self._apart().items()},
             }
             if self._calls_users:
-                chains[_USERS] = users if _form(ends) in map(_form, users) else [*users, ends]
+                chains[USERS] = users if _form(ends) in map(_form, users) else [*users, ends]
         return self._closed_to_strangers(_with(table, chains))
 
     @property
@@ -183,7 +188,7 @@ class EngineRules:
 
     def _forward(self, rules: Sequence[Rule]) -> Iterator[Rule]:
         """Yield FORWARD as engines before 28.0 leave it: of networks they set up the default bridge alone anew."""
-        calls = [_rule(Call(name)) for name in ((_USERS, _FIRST) if self._calls_users else (_FIRST,))]
+        calls = [_rule(Call(name)) for name in ((USERS, _FIRST) if self._calls_users else (_FIRST,))]
         anew = [rule for each in self._bridges if each.default for icc in (True, False) for rule in _passed(each, icc)]
         gone = {_form(rule) for rule in (*calls, *anew)}
         kept = [rule for rule in rules if _form(rule) not in gone]

@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.trace import (
     Sent,
     Unanswered,
 )
+from exporter.evaluate.engine_rules import USERS
 from exporter.model.firewall import Field, Firewall, Hook, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from exporter.model.report import ContainerSummary
     from exporter.model.snapshot import Kernel, Network, Sandbox, Snapshot
 
-_USERS_CHAIN = "DOCKER-USER"
 _ENGINES = ("DOCKER", "filter-forward", "nat-", "raw-")
 """How the names of the engine's own chains begin, in iptables and in nftables."""
 _ENGINES_ANYWHERE = re.compile(
@@ -140,8 +140,8 @@ def _dropped(case: Case) -> str:
     """Return a rule that would drop the packet, where it meets rules that are for that."""
     notes = [note for note in case.traced.notes if not isinstance(note, Filtered) or note.place == HOST]
     chain = f"{_tables(case)} filter FORWARD"
-    if any(step.does == f"jump {_USERS_CHAIN}" for note in notes if isinstance(note, Filtered) for step in note.steps):
-        return f"a rule in {_USERS_CHAIN} that drops it"
+    if any(step.does == f"jump {USERS}" for note in notes if isinstance(note, Filtered) for step in note.steps):
+        return f"a rule in {USERS} that drops it"
     if any(
         (isinstance(note, Bridged) and note.filtered)
         or (isinstance(note, Routed) and note.place == HOST and not note.local)
@@ -287,14 +287,14 @@ def _joined(network: Network) -> str:
 
 def _is_icc(step: Step) -> bool:
     """Return whether a rule is the engine's for enable_icc=false: it asks for the bridge and for nothing else."""
-    if step.rule is None or step.chain == _USERS_CHAIN:
+    if step.rule is None or step.chain == USERS:
         return False
     return all(isinstance(each, NameIs | Terminate) for each in step.rule.steps)
 
 
 def _is_engines(step: Step, *, anywhere: bool = True) -> bool:
     """Return whether a rule is the engine's: in one of its chains, or, `anywhere`, as engines write it elsewhere."""
-    if step.chain == _USERS_CHAIN or step.rule is None:
+    if step.chain == USERS or step.rule is None:
         return False
     return step.chain.startswith(_ENGINES) or (anywhere and _ENGINES_ANYWHERE.fullmatch(step.rule.text) is not None)
 

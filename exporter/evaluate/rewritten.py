@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import IP6TABLES_BY_DEFAULT
-from exporter.evaluate.engine_rules import linked, within
+from exporter.evaluate.engine_rules import OWN, USERS, linked, within
 from exporter.evaluate.written import FAMILIES, unwritten, written_anew
 from exporter.model.firewall import (
     Backend,
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Table
     from exporter.model.snapshot import Kernel, Network, Snapshot
 
-_OWN_FORWARD_CHAIN: Final = "DOCKER-FORWARD"
-"""Where the engine's rules of FORWARD stand since 28.0."""
-
-_USERS_CHAIN: Final = "DOCKER-USER"
 _COMMENT: Final = 'comment "ICC"'
 """What the nftables backend writes behind its rule for ICC, in a chain of the bridge's own."""
 
@@ -99,12 +95,12 @@ def _chains(chains: Mapping[str, Chain], network: Network, rules: tuple[Rule, ..
     """Return iptables' chains with other rules for what stays on the bridge than the engine's present ones."""
     cleared = {
         name: replace(chain, rules=tuple(rule for rule in chain.rules if not _is_icc(rule, network)))
-        if name in ("FORWARD", _OWN_FORWARD_CHAIN)
+        if name in ("FORWARD", OWN)
         else chain
         for name, chain in chains.items()
     }
-    if _OWN_FORWARD_CHAIN in cleared:
-        chain = cleared[_OWN_FORWARD_CHAIN]
+    if OWN in cleared:
+        chain = cleared[OWN]
         place = next((at for at, rule in enumerate(chain.rules) if _leaves(rule, network)), len(chain.rules))
     else:
         chain = cleared["FORWARD"]
@@ -118,7 +114,7 @@ def _with(chain: Chain, rules: list[Rule], place: int, more: tuple[Rule, ...]) -
 
 
 def _behind_users(chain: Chain) -> int:
-    calls = (at for at, rule in enumerate(chain.rules) if rule.text.endswith(f"-j {_USERS_CHAIN}"))
+    calls = (at for at, rule in enumerate(chain.rules) if rule.text.endswith(f"-j {USERS}"))
     return next(calls, -1) + 1
 
 
