@@ -23,6 +23,7 @@ FAMILIES: Final = {4: TableFamily.IP, 6: TableFamily.IP6}
 """Where rules about a version of IP stand."""
 
 _TRIED: Final = EngineVersion(20, 10)
+_OF_IPTABLES: Final = (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
 
 
 def unwritten(snapshot: Snapshot, firewall: Firewall, family: int) -> str:
@@ -70,7 +71,7 @@ def _is_unusual(network: Network, family: int) -> bool:
 
 def _backends(firewall: Firewall, family: int) -> tuple[Sequence[Backend], bool]:
     """Return those that the engine may use, and whether its chains are there: else they are all that have any."""
-    tables = [table for table in firewall.tables if table.backend is not Backend.NFTABLES]
+    tables = [table for table in firewall.tables if table.backend in _OF_IPTABLES]
     of_family = [table for table in tables if table.family is FAMILIES[family]]
     own = dict.fromkeys(table.backend for table in of_family if "DOCKER" in table.chains)
     return list(own or dict.fromkeys(table.backend for table in of_family or tables)), bool(own)
@@ -93,7 +94,7 @@ def _policy_untold(snapshot: Snapshot, firewall: Firewall, family: int) -> str:
 def _policies(firewall: Firewall, family: int) -> Iterator[Verdict]:
     for table in firewall.tables:
         base = table.chains["FORWARD"].base if "FORWARD" in table.chains else None
-        if table.family is FAMILIES[family] and table.backend is not Backend.NFTABLES and base is not None:
+        if table.family is FAMILIES[family] and table.backend in _OF_IPTABLES and base is not None:
             yield base.policy
 
 

@@ -365,17 +365,26 @@ class Unforeseeable:
     text: str = ""
 
 
+class Onward(StrEnum):
+    """How IPVS sends packets to a real server: with its address as their destination, or with the one that they had."""
+
+    TRANSLATED = "translated"
+    AS_THEY_WERE = "as they were"
+
+
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     """An address or a port is rewritten behind conntrack's back (nft's `ip daddr set`), as the first target says.
 
     What becomes of the packet is not known here: it may go to the target, go on as it was, or be lost. `field` is
-    SOURCE or DESTINATION, whichever side's address or port it is.
+    SOURCE or DESTINATION, whichever side's address or port it is. With `onward` the target is where the packet is sent
+    from here, though it came for the namespace itself.
     """
 
     name: str
     field: Field
     targets: tuple[Target, ...]
+    onward: Onward | None = None
 
 
 Statement = (
@@ -514,6 +523,7 @@ class Backend(StrEnum):
     IPTABLES_NFT = "iptables-nft"
     IPTABLES_LEGACY = "iptables-legacy"
     NFTABLES = "nftables"
+    IPVS = "IPVS"
 
 
 TableKey = tuple[TableFamily, str, Backend]

@@ -69,6 +69,7 @@ class NamespaceDocuments:
     `cgroup` where programs of BPF see what a container in the namespace sends and receives. `policies` are those of
     IPsec: `dir`, `src` and `dst` with their prefixes, `priority`,
     `action`; `templates` where they want packets transformed, `narrow` where they select by more than addresses.
+    `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs` shows them; empty where there are none.
     """
 
     inode: int
@@ -86,6 +87,7 @@ class NamespaceDocuments:
     fdb: Sequence[Mapping[str, Any]] = ()
     programs: Sequence[str] = ()
     policies: Sequence[Mapping[str, Any]] = ()
+    ipvs: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ NAMESPACE: Final = _shape(
     fdb=Each(_shape("mac ifname vlan flags master state")),
     programs=Each(_TEXT),
     policies=Each(_shape("dir src dst priority action narrow templates")),
+    ipvs=_TEXT,
 )
 LABELS: Final = Each(_TEXT)
 DAEMON_OPTIONS: Final = (

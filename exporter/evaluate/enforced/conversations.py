@@ -230,6 +230,8 @@ class Conversations:
         self, world: World, flight: Flight, cells: int, journey: Journey, first: Delivery
     ) -> Sequence[Delivery]:
         """Return what arrives where the first packets did, of what is sent as they were."""
+        if not cells:
+            return ()
         arrived = journey.deliveries(*self._sent(world, flight, cells))
         destination = first.flight.ends.destination
         same = (item for item in arrived if item.stack is first.stack and item.flight.ends.destination == destination)

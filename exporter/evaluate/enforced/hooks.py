@@ -134,7 +134,7 @@ class Hooks:
             led = waiting.pop()
             ends = led.flight.ends
             parts_of = ends.source, ends.source_port, ends.destination, ends.destination_port
-            key = tuple(id(part) if isinstance(part, Column) else part for part in parts_of)
+            key = led.onward, *(id(part) if isinstance(part, Column) else part for part in parts_of)
             fresh = led.cells & ~seen.get(key, 0)
             if not fresh:
                 continue

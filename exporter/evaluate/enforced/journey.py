@@ -96,7 +96,7 @@ class Journey:
                 here = passing._replace(cells=cells, output=output)
                 here = here if output == "lo" else past_policies(here, Direction.OUT)
                 for out in self._obstacles.through(Hook.OUTPUT, here):
-                    yield from self._send(out)
+                    yield from self._send(out) if out.onward is None else self._sent_onward(out)
 
     def _setting_out(self, item: Departure) -> Passing:
         """Return packets that a namespace sends, before its hooks.
@@ -124,7 +124,7 @@ class Journey:
                 yield from self._loop(out)
         yield from self._leave(passing._replace(flight=flight), found.leaving)
 
-    def _loop(self, passing: Passing) -> Iterator[Delivery]:
+    def _loop(self, passing: Passing) -> Iterator[Moving | Delivery]:
         """Take packets of a namespace to itself back in by its loopback."""
         lost = 0
         for destination, cells in parts(passing.flight.ends.destination, passing.cells):
@@ -345,11 +345,28 @@ class Journey:
         passing = Passing(stack, told.cells, sent, sent.ends)
         yield from self._hand_over(told.sender, passing, told.way)
 
-    def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+    def _sent_onward(self, passing: Passing) -> Iterator[Moving]:
+        """Send packets to the real server that IPVS chose (ip_vs_nat_xmit, ip_vs_dr_xmit).
+
+        It asks for the route to that, whatever the destination, and from no source (__ip_vs_get_out_rt).
+        """
+        flight = passing.flight
+        towards = replace(flight.ends, destination=passing.onward or 0)
+        asking = passing._replace(flight=replace(flight, ends=towards), own=True, unbound=True, output="")
+        sent = passing._replace(flight=replace(flight, routed=True), own=False)
+        for way, cells in ways(asking).leaving.items():
+            sender = self._world.station(passing.stack, way.interface)
+            if sender is not None:
+                yield from self._hand_over(sender, sent._replace(cells=cells & passing.cells), way)
+
+    def _deliver(self, passing: Passing) -> Iterator[Moving | Delivery]:
         passing = of_one_alone(passing)
         if not passing.cells:
             return
         for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
+            if arrived.onward is not None:
+                yield from self._sent_onward(arrived)
+                continue
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
             # what loopback brings is taken to have come in where it was sent to (ipv6_rcv)

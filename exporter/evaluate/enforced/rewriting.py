@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.packets import Atom, PortsDiffer, Some, is_of_ipv6, only, parts
-from exporter.model.firewall import Field, Hook, Rewrite, Translation
+from exporter.model.firewall import Field, Hook, Onward, Rewrite, Translation
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -79,9 +79,20 @@ def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
 def _rewritten_by(item: Taken, passing: Passing) -> Iterator[Passing]:
     statement, target, cells = item.statement, item.target, passing.cells
     if isinstance(statement, Rewrite) and target is not None:
+        if statement.onward is not None:
+            yield from _sent_onward(statement.onward, target, passing)
+            return
         addresses = _each(target, cells) if target.addresses else ((None, cells, ""),)
         change = _led_to if statement.field is Field.DESTINATION else _sent_from
         yield from change(addresses, target, passing)
+
+
+def _sent_onward(onward: Onward, target: Target, passing: Passing) -> Iterator[Passing]:
+    """Yield packets as IPVS sends them to a real server: what becomes of their source and of the answer is not told."""
+    server = target.addresses.intervals[0][0]
+    astray = passing.flight.astray | passing.cells
+    here = passing._replace(flight=replace(passing.flight, astray=astray), onward=server)
+    yield from _led_to(((server, here.cells, ""),), target, here) if onward is Onward.TRANSLATED else (here,)
 
 
 def _translated_port(port: Port, target: Target) -> Port:

@@ -398,7 +398,7 @@ class _Journey(Journey):
             self._notes.add(Disbelieved(stack.name, at, interface))
         yield from super()._route(passing)
 
-    def _deliver(self, passing: Passing) -> Iterator[Delivery]:
+    def _deliver(self, passing: Passing) -> Iterator[Moving | Delivery]:
         if not of_one_alone(passing).cells:
             self._notes.add(Shared(passing.stack.name, self._notes.at(passing.stack.family, passing.flight.ends)))
         yield from super()._deliver(passing)

@@ -9,6 +9,7 @@ from exporter.model.observation import NamespaceDocuments
 from exporter.observe.kernel import bpf, links, neighbours, netns, queues, routes
 from exporter.observe.kernel.firewall import NOTHING, FirewallReader
 from exporter.observe.kernel.ipsec import read_policies
+from exporter.observe.kernel.ipvs import read_virtual_services
 from exporter.observe.kernel.memo import Memo
 from exporter.observe.kernel.netlink import ROUTE, Netlink
 from exporter.observe.kernel.settings import read_settings
@@ -55,6 +56,7 @@ class NamespaceReader:
         self._try(("bridge", "routes"), missing, lambda: parts.update(_merged(parts, read_settings())))
         self._try(("programs",), missing, lambda: parts.update(links=_with_programs(parts.get("links", ()))))
         self._try(("ipsec",), missing, lambda: parts.update(policies=read_policies(budget)))
+        self._try(("firewall",), missing, lambda: parts.update(ipvs=read_virtual_services()))
         self._try(("listeners",), missing, lambda: parts.update(listeners=_listeners(read_sockets(budget))))
         firewall = NOTHING
 

@@ -9,6 +9,7 @@ from exporter.errors import ObservationError
 from exporter.model.firewall import Backend, Firewall, Opaque, TableFamily, Unforeseeable
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import incompatible_tables, parse_iptables
+from exporter.parse.kernel.ipvs import parse_ipvs
 from exporter.parse.kernel.nftables import parse_nftables
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _PROGRAMS = {
 
 
 def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: General) -> Firewall:
-    """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables.
+    """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables and IPVS.
 
     Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
     """
@@ -44,7 +45,8 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
         raise ObservationError(f"table {unread[0]} could not be read")
     order = {name: position for position, name in enumerate(documents.tables)}
     held = sorted(tables.values(), key=lambda table: order.get(_key(table), len(order)))
-    return Firewall((*held, *_iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory, general)))
+    legacy = _iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory, general)
+    return Firewall((*held, *legacy, *parse_ipvs(documents.ipvs)))
 
 
 def _native(documents: NamespaceDocuments, memory: RuleMemory) -> Iterator[Table]:
