@@ -74,7 +74,10 @@ class World:
         for name, stack in self.stacks.items():
             for interface in stack.namespace.interfaces.values():
                 if stack is not self.host and interface.name != "lo" and interface.up:
-                    network = self._network(self.snapshot.sandboxes[name], interface)
+                    sandbox = self.snapshot.sandboxes[name]
+                    network = self._network(sandbox, interface)
+                    if network is None and not sandbox.members and wiring.leads_to_nobody(name, interface):
+                        network = self._overlay(interface)
                     self._join(wiring.place(stack, interface, network), stack, interface, network)
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
@@ -223,4 +226,18 @@ class World:
         for endpoint in sandbox.endpoints:
             if own & {endpoint.ipv4, endpoint.ipv6}:
                 return self.snapshot.networks[endpoint.network_id]
+        return None
+
+    def _overlay(self, interface: Interface) -> Network | None:
+        """Return the overlay network that an interface of a namespace which is no container's is on, by its addresses.
+
+        In such namespaces, `ingress_sbox` and one for each network, swarm shares out what comes for its services.
+        """
+        for network in self.snapshot.networks.values():
+            if network.driver == "overlay" and any(
+                pool.subnet.version == own.version and own.ip in pool.subnet
+                for pool in network.pools
+                for own in interface.addresses
+            ):
+                return network
         return None
