@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
-from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, has_router
+from exporter.evaluate.declared.topology import FAMILIES, has_router
 from exporter.evaluate.enforced.wiring import OF_CARDS
-from exporter.model.snapshot import FACTS_KEPT, GatewayMode, Network, Product
+from exporter.model.snapshot import FACTS_KEPT, GATEWAY_BRIDGE, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, NO_INTER_NETWORK_DROP
-from exporter.evaluate.declared.topology import GATEWAY_BRIDGE
 from exporter.evaluate.engine_rules import EngineRules
 from exporter.model.daemon import Configuration
 from exporter.model.firewall import Backend, Firewall, Table, TableFamily, Verdict
-from exporter.model.snapshot import EngineVersion, GatewayMode
+from exporter.model.snapshot import GATEWAY_BRIDGE, EngineVersion, GatewayMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

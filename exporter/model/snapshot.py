@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Namespace
     from exporter.model.reach import Protocol
 
+GATEWAY_BRIDGE = "docker_gwbridge"
+"""The bridge by which members of overlay networks reach the host; the list does not show their endpoints on it."""
+
 
 class EngineVersion(NamedTuple):
     """Major, minor and patch of `Version`; suffixes of distributions are ignored."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.enforced.unseen import SHARED_OUT
 from exporter.model.reach import Protocol, Verdict, Via
 from exporter.observe.tier import Tier
 from exporter.parse import parse
@@ -26,6 +27,7 @@ from tests.lab.system import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exporter.model.observation import Observation
     from tests.lab import Engine
 
 pytestmark = pytest.mark.lab
@@ -81,13 +83,26 @@ def test_with_ipvs_a_published_port_may_lead_to_the_task(outcome: Outcome) -> No
     address = IPv4Address(task["NetworkSettings"]["Networks"]["ingress"]["IPAddress"])
     listed = f"FWM  00000100 rr\n  -> {int(address):08X}:0000 Masq\n"
     inside = replace(observation.kernel.bystanders[name], ipvs=listed)
-    kernel = replace(observation.kernel, bystanders={**observation.kernel.bystanders, name: inside})
-    report = evaluate(parse(replace(observation, kernel=kernel)))
+    read = replace(observation.kernel, bystanders={**observation.kernel.bystanders, name: inside})
+    assert undecided(replace(observation, kernel=read)) == "IPVS"
+
+
+def test_unread_it_may_lead_to_the_task_as_well(outcome: Outcome) -> None:
+    """In the tier `kernel`, `ingress_sbox` is a port of a bridge that is nobody's."""
+    observation = outcome.truth.observation
+    assert observation.kernel is not None
+    missing = dict.fromkeys(("sandboxes", "bystanders"), "the tier is kernel")
+    unread = replace(observation.kernel, bystanders={}, sandboxes={}, missing=missing)
+    assert undecided(replace(observation, kernel=unread)) == SHARED_OUT
+
+
+def undecided(observation: Observation) -> str:
+    """Return why it is not known whether the task is reached by the published port; nobody is reached by the task."""
+    report = evaluate(parse(observation))
     ends = {each.name.partition(".")[0]: each for each in report.containers}
     there, back = report.pair(ends["out"], ends["web"]), report.pair(ends["web"], ends["out"])
     assert (there.verdict, back.verdict) == (Verdict.UNKNOWN, Verdict.BLOCKED)
     (path,) = there.paths
-    assert (path.via, path.network, path.protocol, str(path.ports)) == (
-        Via.PUBLISHED_PORT, "ingress", Protocol.TCP, "8080",
-    )  # fmt: skip
-    assert path.undecided == "IPVS"
+    assert (path.via, path.network) == (Via.PUBLISHED_PORT, "ingress")
+    assert (path.protocol, str(path.ports)) == (Protocol.TCP, "8080")
+    return path.undecided

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP
 from exporter.evaluate.declared.layer2 import openness
 from exporter.evaluate.declared.published import is_protected
-from exporter.evaluate.declared.topology import GATEWAY_BRIDGE
 from exporter.model.ports import ALL_PORTS
 from exporter.model.reach import Path, Protocol, Via
+from exporter.model.snapshot import GATEWAY_BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,10 +20,10 @@ from exporter.evaluate.declared.behaviour import (
     Settings,
 )
 from exporter.evaluate.declared.layer2 import openness
-from exporter.evaluate.declared.topology import FAMILIES, GATEWAY_BRIDGE, Opening, Topology, bridge_gateway, has_router
+from exporter.evaluate.declared.topology import FAMILIES, Opening, Topology, bridge_gateway, has_router
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
 from exporter.model.reach import HOST, Path, Protocol, Via
-from exporter.model.snapshot import ExposedPort, GatewayMode
+from exporter.model.snapshot import GATEWAY_BRIDGE, ExposedPort, GatewayMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

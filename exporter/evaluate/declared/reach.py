@@ -14,7 +14,6 @@ from exporter.evaluate.declared.published import Approach, HostAddresses, Publis
 from exporter.evaluate.declared.routed import Entry, routed_paths
 from exporter.evaluate.declared.topology import (
     FAMILIES,
-    GATEWAY_BRIDGE,
     LOOPBACK,
     Attachment,
     Opening,
@@ -24,6 +23,7 @@ from exporter.evaluate.declared.topology import (
     bridge_gateway,
 )
 from exporter.model.reach import HOST, PairVerdict, Path, Reach, Via
+from exporter.model.snapshot import GATEWAY_BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

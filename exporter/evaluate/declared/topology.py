@@ -14,7 +14,7 @@ from exporter.evaluate.declared.behaviour import (
     Behaviour,
 )
 from exporter.model.reach import HOST
-from exporter.model.snapshot import GatewayMode
+from exporter.model.snapshot import GATEWAY_BRIDGE, GatewayMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FAMILIES = (4, 6)
 LOOPBACK: Mapping[int, Address] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
-GATEWAY_BRIDGE = "docker_gwbridge"
-"""The bridge by which members of overlay networks reach the host; the list does not show their endpoints on it."""
 
 
 class Segment(NamedTuple):

@@ -191,6 +191,7 @@ class Journey:
                 yield from self._bridging.astray(sender, passing)
             if not receivers:
                 yield from self._unseen.led_on(sender, passing, way)
+                yield from self._unseen.shared_out(sender, passing)
 
     def _frames(self, sender: Station, receiver: Station, passing: Passing) -> Iterator[Moving]:
         mac, cells, flight = link_address(sender.interface), passing.cells, passing.flight

@@ -64,7 +64,8 @@ class Segment:
     of kind macvlan these are. Of an `unseen` one nobody can tell who hears
     whom: it stands for tunnels, or for a namespace that was not read. `joined` stands for all others that frames may
     come to by ways that are not followed, and itself: whoever is on one of them is on that. `outside` stands for
-    all segments that those have cables to whom nobody knows and who have one to this: they may be routers.
+    all segments that those have cables to whom nobody knows and who have one to this: they may be routers. `tasks` is
+    that of the network `ingress`, where the namespace which swarm shares out services in has a port and was not read.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Segment:
     unseen: bool = False
     joined: Segment | None = None
     outside: Segment | None = None
+    tasks: Segment | None = None
     stations: list[Station] = field(default_factory=list)
     _answering: dict[int, list[Station]] | None = None
     _proxying: list[Station] | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import Arrival
 from exporter.evaluate.enforced.packets import parts
 from exporter.evaluate.enforced.segments import beyond
+from exporter.model.reach import TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.world import World
+
+
+SHARED_OUT = "to which task swarm leads what its services publish: the namespace that shares it out was not read"
 
 
 class Unseen:
@@ -46,3 +50,19 @@ class Unseen:
                 led = replace(flight, routed=True, astray=flight.astray | new)
                 if new:
                     yield Arrival(receiver.stack, new, led, receiver.interface.name)
+
+    def shared_out(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
+        """Send packets for nobody who is seen to the tasks of services: swarm may share them out in `ingress_sbox`.
+
+        Which ports those are is told by the rules that led packets here (DOCKER-INGRESS).
+        """
+        flight, tasks = passing.flight, sender.segment.tasks
+        if tasks is None or flight.protocol not in TRANSPORTS.values():
+            return
+        flight = flight.doubted({SHARED_OUT: passing.cells})
+        for receiver in tasks.stations:
+            for address in receiver.interface.addresses:
+                if address.version == sender.stack.family:
+                    ends = replace(flight.ends, destination=int(address.ip))
+                    led = replace(flight, ends=ends, routed=True, astray=flight.astray | passing.cells)
+                    yield Arrival(receiver.stack, passing.cells, led, receiver.interface.name)

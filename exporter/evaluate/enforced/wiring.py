@@ -9,6 +9,7 @@ from exporter.evaluate.enforced.ports import Known, Ports
 from exporter.evaluate.enforced.segments import PASSING, Segment
 from exporter.model.namespace import MAIN_TABLE
 from exporter.model.reach import HOST
+from exporter.model.snapshot import GATEWAY_BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ class Wiring:
         self._joints: list[tuple[Segment, Segment]] = []
         self._loose: list[Segment] = []
         self._tapped: list[Segment] = []
+        self._tasks: Segment | None = None
         self._inside: dict[tuple[str, int], Place] = {}
         self._cables = Cables(host.namespace, inside)
         ports: dict[tuple[str, int], list[Interface]] = defaultdict(list)
@@ -92,6 +94,7 @@ class Wiring:
                 return Place(self._bridge(bridge))  # a stand-in
             segment = self._at(("network", network.id), network.name)
             segment.card = self._by_name.get(network.parent) if network.driver == "macvlan" else None
+            self._tasks = segment if network.ingress else self._tasks
             return Place(segment)
         if kind in _ALONE or not depth:
             return Place(Segment(interface.name))
@@ -200,6 +203,9 @@ class Wiring:
         bridges = [each for each in self._segments.values() if each.bridge is not None]
         unknown = [port for segment in bridges for port in self._of_nobody(segment, strange)]
         self._lead_out(unknown)
+        for segment in bridges:
+            if segment.name == GATEWAY_BRIDGE and any(self._master(port) is segment.bridge for port in unknown):
+                segment.tasks = self._tasks
         for key, segment in [*self._segments.items()]:
             card = self._host.get(key[1]) if isinstance(key, tuple) and key[0] == "card" else None
             if card is not None and card.kind == "bridge":
