@@ -18,7 +18,7 @@ from exporter.evaluate.enforced.trace import (
     Unanswered,
 )
 from exporter.evaluate.engine_rules import USERS
-from exporter.model.firewall import Field, Firewall, Hook, NameIs, Rewrite, Terminate, Translate, Translation
+from exporter.model.firewall import Field, Hook, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
@@ -196,7 +196,7 @@ def _unruled(namespace: Namespace, step: Step) -> Namespace:
         if chain is not None and chain.rules[step.number - 1 : step.number] == (step.rule,):
             rules = (*chain.rules[: step.number - 1], *chain.rules[step.number :])
             tables[number] = replace(table, chains={**table.chains, step.chain: replace(chain, rules=rules)})
-    return replace(namespace, firewall=Firewall(tuple(tables)))
+    return replace(namespace, firewall=replace(namespace.firewall, tables=tuple(tables)))
 
 
 def leading(case: Case) -> str:

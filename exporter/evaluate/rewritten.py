@@ -48,7 +48,7 @@ def restarted(snapshot: Snapshot, kernel: Kernel, network: Network | None, filte
     anew = {FAMILIES[family] for family in known}
     if network is not None:
         tables = (table if table.family in anew else _table(table, snapshot, network) for table in firewall.tables)
-        firewall = Firewall(tuple(tables))
+        firewall = replace(firewall, tables=tuple(tables))
     return _with_rules(kernel, firewall, filtered)
 
 
@@ -58,7 +58,7 @@ def rewritten(snapshot: Snapshot, kernel: Kernel, network: Network, filtered: It
     `filtered` are the IP versions for which the engine switches br_netfilter on.
     """
     tables = tuple(_table(table, snapshot, network) for table in kernel.host.firewall.tables)
-    return _with_rules(kernel, Firewall(tables), filtered)
+    return _with_rules(kernel, replace(kernel.host.firewall, tables=tables), filtered)
 
 
 def _with_rules(kernel: Kernel, firewall: Firewall, filtered: Iterable[int]) -> Kernel:

@@ -5,6 +5,7 @@ What they are is told by `engine_rules`; here is whether that is known.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, NO_INTER_NETWORK_DROP
@@ -115,7 +116,7 @@ def written_anew(snapshot: Snapshot, firewall: Firewall, family: int) -> Firewal
     for name, write in wanted.items():
         key = FAMILIES[family], name, backend
         known[key] = write(known.get(key) or Table(*key))
-    return Firewall(tuple(known.values()))
+    return replace(firewall, tables=tuple(known.values()), untracked=firewall.untracked - {family})
 
 
 def _writes(snapshot: Snapshot, family: int, *, present: bool) -> bool:

@@ -555,7 +555,9 @@ class Firewall:
     """All tables of one network namespace.
 
     Chains of equal hook and priority run in the reverse of their tables' order: the kernel calls the one first that was
-    registered last (nf_hook_entries_grow), and lists tables by age.
+    registered last (nf_hook_entries_grow), and lists tables by age. `untracked` are the versions of IP in which nothing
+    asks for conntrack: chains of type nat are not called there (nf_nat_inet_fn).
     """
 
     tables: tuple[Table, ...] = ()
+    untracked: frozenset[int] = frozenset()

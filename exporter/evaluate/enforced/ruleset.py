@@ -362,7 +362,8 @@ class Ruleset:
     def __init__(self, firewall: Firewall, family: int) -> None:
         self._by_hook: dict[Hook, list[BaseChain]] = defaultdict(list)
         for chain in base_chains(firewall, _FAMILIES[family]):
-            if chain.base.hook not in _AT_INTERFACES:
+            called = chain.base.kind != "nat" or family not in firewall.untracked
+            if called and chain.base.hook not in _AT_INTERFACES:
                 self._by_hook[chain.base.hook].append(chain)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from exporter.parse.kernel.ipvs import parse_ipvs
 from exporter.parse.kernel.nftables import parse_nftables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from exporter.model.firewall import Chain, Rule, Table
     from exporter.model.observation import NamespaceDocuments
@@ -27,6 +28,13 @@ _PROGRAMS = {
     "iptables-legacy": (TableFamily.IP, Backend.IPTABLES_LEGACY),
     "ip6tables-legacy": (TableFamily.IP6, Backend.IPTABLES_LEGACY),
 }
+
+_ALL_VERSIONS = frozenset({4, 6})
+_VERSIONS = {TableFamily.IP: frozenset({4}), TableFamily.IP6: frozenset({6})}
+_ASKING = re.compile(
+    r"\b(?:ct|state|flow|helper|cluster|xt|synproxy|masquerade|redirect|netmap)\b|conn|nat\b", re.IGNORECASE
+)
+"""Words of matches and statements that hold on to conntrack (nf_ct_netns_get), or that may: more cannot hurt."""
 
 
 def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: General) -> Firewall:
@@ -46,7 +54,22 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
     order = {name: position for position, name in enumerate(documents.tables)}
     held = sorted(tables.values(), key=lambda table: order.get(_key(table), len(order)))
     legacy = _iptables(documents, Backend.IPTABLES_LEGACY, ipsets, memory, general)
-    return Firewall((*held, *legacy, *parse_ipvs(documents.ipvs)))
+    found = (*held, *legacy, *parse_ipvs(documents.ipvs))
+    return Firewall(found, _untracked(found))
+
+
+def _untracked(tables: Sequence[Table]) -> frozenset[int]:
+    """Return the versions of IP in which no rule, be it of a chain that nobody calls, has conntrack follow packets."""
+    tracked: set[int] = set()
+    for table in tables:
+        versions = _VERSIONS.get(table.family, _ALL_VERSIONS)
+        if not versions <= tracked and (table.backend is Backend.IPVS or _asks_for_conntrack(table)):
+            tracked |= versions
+    return _ALL_VERSIONS - tracked
+
+
+def _asks_for_conntrack(table: Table) -> bool:
+    return any(_ASKING.search(rule.text) for chain in table.chains.values() for rule in chain.rules)
 
 
 def _native(documents: NamespaceDocuments, memory: RuleMemory) -> Iterator[Table]:
