@@ -31,7 +31,7 @@ BUFFER: Final = 1 << 14
 """Bytes that wait in our memory for a client to read them, before we stop adding to them."""
 
 HEAD: Final = 1 << 14
-"""Bytes of a request's head, about: taking one apart that is longer makes others wait, before it is asked who sends it."""
+"""Bytes of a request's head, about: taking a longer one apart makes others wait, and nobody knows yet who sends it."""
 
 PIECE: Final = 1 << 12
 """Bytes that are looked at in one go: a body that comes with its head may be thousands of chunks of a byte each."""
@@ -167,7 +167,7 @@ class Connection(H11Protocol):
         return self._sends_a_body()
 
     def _sends_a_body(self) -> bool:
-        return self.cycle is not None and self.cycle.more_body
+        return self.cycle is not None and self.cycle.more_body  # type: ignore[redundant-expr]  # uvicorn's gap
 
 
 def _nothing() -> None:

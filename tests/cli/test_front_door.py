@@ -359,6 +359,22 @@ def test_the_health_check_sees_an_exporter_that_hangs(web: Path, content: str) -
     assert (code, complaint) == (1, "no answer within 3 s\n")
 
 
+@pytest.mark.parametrize("content", ["{}", USERS, TLS + USERS, MTLS], ids=["nothing", "users", "both", "certificates"])
+@pytest.mark.parametrize("broken", ["web", "configuration"])
+def test_the_health_check_goes_by_what_is_in_force(web: Path, content: str, broken: str) -> None:
+    """An exporter that serves on with what a file said before is healthy; a restart would end it."""
+    web.write_text(content)
+    settings = web.parent / "exporter.yml"
+    settings.write_text("{}")
+    extra = {"ICC_EXPORTER_WEB_CONFIG_FILE": str(web), "ICC_EXPORTER_CONFIG_FILE": str(settings)}
+    with service(ANY_PORT, "--snapshot", HOST, **extra) as exporter:
+        address = exporter.address
+        {"web": web, "configuration": settings}[broken].write_text("x: y\n")
+        assert healthy(address, **extra) == (0, "")
+    code, complaint = healthy(address, **extra)
+    assert (code, complaint.endswith("unknown key x\n")) == (1, True), complaint
+
+
 def test_the_health_check_wants_to_be_asked_for_a_password(web: Path) -> None:
     """Where a front has users, an answer without a question comes from something else."""
     with service(ANY_PORT, "--snapshot", HOST) as exporter:

@@ -260,8 +260,8 @@ def change(unit: Unit, authority: Authority, rule: str) -> None:
 def test_a_line_too_many_is_told_as_the_page_says(unit: Unit) -> None:
     """With a line of files.conf for a file that is not there, the service does not start, and the journal says so.
 
-    The status is what systemd itself writes. Its child's message, which names the cause, can miss in the unit's journal:
-    journald looks the unit up by the process, which may have ended by then.
+    The status is what systemd itself writes. Its child's message, which names the cause, can miss in the unit's
+    journal: journald looks the unit up by the process, which may have ended by then.
     """
     unit.configure("files", own="Restart=no\n")
     unit.file(POLICY).unlink(missing_ok=True)
