@@ -99,14 +99,16 @@ def check(snapshot: Snapshot, report: Report, file: Path | None, limit: int) -> 
         report.engine.name,
         tenancy.label,
         rules,
-        tuple(_warnings(tenancy)) if asks else (),
+        tuple(_warnings(tenancy, built_in=file is None)) if asks else (),
     )
 
 
-def _warnings(tenancy: Tenancy) -> Iterator[str]:
+def _warnings(tenancy: Tenancy, *, built_in: bool) -> Iterator[str]:
     if tenancy.without:
         have = f"{count(tenancy.without, 'container')} without the label {tenancy.label}"
         yield f"{have}: each counts as a tenant of its own"
+    if built_in and tenancy.absent:
+        yield f"no container runs of {' and '.join(tenancy.absent)}, whom --tenant.trusted names"
 
 
 def _rule(snapshot: Snapshot, report: Report, result: RuleResult, violations: Sequence[Violation]) -> CheckedRule:

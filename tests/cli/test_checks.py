@@ -252,6 +252,15 @@ def test_containers_without_a_tenant_are_told(tmp_path: Path) -> None:
     assert any("(no tenant)" in line for line in lines)
 
 
+def test_a_trusted_tenant_of_whom_nothing_runs_is_told(folder: Path) -> None:
+    """He may be misspelt. A policy file trusts nobody by that option, and says nothing of it."""
+    lines = run("check", "--tenant.trusted=banc", "--snapshot", TENANTS).stdout.splitlines()
+    assert lines[-2] == "? no container runs of banc, whom --tenant.trusted names"
+    (folder / "policy.yaml").write_text("rules: [{name: a, why: w, deny: {from: any, to: {tenant: other}}}]")
+    done = run("check", "--policy.file=policy.yaml", "--tenant.trusted=banc", "--snapshot", TENANTS)
+    assert "banc" not in done.stdout
+
+
 def test_a_snapshot_tells_which_labels_it_keeps(tmp_path: Path) -> None:
     """A file that is replayed by another label keeps what it has, and nothing comes in that was not kept."""
     document = json.loads(TENANTS.read_text())
