@@ -25,6 +25,8 @@ from exporter.webconfig import WebConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.webconfig import TlsConfig
+
 TIMEOUT = 3.0
 
 
@@ -45,12 +47,10 @@ def _complaint(environ: Mapping[str, str]) -> str:
         return _complaint_of_old_settings(environ, error)
     if config.web_systemd_socket:
         return "--web.systemd-socket: systemd alone knows the address; ask /-/healthy there"
-    tls = web.tls is not None
-    certificate = web.tls is not None and web.tls.client_auth == webconfig.REQUIRED
     try:
-        status = _status(config, tls=tls)
+        status = _status(config, tls=web.tls is not None)
     except _Refused as refused:
-        return "" if certificate else str(refused)
+        return "" if web.tls and _refuses_us(web.tls) else str(refused)
     except OSError as error:
         return str(error)
     return "" if status in _alive(web) else f"status {status}"
@@ -86,6 +86,11 @@ def _status(config: Config, *, tls: bool) -> int:
         raise _Refused(str(error)) from error
     finally:
         connection.close()
+
+
+def _refuses_us(tls: TlsConfig) -> bool:
+    """Return whether an exporter breaks off that is well: we have no certificate, and speak no outdated version."""
+    return tls.client_auth == webconfig.REQUIRED or tls.max_version in webconfig.OUTDATED
 
 
 def _alive(web: WebConfig) -> tuple[int, ...]:

@@ -27,6 +27,9 @@ Parsed = TypeVar("Parsed")
 VERSIONS: Final = ("TLS10", "TLS11", "TLS12", "TLS13")
 """From the oldest to the newest."""
 
+OUTDATED: Final = ("TLS10", "TLS11")
+"""Versions that libraries speak when they are told to, and not otherwise."""
+
 CIPHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",

@@ -334,10 +334,21 @@ def test_only_a_server_has_a_front(web: Path) -> None:
         TLS + USERS,
         MTLS,
         f"{MTLS}  max_version: TLS12\n",
+        f"{TLS}  min_version: TLS10\n  max_version: TLS11\n",
         f"{MTLS}  client_allowed_sans: [prometheus]\n{USERS}",
         "rate_limit: {interval: 1h, burst: 1}\n",
     ],
-    ids=["nothing", "users", "tls", "tls and users", "certificates", "certificates, TLS 1.2", "all", "rate limit"],
+    ids=[
+        "nothing",
+        "users",
+        "tls",
+        "tls and users",
+        "certificates",
+        "certificates, TLS 1.2",
+        "TLS 1.1",
+        "all",
+        "rate limit",
+    ],
 )
 def test_the_health_check_gets_by_at_every_front(web: Path, content: str) -> None:
     """It knows no password and has no certificate, and tells a living exporter from a dead one all the same."""
