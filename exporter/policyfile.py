@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_BLANKS = re.compile(r" *([,-]) *")
 _SELECTOR: Final = ("name", "network", "tenant", "label", "not")
 _EVERYONE: Final = "any"
 _TCP_AND_UDP: Final = frozenset({Protocol.TCP, Protocol.UDP})
@@ -155,6 +156,10 @@ class _Rules:
         patterns = self._reader.texts(node, what, "texts") if node is not None else ()
         if node is not None and not empty and "" in patterns:
             self._reader.complain(node, f"{what} must not be empty")
+        for pattern in patterns:
+            if node is not None and "[^" in pattern:
+                # some shells take it as they take [!, others, and fnmatch, for one of the characters that fit
+                self._reader.complain(node, f"{what} must not hold [^: write [!…] for other characters ({pattern})")
         return patterns
 
     def _labels(self, node: yaml.Node | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -183,7 +188,7 @@ class _Rules:
         ports = NO_PORTS
         for text in self._reader.texts(node, "ports", "numbers"):
             try:
-                found = PortSet.parse(text.replace(" ", ""))
+                found = PortSet.parse(_BLANKS.sub(r"\1", text.strip()))
             except ValueError as error:
                 self._reader.complain(node, f"{error} (write 80, 8000-8100 or 80,443)")
                 continue

@@ -27,6 +27,9 @@ Parsed = TypeVar("Parsed")
 VERSIONS: Final = ("TLS10", "TLS11", "TLS12", "TLS13")
 """From the oldest to the newest."""
 
+OUTDATED: Final = ("TLS10", "TLS11")
+"""Versions that libraries speak when they are told to, and not otherwise."""
+
 CIPHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -91,7 +94,7 @@ KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
         f"{_TLS}.prefer_server_cipher_suites": "switch",
         f"{_TLS}.curve_preferences": "texts",
         "http_server_config.http2": "switch",
-        **{f"{_HEADERS}.{name}": "text" for name in HEADERS},
+        **{f"{_HEADERS}.{name}": "words" for name in HEADERS},
         f"{_USERS}.*": "secret",
         "rate_limit.interval": "duration",
         "rate_limit.burst": "number",
@@ -270,7 +273,10 @@ class _Reader:
         interval = self._value("rate_limit.interval", _duration, 0.0)
         burst = self._value("rate_limit.burst", _burst, 0)
         if interval and not burst and not self._complained("rate_limit.burst"):
-            self._complain("rate_limit.interval", "needs rate_limit.burst: how many requests may come at once")
+            if "rate_limit.burst" in self._entries:
+                self._complain("rate_limit.burst", f"must be from 1 to {_LARGEST_BURST}, not 0: nobody would get in")
+            else:
+                self._complain("rate_limit.interval", "needs rate_limit.burst: how many requests may come at once")
         return RateLimit(interval, burst) if interval else None
 
     def _text(self, name: str, default: str = "") -> str:
@@ -351,11 +357,12 @@ def _duration(texts: tuple[str, ...]) -> float:
 
 
 def _burst(texts: tuple[str, ...]) -> int:
+    """Return how many may come at once; 0 goes with an interval of 0, which is no limit."""
     text = texts[0]
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(_LARGEST_BURST))):
         raise _Mistake(f"must be a number from 1 to {_LARGEST_BURST}, not {text}")
-    if not 1 <= int(text) <= _LARGEST_BURST:
-        raise _Mistake(f"must be from 1 to {_LARGEST_BURST}, not {text}: nobody would get in")
+    if int(text) > _LARGEST_BURST:
+        raise _Mistake(f"must be from 1 to {_LARGEST_BURST}, not {text}")
     return int(text)
 
 

@@ -29,12 +29,14 @@ _TEXT = f"{_STANDARD}str"
 _WHOLE = f"{_STANDARD}int"
 _SWITCH = f"{_STANDARD}bool"
 
-Kind = Literal["text", "texts", "secret", "switch", "number", "numbers", "duration"]
-"""What may stand somewhere. Messages never quote a secret; `numbers` are ranges, such as 80 and 8000-8080."""
+Kind = Literal["text", "texts", "words", "secret", "switch", "number", "numbers", "duration"]
+"""What may stand somewhere. Messages never quote a secret; `numbers` are ranges, such as 80 and 8000-8080; `words`
+are a text that may look like a number."""
 
 _EXPECTED: Final[Mapping[Kind, tuple[str, frozenset[str]]]] = {
     "text": ("a text", frozenset({_TEXT})),
     "texts": ("a text or a list of texts", frozenset({_TEXT})),
+    "words": ("a text", frozenset({_TEXT, _WHOLE})),
     "secret": ("a text", frozenset({_TEXT})),
     "switch": ("true or false", frozenset({_SWITCH})),
     "number": ("a whole number", frozenset({_WHOLE})),

@@ -53,4 +53,5 @@ def tenancy(snapshot: Snapshot, reach: Reach, label: str, trusted: Collection[st
         tenants=tuple(TenantSummary(name, sizes[name], exposed[numbers[name]], name in trusted) for name in names),
         without=len(tenants) - sizes.total(),
         cross_pairs=exposed.total() if names else None,
+        absent=tuple(sorted(set(trusted) - set(names))),
     )

@@ -148,7 +148,7 @@ class Tenancy:
     `told` is False where an observation was made without the label: nothing is known then. A container without the
     label (`without` counts them) is a tenant of its own. `cross_pairs` are reachable and undecided ordered pairs of
     containers of different tenants of which neither is trusted; None where no container has the label, or nothing is
-    known.
+    known. `absent` are trusted tenants of whom no container runs: perhaps a mistake in a name.
     """
 
     label: str
@@ -156,6 +156,7 @@ class Tenancy:
     tenants: tuple[TenantSummary, ...] = ()
     without: int = 0
     cross_pairs: int | None = None
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

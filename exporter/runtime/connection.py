@@ -30,6 +30,12 @@ PATIENCE: Final = 30.0
 BUFFER: Final = 1 << 14
 """Bytes that wait in our memory for a client to read them, before we stop adding to them."""
 
+HEAD: Final = 1 << 14
+"""Bytes of a request's head, about: taking a longer one apart makes others wait, and nobody knows yet who sends it."""
+
+PIECE: Final = 1 << 12
+"""Bytes that are looked at in one go: a body that comes with its head may be thousands of chunks of a byte each."""
+
 
 class Crowd:
     """All connections. When there are too many, the one that has asked nothing for the longest time makes room."""
@@ -107,6 +113,13 @@ class Connection(H11Protocol):
             )
             transport.abort()
 
+    def data_received(self, data: bytes) -> None:
+        """Look at what a client says, up to a body or a mistake: nobody reads what comes after."""
+        for begin in range(0, len(data), PIECE):
+            if self.transport.is_closing() or self._sends_a_body():
+                return
+            super().data_received(data[begin : begin + PIECE])
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""
         self.ended = True
@@ -151,7 +164,10 @@ class Connection(H11Protocol):
         """Return whether the rest of a request is missing; between two requests keep-alive has a limit of its own."""
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             return self.timeout_keep_alive_task is None
-        return self.cycle.more_body
+        return self._sends_a_body()
+
+    def _sends_a_body(self) -> bool:
+        return self.cycle is not None and self.cycle.more_body  # type: ignore[redundant-expr]  # uvicorn's gap
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
-from exporter.runtime.connection import Connection, Crowd
+from exporter.runtime.connection import HEAD, Connection, Crowd
 from exporter.runtime.door import Door
 from exporter.runtime.front import Front
 
@@ -107,6 +107,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                h11_max_incomplete_event_size=HEAD,
                 timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=1,
             )

@@ -90,6 +90,7 @@ class Refresher:
         self._given_up = False
         self._failure: _Failure | None = None
         self._missed: set[PollResult] = set()
+        self._absent: tuple[str, ...] = ()
         self._stopped = False
 
     def refresh(self) -> None:
@@ -184,8 +185,15 @@ class Refresher:
                     "containers": report.totals.containers,
                 },
             )
+        self._tell_absent(report.tenancy.absent if report.tenancy else ())
         now = datetime.now(UTC)
         self._publish(lambda current: current.succeeded(now, observation, snapshot, report, self._tally.stats()))
+
+    def _tell_absent(self, tenants: tuple[str, ...]) -> None:
+        """Say whom the settings trust and nobody sees, when that changes: a name may be misspelt."""
+        if tenants and tenants != self._absent:
+            logger.warning("no container runs of %s, whom --tenant.trusted names", " and ".join(tenants))
+        self._absent = tenants
 
     def _end(self, result: PollResult, error: Exception) -> None:
         """Take note of how a refresh failed, unless that was our own doing."""

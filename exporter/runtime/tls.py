@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter import plainfile
 from exporter.errors import ConfigError
-from exporter.webconfig import CIPHERS, CURVES, OPTIONAL, REQUIRED
+from exporter.webconfig import CIPHERS, CURVES, OPTIONAL, OUTDATED, REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,8 +27,6 @@ _VERSIONS: Final = {
     "TLS12": ssl.TLSVersion.TLSv1_2,
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
-
-_OUTDATED: Final = ("TLS10", "TLS11")
 
 _CLIENT_AUTH: Final = {OPTIONAL: ssl.CERT_OPTIONAL, REQUIRED: ssl.CERT_REQUIRED}
 
@@ -91,7 +89,7 @@ def _set_versions(context: ssl.SSLContext, config: TlsConfig) -> None:
 
 def _set_ciphers(context: ssl.SSLContext, config: TlsConfig) -> None:
     names = ":".join(CIPHERS[suite] for suite in config.ciphers) or _DEFAULT_CIPHERS
-    context.set_ciphers(names + (_ANY_SECURITY_LEVEL if config.min_version in _OUTDATED else ""))
+    context.set_ciphers(names + (_ANY_SECURITY_LEVEL if config.min_version in OUTDATED else ""))
     if config.curve:
         context.set_ecdh_curve(CURVES[config.curve])
 

@@ -37,6 +37,8 @@ _SHAPES = (
     _HEAD + b"X: " + b"x" * 20_000 + b"\r\n\r\n",
     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     _HEAD + b"X: y\r\n" * 2_000 + b"\r\n",
+    _HEAD + b"Accept: " + b"a," * 30_000 + b"\r\n\r\n",
+    _HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000,
 )
 
 

@@ -144,6 +144,41 @@ def test_junit_has_a_case_for_each_rule_that_denies() -> None:
     assert "shop-db-1 and bank-db-1 share no network" in (failures[1].text or "")
 
 
+JUNIT = {
+    "testsuites": ({"testsuite"}, {"name", "time", "tests", "failures", "errors"}),
+    "testsuite": (
+        {"testcase", "properties", "system-out", "system-err"},
+        {"name", "tests", "failures", "errors", "time", "skipped", "timestamp", "hostname", "id", "package", "file"},
+    ),
+    "testcase": (
+        {"skipped", "error", "failure", "system-out", "system-err"},
+        {"name", "time", "classname", "group"},
+    ),
+    "failure": (set(), {"type", "message"}),
+    "skipped": (set(), {"type", "message"}),
+    "system-err": (set(), set()),
+}
+"""What may be in which element, and with which attributes, by the schema of Jenkins' xUnit plugin (junit-10.xsd)."""
+
+
+def test_junit_keeps_to_the_schema(folder: Path) -> None:
+    """Programs that validate what they read take it: with failures, rules about nobody, and warnings."""
+    (folder / "policy.yaml").write_text(
+        "rules: [{name: typo, why: w, deny: {from: {name: bnak-*}, to: any}},"
+        " {name: apart, why: w, deny: {from: any, to: {tenant: other}}}]\n"
+    )
+    document = json.loads(TENANTS.read_text())
+    del document["api"]["containers"][0]["Labels"]["com.docker.compose.project"]
+    (folder / "host.json").write_text(json.dumps(document))
+    done = run("check", "--policy.file=policy.yaml", "--format=junit", "--snapshot=host.json")
+    elements = list(ET.fromstring(done.stdout).iter())
+    for element in elements:
+        children, attributes = JUNIT[element.tag]
+        assert {child.tag for child in element} <= children, element.tag
+        assert set(element.keys()) <= attributes, element.tag
+    assert {element.tag for element in elements} == JUNIT.keys()
+
+
 def test_names_of_any_kind_make_sound_xml() -> None:
     """What somebody writes into labels and names breaks neither XML nor a terminal."""
     odd = "<&\"'>\x00\x1b[2J\ud800\uffff\u202e\n]]>"
@@ -215,6 +250,15 @@ def test_containers_without_a_tenant_are_told(tmp_path: Path) -> None:
         "? 1 container without the label com.docker.compose.project: each counts as a tenant of its own"
     )
     assert any("(no tenant)" in line for line in lines)
+
+
+def test_a_trusted_tenant_of_whom_nothing_runs_is_told(folder: Path) -> None:
+    """He may be misspelt. A policy file trusts nobody by that option, and says nothing of it."""
+    lines = run("check", "--tenant.trusted=banc", "--snapshot", TENANTS).stdout.splitlines()
+    assert lines[-2] == "? no container runs of banc, whom --tenant.trusted names"
+    (folder / "policy.yaml").write_text("rules: [{name: a, why: w, deny: {from: any, to: {tenant: other}}}]")
+    done = run("check", "--policy.file=policy.yaml", "--tenant.trusted=banc", "--snapshot", TENANTS)
+    assert "banc" not in done.stdout
 
 
 def test_a_snapshot_tells_which_labels_it_keeps(tmp_path: Path) -> None:

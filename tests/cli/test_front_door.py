@@ -334,10 +334,21 @@ def test_only_a_server_has_a_front(web: Path) -> None:
         TLS + USERS,
         MTLS,
         f"{MTLS}  max_version: TLS12\n",
+        f"{TLS}  min_version: TLS10\n  max_version: TLS11\n",
         f"{MTLS}  client_allowed_sans: [prometheus]\n{USERS}",
         "rate_limit: {interval: 1h, burst: 1}\n",
     ],
-    ids=["nothing", "users", "tls", "tls and users", "certificates", "certificates, TLS 1.2", "all", "rate limit"],
+    ids=[
+        "nothing",
+        "users",
+        "tls",
+        "tls and users",
+        "certificates",
+        "certificates, TLS 1.2",
+        "TLS 1.1",
+        "all",
+        "rate limit",
+    ],
 )
 def test_the_health_check_gets_by_at_every_front(web: Path, content: str) -> None:
     """It knows no password and has no certificate, and tells a living exporter from a dead one all the same."""
@@ -357,6 +368,22 @@ def test_the_health_check_sees_an_exporter_that_hangs(web: Path, content: str) -
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         code, complaint = healthy(f"127.0.0.1:{hanging.getsockname()[1]}", **extra)
     assert (code, complaint) == (1, "no answer within 3 s\n")
+
+
+@pytest.mark.parametrize("content", ["{}", USERS, TLS + USERS, MTLS], ids=["nothing", "users", "both", "certificates"])
+@pytest.mark.parametrize("broken", ["web", "configuration"])
+def test_the_health_check_goes_by_what_is_in_force(web: Path, content: str, broken: str) -> None:
+    """An exporter that serves on with what a file said before is healthy; a restart would end it."""
+    web.write_text(content)
+    settings = web.parent / "exporter.yml"
+    settings.write_text("{}")
+    extra = {"ICC_EXPORTER_WEB_CONFIG_FILE": str(web), "ICC_EXPORTER_CONFIG_FILE": str(settings)}
+    with service(ANY_PORT, "--snapshot", HOST, **extra) as exporter:
+        address = exporter.address
+        {"web": web, "configuration": settings}[broken].write_text("x: y\n")
+        assert healthy(address, **extra) == (0, "")
+    code, complaint = healthy(address, **extra)
+    assert (code, complaint.endswith("unknown key x\n")) == (1, True), complaint
 
 
 def test_the_health_check_wants_to_be_asked_for_a_password(web: Path) -> None:

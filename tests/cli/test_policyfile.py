@@ -63,7 +63,7 @@ rules:
       protocol: [tcp, icmp]
   - name: ports
     why: w
-    deny: {from: any, to: {tenant: other, name: z}, protocol: udp, ports: [53, "80, 443", 8000-8100]}
+    deny: {from: any, to: {tenant: other, name: z}, protocol: udp, ports: [53, "80, 443 ", 8000 - 8100]}
 """
     )
     assert policyfile.read(path) == Policy(
@@ -210,6 +210,9 @@ ENDS = [
     ("{from: any, to: any, ports: 65536}", "not an interval of ports: 65536-65536 (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: 9-8}", "not an interval of ports: 9-8 (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: http}", "not a set of ports: 'http' (write 80, 8000-8100 or 80,443)"),
+    ("{from: any, to: any, ports: 80 81}", "not a set of ports: '80 81' (write 80, 8000-8100 or 80,443)"),
+    ("{from: any, to: {name: '[^a]*'}}", "name must not hold [^: write [!…] for other characters ([^a]*)"),
+    ("{from: any, to: {label: {a: '[^b]'}}}", "label a must not hold [^: write [!…] for other characters ([^b])"),
     ("{from: any, to: any, ports: 0x50}", "not a set of ports: '0x50' (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: ''}", "ports must not be empty"),
     ("{from: any, to: any, ports: 1.5}", "ports must be a text or a list of texts, not a number (1.5)"),

@@ -163,6 +163,11 @@ class TestGood:
         assert set(config.headers) == set(HEADERS)
         assert config.headers["X-XSS-Protection"] == "1; mode=block"
 
+    def test_a_header_may_be_a_number(self, tmp_path: Path) -> None:
+        """As the one that switches browsers' filters off; exporter-toolkit takes it without quotes."""
+        config = understood(tmp_path, "http_server_config: {headers: {X-XSS-Protection: 0}}")
+        assert config.headers == {"X-XSS-Protection": "0"}
+
     def test_an_empty_header_is_not_set(self, tmp_path: Path) -> None:
         """Unset if blank, says exporter-toolkit."""
         config = understood(tmp_path, "http_server_config: {headers: {X-Frame-Options: '', X-XSS-Protection: ''}}")
@@ -199,9 +204,10 @@ class TestGood:
         assert config.rate_limit.burst == 20
 
     @pytest.mark.parametrize("interval", ["0", "0s", "'0'"])
-    def test_an_interval_of_zero_is_no_limit(self, tmp_path: Path, interval: str) -> None:
-        """Set to 0 to disable, says exporter-toolkit."""
-        assert understood(tmp_path, f"rate_limit: {{interval: {interval}, burst: 1}}") == WebConfig()
+    @pytest.mark.parametrize("burst", ["0", "1"])
+    def test_an_interval_of_zero_is_no_limit(self, tmp_path: Path, interval: str, burst: str) -> None:
+        """Set to 0 to disable, says exporter-toolkit; both are 0 by default there."""
+        assert understood(tmp_path, f"rate_limit: {{interval: {interval}, burst: {burst}}}") == WebConfig()
 
     def test_everything_together(self, tmp_path: Path) -> None:
         """All sections in one file."""

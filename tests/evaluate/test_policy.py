@@ -155,6 +155,14 @@ def test_whoever_is_trusted_crosses_nothing() -> None:
     assert violating(town(), *tenants_apart(("a", "b")).rules) == set()
 
 
+def test_who_is_trusted_and_runs_nothing_is_told() -> None:
+    """Perhaps he is misspelt; where nobody was asked whose containers they are, nobody knows."""
+    assert tenancy(town(), "b", "bank", "a", "B").absent == ("B", "bank")
+    unlabelled = parse(replace(town().observation(), labels=()))
+    told = evaluate(unlabelled, Standards(TENANT, trusted=("bank",))).tenancy
+    assert (told and told.told, told and told.absent) == (False, ())
+
+
 def test_a_trusted_name_is_no_pattern() -> None:
     """Whoever is called by a pattern is trusted, and nobody who fits it."""
     built = host("28.5").network("net")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.image.build import IMAGE, KERNEL_IMAGE
-from tests.image.compose import PROFILES, compose, folder_of, furnish, services
+from tests.image.compose import COMPOSE, PROFILES, compose, folder_of, furnish, services
 from tests.image.pages import prometheus
 from tests.lab import Engine, LabError, engine
 from tests.lab.system import wait_until
@@ -43,7 +43,8 @@ def test_nothing_has_more_rights_than_it_needs(profile: str) -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("cap_add", []) == CAPABILITIES.get(name, []), name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
+        unconfined = ["apparmor=unconfined"] if name == "exporter-sandboxes" else []
+        assert service["security_opt"] == ["no-new-privileges:true", *unconfined], name
         assert not service.get("privileged"), name
         assert "test" in service["healthcheck"], name
         assert service["image"].partition(":")[2].strip("v")[0].isdigit(), name
@@ -91,6 +92,17 @@ def host(saved: Path) -> Iterator[Engine]:
     with engine("28.5") as made:
         furnish(made, saved)
         yield made
+
+
+def test_a_tier_that_there_is_none_of_starts_nothing(host: Engine) -> None:
+    """Compose would make a folder of the name of the file with its target, and Prometheus would watch nobody."""
+    environ = {"DOCKER_HOST": host.host, "DOCKER_GID": str(host.socket.stat().st_gid)}
+    try:
+        with pytest.raises(LabError, match=r"targets/kernl\.yml"):
+            compose("up", "--detach", "--no-build", "--pull=never", "prometheus", profile="kernl", environ=environ)
+    finally:
+        compose("down", "--volumes", "--timeout=2", profile="kernl", environ=environ)
+    assert not (COMPOSE.parent / "targets" / "kernl.yml").exists()
 
 
 class Stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,16 @@ def test_the_wanted_format_is_chosen(accept: str | None, expected: Format) -> No
 def test_the_format_is_announced(accept: str | None, expected: str) -> None:
     """The Content-Type names the version that is sent and echoes a known escaping scheme."""
     assert negotiate(accept)[1] == expected
+
+
+@pytest.mark.parametrize("padding", [",", "a,", "*/*;q=0.1,", '"'])
+def test_a_header_that_is_too_long_says_nothing(padding: str) -> None:
+    """Taking one of 64 KiB apart would make all other clients wait for most of a second."""
+    long = "application/openmetrics-text;version=1.0.0," + padding * (64_000 // len(padding))
+    began = time.perf_counter()
+    assert negotiate(long)[0] is Format.TEXT_0_0_4
+    assert not accepts_gzip(f"gzip,{long}")
+    assert time.perf_counter() - began < 0.1
 
 
 @given(headers)

@@ -132,6 +132,7 @@ class TestJson:
             ],
             "without": 0,
             "cross_pairs": 1,
+            "absent": [],
         }
         assert document["policy"]["untold"] == []
         assert document["policy"]["rules"][1] == {

@@ -331,6 +331,10 @@ def test_tenants_are_shown() -> None:
     text = shown(published(governed())).text
     assert "2 tenants by label com.docker.compose.project; 1 pair leads from one to another." in text
     assert "bank 1 1 shop 1 0" in text
+    found = governed()
+    assert found.tenancy
+    misspelt = replace(found, tenancy=replace(found.tenancy, absent=("banc",)))
+    assert "to another. No container runs of banc, whom --tenant.trusted names." in shown(published(misspelt)).text
     assert "Tenants" not in shown(published(small_town())).text
 
 

@@ -9,11 +9,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import Response
 
+from exporter.runtime.connection import PIECE
 from exporter.runtime.front import Front
 from exporter.runtime.http import HttpServer
 from exporter.runtime.listen import bind
@@ -109,6 +111,33 @@ def test_a_bad_body_after_a_good_head(server: tuple[HttpServer, int], caplog: py
                     pass
     assert answers(port)
     assert [record.message for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
+def test_a_body_in_the_smallest_chunks_is_not_taken_apart(
+    server: tuple[HttpServer, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tens of thousands come with one read, and each would cost as much as a request."""
+    _, port = server
+    events = 0
+    following = h11.Connection.next_event
+
+    def counted(connection: h11.Connection) -> object:
+        nonlocal events
+        events += 1
+        return following(connection)
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    chunk = b"1\r\na\r\n"
+    send(port, b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 40_000)
+    assert answers(port)
+    assert 0 < events < 2 * PIECE // len(chunk)
+
+
+def test_a_long_head_is_not_taken_apart(server: tuple[HttpServer, int]) -> None:
+    """Nor is one that comes with one read: it costs more than an answer, and nobody was asked for a password yet."""
+    _, port = server
+    assert not send(port, GOOD[:-2] + b"A:\r\n" * 15_000 + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert send(port, GOOD[:-2] + b"A:\r\n" * 2_000 + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_malformed_requests_to_a_door_with_a_lock_open_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ForbiddenRequest, ObservationError
 from exporter.model.observation import Observation
+from exporter.model.report import Tenancy
 from exporter.publish.state import Board, PollResult, Published
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.tally import Tally
@@ -146,6 +148,18 @@ def test_news_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         "poll failed: gone",
         "poll failed: late",
         "the engine answers",
+    ]
+
+
+def test_trusted_tenants_of_whom_nothing_runs_are_logged_when_that_changes(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, not at every look; and again after one of them was there."""
+    bench = Bench()
+    for absent in ((), ("a", "b"), ("a", "b"), ("b",), (), ("b",)):
+        bench.report = replace(report(), tenancy=Tenancy("label", told=True, absent=absent))
+        bench.refresher.refresh()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "no container runs of a and b, whom --tenant.trusted names",
+        *["no container runs of b, whom --tenant.trusted names"] * 2,
     ]
 
 
