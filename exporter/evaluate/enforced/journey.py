@@ -96,7 +96,7 @@ class Journey:
                 here = passing._replace(cells=cells, output=output)
                 here = here if output == "lo" else past_policies(here, Direction.OUT)
                 for out in self._obstacles.through(Hook.OUTPUT, here):
-                    yield from self._send(out) if out.onward is None else self._sent_onward(out)
+                    yield from self._send(out) if out.onward is None else self._sent_onward(out, out.onward)
 
     def _setting_out(self, item: Departure) -> Passing:
         """Return packets that a namespace sends, before its hooks.
@@ -346,13 +346,13 @@ class Journey:
         passing = Passing(stack, told.cells, sent, sent.ends)
         yield from self._hand_over(told.sender, passing, told.way)
 
-    def _sent_onward(self, passing: Passing) -> Iterator[Moving]:
+    def _sent_onward(self, passing: Passing, server: int) -> Iterator[Moving]:
         """Send packets to the real server that IPVS chose (ip_vs_nat_xmit, ip_vs_dr_xmit).
 
         It asks for the route to that, whatever the destination, and from no source (__ip_vs_get_out_rt).
         """
         flight = passing.flight
-        towards = replace(flight.ends, destination=passing.onward or 0)
+        towards = replace(flight.ends, destination=server)
         asking = passing._replace(flight=replace(flight, ends=towards), own=True, unbound=True, output="")
         sent = passing._replace(flight=replace(flight, routed=True), own=False)
         for way, cells in ways(asking).leaving.items():
@@ -366,7 +366,7 @@ class Journey:
             return
         for arrived in self._obstacles.through(Hook.INPUT, passing._replace(output="")):
             if arrived.onward is not None:
-                yield from self._sent_onward(arrived)
+                yield from self._sent_onward(arrived, arrived.onward)
                 continue
             inside = arrived if arrived.settled else past_policies(arrived, Direction.IN)
             flight = replace(inside.flight, passages=(*inside.flight.passages, inside.passage()))
