@@ -430,6 +430,13 @@ CASES: dict[str, Case] = {
         ' nft "add rule netdev beside $port meta pkttype host tcp dport 7777 drop"; done',
         "nft delete table bridge beside; nft delete table netdev beside", Verdict.REACHABLE, ("near", "next"),
     ),
+    "an address of another interface is not local to one": hinging(
+        "nft add table inet beside; nft 'add chain inet beside first { type filter hook prerouting priority -5; }';"
+        " nft 'add rule inet beside first fib daddr . iif type local udp dport 80 drop';"
+        " ip6tables -w -I INPUT -m addrtype --dst-type LOCAL --limit-iface-in -p tcp --dport 80 -j DROP;"
+        " ip6tables -w -I INPUT -m addrtype ! --dst-type LOCAL --limit-iface-in -p tcp --dport 7777 -j DROP",
+        f"ip6tables -w -D INPUT 1; ip6tables -w -D INPUT 1; {UNDONE}", Verdict.REACHABLE, ("near", "hosted"),
+    ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
         " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",

@@ -155,7 +155,8 @@ class Routing:
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
 
-        Seen from an interface, an address is local only where it is that interface's own (inet_dev_addr_type).
+        Seen from an interface, an address is local only where it is that interface's own (inet_dev_addr_type,
+        nft_fib6_eval_type, match_lookup_rt6).
         """
         key = (address, interface)
         known = self._types.get(key)
@@ -176,7 +177,10 @@ class Routing:
             found, _ = self.lookup(Question(address))
             if found is not None and _is_first_on_link(found, address):
                 return AddressType.ANYCAST
-            return _TYPES.get(found.kind, AddressType.UNICAST) if found else AddressType.UNREACHABLE
+            if found is None:
+                return AddressType.UNREACHABLE
+            others = interface is not None and found.kind is RouteKind.LOCAL
+            return AddressType.UNICAST if others else _TYPES.get(found.kind, AddressType.UNICAST)
         return AddressType.UNICAST
 
     def reverse_path(self, path: ReversePath, packet: Question) -> frozenset[bool]:
