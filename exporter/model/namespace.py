@@ -204,7 +204,7 @@ class Route:
     `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
     metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
     `tos` is for packets of that type of service. `hop_limit` is what packets that a namespace itself sends by it are
-    sent with, 0 where that is as by others.
+    sent with, 0 where that is as by others. What is in packets is another thing where they are `tunnelled` (`encap`).
     """
 
     table: int
@@ -217,6 +217,7 @@ class Route:
     preference: int = 0
     tos: str = ""
     hop_limit: int = 0
+    tunnelled: bool = False
 
 
 class RuleAction(StrEnum):

@@ -12,9 +12,9 @@ import pytest
 
 from exporter.evaluate.enforced.gateways import SILENT
 from exporter.evaluate.enforced.neighbours import LEARNED
-from exporter.evaluate.enforced.routing import OF_TOS, UNHEEDED
+from exporter.evaluate.enforced.routing import OF_TOS, TOUCHED, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
-from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS
+from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS, TUNNELLED
 from exporter.evaluate.enforced.ways import CONNECTED
 from tests.conformance.routed import both, dual_stack, let_through
 from tests.lab import Container, Topology
@@ -450,6 +450,18 @@ CASES: Mapping[str, Case] = {
         {("far", "10.100.1.133"): ALL},
         inside={"near": takes("10.100.1.128/25"), "next": takes("10.100.1.192/26")},
         doubts=frozenset({"two that answer for 10.100.1.192"}),
+    ),
+    "a local route that a longer one is a part of": Case(
+        {("near", "10.97.0.5"): ALL, ("near", "10.97.0.0"): ALL},
+        "ip route add local 10.97.0.0/24 dev lo; ip route add 10.97.0.5 via 10.100.2.11",
+        "ip route del 10.97.0.5; ip route del local 10.97.0.0/24 dev lo",
+        {"far": ("ip address add 10.97.0.5/32 dev lo", "ip address del 10.97.0.5/32 dev lo")},
+        frozenset({TOUCHED}),
+    ),
+    "packets in packets": Case(
+        {("near", FAR): ALL},
+        "ip route add 10.100.2.11/32 encap ip id 5 dst 10.100.2.1 dev brtwo",
+        "ip route del 10.100.2.11/32", doubts=frozenset({TUNNELLED}),
     ),
     "a whole local route to a part of the network, arp_ignore": Case(
         {("next", "10.100.1.133"): ""},

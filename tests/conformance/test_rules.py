@@ -85,12 +85,27 @@ BESIDE = (
     " nft 'add rule inet beside forward"
 )
 UNDONE = "nft delete table inet beside"
+MARKED_DROPPED = "iptables -w -I FORWARD -m mark --mark 7 -j DROP"
+ACCEPTED = "iptables -w -D FORWARD 1"
+UNFRAMED = "nft delete table bridge beside"
+NATIVE_GONE = (
+    "nft delete rule ip nat POSTROUTING"
+    " handle $(nft -a list chain ip nat POSTROUTING | sed -n 's/.*nothing.*handle //p')"
+)
 AT_ONE = "$(ls /sys/class/net/brone/brif)"
 
 ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
 
 
 ONE_OF_SEVERAL = f"{TRANSLATED} PREROUTING -p tcp -d 192.0.2.1"
+
+
+def of_frames(hook: str, rule: str) -> str:
+    """Return how a rule gets into a chain of the bridge family."""
+    return (
+        f"nft add table bridge beside; nft 'add chain bridge beside c {{ type filter hook {hook}; }}';"
+        f" nft 'add rule bridge beside c {rule}'"
+    )
 
 
 def sends_with(hops: int) -> tuple[str, str]:
@@ -429,6 +444,76 @@ CASES: dict[str, Case] = {
         ' nft "add rule netdev beside $port meta pkttype other udp dport 7777 drop";'
         ' nft "add rule netdev beside $port meta pkttype host tcp dport 7777 drop"; done',
         "nft delete table bridge beside; nft delete table netdev beside", Verdict.REACHABLE, ("near", "next"),
+    ),
+    "an address of another interface is not local to one": hinging(
+        "nft add table inet beside; nft 'add chain inet beside first { type filter hook prerouting priority -5; }';"
+        " nft 'add rule inet beside first fib daddr . iif type local udp dport 80 drop';"
+        " ip6tables -w -I INPUT -m addrtype --dst-type LOCAL --limit-iface-in -p tcp --dport 80 -j DROP;"
+        " ip6tables -w -I INPUT -m addrtype ! --dst-type LOCAL --limit-iface-in -p tcp --dport 7777 -j DROP",
+        f"ip6tables -w -D INPUT 1; ip6tables -w -D INPUT 1; {UNDONE}", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "a mark that a bridge sets before it hands frames up": hinging(
+        f"{of_frames('prerouting priority -300', 'ip saddr 10.100.1.11 meta mark set 7')}; {MARKED_DROPPED}",
+        f"{UNFRAMED}; {ACCEPTED}", Verdict.BLOCKED,
+    ),
+    "a mark that a bridge sets as it hands frames up": hinging(
+        f"{of_frames('input priority 0', 'ip saddr 10.100.1.11 meta mark set 7')};"
+        " ip rule add pref 77 fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNFRAMED}; ip rule del pref 77", Verdict.BLOCKED,
+    ),
+    "a mark that a bridge sets as it passes frames on": hinging(
+        f"{of_frames('forward priority -200', 'ip saddr 10.100.1.11 meta mark set 7')}; {MARKED_DROPPED};"
+        " ip6tables -w -I FORWARD -i brone -o brone -p tcp -j DROP; ip6tables -w -I FORWARD -i brone -p udp -j DROP",
+        f"{UNFRAMED}; {ACCEPTED}; ip6tables -w -D FORWARD 1; ip6tables -w -D FORWARD 1",
+        Verdict.BLOCKED, ("near", "next"),
+    ),
+    "a mark that a bridge sets too late": hinging(
+        f"{of_frames('prerouting priority 100', 'ip saddr 10.100.1.11 meta mark set 7')};"
+        " nft 'add chain bridge beside late { type filter hook forward priority 100; }';"
+        " nft 'add rule bridge beside late ip saddr 10.100.1.11 ip daddr 10.100.1.12 meta mark set 8';"
+        f" {MARKED} -m mark --mark 7 -j DROP; iptables -w -I FORWARD -m mark --mark 8 -j DROP",
+        f"{UNFRAMED}; {UNMARKED}; {ACCEPTED}", Verdict.REACHABLE, ("near", "next"),
+    ),
+    "a mark that is set at an interface": hinging(
+        "nft add table netdev beside; nft 'add chain netdev beside at { type filter hook ingress device brone"
+        " priority 0; }'; nft 'add rule netdev beside at ip saddr 10.100.1.11 meta mark set 7';"
+        f" {MARKED_DROPPED}",
+        f"nft delete table netdev beside; {ACCEPTED}", Verdict.BLOCKED,
+    ),
+    "a mark for all but some by load": hinging(
+        f"{MARKED} -s 10.100.1.11 -m limit --limit 900/s --limit-burst 900 -j ACCEPT;"
+        f" {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; {MARKED_DROPPED}",
+        f"{UNMARKED}; {ACCEPTED}", Verdict.UNKNOWN, doubts=frozenset({"a mark that may be set"}),
+    ),
+    "a mark for all that were not lost by load": hinging(
+        f"{MARKED} -s 10.100.1.11 -d 10.100.2.11 -m limit --limit 1/hour --limit-burst 1 -j DROP;"
+        f" {MARKED} -s 10.100.1.11 -j MARK --set-mark 7; iptables -w -I FORWARD -m mark --mark 7 -j DROP",
+        f"{UNMARKED}; {ACCEPTED}", Verdict.BLOCKED,
+    ),
+    "a mark by a chain that some are led through": hinging(
+        "iptables -w -t mangle -N marking; iptables -w -t mangle -A marking -j MARK --set-mark 7;"
+        f" {MARKED} -p tcp -m socket --transparent -j marking;"
+        " ip rule add pref 77 fwmark 7 to 10.100.2.0/24 blackhole",
+        f"{UNMARKED}; iptables -w -t mangle -F marking; iptables -w -t mangle -X marking;"
+        " ip rule del pref 77",
+        Verdict.REACHABLE, doubts=frozenset({"policy rule 77: fwmark"}),
+    ),
+    "a mark by a hash": hinging(
+        f"{MARKED} -s 10.100.1.11 -j HMARK --hmark-tuple src --hmark-mod 10 --hmark-rnd 1 --hmark-offset 100;"
+        " iptables -w -I FORWARD -s 10.100.1.11 -m mark --mark 0 -j DROP",
+        f"{UNMARKED}; {ACCEPTED}", Verdict.UNKNOWN, doubts=frozenset({"a mark that may be set"}),
+    ),
+    "a mark in turns that nobody asks for": hinging(
+        f"{BESIDE} ip saddr 10.100.1.11 meta mark set numgen inc mod 2 offset 100'", UNDONE, Verdict.REACHABLE,
+    ),
+    "a set of interfaces that has a port": hinging(
+        "ipset create ports hash:net,iface;"
+        f" for port in {AT_ONE}; do ipset add ports 10.100.1.0/24,physdev:$port; done;"
+        " iptables -w -I FORWARD -m set --match-set ports src,src -j DROP",
+        "iptables -w -D FORWARD 1; ipset destroy ports", Verdict.REACHABLE,
+    ),
+    "a translation of nft's among those of iptables": hinging(
+        "nft add rule ip nat POSTROUTING oifname nothing masquerade", NATIVE_GONE, Verdict.REACHABLE, ("near", "web"),
     ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from exporter.model.namespace import Interface
 
 
+_ENTERING = (Hook.PREROUTING,)
+_LEAVING = (Hook.FORWARD, Hook.POSTROUTING)
+
+
 class HandedUp(NamedTuple):
     """Frames that came in by a port of a bridge and that the host takes in."""
 
@@ -74,16 +78,17 @@ class Bridging:
             item.mac,
             packet_type=PacketType.OTHER,
         )
-        cells, flight = self._obstacles.past_gates(Hook.INGRESS, item.port, passing)
-        passing = passing._replace(cells=cells, flight=flight)
-        cells, flight = self._obstacles.past_bridge((Hook.PREROUTING,), passing, item.port, output, bridge)
-        passing = passing._replace(cells=cells, flight=flight)
-        if not cells:
+        passing = self._obstacles.past_gates(Hook.INGRESS, item.port, passing)
+        called = host.calls_iptables(bridge)
+        early = True if called else None
+        passing = self._obstacles.past_bridge(_ENTERING, passing, item.port, output, bridge, early=early)
+        if not passing.cells:
             return
-        if not host.calls_iptables(bridge):
-            yield from self._passed_on(item, self._filtered(item, passing, output), output)
+        if not called:
+            yield from self._passed_on(item, self._filtered(item, passing, output, _LEAVING), output)
             return
-        for inside in self._obstacles.through(Hook.PREROUTING, passing):
+        for translated in self._obstacles.through(Hook.PREROUTING, passing):
+            inside = self._obstacles.past_bridge(_ENTERING, translated, item.port, output, bridge, early=False)
             if inside.flight.ends.destination != item.flight.ends.destination:
                 yield from self.redirected(bridge, item.port, inside)
             elif receiver is not None:
@@ -92,30 +97,31 @@ class Bridging:
     def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
         """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
 
-        The bridge's own chains are met between the two: br_nf_forward stands before those that filter there, and
-        br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
+        The bridge's own chains are met before and between the two: br_nf_forward stands among those that filter there,
+        and br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
         """
         name = item.bridge.name
-        here = passing._replace(output=name, output_port=output)
-        for forwarded in self._obstacles.through(Hook.FORWARD, here):
-            framed = self._filtered(item, forwarded, output)
+        here = self._filtered(item, passing, output, (Hook.FORWARD,), early=True)
+        here = here._replace(output=name, output_port=output)
+        for forwarded in self._obstacles.through(Hook.FORWARD, here) if here.cells else ():
+            framed = self._filtered(item, forwarded, output, _LEAVING, early=False)
             # br_nf_post_routing names no interface that frames came in by
             sent = framed._replace(interface="")
             for out in self._obstacles.through(Hook.POSTROUTING, sent) if sent.cells else ():
                 kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
                 yield from self._passed_on(item, out._replace(flight=kept), output)
 
-    def _filtered(self, item: Crossing, passing: Passing, output: str) -> Passing:
+    def _filtered(
+        self, item: Crossing, passing: Passing, output: str, hooks: tuple[Hook, ...], *, early: bool | None = None
+    ) -> Passing:
         """Lead frames past what the bridge's own chains say of those that it passes on."""
-        hooks = (Hook.FORWARD, Hook.POSTROUTING)
-        cells, flight = self._obstacles.past_bridge(hooks, passing, item.port, output, item.bridge)
-        return passing._replace(cells=cells, flight=flight)
+        return self._obstacles.past_bridge(hooks, passing, item.port, output, item.bridge, early=early)
 
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
-        cells, flight = self._obstacles.past_gates(Hook.EGRESS, output, passing)
+        passed = self._obstacles.past_gates(Hook.EGRESS, output, passing)
         receiver = item.receiver
-        if cells and receiver is not None:
-            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, "", item.mac)
+        if passed.cells and receiver is not None:
+            yield Arrival(receiver.stack, passed.cells, passed.flight, receiver.interface.name, "", item.mac)
 
     def redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Beyond]:
         """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.

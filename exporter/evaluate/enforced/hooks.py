@@ -262,9 +262,13 @@ def _by_another_route(before: Passing, after: Passing) -> Passing:
 
 def marked_by(passing: Passing, packets: Packets) -> Passing:
     """Return packets with the marks that chains gave them and their connections."""
-    fields = packets.fields
-    ct_mark = fields.get(Field.CT_MARK, passing.ct_mark)
-    return passing._replace(mark=_number(fields[Field.MARK]), ct_mark=_number(ct_mark))
+    ct_mark = packets.fields.get(Field.CT_MARK, passing.ct_mark)
+    return with_mark(passing, packets)._replace(ct_mark=_number(ct_mark))
+
+
+def with_mark(passing: Passing, packets: Packets) -> Passing:
+    """Return packets with the marks that chains gave them."""
+    return passing._replace(mark=_number(packets.fields[Field.MARK]))
 
 
 def _number(value: object) -> Value:

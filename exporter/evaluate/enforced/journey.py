@@ -168,8 +168,8 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if sender is None or not passing.cells:
             return
-        cells, flight = self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing)
-        passing = passing._replace(cells=cells)
+        passing = self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing)
+        flight = passing.flight
         if not stack.ruleset.idle:
             flight = replace(flight, passages=(*flight.passages, passing.passage()))
         if passing.own and stack.sends_near:
@@ -194,16 +194,17 @@ class Journey:
                 yield from self._unseen.shared_out(sender, passing)
 
     def _frames(self, sender: Station, receiver: Station, passing: Passing) -> Iterator[Moving]:
-        mac, cells, flight = link_address(sender.interface), passing.cells, passing.flight
+        mac = link_address(sender.interface)
         if not followed(sender, receiver):
-            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, mac=mac)
+            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, mac=mac)
             return
         host = self._world.host
         bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
-            cells, flight = self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge)
-            cells, flight = self._obstacles.past_gates(Hook.EGRESS, port, passing._replace(cells=cells, flight=flight))
+            passing = self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge)
+            passing = self._obstacles.past_gates(Hook.EGRESS, port, passing)
+        cells, flight = passing.cells, passing.flight
         if not cells:
             return
         if bridge is not None and host not in (sender.stack, receiver.stack):
@@ -217,41 +218,43 @@ class Journey:
 
     def _arrive(self, item: Arrival) -> Iterator[Moving | Delivery]:
         stack = item.stack
-        cells, flight = self._past_cards(item)
+        passing = self._past_cards(item)
         if not stack.gates.idle:
             for name, kind in ((item.port, _type_at_port(item)), (item.interface, PacketType.HOST)):
-                passing = Passing(stack, cells, flight, flight.ends, mac=item.mac, packet_type=kind)
-                cells, flight = self._obstacles.past_gates(Hook.INGRESS, name, passing)
+                passing = self._obstacles.past_gates(Hook.INGRESS, name, passing._replace(packet_type=kind))
         called = self._meets_hooks_as_frames(item)
-        if not stack.bridging.idle:
-            passing = Passing(stack, cells, flight, flight.ends, item.interface, item.port, item.mac)
-            hooks = (Hook.PREROUTING,) if called else (Hook.PREROUTING, Hook.INPUT)
-            cells, flight = self._obstacles.past_bridge(hooks, passing, item.port, "", None)
-        cells = self._obstacles.believed(stack, cells, flight, item.interface)
+        hooks, early = ((Hook.PREROUTING,), True) if called else ((Hook.PREROUTING, Hook.INPUT), None)
+        passing = self._obstacles.past_bridge(hooks, passing, item.port, "", None, early=early)
+        flight = passing.flight
+        cells = self._obstacles.believed(stack, passing.cells, flight, item.interface)
         if not cells:
             return
         # physdev sees a port where br_netfilter kept it
-        visible = item.port if called else ""
-        passing = Passing(stack, cells, flight, flight.ends, item.interface, visible, item.mac)
-        for inside in self._obstacles.through(Hook.PREROUTING, passing):
+        passing = passing._replace(cells=cells, port=item.port if called else "")
+        for translated in self._obstacles.through(Hook.PREROUTING, passing):
+            inside = translated
+            if called:
+                inside = self._obstacles.past_bridge(hooks, translated, item.port, "", None, early=False)
             if stack is self._world.host and inside.flight.ends.destination != flight.ends.destination:
                 yield from self._rewritten(inside, item.port, called=called)
             else:
                 yield from self._handed_up(inside, item.port) if called else self._route(inside)
 
-    def _past_cards(self, item: Arrival) -> tuple[int, Flight]:
+    def _past_cards(self, item: Arrival) -> Passing:
         """Lead frames for children of a card past what stands there: they come in by that (macvlan_queue_xmit)."""
-        host, stack, flight = self._world.host, item.stack, item.flight
+        host, stack = self._world.host, item.stack
+        passing = Passing(stack, item.cells, item.flight, item.flight.ends, item.interface, item.port, item.mac)
         if host.gates.idle:
-            return item.cells, flight
+            return passing
         kept = 0
         for name, cells in parts(item.interface, item.cells):
             station = self._world.station(stack, stack.by_name[str(name)].index)
             card = station.segment.card if station is not None else None
-            framed = Passing(host, cells, flight, flight.ends, mac=item.mac, packet_type=PacketType.OTHER)
-            passed, flight = self._obstacles.past_gates(Hook.INGRESS, card.name if card else "", framed)
-            kept |= passed
-        return kept, flight
+            framed = passing._replace(stack=host, cells=cells, packet_type=PacketType.OTHER)
+            passed = self._obstacles.past_gates(Hook.INGRESS, card.name if card else "", framed)
+            passing = passing._replace(flight=passed.flight, mark=passed.mark)
+            kept |= passed.cells
+        return passing._replace(cells=kept)
 
     def _handed_up(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
         """Lead frames of a bridge that br_netfilter has led through PREROUTING into the host: past the bridge's INPUT.
@@ -259,9 +262,9 @@ class Journey:
         br_nf_pre_routing_finish goes on with br_handle_frame_finish and br_pass_frame_up, so that INPUT sees what
         PREROUTING made of a destination. Without br_netfilter it comes first.
         """
-        cells, flight = self._obstacles.past_bridge((Hook.INPUT,), passing, port, "", None)
-        if cells:
-            yield from self._route(passing._replace(cells=cells, flight=flight))
+        passing = self._obstacles.past_bridge((Hook.INPUT,), passing, port, "", None)
+        if passing.cells:
+            yield from self._route(passing)
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
         """Pass frames on that cross a bridge of the host's."""
@@ -395,7 +398,7 @@ def _from_own(item: Departure) -> int:
         return item.cells
     found = 0
     for source, cells in parts(item.flight.ends.source, item.cells):
-        if source in stack.addresses or stack.routing.is_local(int(source)):
+        if source in stack.addresses or stack.routing.may_take(int(source)):
             found |= cells
     return found
 

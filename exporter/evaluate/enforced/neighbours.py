@@ -348,12 +348,10 @@ def _past_policies(passing: Passing, direction: Direction) -> Passing:
 
 
 def _gated(passing: Passing, hook: Hook, interface: str) -> Passing:
-    cells, flight = past_gates(_SIGHT, hook, interface, passing)
-    return passing._replace(cells=cells, flight=flight)
+    return past_gates(_SIGHT, hook, interface, passing)
 
 
 def _bridged(
     passing: Passing, hooks: tuple[Hook, ...], entering: str, leaving: str, bridge: Interface | None
 ) -> Passing:
-    cells, flight = past_bridge(_SIGHT, hooks, passing, entering, leaving, bridge)
-    return passing._replace(cells=cells, flight=flight)
+    return past_bridge(_SIGHT, hooks, passing, entering, leaving, bridge)

@@ -34,12 +34,19 @@ class Obstacles:
         return self._hooks.through(hook, passing)
 
     def past_bridge(
-        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
-    ) -> tuple[int, Flight]:
+        self,
+        hooks: tuple[Hook, ...],
+        passing: Passing,
+        port: str | Column,
+        output: str,
+        bridge: Interface | None,
+        *,
+        early: bool | None = None,
+    ) -> Passing:
         """Return the frames that pass the chains of the bridge family, and how they go on."""
-        return past_bridge(self._hooks.sight, hooks, passing, port, output, bridge)
+        return past_bridge(self._hooks.sight, hooks, passing, port, output, bridge, early=early)
 
-    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Passing:
         """Return the packets that pass what stands at single interfaces, and how they go on."""
         return past_gates(self._hooks.sight, hook, interfaces, passing)
 

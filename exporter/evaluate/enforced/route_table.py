@@ -99,6 +99,23 @@ class RouteTable:
             for routes in prefixes.values():
                 routes.sort(key=lambda route: (not route.tos, route.metric, -route.preference))
 
+    def routes(self) -> Iterator[Route]:
+        """Yield all routes."""
+        for prefixes in self._by_length.values():
+            for routes in prefixes.values():
+                yield from routes
+
+    def is_within(self, other: RouteTable) -> bool:
+        """Return whether a prefix of this table is a part of one of another table."""
+        wider = {length: prefixes for length, prefixes in other._by_length.items() if length < _BITS[4]}
+        return any(
+            number >> length - short in wider[short]
+            for length, prefixes in self._by_length.items()
+            for short in wider
+            if short < length
+            for number in prefixes
+        )
+
     @property
     def everywhere(self) -> Sequence[Route]:
         """The routes to everywhere."""

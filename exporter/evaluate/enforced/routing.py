@@ -13,15 +13,16 @@ from exporter.evaluate.enforced.policy_rules import USUAL, as_usual, holds, left
 from exporter.evaluate.enforced.route_table import Question, RouteTable, answered
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import AddressType
-from exporter.model.namespace import LOCAL_TABLE, RouteKind, RuleAction
+from exporter.model.namespace import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, PolicyRule, RouteKind, RuleAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.evaluate.enforced.route_table import Answers
     from exporter.model.firewall import ReversePath
-    from exporter.model.namespace import Namespace, PolicyRule, Route
+    from exporter.model.namespace import Namespace, Route
 
+TOUCHED = "whether a policy rule of IPv4 was ever added or deleted: until then local routes give way to longer ones"
 UNHEEDED = "whether a policy rule of IPv6 was ever added: until then the kernel heeds none"
 _SHARED = 127
 """The length from which on the first address of a prefix is like any other."""
@@ -44,6 +45,7 @@ class Routing:
         for table in self._tables.values():
             table.settle()
         self.rules: Sequence[PolicyRule] = of_family(namespace, family)
+        self._merges = self.rules == USUAL[4] and self._merge()
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
         selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
         self.plain = as_usual(self.rules, family) and not selecting
@@ -58,11 +60,29 @@ class Routing:
         (fib6_rule_lookup): only one that is added, if for a while, makes it heed them (fib6_rule_configure). Of IPv4
         one that is deleted does so, too (fib4_rule_delete).
         """
-        yield self.rules, "", ""
+        if self._merges:
+            yield _OF_MERGED, "", ""
+        yield self.rules, "", TOUCHED if self._merges else ""
         if family == 6 and set(self.rules) < set(USUAL[family]):
             yield USUAL[family], "", UNHEEDED
         for tos in sorted(set().union(*(table.by_tos for table in self._tables.values()))):
             yield self.rules, tos, OF_TOS.format(tos=tos)
+
+    def _merge(self) -> bool:
+        """Make one table of local and main, as the kernel has it, and return whether that makes a difference.
+
+        The two of IPv4 are one until somebody adds or deletes a policy rule (fib_unmerge): of the routes in both, the
+        longest prefix is taken, and a local one of the same (fib_trie_table, fib_find_alias).
+        """
+        local, main = self._tables[LOCAL_TABLE], self._tables[MAIN_TABLE]
+        if not main.is_within(local):
+            return False
+        table = self._tables[_MERGED]
+        own = {route.destination for route in local.routes()}
+        for route in (*local.routes(), *(route for route in main.routes() if route.destination not in own)):
+            table.add(route)
+        table.settle()
+        return True
 
     def lookup(self, question: Question) -> tuple[Route | None, str]:
         """Return the route of a packet, None without one; and the name of a rule's selector that is not understood.
@@ -155,7 +175,8 @@ class Routing:
     def address_type(self, address: int, interface: str | None) -> AddressType:
         """Return the type of an address as xt_addrtype and nft's fib see it: from the local table alone.
 
-        Seen from an interface, an address is local only where it is that interface's own (inet_dev_addr_type).
+        Seen from an interface, an address is local only where it is that interface's own (inet_dev_addr_type,
+        nft_fib6_eval_type, match_lookup_rt6).
         """
         key = (address, interface)
         known = self._types.get(key)
@@ -168,7 +189,7 @@ class Routing:
             return AddressType.BROADCAST
         if (address >> 28 == 0xE) if self._family == 4 else (address >> 120 == 0xFF):
             return AddressType.MULTICAST
-        table = self._tables.get(LOCAL_TABLE)
+        table = self._tables.get(_MERGED if self._merges else LOCAL_TABLE)
         route = table.find(Question(address), self.names) if table else None
         if route is not None and (interface is None or self.leaves_by(route, interface)):
             return _TYPES.get(route.kind, AddressType.UNICAST)
@@ -176,7 +197,10 @@ class Routing:
             found, _ = self.lookup(Question(address))
             if found is not None and _is_first_on_link(found, address):
                 return AddressType.ANYCAST
-            return _TYPES.get(found.kind, AddressType.UNICAST) if found else AddressType.UNREACHABLE
+            if found is None:
+                return AddressType.UNREACHABLE
+            others = interface is not None and found.kind is RouteKind.LOCAL
+            return AddressType.UNICAST if others else _TYPES.get(found.kind, AddressType.UNICAST)
         return AddressType.UNICAST
 
     def reverse_path(self, path: ReversePath, packet: Question) -> frozenset[bool]:
@@ -225,6 +249,18 @@ class Routing:
         """Return whether packets to an address end in this namespace."""
         return self.address_type(address, None) is AddressType.LOCAL
 
+    def may_take(self, address: int) -> bool:
+        """Return whether packets to an address end in this namespace, or do where the tables are two."""
+        found = self._tables[LOCAL_TABLE].find(Question(address), self.names) if self._merges else None
+        return self.is_local(address) or (found is not None and found.kind is RouteKind.LOCAL)
+
+
+_MERGED = 0
+"""The number of no table."""
+
+_OF_MERGED = tuple(
+    PolicyRule(4, priority, RuleAction.LOOKUP, table) for priority, table in ((0, _MERGED), (32767, DEFAULT_TABLE))
+)
 
 _TYPES = {
     RouteKind.UNICAST: AddressType.UNICAST,

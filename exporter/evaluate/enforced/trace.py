@@ -425,27 +425,34 @@ class _Obstacles(Obstacles):
         return iter(outcomes)
 
     def past_bridge(
-        self, hooks: tuple[Hook, ...], passing: Passing, port: str | Column, output: str, bridge: Interface | None
-    ) -> tuple[int, Flight]:
-        cells, flight = super().past_bridge(hooks, passing, port, output, bridge)
+        self,
+        hooks: tuple[Hook, ...],
+        passing: Passing,
+        port: str | Column,
+        output: str,
+        bridge: Interface | None,
+        *,
+        early: bool | None = None,
+    ) -> Passing:
+        passed = super().past_bridge(hooks, passing, port, output, bridge, early=early)
         steps = self._notes.steps()
         if steps:
             at = self._notes.at(passing.stack.family, passing.flight.ends)
             names = self._notes.name(port), output
-            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if cells else (), *names))
-        return cells, flight
+            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if passed.cells else (), *names))
+        return passed
 
-    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> tuple[int, Flight]:
+    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Passing:
         stack, known = passing.stack, passing.flight.doubts
-        cells, flight = super().past_gates(hook, interfaces, passing)
-        steps, doubts = self._notes.steps(), tuple(name for name in flight.doubts if name not in known)
+        passed = super().past_gates(hook, interfaces, passing)
+        steps, doubts = self._notes.steps(), tuple(name for name in passed.flight.doubts if name not in known)
         if steps or doubts:
             at = self._notes.at(stack.family, passing.flight.ends)
             name = self._notes.name(interfaces)
             inside, outside = (name, "") if hook == "ingress" else ("", name)
-            after = (at,) if cells else ()
+            after = (at,) if passed.cells else ()
             self._notes.add(Filtered(stack.name, hook, steps, at, after, inside, outside, doubts))
-        return cells, flight
+        return passed
 
     def resolved(self, sender: Station, receiver: Station, target: int, passing: Passing) -> tuple[int, dict[str, int]]:
         cells, doubts = super().resolved(sender, receiver, target, passing)

@@ -57,6 +57,7 @@ DEEPEST = 16
 
 ENDLESS = "chains that call each other in a circle"
 MARK = "a mark that may be set"
+UNTRACKED = "whether conntrack follows the packets"
 ASTRAY = "what somebody who is not seen made of where packets come from"
 WAY_BACK = "policy rule that a way back hinges on"
 
@@ -83,6 +84,14 @@ class Outcome:
     returned: int = 0
     taken: list[Taken] = field(default_factory=list)
     doubts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> int:
+        """Those that may go on elsewhere, and not with the next rule."""
+        gone = self.accepted | self.returned
+        for item in self.taken:
+            gone |= item.cells
+        return gone
 
     def doubt(self, name: str, cells: int) -> None:
         """Note that something that is not known decides about cells."""
@@ -148,7 +157,7 @@ class Walker:
 
     def base(self, chain: BaseChain, packets: Packets, cells: int) -> Outcome:
         """Lead packets through one base chain; those that come back from it meet its policy."""
-        outcome = self._chain(chain.table, chain.name, packets, cells, 0)
+        outcome = self._chain(chain.table, chain.name, packets, cells, 0, 0)
         final = Outcome(outcome.accepted, outcome.dropped, 0, list(outcome.taken), dict(outcome.doubts))
         if outcome.returned:
             accepts = chain.base.policy is Verdict.ACCEPT
@@ -157,7 +166,8 @@ class Walker:
             self._note(chain.table, chain.name, -1, None, f"policy {chain.base.policy}")
         return final
 
-    def _chain(self, table: PreparedTable, name: str, packets: Packets, cells: int, depth: int) -> Outcome:
+    def _chain(self, table: PreparedTable, name: str, packets: Packets, cells: int, depth: int, apart: int) -> Outcome:
+        """Lead packets through a chain; those `apart` may be elsewhere all the same, and what is done here not done."""
         outcome = Outcome()
         if depth > DEEPEST:
             outcome.accepted = outcome.dropped = cells
@@ -167,7 +177,8 @@ class Walker:
         for segment in prepared.segments:
             if not cells:
                 break
-            found = self._segment(table, prepared.chain, segment, packets, cells, depth)
+            gone = apart | outcome.gone if segment.rewrites else 0
+            found = self._segment(table, prepared.chain, segment, packets, cells, depth, gone)
             outcome.add(found)
             outcome.returned |= found.returned
             cells = found.passed
@@ -175,24 +186,24 @@ class Walker:
         return outcome
 
     def _segment(
-        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int
+        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int, apart: int
     ) -> _Passed:
         if segment.rewrites or self._trace is not None:
-            return self._rules(table, chain, segment, packets, cells, depth)
+            return self._rules(table, chain, segment, packets, cells, depth, apart)
         key = (segment, cells, segment.key(packets, self._lookups))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._rules(table, chain, segment, packets, cells, depth)
+            known = self._known[key] = self._rules(table, chain, segment, packets, cells, depth, apart)
         return known  # type: ignore[return-value]
 
     def _rules(
-        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int
+        self, table: PreparedTable, chain: Chain, segment: Segment, packets: Packets, cells: int, depth: int, apart: int
     ) -> _Passed:
         outcome = _Passed()
         candidates = segment.candidates(packets)
         try:
             for number, rule in candidates:
-                cells = self._rule(_Place(table, chain, number, rule, depth), packets, cells, outcome)
+                cells = self._rule(_Place(table, chain, number, rule, depth, apart), packets, cells, outcome)
                 if not cells:
                     break
         except PortsDiffer as difference:
@@ -251,7 +262,8 @@ class Walker:
             case Terminate(verdict):
                 _end(verdict, may, outcome)
             case Call(chain, goto):
-                found = self._chain(place.table, chain, packets, may, place.depth + 1)
+                apart = may & ~must | place.apart | outcome.gone
+                found = self._chain(place.table, chain, packets, may, place.depth + 1, apart)
                 outcome.add(found)
                 if goto:
                     outcome.returned |= found.returned
@@ -263,14 +275,15 @@ class Walker:
                 return live & ~self._translate(step, packets, held, outcome), False
             case ProxyLocally():
                 outcome.taken.append(Taken(step, None, may, must if step.terminates else 0))
-                _rewrite_mark(packets, Field.MARK, step.keep_mark, step.toggle_mark, held)
+                surely = Held(may, must & ~(place.apart | outcome.gone))
+                _rewrite_mark(packets, Field.MARK, step.keep_mark, step.toggle_mark, surely)
                 if not step.terminates:
                     return live, True
                 outcome.accepted |= may
             case Unforeseeable(name):
                 _leave_open(name, may, outcome)
             case _:
-                _rewrite(step, packets, held)
+                _rewrite(step, packets, Held(may, must & ~(place.apart | outcome.gone)), outcome)
                 return live, True
         return live & ~must, False
 
@@ -331,13 +344,14 @@ class _Passed(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the walk is."""
+    """Where the walk is; packets that are `apart` may have taken another way."""
 
     table: PreparedTable
     chain: Chain
     number: int
     rule: Rule
     depth: int
+    apart: int
 
 
 def _port_sets(rules: Iterable[tuple[int, Rule]]) -> Iterator[Ranges]:
@@ -428,14 +442,15 @@ def _asks(match: Match) -> int | str | None:
     return match.names[0] if hasattr(match, "names") else None
 
 
-def _rewrite(step: Statement, packets: Packets, held: Held) -> None:
+def _rewrite(step: Statement, packets: Packets, held: Held, outcome: Outcome) -> None:
     match step:
         case SetMark(name, keep, toggle):
             _rewrite_mark(packets, name, keep, toggle, held)
         case CopyMark():
             _copy_mark(packets, step, held)
         case Untrack():
-            _set(packets, Field.CT_STATE, held, lambda _: int(CtState.UNTRACKED))
+            _leave_open(UNTRACKED, held.may & ~held.must, outcome)
+            _set(packets, Field.CT_STATE, Held(held.must, held.must), lambda _: int(CtState.UNTRACKED))
 
 
 def _rewrite_mark(packets: Packets, name: Field, keep: int, toggle: int, held: Held) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SEVERAL_HOPS = "which of several next hops the packets take"
 SEVERAL_DEFAULTS = "which of several default routes packets take: that goes by which gateways were silent lately"
+TUNNELLED = "what becomes of packets that a route puts into others (encap)"
 OWN_GATEWAY = "whether a route by an address of one's own was there before that address"
 
 
@@ -59,6 +60,7 @@ def _along(stack: Stack, question: Question, route: Route | None) -> Way:
     )
     source = int(route.source) if route.source is not None else None
     doubt = "" if len(exits) < 2 else SEVERAL_HOPS if len(route.hops) > 1 else OWN_GATEWAY
+    doubt = TUNNELLED if route.tunnelled else doubt
     return Way(local=False, exits=exits, source=source, doubt=doubt)
 
 

@@ -4,7 +4,8 @@
 * Other tables of nftables are read by `nft -j list table`, one by one.
 * Tables that look like iptables' may hold what nft put there, and iptables-nft-save does not tell the truth about all
   of it: `ip saddr @set drop` it prints as `-j DROP`. Where a table has sets, which iptables never makes, or the program
-  says itself that something is incompatible, the table is read by both.
+  says itself that something is incompatible, the table is read by both. Of a table that it then shows nothing of,
+  `iptables-nft -S` shows the chains that nft left alone, one by one.
 * iptables-legacy has tables of its own. Asking for them would make them, so only those are asked for that exist.
 
 nftables counts its changes (the generation), so tables need not be read again while that number stays. It tells
@@ -14,6 +15,7 @@ the packet counters of rules are then as old as the last change.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,9 @@ _NAME: Final = re.compile(r"[A-Za-z][\w/\\.-]*", re.ASCII)
 _INCOMPATIBLE: Final = re.compile(r"^# Table `([^']+)' (?:is|contains) incompatible", re.MULTILINE)
 _IPSET: Final = re.compile(r" --(?:match|add|del|map)-set ")
 _COMES_AND_GOES: Final = frozenset({"dynamic", "timeout"})
+_MODULE: Final = '"xt": '
+_CHAINS_LIMIT: Final = 100
+"""Chains of a table that are asked for one by one, each by a program of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,10 @@ def _tables(overview: Overview, known: _Tables | None, budget: Budget) -> _Table
     native = {
         table: _nft(table, budget) for table in overview.tables if not _looks_like_iptables(table) or table in doubtful
     }
+    for table in filter(_looks_like_iptables, native):
+        shown = iptables[_NFT[table.family]]
+        if f"*{table.name}\n" not in shown:
+            iptables[_NFT[table.family]] = shown + _chain_by_chain(table, native[table], budget)
     return _Tables(overview, iptables, native)
 
 
@@ -165,7 +174,7 @@ def _iptables(overview: Overview, budget: Budget) -> tuple[dict[str, str], set[T
         tables = [table for table in overview.tables if table.family == family and _looks_like_iptables(table)]
         if not tables:
             continue
-        program = _nft_save(name, budget)
+        program = _nft_program(name, "-save", budget)
         try:
             text = programs.run([program, "-c"], budget)
         except Failed:
@@ -187,13 +196,27 @@ def _one_by_one(program: str, tables: Iterable[Table], budget: Budget) -> tuple[
     return "".join(texts), failed
 
 
-def _nft_save(name: str, budget: Budget) -> str:
-    """Return the program that prints the tables which iptables-nft made. Raises Missing."""
+def _chain_by_chain(table: Table, listed: _Listed, budget: Budget) -> str:
+    """Return what iptables-nft-save would print of a table: the rules of chains that iptables shows by themselves."""
+    entries, rules = listing(listed.text)
+    chains = [str(entry["chain"].get("name")) for entry in entries if "chain" in entry]
+    asked = dict.fromkeys(str(json.loads(rule).get("chain")) for rule in rules if _MODULE in rule)
+    program = _nft_program(_NFT[table.family], "", budget)
+    shown: list[str] = []
+    for chain in filter(_NAME.fullmatch, list(asked)[:_CHAINS_LIMIT]):
+        with contextlib.suppress(Failed):
+            lines = programs.run([program, "-t", table.name, "-S", chain], budget).splitlines()
+            shown += (line for line in lines if line.startswith("-A "))
+    return "\n".join((f"*{table.name}", *(f":{chain} - [0:0]" for chain in chains), *shown, "COMMIT", ""))
+
+
+def _nft_program(name: str, suffix: str, budget: Budget) -> str:
+    """Return a program for the tables which iptables-nft made. Raises Missing."""
     try:
-        return programs.find(f"{name}-save", "iptables")
+        return programs.find(f"{name}{suffix}", "iptables")
     except Missing:
         # distributions that have one of the two backends call it by the common name
-        program = programs.find(f"{name.removesuffix('-nft')}-save", "iptables")
+        program = programs.find(f"{name.removesuffix('-nft')}{suffix}", "iptables")
         if "nf_tables" in programs.run([program, "--version"], budget):
             return program
         raise

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
-from exporter.model.firewall import Backend, Firewall, Opaque, TableFamily, Unforeseeable
+from exporter.model.firewall import BUILTIN, Backend, Firewall, Opaque, TableFamily, Unforeseeable
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import incompatible_tables, parse_iptables
 from exporter.parse.kernel.ipvs import parse_ipvs
+from exporter.parse.kernel.nft_statements import LEADING_ELSEWHERE, MASQUERADES
 from exporter.parse.kernel.nftables import parse_nftables
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ _ASKING = re.compile(
 def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: General) -> Firewall:
     """Return the firewall: what nftables holds in the order that it lists tables in, then the legacy tables and IPVS.
 
-    Raises ObservationError where a part cannot be read, or a table that nftables lists is in none of the documents.
+    Raises ObservationError where a part cannot be read, a table that nftables lists is in none of the documents, or
+    nobody tells where a rule leads packets.
     """
     ipsets = parse_ipsets(documents.ipsets, documents.iptables.values())
     memory.turn(ipsets)
@@ -48,6 +50,8 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
     for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory, general):
         native = tables.get(_key(table))
         tables[_key(table)] = table if native is None else _merged(table, native)
+    for table in tables.values():
+        _refuse_hidden(table)
     unread = [name for name in (*_incompatible(documents), *documents.tables) if name not in tables]
     if unread:
         raise ObservationError(f"table {unread[0]} could not be read")
@@ -121,5 +125,19 @@ def _merged_rules(shown: Chain, native: Chain) -> tuple[Rule, ...]:
     )
 
 
+def _refuse_hidden(table: Table) -> None:
+    """Raise ObservationError for a rule of iptables among nft's own, which nft shows without where it leads packets."""
+    if table.backend is not Backend.NFTABLES or table.name not in BUILTIN:
+        return
+    for chain in table.chains.values():
+        for rule in chain.rules:
+            name = next((step.name for step in rule.steps if isinstance(step, Unforeseeable)), "")
+            if name in LEADING_ELSEWHERE:
+                raise ObservationError(f"table {_key(table)}: no program tells what {name} in chain {chain.name} does")
+
+
 def _hides_arguments(rule: Rule) -> bool:
-    return any(isinstance(step, Opaque | Unforeseeable) and step.name.startswith("xt") for step in rule.steps)
+    return any(
+        step.name.startswith("xt") if isinstance(step, Opaque | Unforeseeable) else step == MASQUERADES
+        for step in rule.steps
+    )

@@ -294,10 +294,9 @@ def _port(part: str, *, outgoing: bool, bare: bool) -> Iterator[Match]:
         raise ValueError(f"{part} is no port")
 
 
-def _interface(part: str, *, outgoing: bool, wildcard: bool) -> Match:
-    physical = part.startswith("physdev:")
-    name = part.removeprefix("physdev:")
+def _interface(name: str, *, outgoing: bool, wildcard: bool) -> Match:
+    """`eth0`; `physdev:eth0` is no interface of a packet's, as iptables never asks for ports (set_match_v4)."""
     if name.endswith("*"):
         raise ValueError("an interface whose name ends in *")
-    fields = (Field.INPUT_PORT, Field.OUTPUT_PORT) if physical else (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-    return NameIs(fields[outgoing], (name + "*" if wildcard else name,))
+    field = Field.OUTPUT_INTERFACE if outgoing else Field.INPUT_INTERFACE
+    return NameIs(field, (name + "*" if wildcard else name,))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from exporter.model.firewall import (
     Call,
     Dispatch,
+    Field,
     Opaque,
     SetMark,
+    Target,
     Terminate,
     Translate,
     Translation,
@@ -21,6 +23,7 @@ from exporter.model.firewall import (
     Untrack,
     Verdict,
 )
+from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_expressions import expression, name_of, of_family, of_protocol
 from exporter.parse.kernel.nft_maps import CARRY_ON, verdict, verdict_map
 from exporter.parse.kernel.nft_marks import mangle
@@ -29,6 +32,8 @@ from exporter.parse.kernel.nft_nat import proxy, translate
 from exporter.parse.kernel.nft_sets import element
 from exporter.parse.kernel.nft_text import statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
+from exporter.parse.kernel.targets import WITHOUT_EFFECT
+from exporter.parse.kernel.values import HIGHEST_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,14 +97,24 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
     try:
         return handler(body, before, context) if handler else (Unforeseeable(name, statement_text(said)),)
     except ValueError:
-        return (Unforeseeable(_named(name, body), statement_text(said)),)
+        return _not_understood(name, body, statement_text(said))
 
 
-def _named(name: str, body: object) -> str:
-    """Return what a statement is called where its effect is not known: `ct zone set`, `vmap`."""
-    if name == "mangle" and isinstance(body, dict):
-        return f"{name_of(body.get('key'))} set"
-    return name
+def _not_understood(name: str, body: object, text: str) -> Sequence[Step]:
+    """Return what is told of a statement whose effect is not known, by what it is called: `ct zone set`, `vmap`."""
+    if name != "mangle" or not isinstance(body, dict):
+        return (Unforeseeable(name, text),)
+    written = name_of(body.get("key"))
+    called = f"{written} set"
+    return _may_mark(called, _MARKS[written], text) if written in _MARKS else (Unforeseeable(called, text),)
+
+
+def _may_mark(name: str, field: Field = Field.MARK, text: str = "") -> tuple[Step, ...]:
+    """Return what sets a mark of which nobody knows what it is: where it is not set, the rule is over."""
+    return (Opaque(name, text), SetMark(field, 0, 0))
+
+
+_MARKS = {"meta mark": Field.MARK, "ct mark": Field.CT_MARK}
 
 
 def _verdict(name: str, body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
@@ -144,8 +159,22 @@ def _asked(stateful: Sequence[object]) -> Sequence[Step]:
     return tuple(Opaque(name, statement_text(each)) for name, each in names if name not in _WITHOUT_EFFECT)
 
 
-_XT_STATEMENTS: Mapping[str, Sequence[Step]] = {"REJECT": (Terminate(Verdict.REJECT),), "LOG": (), "NFLOG": ()}
-"""Targets that do the same whatever their arguments are."""
+MASQUERADES = Translate(Translation.MASQUERADE, (Target(Ranges(), Ranges(((1, HIGHEST_PORT),))),))
+"""What MASQUERADE does whose arguments, which may tell ports, are not known."""
+
+_XT_STATEMENTS: Mapping[str, Sequence[Step]] = {
+    "REJECT": (Terminate(Verdict.REJECT),),
+    "MARK": _may_mark("xt MARK"),
+    # ebtables': its arguments also say what becomes of the frame
+    "mark": (*_may_mark("xt mark"), Unforeseeable("xt mark")),
+    "MASQUERADE": (MASQUERADES,),
+    **dict.fromkeys(WITHOUT_EFFECT, ()),
+}
+"""Targets of which it is known what they do, or may do, whatever their arguments are."""
+
+_ELSEWHERE = "CONNMARK", "CT", "DNAT", "NETMAP", "REDIRECT", "SNAT", "TPROXY"
+LEADING_ELSEWHERE = frozenset(f"xt {name}" for name in _ELSEWHERE)
+"""Targets that do more to packets than letting them pass or not, which their arguments alone tell."""
 
 
 def _xtables(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:

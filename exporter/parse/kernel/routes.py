@@ -109,13 +109,11 @@ def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) ->
         preference=_PREFERENCES.get(text(document, "pref"), 0),
         tos=text(document, "tos"),
         hop_limit=next((integer(told, "hoplimit") for told in objects(document, "metrics")), 0),
+        tunnelled=any("encap" in way for way in (document, *objects(document, "nexthops"))),
     )
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
-    """Return the type; routes into tunnels (`encap`) are OTHER."""
-    if "encap" in document:
-        return RouteKind.OTHER
     return _KINDS.get(text(document, "type") or "unicast", RouteKind.OTHER)
 
 

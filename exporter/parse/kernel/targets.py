@@ -39,7 +39,7 @@ _VERDICTS = {
     "RETURN": Verdict.RETURN,
 }
 
-_WITHOUT_EFFECT = frozenset({
+WITHOUT_EFFECT = frozenset({
     "AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
     "SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG",
 })  # fmt: skip
@@ -67,7 +67,7 @@ def statement(
         return Terminate(_VERDICTS[name])
     if name in chains:
         return Call(name, goto=option.name == "-g")
-    if name in _WITHOUT_EFFECT:
+    if name in WITHOUT_EFFECT:
         return None
     handler = partial(_netmap, chain) if name == "NETMAP" else _TARGETS.get(name)
     text = " ".join(map(str, (option, *others)))
@@ -228,9 +228,16 @@ def _connmark(options: Sequence[Option], context: Context) -> Statement | None:
 def _set(options: Sequence[Option], _context: Context) -> Statement | None:
     """SET changes what is in sets, which match nobody knows whom then, and with `--map-mark` may set the mark."""
     given = {option.name: str(option) for option in options}
-    if "--map-mark" not in given:
-        return None
-    return Dispatch((((Opaque("SET --map-mark", given["--map-set"]),), SetMark(Field.MARK, 0, 0)),))
+    return _may_mark("SET --map-mark", given["--map-set"]) if "--map-mark" in given else None
+
+
+def _may_mark(name: str, text: str) -> Dispatch:
+    """Return what sets a mark of which nobody knows what it is."""
+    return Dispatch((((Opaque(name, text),), SetMark(Field.MARK, 0, 0)),))
+
+
+def _hashed_mark(options: Sequence[Option], _context: Context) -> Statement | None:
+    return _may_mark("HMARK", " ".join(map(str, options)))
 
 
 def _connection(options: Sequence[Option], _context: Context) -> Statement | None:
@@ -282,6 +289,7 @@ _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] 
     "CT": _connection,
     "DNAT": partial(_translate, Translation.DNAT, "--to-destination"),
     "HL": partial(_hops, "hl"),
+    "HMARK": _hashed_mark,
     "MARK": partial(_mark, Field.MARK),
     "MASQUERADE": partial(_own_address, Translation.MASQUERADE),
     "NOTRACK": _untrack,

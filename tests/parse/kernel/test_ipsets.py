@@ -47,7 +47,7 @@ TCP, UDP, ICMP = (of(Field.PROTOCOL, number) for number in (6, 17, 1))
         ))),
         ("nets", "src,dst", AnyOf((
             (span(*TEN), NameIs(Field.OUTPUT_INTERFACE, ("eth0",))),
-            (span(Field.SOURCE, "192.168.0.0", "192.168.255.255"), NameIs(Field.OUTPUT_PORT, ("veth1",))),
+            (span(Field.SOURCE, "192.168.0.0", "192.168.255.255"), NameIs(Field.OUTPUT_INTERFACE, ("physdev:veth1",))),
         ))),
         ("wide", "src,src,dst", AnyOf(((
             span(*TEN), UDP, of(Field.SOURCE_PORT, 53), span(Field.DESTINATION, "192.168.0.0", "192.168.255.255"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.model.firewall import Backend
+from exporter.model.firewall import Backend, Target, Translate, Translation
 from exporter.model.namespace import Namespace
 from exporter.model.observation import KernelDocuments, NamespaceDocuments
+from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST
 from exporter.observe.files import dumps, loads
 from exporter.parse import parse
@@ -141,6 +144,17 @@ def kernel_of(given: dict[str, Any], inside: dict[str, Any]) -> Snapshot:
     return parse(replace(observation, kernel=KernelDocuments(namespace(HOST_INODE, **given), sandbox)))
 
 
+def nat(*chains: str) -> str:
+    """Return iptables' table nat as nft lists it: chains with a translation each, of which it leaves out the target."""
+    place = {"family": "ip", "table": "nat"}
+    entries = [{"chain": {**place, "name": name}} for name in chains]
+    rules = [
+        {"rule": {**place, "chain": name, "handle": 1, "expr": [{"xt": {"type": "target", "name": "DNAT"}}]}}
+        for name in chains
+    ]
+    return json.dumps({"nftables": [{"table": {"family": "ip", "name": "nat"}}, *entries, *rules]})
+
+
 BROKEN = [
     ({"iptables": {"iptables-nft": "nonsense"}}, "firewall", "line 1 of iptables-save: this belongs to no table"),
     ({"iptables": {"iptables-new": ""}}, "firewall", "iptables-new is no program that shows rules"),
@@ -150,6 +164,11 @@ BROKEN = [
         {"iptables": {"iptables-nft": "# Table `filter' is incompatible, use 'nft' tool.\n"}},
         "firewall",
         "table ip filter could not be read",
+    ),
+    (
+        {"tables": ["ip nat"], "nftables": [nat("DOCKER")]},
+        "firewall",
+        "table ip nat: no program tells what xt DNAT in chain DOCKER does",
     ),
     ({"links": [{}]}, "bridge", "a link or address without `ifname`"),
     ({"routes": [{"dst": "x", "dev": "lo"}]}, "routes", "a route to 'x'"),
@@ -168,6 +187,17 @@ def test_what_cannot_be_understood_is_missing(given: dict[str, Any], source: str
     assert kernel.missing == dict.fromkeys(sources, reason)
     assert len(kernel.sandboxes) == 1
     assert source == "bridge" or kernel.host.interfaces
+
+
+def test_chains_that_iptables_shows_by_themselves_are_read() -> None:
+    """Of a table that nft has added to, they are told as iptables-nft-save would tell the table."""
+    text = "*nat\n:DOCKER - [0:0]\n-A DOCKER -j DNAT --to-destination 10.0.0.2\nCOMMIT\n"
+    given = {"tables": ["ip nat"], "nftables": [nat("DOCKER")], "iptables": {"iptables-nft": text}}
+    kernel = kernel_of(given, {}).kernel
+    assert kernel is not None
+    (table,) = kernel.host.firewall.tables
+    target = Target(Ranges.of(int(ip_address("10.0.0.2"))), Ranges())
+    assert [rule.steps for rule in table.chains["DOCKER"].rules] == [(Translate(Translation.DNAT, (target,)),)]
 
 
 @pytest.mark.parametrize(("given", "source", "reason"), BROKEN)

@@ -284,6 +284,10 @@ def net(text: str) -> Subnet:
         ),
         ({"type": "blackhole", "dst": "10.0.0.0/8", "table": "7"}, Route(7, RouteKind.BLACKHOLE, net("10.0.0.0/8"))),
         ({"type": "throw", "dst": "fd00::/8", "table": 9}, Route(9, RouteKind.THROW, net("fd00::/8"))),
+        (
+            {"dst": "fd00::/8", "dev": "eth0", "encap": "seg6"},
+            Route(254, RouteKind.UNICAST, net("fd00::/8"), (Hop(3),), tunnelled=True),
+        ),
         ({"type": "nat", "dst": "10.0.0.0/8"}, Route(254, RouteKind.OTHER, net("10.0.0.0/8"))),
         (
             {"dst": "fd00::/8", "from": "fd01::/16", "dev": "eth0"},

@@ -26,7 +26,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_expressions import Context
-from exporter.parse.kernel.nft_statements import rule_steps
+from exporter.parse.kernel.nft_statements import MASQUERADES, rule_steps
 from tests.parse.kernel.nft import TCP, V4, V6, are, between, doubts, number, only, parsed, recorded, steps
 
 ACCEPT, DROP, REJECT = Terminate(Verdict.ACCEPT), Terminate(Verdict.DROP), Terminate(Verdict.REJECT)
@@ -35,6 +35,7 @@ SOURCE, TO, IN, OUT = Field.SOURCE, Field.DESTINATION_PORT, Field.INPUT_INTERFAC
 ALL = 0xFFFFFFFF
 CT_MARK_THERE = between(Field.CT_MARK, 0, ALL)
 GOES_ON = SetMark(Field.MARK, ALL, 0)
+UNKNOWN_MARK = SetMark(Field.MARK, 0, 0)
 TWO_ADDRESSES = (are(SOURCE, number("10.0.0.1")), are(SOURCE, number("10.0.0.2")))
 
 
@@ -179,8 +180,6 @@ MAPS: dict[str, tuple[Step, ...]] = {
 
 UNFORESEEABLE = {
     "synproxy mss 1460 wscale 7": "synproxy",
-    "meta mark set jhash ip saddr mod 2": "meta mark set",
-    "meta mark set meta mark << 8": "meta mark set",
     "meta mark set ip saddr map { 10.0.0.1 : 5 } accept": "map",
     "ip daddr set ip saddr": "ip daddr set",
     "udp checksum set 0": "udp checksum set",
@@ -231,6 +230,13 @@ def test_an_effect_that_nobody_can_foresee_is_named(said: str) -> None:
     """The packet may pass or be lost, and reports can say by what."""
     assert isinstance(steps(said)[-1], Unforeseeable)
     assert doubts(steps(said)) == {UNFORESEEABLE[said]}
+
+
+@pytest.mark.parametrize("said", ["meta mark set jhash ip saddr mod 2", "meta mark set meta mark << 8"])
+def test_a_mark_that_nobody_can_foresee_is_any(said: str) -> None:
+    """The packet goes on, with a mark that is not known."""
+    (doubt, *then) = steps(said)
+    assert (then, doubts((doubt,))) == ([UNKNOWN_MARK], {"meta mark set"})
 
 
 @pytest.mark.parametrize("said", OPAQUE)
@@ -294,6 +300,10 @@ def test_counters_are_those_of_rules() -> None:
         ({"type": "target", "name": "REJECT"}, (REJECT,)),
         ({"type": "target", "name": "LOG"}, ()),
         ({"type": "target", "name": "DNAT"}, (Unforeseeable("xt DNAT"),)),
+        ({"type": "target", "name": "TCPMSS"}, ()),
+        ({"type": "target", "name": "MARK"}, (Opaque("xt MARK"), UNKNOWN_MARK)),
+        ({"type": "target", "name": "mark"}, (Opaque("xt mark"), UNKNOWN_MARK, Unforeseeable("xt mark"))),
+        ({"type": "target", "name": "MASQUERADE"}, (MASQUERADES,)),
         (None, (Unforeseeable("xt"),)),
     ],
 )

@@ -83,6 +83,9 @@ ALL = 0xFFFFFFFF
         ("-j SET --map-set x src --map-mark", Dispatch((
             ((Opaque("SET --map-mark", "--map-set x src"),), SetMark(Field.MARK, 0, 0)),
         ))),
+        ("-j HMARK --hmark-rnd 1", Dispatch((
+            ((Opaque("HMARK", "--hmark-rnd 1"),), SetMark(Field.MARK, 0, 0)),
+        ))),
         ("-j CT --notrack", Untrack()),
         ("-j NOTRACK", Untrack()),
         ("-p tcp -j TPROXY --on-port 3128 --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1", ProxyLocally(
@@ -137,7 +140,6 @@ def test_targets_without_an_effect_on_the_way(said: str) -> None:
     ("said", "name"),
     [
         ("NFQUEUE --queue-num 3", "NFQUEUE"), ("QUEUE", "QUEUE"), ("SYNPROXY --mss 1460", "SYNPROXY"),
-        ("HMARK --hmark-rnd 1", "HMARK"),
         ("CT --zone 5", "CT zone"), ("CT --zone-orig 5", "CT zone"), ("nowhere", "nowhere"), ("CLUSTERIP --new",
         "CLUSTERIP"),
         ("TTL --ttl-set 1", "TTL"), ("TTL --ttl-dec 64", "TTL"), ("TTL --ttl-dec 300", "TTL"),
