@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Container, Engine, EngineVersion, Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
     from exporter.parse.kernel.ipsets import IpSets
-    from exporter.parse.kernel.nft_sets import NamedSet
 
 
 class Understood(NamedTuple):
@@ -32,9 +31,9 @@ class Understood(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A table as nft listed it: its sets, and its chains and their rules by name."""
+    """A table as nft listed it: what makes its `sets`, and its chains and their rules by name."""
 
-    sets: Mapping[str, NamedSet]
+    sets: bytes
     rules: Mapping[str, Understood] = field(default_factory=dict)
     chains: Mapping[str, Chain] = field(default_factory=dict)
 
@@ -64,7 +63,7 @@ class RuleMemory:
         """Note a table for the next look."""
         self._tables[table.key] = table.chains
 
-    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed:
+    def listed(self, key: TableKey, sets: bytes) -> Listed:
         """Return how nft listed a table before, where its rules say the same as then: with the same sets."""
         before = self._listed_before.get(key)
         return before if before is not None and before.sets == sets else Listed(sets)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.steps import Saying, Sayings, StepSaid
     from exporter.model.firewall import Rule, Step, Table
 
-Guards = list[int | str | None]
+Guards = tuple[int | str | None, ...]
 """Single values that a rule asks for, one for each of GUARDS: None where it does not ask for a single one."""
 
 _Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
@@ -102,11 +102,8 @@ class RuleReader:
             return self._general(steps, told, asked, ports, version)
         last = steps[-1]
         called = last.chain if type(last) is Call else ""
-        if form.asked:
-            asked += form.asked
-        return Said(
-            steps, Owned(owner, form.says, guards, self._only_accepts(table, last)), form.noted, asked, ports, called
-        )
+        owned = Owned(owner, form.says, guards, self._only_accepts(table, last))
+        return Said(steps, owned, form.noted, (*asked, *form.asked), ports, called)
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -176,7 +173,7 @@ class RuleReader:
         noted = Noted(peculiar={each.owner for each in told if each.owner is not None})
         for each in told:
             self._note(each, noted, asked, version)
-        return Said(steps, None, noted or None, asked, ports, "")
+        return Said(steps, None, noted or None, tuple(asked), ports, "")
 
     def _note(self, said: StepSaid, noted: Noted, asked: list[int], version: int) -> None:
         apart = self._steps.apart(said, version)
@@ -239,7 +236,7 @@ def _summed_up(told: Sequence[StepSaid]) -> tuple[tuple[Saying, ...], list[Owner
     says: list[Saying] = []
     named: list[Owner] = []
     asked: list[int] = []
-    guards: Guards = [None] * len(GUARDS)
+    guards: list[int | str | None] = [None] * len(GUARDS)
     for _, _, owner, word, _, own, address in told:
         says.append(word)
         if owner is not None:
@@ -248,4 +245,4 @@ def _summed_up(told: Sequence[StepSaid]) -> tuple[tuple[Saying, ...], list[Owner
             asked.append(address)
         for place, value in own:
             guards[place] = value
-    return tuple(says), named, asked, guards
+    return tuple(says), named, asked, tuple(guards)

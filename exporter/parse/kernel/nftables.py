@@ -31,7 +31,7 @@ from exporter.parse.kernel.nft_expressions import Context
 from exporter.parse.kernel.nft_printed import BETWEEN, changed_sets, printed_chains
 from exporter.parse.kernel.nft_rules import RuleReader
 from exporter.parse.kernel.nft_sets import NamedSet
-from exporter.parse.kernel.nft_values import words
+from exporter.parse.kernel.nft_values import words, written
 from exporter.parse.memory import Listed, RuleMemory, Understood
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class _Reader:
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
         sets = {name: replace(known, dynamic=name in self._changed) for name, known in self._sets.items()}
-        before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
+        told_apart = written(tuple(known.parts for known in sets.values()))
+        before = memory.listed((self._family, self._name, Backend.NFTABLES), told_apart)
         reader = RuleReader(Context(self._family, sets))
         rules = {name: _understood(text, before.rules.get(name), reader) for name, text in self._rules.items()}
         chains = {}
@@ -160,7 +161,7 @@ class _Reader:
             chains[name] = known if known is not None and same_rules(known, chain) else chain
         told = {name: counts for name, counts in self._packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
-        memory.note(table, Listed(sets, rules, chains))
+        memory.note(table, Listed(told_apart, rules, chains))
         return table
 
     def _switched(self, chain: Chain) -> Chain:
