@@ -44,7 +44,7 @@ def compared(left: Left, said: Mapping[str, object], context: Context) -> tuple[
         found = _compared(left, said.get("op"), said.get("right"), said, context)
     except ValueError:
         found = (Opaque(left.name, match_text(said)),)
-    if any(type(match) is Opaque for match in found):
+    if Opaque in map(type, found):
         return tuple(Opaque(match.name, match_text(said)) if isinstance(match, Opaque) else match for match in found)
     return found
 
@@ -64,6 +64,8 @@ def _compared(left: Left, operator: object, right: object, said: object, context
     subject = left.subject
     if isinstance(subject, Absent):
         return subject.present
+    if operator == "==" and not is_set(right):
+        return (subject.one_of([right]),)
     if operator in _ORDERS and isinstance(subject, Number):
         return (subject.ordered(str(operator), right),)
     if operator in ("in", "!") and not is_set(right):

@@ -76,7 +76,13 @@ class RuleReader:
                 self._asked[begin] = self._begun(begin)
             asked = self._asked[begin]
             if asked is not None:
-                return asked.known.get(right) or self._compared(asked, right)
+                said = asked.known.get(right)
+                if said is None:
+                    said = asked.known[right] = self._compared(asked, right)
+                else:
+                    # it may come again and again
+                    self._statements[part] = said
+                return said
         said = self._statements[part] = statement(json.loads(f"{_FIRST}{part}}}"), self._context)
         return said
 
@@ -94,8 +100,7 @@ class RuleReader:
             raise ValueError("a comparison without an end")
         said = {**asked.said, "right": value}
         text = asked.text(value) if isinstance(value, str | int) else match_text(said)
-        found = asked.known[right] = compared_with(asked.left, said, text, self._context)
-        return found
+        return compared_with(asked.left, said, text, self._context)
 
 
 def _rule(steps: tuple[Step, ...], texts: Iterable[str], comment: str) -> Rule:
