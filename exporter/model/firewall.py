@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from operator import is_
 from typing import TYPE_CHECKING, Final
 
@@ -458,7 +458,7 @@ class Chain:
     @cached_property
     def does(self) -> frozenset[type]:
         """The types of the rules' steps, without those within other steps."""
-        return frozenset(type(step) for rule in self.rules for step in rule.steps)
+        return _shared(frozenset(type(step) for rule in self.rules for step in rule.steps))
 
     @cached_property
     def _holding(self) -> dict[frozenset[type], tuple[Rule, ...]]:
@@ -481,6 +481,12 @@ class Chain:
         if self.does.isdisjoint((Call, Dispatch)):
             return ()
         return tuple((rule.steps, called) for rule in self.rules for step in rule.steps for called in _called(step))
+
+
+@cache
+def _shared(types: frozenset[type]) -> frozenset[type]:
+    """Return one object for all that is equal: there are few kinds of chains, and thousands of each."""
+    return types
 
 
 def same_rules(one: Chain, other: Chain) -> bool:

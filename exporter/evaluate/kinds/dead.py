@@ -34,8 +34,7 @@ from exporter.model.firewall import (
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, TableKey
     from exporter.model.namespace import Namespace
@@ -80,7 +79,8 @@ class Known:
         found.update(low for low, high in spans if low == high)
         self.ranges = _merged(span for span in spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
-        self.singles: AbstractSet[int] = found
+        # a set that grew may take several times the room that it needs
+        self.singles = frozenset(found)
 
     @cached_property
     def _sorted(self) -> list[int]:
@@ -136,7 +136,7 @@ class Living(NamedTuple):
 
     chain: Chain
     left: Chain
-    singles: frozenset[int]
+    singles: Sequence[int]
     ranges: Mapping[tuple[int, int], bool]
 
 
@@ -144,11 +144,11 @@ class DeadMemory:
     """What was left of chains at the look before, and the addresses that were known or are now, and not both."""
 
     def __init__(self) -> None:
-        self._known: AbstractSet[int] = frozenset()
+        self._known: frozenset[int] = frozenset()
         self._ranges: list[tuple[int, int]] = []
         self._old: Mapping[_Place, Living] = {}
         self._new: dict[_Place, Living] = {}
-        self._changed: AbstractSet[int] = frozenset()
+        self._changed: frozenset[int] = frozenset()
 
     def turn(self, known: Known) -> None:
         """Begin another look; what the one before did not ask for is forgotten."""
@@ -170,12 +170,12 @@ class DeadMemory:
                 left = merged(left)
             if before is not None and same_rules(before.left, left):
                 left = before.left
-            before = Living(chain, left, frozenset(asked.singles), asked.ranges)
+            before = Living(chain, left, tuple(asked.singles), asked.ranges)
         self._new[place] = before
         return before.left
 
     def _holds(self, before: Living, known: Known) -> bool:
-        return before.singles.isdisjoint(self._changed) and all(
+        return self._changed.isdisjoint(before.singles) and all(
             known.meets(*span) == met for span, met in before.ranges.items()
         )
 

@@ -6,12 +6,12 @@ its address, its bridge or its subnet, or to its published port. All other rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.strangers import asks_for_local, single
 from exporter.evaluate.kinds.steps import GUARDS, Noted, StepReader
 from exporter.model.firewall import Call, Field, InRanges, TableFamily, Terminate, Translate, Translation, Verdict
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,17 +27,8 @@ _Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
 """What a rule says once names are left out: how whoever it names is related to its owner, and what its steps say."""
 
 
-@dataclass(slots=True)
-class Owned:
-    """A rule of one owner; `says` is the rule without names."""
-
-    owner: Owner
-    says: Saying
-    guards: Guards
-    accepts: bool
-
-
-class Said(NamedTuple):
+@record(eq=False)
+class Said:
     """What a rule says; `noted` is None where it tells nobody apart.
 
     `addresses` and `published` are what was asked to find that: whose they are, addresses and ports of the host.
@@ -45,11 +36,20 @@ class Said(NamedTuple):
     """
 
     steps: Sequence[Step]
-    owned: Owned | None
     noted: Noted | None
     addresses: Sequence[int]
     published: Sequence[int]
     called: str
+
+
+@record(eq=False)
+class Owned(Said):
+    """What a rule of one owner says; `says` is the rule without names."""
+
+    owner: Owner
+    says: Saying
+    guards: Guards
+    accepts: bool
 
 
 class _Form(NamedTuple):
@@ -102,8 +102,8 @@ class RuleReader:
             return self._general(steps, told, asked, ports, version)
         last = steps[-1]
         called = last.chain if type(last) is Call else ""
-        owned = Owned(owner, form.says, guards, self._only_accepts(table, last))
-        return Said(steps, owned, form.noted, (*asked, *form.asked), ports, called)
+        addresses, accepts = (*asked, *form.asked), self._only_accepts(table, last)
+        return Owned(steps, form.noted, addresses, ports, called, owner, form.says, guards, accepts)
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -173,7 +173,7 @@ class RuleReader:
         noted = Noted(peculiar={each.owner for each in told if each.owner is not None})
         for each in told:
             self._note(each, noted, asked, version)
-        return Said(steps, None, noted or None, tuple(asked), ports, "")
+        return Said(steps, noted or None, tuple(asked), ports, "")
 
     def _note(self, said: StepSaid, noted: Noted, asked: list[int], version: int) -> None:
         apart = self._steps.apart(said, version)
