@@ -68,18 +68,19 @@ class Known:
     def __init__(
         self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None, strangers: Iterable[int] = ()
     ) -> None:
-        found = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
+        # as keys, for a set that grows takes several times the room that it needs
+        found = dict.fromkeys(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
+        found.update(dict.fromkeys(strangers))
         spans = list(_SPECIAL)
         kept = Kept[Told]() if memory is None else memory
         kept.turn(snapshot)
         for name, namespace in ((HOST, kernel.host), *kernel.sandboxes.items()):
             told = kept(name, (namespace,), partial(_told, namespace))
-            found.update(told.addresses)
+            found.update(dict.fromkeys(told.addresses))
             spans += told.spans
-        found.update(low for low, high in spans if low == high)
+        found.update(dict.fromkeys(low for low, high in spans if low == high))
         self.ranges = _merged(span for span in spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
-        # a set that grew may take several times the room that it needs
         self.singles = frozenset(found)
 
     @cached_property
@@ -170,7 +171,7 @@ class DeadMemory:
                 left = merged(left)
             if before is not None and same_rules(before.left, left):
                 left = before.left
-            before = Living(chain, left, tuple(asked.singles), asked.ranges)
+            before = Living(chain, left, tuple(asked.singles), asked.ranges or _NO_RANGES)
         self._new[place] = before
         return before.left
 
@@ -179,6 +180,8 @@ class DeadMemory:
             known.meets(*span) == met for span, met in before.ranges.items()
         )
 
+
+_NO_RANGES: Mapping[tuple[int, int], bool] = {}
 
 _Place = tuple[str, "TableKey", str]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from sys import intern
 from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
@@ -130,13 +131,15 @@ class _Reader:
         self._sets[name] = replace(known, listed=(*known.listed, *_array(said, "elem")))
 
     def chain(self, said: Mapping[str, object]) -> None:
-        name = _text(said, "name")
+        # rules name it, and the places of rules
+        name = intern(_text(said, "name"))
         if name in self._chains:
             raise ValueError(f"chain {name} comes twice")
         self._chains[name] = self._base(said) if "hook" in said else None
 
     def rules(self, chain: str, printed: Printed) -> None:
         """Add the rules of a chain."""
+        chain = intern(chain)
         self._rules[chain] = BETWEEN.join(printed.rules)
         self._packets[chain] = tuple(printed.packets)
         self._changed.update(changed_sets(self._rules[chain]))
@@ -153,7 +156,14 @@ class _Reader:
         told_apart = written(tuple(known.parts for known in sets.values()))
         before = memory.listed((self._family, self._name, Backend.NFTABLES), told_apart)
         reader = RuleReader(Context(self._family, sets))
-        rules = {name: _understood(text, before.rules.get(name), reader) for name, text in self._rules.items()}
+        rules: dict[str, Understood] = {}
+        # of each network's chains, some say the same
+        same: dict[str, Understood] = {}
+        for name, text in self._rules.items():
+            found = before.rules.get(name)
+            if found is None or found.text != text:
+                found = same.get(text) or _understood(text, found, reader)
+            rules[name] = same[text] = found
         chains = {}
         for name, base in self._chains.items():
             chain = self._switched(Chain(name, rules[name].rules if name in rules else (), base))
@@ -208,7 +218,5 @@ _PARTS = {
 
 def _understood(text: str, before: Understood | None, reader: RuleReader) -> Understood:
     """Return the rules of a chain; those that were in it `before` are the same objects."""
-    if before is not None and before.text == text:
-        return before
     known = dict(zip(before.text.split(BETWEEN), before.rules, strict=True)) if before is not None else {}
     return Understood(text, tuple([known.get(said) or reader.rule(said) for said in text.split(BETWEEN)]))
