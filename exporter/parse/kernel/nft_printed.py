@@ -88,11 +88,13 @@ def _packets(numbers: str) -> int | None:
 def _decoded(rule: str) -> tuple[Place, str, int | None]:
     said = json.loads(rule)
     names = [said.get(key) for key in Place._fields] if isinstance(said, dict) else []
-    family, table, chain = (name for name in names if isinstance(name, str))
+    place = [name for name in names if isinstance(name, str)]
+    if len(place) != len(Place._fields):
+        raise ValueError("a rule that is of no chain")
     counters = [each["counter"] for each in items(said.get("expr", ())) if isinstance(each, dict) and "counter" in each]
     counted = (counter["packets"] for counter in counters if isinstance(counter, dict) and "packets" in counter)
     text = _ANY_COUNTER.sub(_UNCOUNTED, _ANY_HANDLE.sub('"handle": 0', rule.removeprefix("{")))
-    return Place(family, table, chain), text, next(counted, None)
+    return Place(*place), text, next(counted, None)
 
 
 def changed_sets(rules: str) -> Iterator[str]:
@@ -100,7 +102,8 @@ def changed_sets(rules: str) -> Iterator[str]:
     if _NAMED not in rules:
         return
     for rule in rules.split(BETWEEN):
-        for statement in json.loads(f"{{{rule}").get("expr", ()) if _CHANGES.search(rule) else ():
+        statements = items(json.loads(f"{{{rule}").get("expr", ())) if _CHANGES.search(rule) else ()
+        for statement in statements:
             for name, body in statement.items() if isinstance(statement, dict) else ():
                 if name in ("set", "map") and isinstance(body, dict):
                     yield str(body.get(name)).removeprefix("@")
