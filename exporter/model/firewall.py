@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
-from functools import cached_property
+from functools import cache
 from operator import is_
 from typing import TYPE_CHECKING, Final
 
@@ -453,43 +453,59 @@ BUILTIN: Final[Mapping[str, Mapping[str, Base]]] = {
 """The chains that each table of iptables begins with (`enum nf_ip_hook_priorities`, linux/netfilter_ipv4.h)."""
 
 
-@dataclass(frozen=True)
+@record
 class Chain:
     """A chain with its rules in order.
 
-    Looks share the chains that stayed the same, so what was found out about one is found out once.
+    Looks share the chains that stayed the same, so what was found out about one is found out once. It has places of its
+    own: a dictionary for each of thousands of chains would take more room than their rules.
     """
 
     name: str
     rules: tuple[Rule, ...] = ()
     base: Base | None = None
+    _does: frozenset[type] | None = field(default=None, init=False, repr=False, compare=False)
+    _held: dict[frozenset[type], tuple[Rule, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+    _calls: tuple[tuple[tuple[Step, ...], str], ...] | None = field(default=None, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def does(self) -> frozenset[type]:
         """The types of the rules' steps, without those within other steps."""
-        return frozenset(type(step) for rule in self.rules for step in rule.steps)
-
-    @cached_property
-    def _holding(self) -> dict[frozenset[type], tuple[Rule, ...]]:
-        return {}
+        found = self._does
+        if found is None:
+            found = _shared(frozenset(type(step) for rule in self.rules for step in rule.steps))
+            object.__setattr__(self, "_does", found)
+        return found
 
     def holding(self, types: frozenset[type]) -> tuple[Rule, ...]:
         """Return the rules that have a step of one of these types, in order, without those within other steps."""
         if self.does.isdisjoint(types):
             return ()
-        found = self._holding.get(types)
-        if found is None:
-            found = self._holding[types] = tuple(
-                rule for rule in self.rules if not types.isdisjoint(map(type, rule.steps))
-            )
-        return found
+        known = self._held
+        if known is None:
+            known = {}
+            object.__setattr__(self, "_held", known)
+        if types not in known:
+            known[types] = tuple(rule for rule in self.rules if not types.isdisjoint(map(type, rule.steps)))
+        return known[types]
 
-    @cached_property
+    @property
     def calls(self) -> tuple[tuple[tuple[Step, ...], str], ...]:
         """The chains that rules call, with all steps of each such rule."""
         if self.does.isdisjoint((Call, Dispatch)):
             return ()
-        return tuple((rule.steps, called) for rule in self.rules for step in rule.steps for called in _called(step))
+        found = self._calls
+        if found is None:
+            called = ((rule.steps, name) for rule in self.rules for step in rule.steps for name in _called(step))
+            found = tuple(called)
+            object.__setattr__(self, "_calls", found)
+        return found
+
+
+@cache
+def _shared(types: frozenset[type]) -> frozenset[type]:
+    """Return one object for all that is equal: there are few kinds of chains, and thousands of each."""
+    return types
 
 
 def same_rules(one: Chain, other: Chain) -> bool:

@@ -78,7 +78,7 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
         _see_complete(container_id, mode, networks)
     endpoints = tuple(_endpoints(networks, product)) if isinstance(networks, dict) else ()
     untold = product is Product.PODMAN and mode not in ("none", "host") and not mode.startswith("container:")
-    ports = objects(document, "Ports")
+    ports, labels = objects(document, "Ports"), mapping(document, "Labels")
     return ListedContainer(
         id=container_id,
         name=own[0] if own else container_id[:12],
@@ -88,8 +88,12 @@ def _container(document: Mapping[str, Any], product: Product) -> ListedContainer
         published=tuple(sorted(set(_published(ports)), key=_binding)) if ports else (),
         routed=tuple(sorted(set(_routed(ports)))) if ports else (),
         exposed=tuple(sorted(set(_exposed(ports)))) if ports else (),
-        labels={key: value for key, value in mapping(document, "Labels").items() if isinstance(value, str)},
+        labels={key: value for key, value in labels.items() if isinstance(value, str)} if labels else _NO_LABELS,
     )
+
+
+_NO_LABELS: Mapping[str, str] = {}
+"""One for thousands of containers."""
 
 
 def _see_complete(container_id: str, mode: str, networks: object) -> None:

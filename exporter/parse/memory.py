@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.parse.aligned import Aligned, Indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Rule, Table, TableKey
@@ -20,25 +20,22 @@ if TYPE_CHECKING:
     from exporter.model.snapshot import Container, Engine, EngineVersion, Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
     from exporter.parse.kernel.ipsets import IpSets
-    from exporter.parse.kernel.nft_sets import NamedSet
+
+
+class Understood(NamedTuple):
+    """The rules of a chain that nft listed, by what it printed."""
+
+    text: str
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A table as nft listed it: its sets, what its rules mean by their texts, and its chains."""
+    """A table as nft listed it: what makes its `sets`, and its chains and their rules by name."""
 
-    sets: Mapping[str, NamedSet]
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    sets: bytes
+    rules: Mapping[str, Understood] = field(default_factory=dict)
     chains: Mapping[str, Chain] = field(default_factory=dict)
-
-
-class Placed(NamedTuple):
-    """Where a rule belongs that nft listed: its table's family and name, its chain; and the sets that it changes."""
-
-    family: str
-    table: str
-    chain: str
-    changes: tuple[str, ...] = ()
 
 
 class RuleMemory:
@@ -50,15 +47,12 @@ class RuleMemory:
         self._before: Mapping[TableKey, Mapping[str, Chain]] = {}
         self._listed: dict[TableKey, Listed] = {}
         self._listed_before: Mapping[TableKey, Listed] = {}
-        self._places: dict[str, Placed] = {}
-        self._places_before: Mapping[str, Placed] = {}
 
     def turn(self, ipsets: IpSets) -> None:
         """Begin another look."""
         self._before = self._tables if ipsets == self._ipsets else {}
         self._tables, self._ipsets = {}, ipsets
         self._listed_before, self._listed = self._listed, {}
-        self._places_before, self._places = self._places, {}
 
     def chains(self, table: Table, names: AbstractSet[str]) -> Mapping[str, Chain]:
         """Return the chains that a table with these names had before, where its rules say the same as then."""
@@ -69,14 +63,7 @@ class RuleMemory:
         """Note a table for the next look."""
         self._tables[table.key] = table.chains
 
-    def place(self, texts: Sequence[str], place: Callable[[str], Placed]) -> Sequence[Placed]:
-        """Return where rules of nft belong, by their texts."""
-        before = self._places_before
-        places = [before.get(text) or place(text) for text in texts]
-        self._places.update(zip(texts, places, strict=True))
-        return places
-
-    def listed(self, key: TableKey, sets: Mapping[str, NamedSet]) -> Listed:
+    def listed(self, key: TableKey, sets: bytes) -> Listed:
         """Return how nft listed a table before, where its rules say the same as then: with the same sets."""
         before = self._listed_before.get(key)
         return before if before is not None and before.sets == sets else Listed(sets)

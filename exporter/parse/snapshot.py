@@ -115,8 +115,12 @@ def _resolved(
     return Resolved(listed, networks, labels, containers, _same(sandboxes, before.sandboxes))
 
 
-def _kept(labels: Mapping[str, str], asked: frozenset[str]) -> dict[str, str]:
-    return {key: value for key, value in labels.items() if key in asked}
+def _kept(labels: Mapping[str, str], asked: frozenset[str]) -> Mapping[str, str]:
+    return {key: value for key, value in labels.items() if key in asked} if asked else _NO_LABELS
+
+
+_NO_LABELS: Mapping[str, str] = {}
+"""One for thousands of containers."""
 
 
 def _inodes(kernel: KernelDocuments | None) -> dict[str, int]:

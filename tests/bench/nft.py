@@ -68,8 +68,7 @@ class _Writer:
         self._entries = [json.dumps({"table": {"family": family, "name": table, "handle": 1}})]
 
     def add(self, kind: str, **said: object) -> None:
-        handle = next(self._handles)
-        self._entries.append(json.dumps({kind: {**self._place, **said, "handle": handle}}))
+        self._entries.append(json.dumps({kind: {**self._place, **said, "handle": next(self._handles)}}))
 
     @property
     def text(self) -> str:
@@ -80,7 +79,9 @@ class _Writer:
 
     def rule(self, chain: str, statements: Sequence[Document], comment: str = "") -> None:
         told = {"comment": comment} if comment else {}
-        self.add("rule", chain=chain, **told, expr=list(statements))
+        # nft writes the handle before them, not at the end
+        said = {**self._place, "chain": chain, "handle": next(self._handles), **told, "expr": list(statements)}
+        self._entries.append(json.dumps({"rule": said}))
 
 
 _Rule = tuple[str, "Sequence[Document]", str]

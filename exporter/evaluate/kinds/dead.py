@@ -34,8 +34,7 @@ from exporter.model.firewall import (
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, TableKey
     from exporter.model.namespace import Namespace
@@ -69,18 +68,20 @@ class Known:
     def __init__(
         self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None, strangers: Iterable[int] = ()
     ) -> None:
-        found = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
+        # as keys, for a set that grows takes several times the room that it needs
+        found = dict.fromkeys(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
+        found.update(dict.fromkeys(strangers))
         spans = list(_SPECIAL)
         kept = Kept[Told]() if memory is None else memory
         kept.turn(snapshot)
         for name, namespace in ((HOST, kernel.host), *kernel.sandboxes.items()):
             told = kept(name, (namespace,), partial(_told, namespace))
-            found.update(told.addresses)
+            found.update(dict.fromkeys(told.addresses))
             spans += told.spans
-        found.update(low for low, high in spans if low == high)
+        found.update(dict.fromkeys(low for low, high in spans if low == high))
         self.ranges = _merged(span for span in spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
-        self.singles: AbstractSet[int] = found
+        self.singles = frozenset(found)
 
     @cached_property
     def _sorted(self) -> list[int]:
@@ -136,7 +137,7 @@ class Living(NamedTuple):
 
     chain: Chain
     left: Chain
-    singles: frozenset[int]
+    singles: Sequence[int]
     ranges: Mapping[tuple[int, int], bool]
 
 
@@ -144,11 +145,11 @@ class DeadMemory:
     """What was left of chains at the look before, and the addresses that were known or are now, and not both."""
 
     def __init__(self) -> None:
-        self._known: AbstractSet[int] = frozenset()
+        self._known: frozenset[int] = frozenset()
         self._ranges: list[tuple[int, int]] = []
         self._old: Mapping[_Place, Living] = {}
         self._new: dict[_Place, Living] = {}
-        self._changed: AbstractSet[int] = frozenset()
+        self._changed: frozenset[int] = frozenset()
 
     def turn(self, known: Known) -> None:
         """Begin another look; what the one before did not ask for is forgotten."""
@@ -170,15 +171,17 @@ class DeadMemory:
                 left = merged(left)
             if before is not None and same_rules(before.left, left):
                 left = before.left
-            before = Living(chain, left, frozenset(asked.singles), asked.ranges)
+            before = Living(chain, left, tuple(asked.singles), asked.ranges or _NO_RANGES)
         self._new[place] = before
         return before.left
 
     def _holds(self, before: Living, known: Known) -> bool:
-        return before.singles.isdisjoint(self._changed) and all(
+        return self._changed.isdisjoint(before.singles) and all(
             known.meets(*span) == met for span, met in before.ranges.items()
         )
 
+
+_NO_RANGES: Mapping[tuple[int, int], bool] = {}
 
 _Place = tuple[str, "TableKey", str]
 

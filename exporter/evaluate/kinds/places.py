@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.kinds.rules import Owned
 from exporter.evaluate.kinds.steps import GUARDS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.kinds.directory import Owner
-    from exporter.evaluate.kinds.rules import Owned
+    from exporter.evaluate.kinds.rules import Said
 
 
-def placed(rules: Iterable[Owned | None]) -> tuple[Mapping[Owner, Hashable], set[Owner]]:
+def placed(rules: Iterable[Said]) -> tuple[Mapping[Owner, Hashable], set[Owner]]:
     """Return what each owner's rules say and where, and those whom the order of rules tells apart.
 
-    `rules` are those of a chain, None for general ones. Between two of these, consecutive owned ones are a stretch
-    while no packet meets two of them that are of different owners, or while all they do is accept: those may change
-    places.
+    `rules` are those of a chain. Between two general ones, consecutive owned ones are a stretch while no packet meets
+    two of them that are of different owners, or while all they do is accept: those may change places.
     """
     peculiar: set[Owner] = set()
     found: dict[Owner, list[Hashable]] = defaultdict(list)
@@ -35,11 +35,11 @@ def placed(rules: Iterable[Owned | None]) -> tuple[Mapping[Owner, Hashable], set
     return {owner: known[said] for owner, said in told.items()}, peculiar
 
 
-def _positions(rules: Iterable[Owned | None], peculiar: set[Owner]) -> Iterator[tuple[Owned, Hashable]]:
+def _positions(rules: Iterable[Said], peculiar: set[Owner]) -> Iterator[tuple[Owned, Hashable]]:
     waiting: list[Owned] = []
     generals = 0
     for rule in rules:
-        if rule is not None:
+        if isinstance(rule, Owned):
             waiting.append(rule)
             continue
         if waiting:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.kinds.directory import Owner
+from exporter.evaluate.kinds.rules import Owned
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _rules_of(whose: str, firewall: Firewall, survey: Survey, gone: set[Owner]) 
                 rules = [
                     rule
                     for rule, told in zip(chain.rules, said.rules, strict=True)
-                    if told.owned is None or told.owned.owner not in gone
+                    if not isinstance(told, Owned) or told.owner not in gone
                 ]
                 chains[name] = replace(chain, rules=tuple(rules))
         # counters say nothing about verdicts, and differ from look to look

@@ -6,12 +6,12 @@ its address, its bridge or its subnet, or to its published port. All other rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.strangers import asks_for_local, single
 from exporter.evaluate.kinds.steps import GUARDS, Noted, StepReader
 from exporter.model.firewall import Call, Field, InRanges, TableFamily, Terminate, Translate, Translation, Verdict
+from exporter.model.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,24 +20,15 @@ if TYPE_CHECKING:
     from exporter.evaluate.kinds.steps import Saying, Sayings, StepSaid
     from exporter.model.firewall import Rule, Step, Table
 
-Guards = list[int | str | None]
+Guards = tuple[int | str | None, ...]
 """Single values that a rule asks for, one for each of GUARDS: None where it does not ask for a single one."""
 
 _Key = tuple[tuple[int | None, ...], tuple["Saying", ...]]
 """What a rule says once names are left out: how whoever it names is related to its owner, and what its steps say."""
 
 
-@dataclass(slots=True)
-class Owned:
-    """A rule of one owner; `says` is the rule without names."""
-
-    owner: Owner
-    says: Saying
-    guards: Guards
-    accepts: bool
-
-
-class Said(NamedTuple):
+@record(eq=False)
+class Said:
     """What a rule says; `noted` is None where it tells nobody apart.
 
     `addresses` and `published` are what was asked to find that: whose they are, addresses and ports of the host.
@@ -45,11 +36,20 @@ class Said(NamedTuple):
     """
 
     steps: Sequence[Step]
-    owned: Owned | None
     noted: Noted | None
     addresses: Sequence[int]
     published: Sequence[int]
     called: str
+
+
+@record(eq=False)
+class Owned(Said):
+    """What a rule of one owner says; `says` is the rule without names."""
+
+    owner: Owner
+    says: Saying
+    guards: Guards
+    accepts: bool
 
 
 class _Form(NamedTuple):
@@ -102,11 +102,8 @@ class RuleReader:
             return self._general(steps, told, asked, ports, version)
         last = steps[-1]
         called = last.chain if type(last) is Call else ""
-        if form.asked:
-            asked += form.asked
-        return Said(
-            steps, Owned(owner, form.says, guards, self._only_accepts(table, last)), form.noted, asked, ports, called
-        )
+        addresses, accepts = (*asked, *form.asked), self._only_accepts(table, last)
+        return Owned(steps, form.noted, addresses, ports, called, owner, form.says, guards, accepts)
 
     def accepts(self, table: Table, name: str) -> bool:
         """Return whether all that a chain may do is accept; one that comes to itself again may do anything."""
@@ -176,7 +173,7 @@ class RuleReader:
         noted = Noted(peculiar={each.owner for each in told if each.owner is not None})
         for each in told:
             self._note(each, noted, asked, version)
-        return Said(steps, None, noted or None, asked, ports, "")
+        return Said(steps, noted or None, tuple(asked), ports, "")
 
     def _note(self, said: StepSaid, noted: Noted, asked: list[int], version: int) -> None:
         apart = self._steps.apart(said, version)
@@ -239,7 +236,7 @@ def _summed_up(told: Sequence[StepSaid]) -> tuple[tuple[Saying, ...], list[Owner
     says: list[Saying] = []
     named: list[Owner] = []
     asked: list[int] = []
-    guards: Guards = [None] * len(GUARDS)
+    guards: list[int | str | None] = [None] * len(GUARDS)
     for _, _, owner, word, _, own, address in told:
         says.append(word)
         if owner is not None:
@@ -248,4 +245,4 @@ def _summed_up(told: Sequence[StepSaid]) -> tuple[tuple[Saying, ...], list[Owner
             asked.append(address)
         for place, value in own:
             guards[place] = value
-    return tuple(says), named, asked, guards
+    return tuple(says), named, asked, tuple(guards)

@@ -143,7 +143,8 @@ class Spread:
             return frozenset(home.members)
         found = self._members_near.get(home.networks)
         if found is None:
-            members = (member for each in self.near(home) for member in each.members)
+            # from a set, of which it takes as much room as it needs
+            members = {member for each in self.near(home) for member in each.members}
             found = self._members_near[home.networks] = frozenset(members)
         return found
 

@@ -21,7 +21,7 @@ from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.kinds.directory import Directory, Leads, Owner
     from exporter.evaluate.kinds.rules import Said
@@ -44,8 +44,8 @@ class ChainSaid(NamedTuple):
     rules: tuple[Said, ...]
     places: Mapping[Owner, Hashable]
     noted: Noted
-    addresses: frozenset[int]
-    published: frozenset[int]
+    addresses: Sequence[int]
+    published: Sequence[int]
     called: Mapping[str, bool]
 
 
@@ -126,8 +126,8 @@ class Surveyor:
         return (
             before.chain is chain
             and before.local == local
-            and before.addresses.isdisjoint(self._memory.addresses)
-            and before.published.isdisjoint(self._memory.ports)
+            and self._memory.addresses.isdisjoint(before.addresses)
+            and self._memory.ports.isdisjoint(before.published)
             and all(reader.accepts(table, called) == found for called, found in before.called.items())
         )
 
@@ -142,7 +142,7 @@ class Surveyor:
             if not said.called and changed.isdisjoint(said.addresses) and ports.isdisjoint(said.published)
         }
         rules = [known.get(id(rule.steps)) or reader.read(table, rule, local=local) for rule in chain.rules]
-        places, entangled = placed(said.owned for said in rules)
+        places, entangled = placed(rules)
         noted = Noted(peculiar=entangled)
         for said in rules:
             if said.noted is not None:
@@ -153,8 +153,8 @@ class Surveyor:
             tuple(rules),
             places,
             noted,
-            frozenset(joined.from_iterable(said.addresses for said in rules)),
-            frozenset(joined.from_iterable(said.published for said in rules)),
+            tuple(joined.from_iterable(said.addresses for said in rules)),
+            tuple(joined.from_iterable(said.published for said in rules)),
             {said.called: reader.accepts(table, said.called) for said in rules if said.called},
         )
 

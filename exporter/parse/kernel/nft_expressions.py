@@ -69,15 +69,13 @@ if TYPE_CHECKING:
 class Context:
     """What the meaning of a rule depends on: its table's family and sets.
 
-    Rules say the same over and over: `known` remembers sets as matches, `lefts` what is looked at, and `compared` whole
-    comparisons.
+    Rules say the same over and over: `known` remembers sets as matches, and `lefts` what is looked at.
     """
 
     family: TableFamily
     sets: Mapping[str, NamedSet] = field(default_factory=dict)
     known: dict[tuple[str, str, bool], Match] = field(default_factory=dict)
     lefts: dict[bytes, Left] = field(default_factory=dict)
-    compared: dict[bytes, tuple[Left, tuple[Match, ...]]] = field(default_factory=dict)
 
     @property
     def version(self) -> int | None:

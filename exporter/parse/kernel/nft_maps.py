@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import (
@@ -119,7 +120,7 @@ def verdict(said: object) -> Statement:
         target = properties(body).get("target")
         if not isinstance(target, str):
             raise ValueError("a jump to nowhere")
-        return Call(target, goto=name == "goto")
+        return Call(intern(target), goto=name == "goto")
     if name not in _VERDICTS:
         raise ValueError("not a verdict")
     return _VERDICTS[name]

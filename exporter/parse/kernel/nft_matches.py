@@ -13,7 +13,7 @@ from exporter.parse.kernel.nft_expressions import WITH_PORTS, expression, has_po
 from exporter.parse.kernel.nft_sets import Element, elements, is_dynamic, is_set
 from exporter.parse.kernel.nft_subjects import ALWAYS, Absent, Name, Number, either, negated
 from exporter.parse.kernel.nft_text import match_text
-from exporter.parse.kernel.nft_values import EVERYTHING, properties, written
+from exporter.parse.kernel.nft_values import EVERYTHING, properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,24 +30,23 @@ def comparison(body: object, before: Sequence[Step], context: Context) -> tuple[
 
     One that is not understood is `Opaque` by the name of what it looks at. Raises ValueError where there is none.
     """
-    key = written(body)
-    known = context.compared.get(key)
-    if known is None:
-        known = context.compared[key] = _read(properties(body), context)
-    left, found = known
+    said = properties(body)
+    left = expression(said.get("left"), context)
+    found = compared(left, said, context)
     if left.transport and not has_ports((*before, *left.implied)):
         found = (with_ports_or(left, found),)
     return missing((*left.implied, *found), before)
 
 
-def _read(said: Mapping[str, object], context: Context) -> tuple[Left, tuple[Match, ...]]:
-    left = expression(said.get("left"), context)
-    operator, right = said.get("op"), said.get("right")
+def compared(left: Left, said: Mapping[str, object], context: Context) -> tuple[Match, ...]:
+    """Return what a comparison of some left side asks for beside what that implies."""
     try:
-        found = _compared(left, operator, right, said, context)
+        found = _compared(left, said.get("op"), said.get("right"), said, context)
     except ValueError:
         found = (Opaque(left.name, match_text(said)),)
-    return left, tuple(Opaque(match.name, match_text(said)) if isinstance(match, Opaque) else match for match in found)
+    if Opaque in map(type, found):
+        return tuple(Opaque(match.name, match_text(said)) if isinstance(match, Opaque) else match for match in found)
+    return found
 
 
 def missing(matches: Iterable[Match], before: Sequence[Step]) -> tuple[Match, ...]:
@@ -65,6 +64,8 @@ def _compared(left: Left, operator: object, right: object, said: object, context
     subject = left.subject
     if isinstance(subject, Absent):
         return subject.present
+    if operator == "==" and not is_set(right):
+        return (subject.one_of([right]),)
     if operator in _ORDERS and isinstance(subject, Number):
         return (subject.ordered(str(operator), right),)
     if operator in ("in", "!") and not is_set(right):

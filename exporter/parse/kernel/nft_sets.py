@@ -49,6 +49,11 @@ class NamedSet:
         """Whether nothing can be added."""
         return 0 < self.size <= len(self.listed)
 
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """All that it is made of."""
+        return self.name, self.listed, self.size, self.dynamic
+
 
 def element(said: object) -> Element:
     """Return an element: `80`, or `{"elem": {"val": 80, "counter": …}}` where it has more than a value."""

@@ -7,9 +7,10 @@ depends on time or load, such as a limit, is `Opaque`.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.model.firewall import (
+    AnyOf,
     Call,
     Dispatch,
     Field,
@@ -27,19 +28,19 @@ from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_expressions import expression, name_of, of_family, of_protocol
 from exporter.parse.kernel.nft_maps import CARRY_ON, verdict, verdict_map
 from exporter.parse.kernel.nft_marks import mangle
-from exporter.parse.kernel.nft_matches import comparison, missing
+from exporter.parse.kernel.nft_matches import compared, comparison, missing
 from exporter.parse.kernel.nft_nat import proxy, translate
 from exporter.parse.kernel.nft_sets import element
-from exporter.parse.kernel.nft_text import statement_text
+from exporter.parse.kernel.nft_text import match_text, statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
 from exporter.parse.kernel.targets import WITHOUT_EFFECT
 from exporter.parse.kernel.values import HIGHEST_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from exporter.model.firewall import Step
-    from exporter.parse.kernel.nft_expressions import Context
+    from exporter.model.firewall import Match, Step
+    from exporter.parse.kernel.nft_expressions import Context, Left
 
     Handler = Callable[[object, Sequence[Step], Context], Sequence[Step]]
 
@@ -56,14 +57,69 @@ _DEPENDS = frozenset({"limit", "quota", "ct count"})
 """Statements that end the rule for some packets, by what passed before."""
 
 
-def rule_steps(statements: Sequence[object], context: Context, before: Sequence[Step] = ()) -> tuple[Step, ...]:
+class Statement(NamedTuple):
+    """A statement, and how nft writes it.
+
+    `asks` and `does` are what it means whatever its rule did before: matches, of which those go without saying that the
+    rule asked for already, and other steps. Where both are None, that depends. `about` is what these look at.
+    """
+
+    said: object
+    text: str
+    asks: tuple[Match, ...] | None = None
+    does: Sequence[Step] | None = None
+    about: frozenset[object] = frozenset()
+
+
+def statement(said: object, context: Context) -> Statement:
+    """Return a statement of a rule."""
+    name, body = next(iter(said.items())) if isinstance(said, dict) and len(said) == 1 else ("", None)
+    if name == "match" and isinstance(body, dict):
+        return compared_with(expression(body.get("left"), context), body, match_text(body), context)
+    if name in _DEPENDENT:
+        return Statement(said, statement_text(said))
+    does = _steps(said, (), context)
+    return Statement(said, statement_text(said), does=does, about=_about(does))
+
+
+def compared_with(left: Left, said: Mapping[str, object], text: str, context: Context) -> Statement:
+    """Return a comparison of some left side, given how nft writes it."""
+    if left.transport:
+        return Statement({"match": said}, text)
+    asks = (*left.implied, *compared(left, said, context))
+    if len(asks) != 1 or isinstance(asks[0], AnyOf):
+        asks = missing(asks, ())
+    return Statement(None, text, asks, about=_about(asks))
+
+
+def _about(steps: Iterable[Step]) -> frozenset[object]:
+    """Return what steps look at, or their types: steps that have none of it in common differ."""
+    return frozenset([getattr(step, "field", type(step)) for step in steps])
+
+
+def rule_steps(statements: Iterable[object], context: Context) -> tuple[Step, ...]:
+    """Return the steps of a rule with these statements."""
+    return steps_of([statement(said, context) for said in statements], context)
+
+
+def steps_of(statements: Sequence[Statement], context: Context, before: Sequence[Step] = ()) -> tuple[Step, ...]:
     """Return the steps of a rule, or of the rest of one that has some steps already."""
     steps: list[Step] = []
+    about = set(_about(before)) if before else set()
     for position, said in enumerate(statements):
-        steps += _steps(said, (*before, *steps), context)
-        if steps and isinstance(steps[-1], Dispatch):
-            rest = rule_steps(statements[position + 1 :], context, (*before, *steps[:-1]))
-            return (*steps[:-1], _with_rest(steps[-1], rest, statement_text(said)))
+        if said.does is not None:
+            steps += said.does
+            about |= said.about
+        elif said.asks is not None:
+            steps += said.asks if about.isdisjoint(said.about) else missing(said.asks, (*before, *steps))
+            about |= said.about
+        else:
+            found = _steps(said.said, (*before, *steps), context)
+            steps += found
+            about |= _about(found)
+            if found and isinstance(found[-1], Dispatch):
+                rest = steps_of(statements[position + 1 :], context, (*before, *steps[:-1]))
+                return (*steps[:-1], _with_rest(found[-1], rest, said.text))
     return tuple(steps)
 
 
@@ -201,3 +257,6 @@ _STATEMENTS: Mapping[str, Handler] = {
     **{kind.value: partial(translate, kind) for kind in Translation},
     **{name: partial(_verdict, name) for name in ("accept", "drop", "return", "continue", "jump", "goto")},
 }
+
+_DEPENDENT = frozenset({"match", "vmap", "mangle", "reject", "tproxy", "set", "map", "meter", *Translation})
+"""Statements whose meaning depends on what their rule asked for before."""

@@ -102,6 +102,8 @@ class Number:
             return either(self._in_part(low, high) for low, high in intervals)
         free = self.keep ^ self._all
         if not (self.toggle or self.shift or free & (free + 1)):
+            if not free and len(intervals) == 1:
+                return InRanges(self.field, Ranges((intervals[0],)))
             ranges = Ranges.union(_above(low, high, free) for low, high in intervals)
             return InRanges(self.field, ranges) if ranges else NEVER
         return either(match for low, high in intervals for match in self._between(low, high))

@@ -1,4 +1,6 @@
-"""Rules as nft writes them, for people: nft's JSON has no text.
+"""Statements as nft writes them, for people: nft's JSON has no text.
+
+What it has counted is no part of it: it would be another one at every look.
 
 What is not known here is shown as compact JSON, and long sets are cut short.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from exporter.parse.kernel.nft_values import items, pair, properties, tagged, written
+from exporter.parse.kernel.nft_values import items, pair, properties, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,28 +32,6 @@ _QUOTED = frozenset({"iif", "oif", "iifname", "oifname", "iifkind", "oifkind", "
 _OPERATORS = ("&", "|", "^", "<<", ">>")
 
 
-class RuleTexts:
-    """Writes the rules of a table. They repeat the same statements over and over: each is written once."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, str] = {}
-
-    def of(self, statements: Sequence[object], comment: str = "") -> str:
-        """Return a rule: `ip saddr 10.0.0.1 tcp dport { 80, 443 } counter accept`.
-
-        What it has counted is no part of it: it would be another one at every look.
-        """
-        said = " ".join(map(self._statement, statements))
-        return f"{said} comment {json.dumps(comment, ensure_ascii=False)}".lstrip() if comment else said
-
-    def _statement(self, said: object) -> str:
-        key = written(said)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = statement_text(said)
-        return known
-
-
 def statement_text(said: object) -> str:
     """Return a statement."""
     try:
@@ -65,7 +45,7 @@ def statement_text(said: object) -> str:
 def match_text(body: object) -> str:
     """Return a comparison: `iifname != "eth0"`."""
     try:
-        return _match(body)
+        return match_texts(properties(body))(properties(body).get("right"))
     except ValueError:
         return _json(body)
 
@@ -199,11 +179,12 @@ _LEFT_OUT = ("==", "in")
 """Operators that nft does not print where they are what it would take anyhow."""
 
 
-def _match(body: object) -> str:
-    said = properties(body)
-    left, right, operator = said.get("left"), said.get("right"), said.get("op")
-    shown = "" if operator in _LEFT_OUT and not _is_exact(operator, left, right) else f" {operator}"
-    return f"{_expression(left)}{shown} {_value(right, quoted=_has_names(left))}"
+def match_texts(said: Mapping[str, object]) -> Callable[[object], str]:
+    """Return what writes a comparison with its right side, or with others that are as much, or as little, a set."""
+    left, operator = said.get("left"), said.get("op")
+    shown = "" if operator in _LEFT_OUT and not _is_exact(operator, left, said.get("right")) else f" {operator}"
+    begin, quoted = f"{_expression(left)}{shown}", _has_names(left)
+    return lambda right: f"{begin} {_value(right, quoted=quoted)}"
 
 
 def _is_exact(operator: object, left: object, right: object) -> bool:
@@ -290,7 +271,7 @@ _VERDICTS: Mapping[str, Callable[[object], str]] = {
 }
 
 _STATEMENTS: Mapping[str, Callable[[object], str]] = {
-    "match": _match,
+    "match": lambda body: match_texts(properties(body))(properties(body).get("right")),
     "counter": _counter,
     "reject": _reject,
     "vmap": lambda body: f"{_expression(properties(body).get('key'))} vmap {_entries(properties(body))}",

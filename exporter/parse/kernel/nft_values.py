@@ -36,8 +36,11 @@ def tagged(value: object) -> tuple[str, object]:
 
 
 def written(value: object) -> bytes:
-    """Return a value of JSON as bytes, which are the same for none that is another. Raises ValueError for any other."""
-    return marshal.dumps(value)  # type: ignore[arg-type]  # marshal looks for itself
+    """Return a value of JSON as bytes, which are the same for none that is another. Raises ValueError for any other.
+
+    From version 3 on, they would depend on who else holds the value.
+    """
+    return marshal.dumps(value, 2)  # type: ignore[arg-type]  # marshal looks for itself
 
 
 def properties(value: object) -> Mapping[str, object]:

@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
-from itertools import groupby
+from sys import intern
 from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
@@ -30,16 +29,17 @@ from exporter.model.firewall import (
 )
 from exporter.model.listing import listing
 from exporter.parse.kernel.nft_expressions import Context
+from exporter.parse.kernel.nft_printed import BETWEEN, changed_sets, printed_chains
+from exporter.parse.kernel.nft_rules import RuleReader
 from exporter.parse.kernel.nft_sets import NamedSet
-from exporter.parse.kernel.nft_statements import rule_steps
-from exporter.parse.kernel.nft_text import RuleTexts
-from exporter.parse.kernel.nft_values import words
-from exporter.parse.memory import Listed, Placed, RuleMemory
+from exporter.parse.kernel.nft_values import words, written
+from exporter.parse.memory import Listed, RuleMemory, Understood
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from exporter.model.listing import Listing
+    from exporter.parse.kernel.nft_printed import Printed
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -76,13 +76,8 @@ def _tables(listed: Listing, memory: RuleMemory) -> tuple[Table, ...]:
             readers[key] = _Reader(said)
         elif kind in _PARTS:
             _PARTS[kind](_reader(readers, kind, (_text(said, "family"), _text(said, "table"))), said)
-    texts, counts = _uncounted(listed.rules)
-    first = 0
-    for place, run in groupby(memory.place(texts, _Places())):
-        last = first + len(list(run))
-        packets = tuple(map(counts.get, range(first, last)))
-        _reader(readers, "rule", (place.family, place.table)).rules(place, texts[first:last], packets)
-        first = last
+    for place, printed in printed_chains(listed.rules).items():
+        _reader(readers, "rule", (place.family, place.table)).rules(place.chain, printed)
     return tuple(reader.table(memory) for reader in readers.values())
 
 
@@ -119,8 +114,8 @@ class _Reader:
         self._sets: dict[str, NamedSet] = {}
         self._chains: dict[str, Base | None] = {}
         self._changed: set[str] = set()
-        self._rules: dict[str, list[str]] = {}
-        self._packets: dict[str, list[int | None]] = {}
+        self._rules: dict[str, str] = {}
+        self._packets: dict[str, tuple[int | None, ...]] = {}
 
     def set(self, said: Mapping[str, object]) -> None:
         name, size = _text(said, "name"), said.get("size")
@@ -136,16 +131,18 @@ class _Reader:
         self._sets[name] = replace(known, listed=(*known.listed, *_array(said, "elem")))
 
     def chain(self, said: Mapping[str, object]) -> None:
-        name = _text(said, "name")
+        # rules name it, and the places of rules
+        name = intern(_text(said, "name"))
         if name in self._chains:
             raise ValueError(f"chain {name} comes twice")
         self._chains[name] = self._base(said) if "hook" in said else None
 
-    def rules(self, place: Placed, texts: Iterable[str], packets: Iterable[int | None]) -> None:
-        """Add rules of a chain, by their texts without what they counted."""
-        self._rules.setdefault(place.chain, []).extend(texts)
-        self._packets.setdefault(place.chain, []).extend(packets)
-        self._changed.update(place.changes)
+    def rules(self, chain: str, printed: Printed) -> None:
+        """Add the rules of a chain."""
+        chain = intern(chain)
+        self._rules[chain] = BETWEEN.join(printed.rules)
+        self._packets[chain] = tuple(printed.packets)
+        self._changed.update(changed_sets(self._rules[chain]))
 
     def table(self, memory: RuleMemory) -> Table:
         """Return the table; chains and rules that are as before are the same objects.
@@ -156,21 +153,25 @@ class _Reader:
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
         sets = {name: replace(known, dynamic=name in self._changed) for name, known in self._sets.items()}
-        before = memory.listed((self._family, self._name, Backend.NFTABLES), sets)
-        context, shown = Context(self._family, sets), RuleTexts()
-        understood: dict[str, Rule] = {}
+        told_apart = written(tuple(known.parts for known in sets.values()))
+        before = memory.listed((self._family, self._name, Backend.NFTABLES), told_apart)
+        reader = RuleReader(Context(self._family, sets))
+        rules: dict[str, Understood] = {}
+        # of each network's chains, some say the same
+        same: dict[str, Understood] = {}
+        for name, text in self._rules.items():
+            found = before.rules.get(name)
+            if found is None or found.text != text:
+                found = same.get(text) or _understood(text, found, reader)
+            rules[name] = same[text] = found
         chains = {}
         for name, base in self._chains.items():
-            texts = self._rules.get(name, ())
-            rules = [before.rules.get(text) or _understood(text, context, shown) for text in texts]
-            understood.update(zip(texts, rules, strict=True))
-            chain = self._switched(Chain(name, tuple(rules), base))
+            chain = self._switched(Chain(name, rules[name].rules if name in rules else (), base))
             known = before.chains.get(name)
             chains[name] = known if known is not None and same_rules(known, chain) else chain
-        packets = {name: tuple(counts) for name, counts in self._packets.items()}
-        told = {name: counts for name, counts in packets.items() if any(count is not None for count in counts)}
+        told = {name: counts for name, counts in self._packets.items() if any(count is not None for count in counts)}
         table = Table(self._family, self._name, Backend.NFTABLES, chains, told)
-        memory.note(table, Listed(sets, understood, chains))
+        memory.note(table, Listed(told_apart, rules, chains))
         return table
 
     def _switched(self, chain: Chain) -> Chain:
@@ -215,73 +216,7 @@ _PARTS = {
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 
 
-_COUNTED = re.compile(r'\{"counter": \{"packets": (\d+), "bytes": \d+\}\}')
-_HANDLE = re.compile(r'"handle": \d+')
-_BETWEEN = "\0"
-"""No JSON text has it."""
-
-
-def _uncounted(rules: Sequence[str]) -> tuple[Sequence[str], Mapping[int, int | None]]:
-    """Return rules as the next look will print them again, and what they counted, by their number.
-
-    Handles are left out, too: engines write whole chains anew.
-    """
-    parts = _COUNTED.split(_HANDLE.sub('"handle": 0', _BETWEEN.join(rules)))
-    counts: dict[int, int | None] = {}
-    number = 0
-    for before, packets in zip(parts[::2], parts[1::2], strict=False):
-        number += before.count(_BETWEEN)
-        counts.setdefault(number, int(packets))
-    counts |= {number: _own_count(rules[number]) for number in counts if _STATEFUL in rules[number]}
-    return '{"counter": null}'.join(parts[::2]).split(_BETWEEN) if rules else (), counts
-
-
-_STATEFUL = '"stmt": '
-"""Elements that a rule adds to a set may count, too."""
-
-
-def _own_count(rule: str) -> int | None:
-    said = json.loads(rule)
-    statements = _array(said, "expr") if isinstance(said, dict) else ()
-    counters = (statement.get("counter") for statement in statements if isinstance(statement, dict))
-    return next(
-        (counter["packets"] for counter in counters if isinstance(counter, dict) and "packets" in counter), None
-    )
-
-
-class _Places:
-    """Tells where rules belong, and which sets they change: nft 1.0 does not print the flag `dynamic` of those."""
-
-    def __init__(self) -> None:
-        # one object for all rules of a chain
-        self._known: dict[Placed, Placed] = {}
-
-    def __call__(self, text: str) -> Placed:
-        begins = _PLACE.match(text)
-        place = _decoded(text) if begins is None or _CHANGES.search(text) else Placed(begins[1], begins[2], begins[3])
-        return self._known.setdefault(place, place)
-
-
-def _decoded(text: str) -> Placed:
-    said = json.loads(text)
-    family, table, chain = (_text(said, key) for key in ("family", "table", "chain"))
-    changes = [
-        str(body.get(name)).removeprefix("@")
-        for statement in _array(said, "expr")
-        if isinstance(statement, dict)
-        for name, body in statement.items()
-        if name in ("set", "map") and isinstance(body, dict)
-    ]
-    return Placed(family, table, chain, tuple(changes))
-
-
-_PLACE = re.compile(r'\{"family": "([^"\\]+)", "table": "([^"\\]+)", "chain": "([^"\\]+)", ')
-"""How nft begins a rule; what it does not write like that is decoded."""
-
-_CHANGES = re.compile(r'"(?:set|map)": "@')
-
-
-def _understood(text: str, context: Context, shown: RuleTexts) -> Rule:
-    said = json.loads(text)
-    statements, comment = _array(said, "expr"), said.get("comment")
-    return Rule(rule_steps(statements, context), shown.of(statements, comment if isinstance(comment, str) else ""))
+def _understood(text: str, before: Understood | None, reader: RuleReader) -> Understood:
+    """Return the rules of a chain; those that were in it `before` are the same objects."""
+    known = dict(zip(before.text.split(BETWEEN), before.rules, strict=True)) if before is not None else {}
+    return Understood(text, tuple([known.get(said) or reader.rule(said) for said in text.split(BETWEEN)]))

@@ -195,3 +195,56 @@ def test_a_set_of_prefixes_has_their_addresses(prefixes: list[tuple[int, int]], 
     assert first == V4
     inside = any(start >> (32 - length) == address >> (32 - length) for start, length in prefixes)
     assert holds((second,), Field.SOURCE, address) is inside
+
+
+WORDS = st.sampled_from(
+    ("10.0.0.1", "eth0", 'a }, {"', ', "right": ', '"expr": [', "}]}", '"', "\\", "\0", "@ips", "é")
+)
+RIGHT = st.recursive(
+    WORDS | st.integers(0, 70000) | st.none() | st.booleans(),
+    lambda inner: (
+        st.fixed_dictionaries({"set": st.lists(inner | st.fixed_dictionaries({"right": inner}), max_size=3)})
+        | st.lists(inner, max_size=2)
+        | st.fixed_dictionaries({"right": inner})
+    ),
+    max_leaves=4,
+)
+LEFT = st.sampled_from((
+    *(
+        {"payload": {"protocol": protocol, "field": name}}
+        for protocol, name in (("ip", "saddr"), ("tcp", "dport"), ("th", "sport"))
+    ),
+    *({"meta": {"key": key}} for key in ("iifname", "l4proto", "time")),
+    {"ct": {"key": "state"}},
+    {"right": 1},
+))  # fmt: skip
+COUNTERS = st.integers(0, 3).map(lambda packets: {"counter": {"packets": packets, "bytes": 60 * packets}})
+STATEMENTS = st.one_of(
+    st.tuples(st.sampled_from(("==", "!=", "in", "<")), LEFT, RIGHT).map(
+        lambda said: {"match": dict(zip(("op", "left", "right"), said, strict=True))}
+    ),
+    st.tuples(RIGHT, LEFT).map(lambda said: {"match": {"right": said[0], "op": "==", "left": said[1]}}),
+    COUNTERS,
+    st.builds(
+        lambda counter, element: {"set": {"op": "add", "elem": element, "set": "@ips", "stmt": [counter]}},
+        COUNTERS,
+        LEFT,
+    ),
+    st.fixed_dictionaries({"log": st.fixed_dictionaries({"prefix": WORDS})}),
+    st.fixed_dictionaries({"unknown": st.fixed_dictionaries({"right": RIGHT})}),
+    RIGHT,
+    st.sampled_from(({"accept": None}, {"drop": None}, {"jump": {"target": "c"}}, {"dnat": {"addr": "10.0.0.1"}})),
+)
+
+
+@given(st.lists(st.tuples(st.lists(STATEMENTS, max_size=4), st.none() | WORDS), min_size=1, max_size=4))
+def test_a_rule_says_the_same_however_it_is_read(rules: list[tuple[list[Any], str | None]]) -> None:
+    """Statement by statement, each once, as nft writes them; or decoded, where that is written in another order."""
+    place = {"family": "inet", "table": "t", "chain": "c"}
+    others = [entry for entry in recorded()["nftables"] if "rule" not in entry]
+    as_nft, otherwise = [], []
+    for number, (statements, comment) in enumerate(rules):
+        told = {} if comment is None else {"comment": comment}
+        as_nft.append({"rule": {**place, "handle": number, **told, "expr": statements}})
+        otherwise.append({"rule": {"expr": statements, "handle": number, **told, **place}})
+    assert read_tables({"nftables": [*others, *as_nft]}) == read_tables({"nftables": [*others, *otherwise]})
