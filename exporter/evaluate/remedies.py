@@ -216,9 +216,9 @@ def _leads(step: Step) -> bool:
 
 def opening(case: Case) -> str:
     """Return what would let a packet through that is lost."""
-    lost, led_by = case.told.lost, leading(case)
-    if led_by and int(ip_address(case.packet.address)) in case.sandbox(case.destination).addresses:
-        return f"{led_by} taken away"
+    misled, lost = _misled(case), case.told.lost
+    if misled:
+        return misled
     if lost is None:
         return _published(case)
     note, step, place = lost.note, lost.step, lost.hop.place
@@ -240,6 +240,16 @@ def opening(case: Case) -> str:
             return _together(case)
         case _:
             return _published(case)
+
+
+def _misled(case: Case) -> str:
+    """Return what would let packets come to the destination that do not even go there, empty for others."""
+    own, led_by = case.sandbox(case.destination).addresses, leading(case)
+    if led_by:
+        return f"{led_by} taken away" if int(ip_address(case.packet.address)) in own else ""
+    if not own or not _is_nobodys(case):
+        return ""
+    return f"an address of {case.destination.name}, such as {ip_address(own[0])}: nobody has {case.packet.address}"
 
 
 def _believed(note: Disbelieved, place: str) -> str:
@@ -327,6 +337,18 @@ def _together(case: Case) -> str:
         return _published(case)
     return (
         f"a network that {case.source.name} and {case.destination.name} are both on, or a published port of the latter"
+    )
+
+
+def _is_nobodys(case: Case) -> bool:
+    """Return whether the engine gave nobody the packet's address, and no namespace that was read has it."""
+    address, kernel = ip_address(case.packet.address), case.snapshot.kernel
+    read = (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ()
+    interfaces = (interface for namespace in read for interface in namespace.interfaces.values())
+    return (
+        not address.is_loopback
+        and not any(int(address) in sandbox.addresses for sandbox in case.snapshot.sandboxes.values())
+        and not any(address == own.ip for interface in interfaces for own in interface.addresses)
     )
 
 

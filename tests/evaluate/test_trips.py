@@ -424,11 +424,11 @@ class TestWhatBlocks:
         of = kernel(host("26.1").container("a").container("b")).rules("-A FORWARD -i docker0 -o docker0 -j DROP")
         assert trip(of, "a", "b").change == "rule 1 of ip filter FORWARD taken away"
 
-    def test_a_published_port_of_a_neighbour_that_is_shut(self) -> None:
-        """The network that two are on is nearer than a port that is published already."""
-        of = kernel(town()).engine_rules().rules("-I FORWARD -d 172.17.0.3 -o docker0 -j DROP")
+    def test_an_address_that_nobody_has(self) -> None:
+        """What would open it is another address, whatever keeps the two apart at that."""
+        of = kernel(town()).engine_rules()
         found = trip(of, "db", "web", Protocol.UDP, 99, ip_address("192.0.2.7"))
-        assert found.change == "--icc=true of the daemon, or another network that both are on"
+        assert found.change == "an address of web, such as 172.17.0.3: nobody has 192.0.2.7"
 
     def test_arp(self) -> None:
         """Over IPv4, a bridge that drops ARP keeps its containers from finding each other."""
