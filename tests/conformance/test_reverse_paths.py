@@ -79,13 +79,17 @@ BY_NEXT, BY_HOST = led_to_third(NEXT), led_to_third(GATEWAY)
 
 @dataclass(frozen=True, slots=True)
 class Odd:
-    """What is done and undone on the host and in near; by which protocols packets from near then arrive somewhere."""
+    """What is done and undone on the host and in near; by which protocols packets from near then arrive somewhere.
+
+    `perhaps` are those by which they do on some kernels, and on others do not.
+    """
 
     does: tuple[str, ...]
     undoes: tuple[str, ...]
     arrives: dict[str, str] = field(default_factory=dict)
     doubts: frozenset[str] = frozenset()
     inside: tuple[str, str] = ("", "")
+    perhaps: dict[str, str] = field(default_factory=dict)
 
 
 CASES = {
@@ -99,9 +103,10 @@ CASES = {
         (OF_UDP[0], OF_UDP_V6[0], XTABLES), (OF_UDP[1], OF_UDP_V6[1], WITHOUT),
         {GATEWAY: "icmp tcp udp", GATEWAY_V6: "icmp tcp"},
     ),
-    # older kernels do not tell of it
+    # older kernels do not tell of it (seen on Linux 6.1)
     "fib, a rule for a protocol": Odd(
-        (OF_UDP[0], NATIVE), (OF_UDP[1], NOTHING), {GATEWAY: "icmp tcp"}, frozenset({WAY_BACK})
+        (OF_UDP[0], NATIVE), (OF_UDP[1], NOTHING),
+        {GATEWAY: "icmp tcp"}, frozenset({WAY_BACK}), perhaps={GATEWAY: "udp"},
     ),
     "fib, a rule for a protocol of IPv6": Odd(
         (OF_UDP_V6[0], NATIVE), (OF_UDP_V6[1], NOTHING), {GATEWAY_V6: "icmp tcp"}
@@ -151,4 +156,6 @@ def test_packets_agree(host: Built, name: str) -> None:
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert {*outcome.enforced.doubts} == odd.doubts
-    assert {address: arrivals(outcome, address) for address in odd.arrives} == odd.arrives
+    for address, expected in odd.arrives.items():
+        certain = {*arrivals(outcome, address).split()} - {*odd.perhaps.get(address, "").split()}
+        assert certain == {*expected.split()}, address
