@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.conformance.changes import Change, Facts, Somebody
+from tests.lab.programs import at_interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,10 @@ class OnHost(Somebody):
             yield from _traffic(place, self._address, "eth11")
         yield from self._policies()
         port = self._port
-        yield Change("tcx at a port", (f"{_ATTACH} interface {port}",), doubts=(f"what tcx lets through at {port}",))
+        if at_interfaces():
+            yield Change(
+                "tcx at a port", (f"{_ATTACH} interface {port}",), doubts=(f"what tcx lets through at {port}",)
+            )
 
     def _policies(self) -> Iterator[Change]:
         one, subnet = self._address, self._pick(self._facts.subnets, "172.17.0.0/16")
@@ -69,7 +73,8 @@ def inside(facts: Facts, random: Random) -> Iterator[Change]:
     }
     for title, policy in policies.items():
         yield Change(f"inside: IPsec {title}", (f"ip xfrm policy add {policy}",), name, doubts=_IPSEC)
-    yield Change("inside: tcx", (f"{_ATTACH} interface eth0",), name, doubts=("what tcx lets through at eth0",))
+    if at_interfaces():
+        yield Change("inside: tcx", (f"{_ATTACH} interface eth0",), name, doubts=("what tcx lets through at eth0",))
     # those who probe are in no container's cgroup: only what is certain is compared
     yield Change("inside: a cgroup's program", (f"{_ATTACH} cgroup {facts.cgroups[name]}",), name, doubts=_CGROUP)
 

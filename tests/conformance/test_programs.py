@@ -17,6 +17,7 @@ from tests.conformance.changes import Change, cgroup_of
 from tests.conformance.generator import Case
 from tests.conformance.runner import Outcome, apply, judge, measured, observing
 from tests.lab import Container, Topology, build, engine
+from tests.lab.programs import at_interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ ODD: Final = {
         f"tc qdisc add dev {{port}} clsact && tc filter add dev {{port}} egress {LEAD_AWAY}",
         "what tc lets through at {port}",
     ),
-    "tcx": (f"{ATTACH} interface {{port}}", "what tcx lets through at {port}"),
+    **({"tcx": (f"{ATTACH} interface {{port}}", "what tcx lets through at {port}")} if at_interfaces() else {}),
     "cgroup": (f"{ATTACH} cgroup {{cgroup}}", "what BPF programs at the cgroup of a container let through"),
 }
 """What is done at a container's port or to its cgroup, and why nobody can judge its packets then."""

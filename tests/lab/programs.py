@@ -22,6 +22,12 @@ _TCX_DROP, _CGROUP_DROP = 2, 0
 _MOVE, _EXIT = 0xB7, 0x95
 
 
+def at_interfaces() -> bool:
+    """Return whether this kernel has programs of tcx: they came with Linux 6.6, and Debian 12 has 6.1."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 6)
+
+
 def drop_at_interface(name: str) -> None:
     """Drop what comes in by an interface of the own namespace."""
     _attach(_loaded(_SCHED_CLS, _TCX_DROP), socket.if_nametoindex(name), _TCX_INGRESS)
