@@ -418,11 +418,14 @@ class OnHost(Somebody):
         # both ends on one bridge would lead every broadcast round and round
         others = [each for each in self._facts.bridges if each != bridge]
         if others:
+            other = self._random.choice(others)
             cable = (
                 "ip link add cable0 type veth peer name cable1",
-                f"ip link set cable0 master {bridge} up; ip link set cable1 master {self._random.choice(others)} up",
+                f"ip link set cable0 master {bridge} up; ip link set cable1 master {other} up",
             )
-            yield Change("two bridges joined", cable)
+            yield Change(
+                "two bridges joined", cable, doubts=tuple(f"what {each} is connected to" for each in (bridge, other))
+            )
 
     @property
     def _subnet(self) -> str:
