@@ -77,11 +77,15 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of packets in a chain: each set may overlap others where something is in doubt."""
+    """What became of packets in a chain: each set may overlap others where something is in doubt.
+
+    Those `rewritten` may pass whatever the next rules do, which they meet all the same.
+    """
 
     accepted: int = 0
     dropped: int = 0
     returned: int = 0
+    rewritten: int = 0
     taken: list[Taken] = field(default_factory=list)
     doubts: dict[str, int] = field(default_factory=dict)
 
@@ -90,7 +94,7 @@ class Outcome:
         """Those that may go on elsewhere, and not with the next rule."""
         gone = self.accepted | self.returned
         for item in self.taken:
-            gone |= item.cells
+            gone |= 0 if isinstance(item.statement, Rewrite) else item.cells
         return gone
 
     def doubt(self, name: str, cells: int) -> None:
@@ -102,6 +106,7 @@ class Outcome:
         """Include what became of packets elsewhere, but for those that came back."""
         self.accepted |= other.accepted
         self.dropped |= other.dropped
+        self.rewritten |= other.rewritten
         self.taken += other.taken
         for name, cells in other.doubts.items():
             self.doubt(name, cells)
@@ -158,7 +163,8 @@ class Walker:
     def base(self, chain: BaseChain, packets: Packets, cells: int) -> Outcome:
         """Lead packets through one base chain; those that come back from it meet its policy."""
         outcome = self._chain(chain.table, chain.name, packets, cells, 0, 0)
-        final = Outcome(outcome.accepted, outcome.dropped, 0, list(outcome.taken), dict(outcome.doubts))
+        passed = outcome.accepted | outcome.rewritten
+        final = Outcome(passed, outcome.dropped, taken=list(outcome.taken), doubts=dict(outcome.doubts))
         if outcome.returned:
             accepts = chain.base.policy is Verdict.ACCEPT
             final.accepted |= outcome.returned if accepts else 0
@@ -322,7 +328,9 @@ class Walker:
                 cells |= found.may
                 certain |= found.must & held.must
                 left &= ~found.must
-        _leave_open(step.name, cells, outcome)
+        outcome.rewritten |= cells
+        outcome.dropped |= cells
+        outcome.doubt(step.name, cells)
         if cells:
             self._note(place.table, place.chain.name, place.number, place.rule, f"perhaps {step.name}")
         return Held(cells, certain)
