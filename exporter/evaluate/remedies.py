@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.names import Names
     from exporter.evaluate.telling import Told
+    from exporter.model.addresses import Address
     from exporter.model.explanation import Packet
     from exporter.model.namespace import Namespace
     from exporter.model.reach import Path
@@ -344,11 +345,10 @@ def _is_nobodys(case: Case) -> bool:
     """Return whether the engine gave nobody the packet's address, and no namespace that was read has it."""
     address, kernel = ip_address(case.packet.address), case.snapshot.kernel
     read = (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ()
-    interfaces = (interface for namespace in read for interface in namespace.interfaces.values())
     return (
         not address.is_loopback
         and not any(int(address) in sandbox.addresses for sandbox in case.snapshot.sandboxes.values())
-        and not any(address == own.ip for interface in interfaces for own in interface.addresses)
+        and not any(_has(namespace, address) for namespace in read)
     )
 
 
@@ -358,7 +358,11 @@ def _lost_its_address(case: Case) -> bool:
     namespace = case.snapshot.kernel and case.snapshot.kernel.sandboxes.get(case.destination.sandbox)
     if not namespace or int(address) not in case.sandbox(case.destination).addresses:
         return False
-    return all(own.ip != address for interface in namespace.interfaces.values() for own in interface.addresses)
+    return not _has(namespace, address)
+
+
+def _has(namespace: Namespace, address: Address) -> bool:
+    return any(own.ip == address for interface in namespace.interfaces.values() for own in interface.addresses)
 
 
 def _published(case: Case) -> str:

@@ -72,13 +72,13 @@ class Wiring:
             return None
         return self._place(stack, interface, network, _NESTED)
 
-    def leads_to_nobody(self, name: str, interface: Interface) -> bool:
+    def leads_to_nobody(self, stack: Stack, interface: Interface) -> bool:
         """Return whether an interface of a sandbox is a cable into a namespace that was not read."""
         return (
             interface.kind == "veth"
             and not interface.peer_here
-            and not self._cables.others(name, interface)
-            and not is_plugged(self._namespace, self._cables.inside[name], interface)
+            and not self._cables.others(stack.name, interface)
+            and not is_plugged(self._namespace, stack.namespace, interface)
         )
 
     def _place(self, stack: Stack, interface: Interface, network: Network | None, depth: int) -> Place:
@@ -302,7 +302,7 @@ class Cables:
 
     def __init__(self, host: Namespace, inside: Mapping[str, Namespace]) -> None:
         self._host = host
-        self.inside = inside
+        self._inside = inside
         self._ends: dict[tuple[int, int | None], list[str]] = {}
         self._found_out = False
         for name, namespace in inside.items():
@@ -324,14 +324,14 @@ class Cables:
 
     def is_between(self, name: str, end: Interface, other: str) -> bool:
         """Return whether none but a namespace may have the one end of a cable whose other end another one may have."""
-        return self.others(other, self.inside[other].interfaces[end.peer or 0]) == [name]
+        return self.others(other, self._inside[other].interfaces[end.peer or 0]) == [name]
 
     def _may_meet(self, name: str, end: Interface, other: str) -> bool:
         """Return whether nothing speaks against it that was found out."""
         if end.peer_inode is not None:
-            return end.peer_inode == self.inside[other].inode
-        own = self._host if name == HOST else self.inside[name]
-        return self.inside[other].interfaces[end.peer or 0].peer_inode in (None, own.inode)
+            return end.peer_inode == self._inside[other].inode
+        own = self._host if name == HOST else self._inside[name]
+        return self._inside[other].interfaces[end.peer or 0].peer_inode in (None, own.inode)
 
 
 def is_plugged(host: Namespace, namespace: Namespace, card: Interface) -> bool:

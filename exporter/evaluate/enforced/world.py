@@ -76,7 +76,7 @@ class World:
                 if stack is not self.host and interface.name != "lo" and interface.up:
                     sandbox = self.snapshot.sandboxes[name]
                     network = self._network(sandbox, interface)
-                    if network is None and not sandbox.members and wiring.leads_to_nobody(name, interface):
+                    if network is None and not sandbox.members and wiring.leads_to_nobody(stack, interface):
                         network = self._overlay(interface)
                     self._join(wiring.place(stack, interface, network), stack, interface, network)
         for interface in self.host.namespace.interfaces.values():
