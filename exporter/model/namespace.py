@@ -250,6 +250,7 @@ class PolicyRule:
     source_ports: tuple[int, int] | None = None
     destination_ports: tuple[int, int] | None = None
     suppress_prefix_length: int | None = None
+    suppress_group: int | None = None
     goto: int | None = None
     opaque: str = ""
 

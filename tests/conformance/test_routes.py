@@ -72,6 +72,11 @@ SHUT = (
     "ip6tables -w -{0} INPUT -p tcp -j DROP",
     "ip6tables -w -{0} INPUT -p udp -j DROP",
 )
+PAST_GROUP = "; ".join(
+    f"ip {of} rule add lookup main suppress_ifgroup 7 pref 100;"
+    f" ip {of} rule add unreachable from {near} to {far} pref 200"
+    for of, near, far in (("-4", NEAR, FAR), ("-6", NEAR_V6, FAR_V6))
+)
 MARKED = "iptables -w -t mangle -{} PREROUTING -s 10.100.1.11 -p tcp --dport 80 -j MARK --set-mark 1"
 
 
@@ -337,6 +342,11 @@ CASES: Mapping[str, Case] = {
         " ip -6 route add fd00:a::11 via 2001:db8:100::99",
         "ip -6 route del fd00:b::11; ip -6 route del fd00:a::11; sysctl -qw net.ipv6.conf.all.forwarding=1",
         doubts=frozenset({SILENT.format(address="fd00:a::99"), BEYOND.format(name="eth0")}),
+    ),
+    "routes that a policy rule passes over, for the group that they lead to": Case(
+        {("near", FAR): "", ("near", FAR_V6): "", ("far", NEAR): "icmp udp", ("far", NEAR_V6): "icmp udp"},
+        f"ip link set brtwo group 7; {PAST_GROUP}",
+        "ip link set brtwo group 0; for of in -4 -6; do ip $of rule del pref 100; ip $of rule del pref 200; done",
     ),
     # TCP is for one alone
     "anycast": Case(

@@ -223,6 +223,9 @@ NOT_BY_IT = (
 BY_MACVLAN_ALONE = "ip link set eth0 arp off", "ip link set eth0 arp on"
 TO_NEARS = routes("10.64.1.1 via 10.64.2.254", "fd64:1::1 via fd64:2::254")
 
+_TAKEN = "what a macvlan in mode {} lets through at {}"
+_BOTH_ANSWER = "two that answer for 10.100.7.11"
+
 CASES: Mapping[str, Case] = {
     "macvlan inside of two, where bridges pass nothing on": Case(
         ("cl1", "cl2"), Verdict.BLOCKED, *NONE_PASSES,
@@ -292,6 +295,38 @@ CASES: Mapping[str, Case] = {
     "a macvlan inside of one, by which alone he answers": Case(
         ("next", "near"), Verdict.REACHABLE,
         inside={"near": both(without_ipv6(macvlan("10.61.0.1/24")), BY_MACVLAN_ALONE)},
+    ),
+    "a macvlan inside of one that takes all, while it is down": Case(
+        ("hosted", "cl1"), Verdict.UNKNOWN,
+        inside={"cl1": ("ip link add mv0 link eth0 type macvlan mode passthru", "ip link del mv0")},
+        doubts=frozenset({_TAKEN.format("passthru", "eth0")}),
+    ),
+    "a macvlan inside of one that takes all": Case(
+        ("hosted", "cl1"), Verdict.UNKNOWN,
+        inside={"cl1": without_ipv6(macvlan("10.61.0.1/24", "passthru"))},
+        doubts=frozenset({_TAKEN.format("passthru", "eth0"), _TAKEN.format("passthru", "mv0"), _BOTH_ANSWER}),
+    ),
+    "a macvlan inside of one for whom it lists": Case(
+        ("hosted", "cl1"), Verdict.UNKNOWN,
+        inside={"cl1": without_ipv6(macvlan("10.61.0.1/24", "source"))},
+        doubts=frozenset({_TAKEN.format("source", "eth0"), _TAKEN.format("source", "mv0"), _BOTH_ANSWER}),
+    ),
+    "a macvlan for a program inside of one": Case(
+        ("hosted", "cl1"), Verdict.UNKNOWN,
+        inside={
+            "cl1": (without_ipv6(macvlan("10.61.0.1/24"))[0].replace("macvlan mode", "macvtap mode"), "ip link del mv0")
+        },
+        doubts=frozenset({"what macvtap lets through at mv0", _BOTH_ANSWER}),
+    ),
+    "a macvlan on a bridge that takes all": Case(
+        ("cl1", "hosted"), Verdict.UNKNOWN, "ip link add mv0 link brc type macvlan mode passthru", "ip link del mv0",
+        doubts=frozenset({_TAKEN.format("passthru", "brc")}),
+    ),
+    "a macvlan on a bridge that takes all, inside of one": Case(
+        ("cl1", "hosted"), Verdict.UNKNOWN,
+        "ip link add mv0 link brc netns {far} type macvlan mode passthru", "true",
+        {"far": ("sysctl -qw net.ipv6.conf.mv0.disable_ipv6=1; ip link set mv0 up", "ip link del mv0")},
+        frozenset({_TAKEN.format("passthru", "brc")}),
     ),
     "a router that is no container": Case(
         ("near", "far"), Verdict.REACHABLE, *both(nobodys(ON_ONE, ON_TWO), APART_BY_HOST),

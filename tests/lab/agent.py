@@ -163,9 +163,8 @@ class Sandbox:
         for address in dict.fromkeys([*local_addresses(family), *tested]):
             if not self._bind(family, kind, address, port):
                 self.unbound.append(("tcp" if kind == socket.SOCK_STREAM else "udp", address, port))
-        for row in inet6_addresses() if family == socket.AF_INET6 else ():
-            if row.link_local:
-                self._bind(family, kind, row.address, port, row.index)
+        for address, link in link_local_addresses() if family == socket.AF_INET6 else ():
+            self._bind(family, kind, address, port, link)
 
     def _bind(
         self, family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int, link: int = 0
@@ -431,6 +430,18 @@ def inet6_addresses() -> list[Inet6Address]:
         )
         for row in rows
     ]
+
+
+def link_local_addresses() -> list[tuple[str, int]]:
+    """Link-local addresses of the current network namespace, and those that it shares with others (anycast)."""
+    try:
+        lines = Path("/proc/thread-self/net/anycast6").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    rows = (line.split() for line in lines)
+    shared = [(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[2])), int(row[0])) for row in rows]
+    own = [(row.address, row.index) for row in inet6_addresses()]
+    return [(address, link) for address, link in (*own, *shared) if is_link_local(address)]
 
 
 def wait_for_addresses() -> None:

@@ -53,7 +53,7 @@ def _selects(rule: PolicyRule) -> bool:
         rule.destination_ports,
         rule.opaque,
     )
-    return any(asked) or rule.suppress_prefix_length is not None
+    return any(asked) or rule.suppress_prefix_length is not None or rule.suppress_group is not None
 
 
 def left_open(rule: PolicyRule, question: Question) -> str:

@@ -46,6 +46,7 @@ class Routing:
             table.settle()
         self.rules: Sequence[PolicyRule] = of_family(namespace, family)
         self._merges = self.rules == USUAL[4] and self._merge()
+        self._interfaces = namespace.interfaces
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
         selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
         self.plain = as_usual(self.rules, family) and not selecting
@@ -143,18 +144,27 @@ class Routing:
 
         Besides, that of whether the route or the rule says to look on; None where neither does.
         """
-        table, limit = self._tables.get(rule.table), rule.suppress_prefix_length
+        table = self._tables.get(rule.table)
         if table is None:
             return (), ""
         found = [(table.find(question, self.names), "")] if answers is None else answered(table, question, answers)
         led = [
             (route, unknown)
             for route, unknown in found
-            if route is not None
-            and route.kind is not RouteKind.THROW
-            and (limit is None or route.destination.prefixlen > limit)
+            if route is not None and route.kind is not RouteKind.THROW and not self._suppressed(rule, route)
         ]
         return led, found[-1][1] if len(led) < len(found) else None
+
+    def _suppressed(self, rule: PolicyRule, route: Route) -> bool:
+        """Return whether a rule passes over a route: one that is too short, or by its first hop leaves by some group.
+
+        Those are fib4_rule_suppress and fib6_rule_suppress.
+        """
+        limit, group = rule.suppress_prefix_length, rule.suppress_group
+        if limit is not None and route.destination.prefixlen <= limit:
+            return True
+        leaving = self._interfaces.get(route.hops[0].interface) if group is not None and route.hops else None
+        return leaving is not None and leaving.group == group
 
     def rivals(self, route: Route) -> Sequence[Route]:
         """Return the routes that the kernel may take in the place of one that it found.

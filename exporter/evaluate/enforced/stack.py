@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.route_table import Way
     from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
 
+_MAPPED = 0xFFFF
+"""The first 96 bits of an address of IPv4 in the shape of IPv6 (::ffff:0:0/96)."""
+
 
 class Stack:
     """A namespace as packets of one family meet it."""
@@ -194,7 +197,7 @@ class Stack:
 
         IPv4 takes none from the namespace's own addresses and, with a reverse path filter, only those that a route
         leads back to; where policy rules ask for more than addresses, `ways.led_back` answers that. IPv6 asks for
-        nothing but that loopback addresses stay inside.
+        nothing but that loopback addresses stay inside, and those of IPv4 in its shape (::ffff:0:0/96) nowhere.
         """
         key = (source, interface)
         known = self._believed.get(key)
@@ -212,7 +215,7 @@ class Stack:
         if self.is_loopback(source) and not self.accepts_loopback(interface):
             return False
         if self.family == 6:
-            return True
+            return source >> 32 != _MAPPED
         own = source in self.addresses or (not self.is_loopback(source) and self.routing.is_local(source))
         return not own or bool(self.either(interface, "accept_local"))
 

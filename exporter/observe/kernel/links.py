@@ -305,7 +305,7 @@ def _shared(kind: str, told: Items | None, slave: str, switches: Items | None) -
 
 def _mode(data: Any, kind: str) -> dict[str, Any]:  # noqa: ANN401
     if kind in ("macvlan", "macvtap"):
-        mode = data.get_attr("IFLA_MACVLAN_MODE")
+        mode = data.get_attr(f"IFLA_{kind.upper()}_MODE")
         return {"mode": mode if isinstance(mode, str) else _MACVLAN_MODES.get(mode, str(mode))}
     if kind in ("ipvlan", "ipvtap"):
         mode, flags = data.get_attr("IFLA_IPVLAN_MODE"), data.get_attr("IFLA_IPVLAN_FLAGS") or 0

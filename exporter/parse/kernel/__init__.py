@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from exporter.errors import ObservationError
@@ -9,7 +10,7 @@ from exporter.model.firewall import Firewall
 from exporter.model.namespace import USUAL_RULES, Namespace
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.firewall import parse_firewall
-from exporter.parse.kernel.interfaces import parse_interfaces
+from exporter.parse.kernel.interfaces import parse_interfaces, with_diverted
 from exporter.parse.kernel.ipsec import parse_policies
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
@@ -72,7 +73,8 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         else:
             sandboxes[sandbox] = namespace
     memory.sandboxes = known
-    return Kernel(host, sandboxes, missing)
+    cards = (card for namespace in sandboxes.values() for card in namespace.interfaces.values())
+    return Kernel(replace(host, interfaces=with_diverted(host.interfaces, cards, here=False)), sandboxes, missing)
 
 
 def _routes(documents: NamespaceDocuments, indexes: Mapping[str, int], memory: NamespaceMemory) -> tuple[Route, ...]:
@@ -95,7 +97,7 @@ def _namespace(
             troubles.setdefault(source, str(error))
             return empty
 
-    none: dict[int, Interface] = {}
+    none: Mapping[int, Interface] = {}
     interfaces = told("bridge", lambda: parse_interfaces(documents.links, documents.addresses, memory.interfaces), none)
     if troubles:
         troubles["routes"] = troubles["bridge"]  # they lead to interfaces

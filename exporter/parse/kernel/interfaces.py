@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.errors import ObservationError
@@ -17,7 +18,7 @@ from exporter.parse.kernel.values import number
 from exporter.parse.memory import InterfaceMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.parse.aligned import Indexed
     from exporter.parse.memory import Usable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def parse_interfaces(
     links: Sequence[Mapping[str, Any]], addresses: Sequence[Mapping[str, Any]], memory: InterfaceMemory | None = None
-) -> dict[int, Interface]:
+) -> Mapping[int, Interface]:
     """Return interfaces by index. Raises ObservationError for a link without index or name."""
     known = memory or InterfaceMemory()
     indexes = {_name(link): _index(link) for link in links}
@@ -45,7 +46,28 @@ def parse_interfaces(
 
     interfaces = known.links.aligned(links, understand, holds if moved else None)
     known.links.indexes, known.told = indexes, told
-    return {interface.index: interface for interface in interfaces}
+    return with_diverted({interface.index: interface for interface in interfaces}, interfaces, here=True)
+
+
+def with_diverted(
+    interfaces: Mapping[int, Interface], children: Iterable[Interface], *, here: bool
+) -> Mapping[int, Interface]:
+    """Return interfaces of which it is told where macvlans that stand on them take what they please.
+
+    Those are in the same namespace (`here`) or in others. One in mode passthru takes all that comes in for one
+    receiver, also while it is down; one in mode source what those send whom it lists (macvlan_handle_frame).
+    """
+    taking = [each for each in children if each.mode in _TAKING and each.peer_here is here]
+    diverted = {each.peer: each.mode for each in taking} | {each.index: each.mode for each in taking if here}
+    changed = {
+        index: replace(found, programs=(*found.programs, f"a macvlan in mode {mode}"))
+        for index, mode in diverted.items()
+        if index is not None and (found := interfaces.get(index)) is not None
+    }
+    return {**interfaces, **changed} if changed else interfaces
+
+
+_TAKING = frozenset({"passthru", "source"})
 
 
 def _concerned(links: Sequence[Mapping[str, Any]], known: Indexed[Interface], indexes: Mapping[str, int]) -> set[str]:
@@ -86,7 +108,7 @@ def _interface(
 ) -> Interface:
     info = shared.info(link)
     flags = shared.flags(link)
-    kind = info.kind
+    kind = _OF_TAPS.get(info.kind, info.kind)
     return Interface(
         index=_index(link),
         name=name,
@@ -103,7 +125,7 @@ def _interface(
         addresses=addresses,
         bridge=info.bridge,
         port=info.port,
-        programs=_programs(link),
+        programs=_programs(link, info.kind),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=link_address(link, "peer_mac"),
@@ -111,6 +133,10 @@ def _interface(
         group=_group(text(link, "group")) if "group" in link else 0,
         peer_inode=integer(link, "peer_inode") or None,
     )
+
+
+_OF_TAPS = {"macvtap": "macvlan", "ipvtap": "ipvlan"}
+"""Kinds whose frames a program takes, where one has opened them (tap_handle_frame), and what they are else."""
 
 
 def _group(told: str) -> int:
@@ -121,9 +147,11 @@ def _group(told: str) -> int:
         return 0
 
 
-def _programs(link: Mapping[str, Any]) -> tuple[str, ...]:
+def _programs(link: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     """Return what else may drop packets, by its name in verdicts."""
     named = tuple(name for key, name in (("xdp", "XDP"), ("tc", "tc"), ("tcx", "tcx")) if link.get(key))
+    if kind in _OF_TAPS:
+        named = (*named, kind)
     queue = text(link, "queue")
     return (*named, f"a queue of kind {queue}") if queue else named
 

@@ -158,6 +158,7 @@ _UNDERSTOOD = frozenset({
     "iif_detached", "ipproto", "nop", "not", "oif", "oif_detached", "priority", "protocol", "sport", "sport_end",
     "sport_start", "src", "srclen", "suppress_prefixlen", "table", "unresolved",
 })  # fmt: skip
+_WITH_GROUP = _UNDERSTOOD | {"suppress_ifgroup"}
 
 
 def parse_rules(documents: Sequence[Mapping[str, Any]] | None) -> tuple[PolicyRule, ...]:
@@ -179,6 +180,7 @@ def parse_rules(documents: Sequence[Mapping[str, Any]] | None) -> tuple[PolicyRu
 def _rule(document: Mapping[str, Any]) -> PolicyRule:
     source, destination = _selector(document, "src"), _selector(document, "dst")
     action, target = _action(document)
+    group = _suppressed_group(document)
     return PolicyRule(
         family=family_of(document, text(document, "src"), text(document, "dst")),
         priority=integer(document, "priority"),
@@ -195,9 +197,16 @@ def _rule(document: Mapping[str, Any]) -> PolicyRule:
         source_ports=_ports(document, "sport"),
         destination_ports=_ports(document, "dport"),
         suppress_prefix_length=integer(document, "suppress_prefixlen") if "suppress_prefixlen" in document else None,
+        suppress_group=group,
         goto=target,
-        opaque=", ".join(sorted(map(str, document.keys() - _UNDERSTOOD))),
+        opaque=", ".join(sorted(map(str, document.keys() - (_UNDERSTOOD if group is None else _WITH_GROUP)))),
     )
+
+
+def _suppressed_group(document: Mapping[str, Any]) -> int | None:
+    """Return the number of a group of interfaces, None where there is none, or a name that only who gave it knows."""
+    told = str(document.get("suppress_ifgroup", ""))
+    return 0 if told == "default" else int(told) if told.isdecimal() else None
 
 
 def _selector(document: Mapping[str, Any], key: str) -> Subnet | None:

@@ -26,7 +26,7 @@ from exporter.model.namespace import (
     Scope,
 )
 from exporter.model.reach import Protocol
-from exporter.parse.kernel.interfaces import parse_interfaces
+from exporter.parse.kernel.interfaces import parse_interfaces, with_diverted
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
@@ -70,6 +70,39 @@ def test_links() -> None:
     )
     assert (found[10].peer, found[10].up, found[11].peer) == (11, False, 10)
     assert (found[12].kind, found[12].mode, found[12].peer) == ("macvlan", "private", 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "there", "own"),
+    [
+        ("macvlan", "bridge", (), ()),
+        ("macvlan", "passthru", ("a macvlan in mode passthru",), ("a macvlan in mode passthru",)),
+        ("macvlan", "source", ("a macvlan in mode source",), ("a macvlan in mode source",)),
+        ("macvtap", "vepa", (), ("macvtap",)),
+        ("macvtap", "passthru", ("a macvlan in mode passthru",), ("macvtap", "a macvlan in mode passthru")),
+    ],
+)
+def test_macvlans_that_take_what_comes_in(kind: str, mode: str, there: tuple[str, ...], own: tuple[str, ...]) -> None:
+    """Nobody can foresee what they take of what comes in at the interface that they stand on."""
+    link = {
+        "ifindex": 3, "ifname": "mv", "link": "a", "flags": ["UP", "LOWER_UP"],
+        "linkinfo": {"info_kind": kind, "info_data": {"mode": mode}},
+    }  # fmt: skip
+    found = parse_interfaces([{"ifindex": 2, "ifname": "a", "flags": ["UP"]}, link], [])
+    assert (found[2].programs, found[3].programs) == (there, own)
+    assert (found[3].kind, found[3].mode) == ("macvlan", mode)
+
+
+def test_macvlans_in_other_namespaces_take_what_comes_in() -> None:
+    """One of a container takes it at the interface of the host that it stands on, whose index it tells."""
+    host = parse_interfaces([{"ifindex": 2, "ifname": "a", "flags": ["UP"]}], [])
+    link = {
+        "ifindex": 2, "ifname": "eth0", "link_index": 2, "link_netnsid": 0, "flags": ["UP", "LOWER_UP"],
+        "linkinfo": {"info_kind": "macvlan", "info_data": {"mode": "passthru"}},
+    }  # fmt: skip
+    inside = parse_interfaces([link], [])
+    assert with_diverted(host, inside.values(), here=False)[2].programs == ("a macvlan in mode passthru",)
+    assert inside[2].programs == ()
 
 
 @pytest.mark.parametrize("state", ["disabled", "listening", "learning", "blocking"])
@@ -381,6 +414,9 @@ LOOKUP = RuleAction.LOOKUP
         ({"priority": 1, "goto": "none"}, PolicyRule(4, 1, RuleAction.NOP, 254)),
         ({"priority": 1, "nop": True}, PolicyRule(4, 1, RuleAction.NOP, 254)),
         ({"priority": 1, "action": "prohibit"}, PolicyRule(4, 1, RuleAction.PROHIBIT, 254)),
+        ({"table": "main", "suppress_ifgroup": "default"}, PolicyRule(4, 0, LOOKUP, 254, suppress_group=0)),
+        ({"table": "main", "suppress_ifgroup": 7}, PolicyRule(4, 0, LOOKUP, 254, suppress_group=7)),
+        ({"table": "main", "suppress_ifgroup": "lan"}, PolicyRule(4, 0, LOOKUP, 254, opaque="suppress_ifgroup")),
         ({"table": 5, "uid_start": 0, "uid_end": 5}, PolicyRule(4, 0, LOOKUP, 5, opaque="uid_end, uid_start")),
     ],
 )  # fmt: skip
