@@ -38,6 +38,7 @@ TOPOLOGY = Topology(
 )
 NEAR, FAR, NEAR_V6, FAR_V6 = "10.100.1.11", "10.100.2.11", "fd00:a::11", "fd00:b::11"
 ALL = "icmp tcp udp"
+MAPPED = "::ffff:10.7.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +348,15 @@ CASES: Mapping[str, Case] = {
         {("near", FAR): "", ("near", FAR_V6): "", ("far", NEAR): "icmp udp", ("far", NEAR_V6): "icmp udp"},
         f"ip link set brtwo group 7; {PAST_GROUP}",
         "ip link set brtwo group 0; for of in -4 -6; do ip $of rule del pref 100; ip $of rule del pref 200; done",
+    ),
+    "a source of IPv4 in the shape of IPv6, which nobody takes": Case(
+        {("near", FAR_V6): "", ("next", FAR_V6): ALL},
+        inside={
+            "near": (
+                f"ip -6 address add {MAPPED} dev eth0 nodad; ip -6 route add fd00:b::/64 via fd00:a::1 src {MAPPED}",
+                f"ip -6 route del fd00:b::/64; ip -6 address del {MAPPED}/128 dev eth0",
+            )
+        },
     ),
     # TCP is for one alone
     "anycast": Case(
