@@ -18,6 +18,7 @@ from exporter.evaluate.enforced.trace import (
     Unanswered,
 )
 from exporter.evaluate.engine_rules import USERS
+from exporter.evaluate.telling import RESOLUTION
 from exporter.model.firewall import Field, Hook, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
@@ -25,7 +26,7 @@ from exporter.model.snapshot import GatewayMode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.evaluate.enforced.trace import Traced
+    from exporter.evaluate.enforced.trace import Note, Traced
     from exporter.evaluate.enforced.walk import Step
     from exporter.evaluate.names import Names
     from exporter.evaluate.telling import Told
@@ -54,6 +55,9 @@ _APART = {
     Via.PLUGIN: "{source} or {destination} off network {network}",
     Via.PUBLISHED_PORT: "{destination} without the published port, or with it bound to 127.0.0.1",
 }
+
+
+_HEARD = "a link that lets the two hear each other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +226,16 @@ def opening(case: Case) -> str:
         return misled
     if lost is None:
         return _published(case)
-    note, step, place = lost.note, lost.step, lost.hop.place
+    if isinstance(lost.note, Filtered | Unanswered) and lost.step is not None:
+        return _unfiltered(case, lost.note, lost.step)
+    return _carried_on(case, lost.note, lost.hop.place)
+
+
+def _carried_on(case: Case, note: Note | None, place: str) -> str:
+    """Return what would keep a packet from being lost in a place, where no rule drops it."""
     match note:
-        case Filtered() | Unanswered() if step is not None:
-            return _unfiltered(case, note, step)
+        case Unanswered():
+            return _answering(case, note)
         case Routed(output=output, forwards=True, spent=True) if output:
             return "more hops for what is sent (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit, hoplimit of routes)"
         case Routed(output=output, forwards=False) if output:
@@ -319,10 +329,17 @@ def _chain(case: Case, step: Step) -> str:
     return f"{step.table} {step.chain}{inside}"
 
 
+def _answering(case: Case, note: Unanswered) -> str:
+    if note.kept:
+        return _HEARD
+    switches = "arp_ignore and arp_filter of net.ipv4.conf" if note.family == 4 else "ip neigh"
+    return f"{RESOLUTION[note.family]} that {case.names.place(note.receiver)} answers (ip link set arp on, {switches})"
+
+
 def _audible(note: Linked) -> str:
     if "isolated" in note.deaf:
         return f"bridge link set dev {note.ports[0]} isolated off"
-    return "a link that lets the two hear each other"
+    return _HEARD
 
 
 def _together(case: Case) -> str:

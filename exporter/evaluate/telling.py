@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.names import Names
 
 _LEGS = {Stage.FIRST: "request", Stage.ANSWER: "answer", Stage.CONFIRMATION: "confirmation", Stage.SAYING: "data"}
-_RESOLUTION = {4: "ARP", 6: "neighbour discovery"}
+RESOLUTION = {4: "ARP", 6: "neighbour discovery"}
 _FILTERS = (Hook.FORWARD, Hook.INPUT, Hook.OUTPUT, None)
 """Hooks in which an accept lets a packet through; in the others it only ends a chain."""
 _FOR_OTHER_ENDS = (" nat", " raw", " mangle")
@@ -219,14 +219,14 @@ class _Teller:
         return Hop(place, f"routes it from {came} to {self._names.named(note.output)}")
 
     def _unanswered(self, note: Unanswered) -> Iterator[Hop]:
-        place, last = self._place(note.place), None
         for step in note.steps:
-            last = step
             yield self._ruled(self._place(step.place), step)
         address = self._names.named(_text(note.family, note.towards))
-        why = f"rules drop {_RESOLUTION[note.family]}" if note.steps else f"{_RESOLUTION[note.family]} is not answered"
+        asked = RESOLUTION[note.family]
+        kept = f": ports keep the {note.kept} back" if note.kept else ""
+        why = f"rules drop {asked}" if note.dropping else f"{asked} is not answered{kept}"
         text = f"learns no link address of {address}: {why}"
-        yield self._lose(Hop(place, text, lost=True), last)
+        yield self._lose(Hop(self._place(note.place), text, lost=True), note.dropping)
 
     def _place(self, sandbox: str) -> str:
         return self._names.place(sandbox)

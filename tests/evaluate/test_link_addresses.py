@@ -867,7 +867,23 @@ def test_explain_tells_of_ports() -> None:
 
 
 def test_explain_tells_who_is_not_answered() -> None:
-    """No rule is to blame."""
+    """No rule is to blame, also where one has let the question through."""
     scene = Scene()
     scene.interface("b", scene.card("b"), arp=False)
-    assert told(scene, "a", "b")[0].endswith("ARP is not answered")
+    accept = Rule((Terminate(RuleVerdict.ACCEPT),), "accept")
+    frames = Chain("frames", (accept,), Base(Hook.FORWARD, 0))
+    table = Table(TableFamily.BRIDGE, "mine", Backend.NFTABLES, {"frames": frames})
+    for tables in ((), (table,)):
+        scene.host = replace(scene.host, firewall=replace(scene.host.firewall, tables=tables))
+        text, change = told(scene, "a", "b")
+        assert text.endswith("ARP is not answered")
+        assert change == "ARP that b answers (ip link set arp on, arp_ignore and arp_filter of net.ipv4.conf)"
+
+
+def test_explain_tells_whose_answers_ports_keep_back() -> None:
+    """Who is asked has an answer, which goes nowhere."""
+    scene = Scene()
+    scene.port("b", locked=True)
+    text, change = told(scene, "a", "b")
+    assert text.endswith("ARP is not answered: ports keep the answer back")
+    assert change == "a link that lets the two hear each other"

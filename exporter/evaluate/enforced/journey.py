@@ -132,7 +132,11 @@ class Journey:
         kept = passing.cells & ~lost
         if not kept:
             return
-        back = passing._replace(cells=kept, interface="lo", output="", settled=True, own=False)
+        sent = self._obstacles.past_gates(Hook.EGRESS, "lo", passing._replace(cells=kept))
+        back = sent._replace(interface="lo", output="", settled=True, own=False)
+        back = self._obstacles.past_gates(Hook.INGRESS, "lo", back)
+        if not back.cells:
+            return
         for inside in self._obstacles.through(Hook.PREROUTING, back):
             yield from self._deliver(inside)
 

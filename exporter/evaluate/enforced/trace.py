@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.journey import Journey, of_one_alone
 from exporter.evaluate.enforced.obstacles import Obstacles
 from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.passing import Passing
-from exporter.evaluate.enforced.ports import usual
+from exporter.evaluate.enforced.ports import Frame, usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
 from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import led_back, ways
@@ -154,12 +154,22 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The sender does not learn the link address behind an address: rules drop the question or the answer."""
+    """The sender does not learn the receiver's link address: rules drop the question or the answer, or it has none.
+
+    `steps` are those of all messages, also of such as arrived; `kept` is the message that ports keep back.
+    """
 
     place: str
     family: int
     towards: int
     steps: tuple[Step, ...]
+    receiver: str
+    kept: str
+
+    @property
+    def dropping(self) -> Step | None:
+        """Return the last rule that a message was lost by, None where none was."""
+        return next((step for step in reversed(self.steps) if step.does.endswith(("drop", "reject"))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +468,9 @@ class _Obstacles(Obstacles):
         cells, doubts = super().resolved(sender, receiver, target, passing)
         steps = self._notes.steps()
         if not cells:
-            self._notes.add(Unanswered(sender.stack.name, self._world.resolving(target).family, target, steps))
+            family = self._world.resolving(target).family
+            kept = _kept_back(sender, receiver, family)
+            self._notes.add(Unanswered(sender.stack.name, family, target, steps, receiver.stack.name, kept))
         return cells, doubts
 
     def believed(self, stack: Stack, cells: int, flight: Flight, interface: str | Column) -> int:
@@ -490,6 +502,13 @@ def _deafness(sender: Station, receiver: Station) -> str:
     if receiver.port and not usual(receiver.port.port):
         return "the receiver's port neither learns nor floods"
     return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
+
+
+def _kept_back(sender: Station, receiver: Station, family: int) -> str:
+    """Return which message between who asks for a link address and who has it is not passed by their ports."""
+    if not hears(sender, receiver, Frame.GROUP if family == 6 else Frame.ALL)[0]:
+        return "question"
+    return "" if hears(receiver, sender)[0] else "answer"
 
 
 def _passing(item: Departure) -> Passing:
