@@ -77,6 +77,9 @@ class Field(StrEnum):
     INPUT_GROUP = "input_group"
     OUTPUT_GROUP = "output_group"
     """The number of the group that somebody put the interface in (`ip link set … group 5`), 0 where nobody did."""
+    LINK = "link"
+    """The interface that link-local addresses of IPv6 are looked for at, where that is not the one of the packet's own
+    way: a port of a bridge has none."""
     SOURCE_MAC = "source_mac"
     DESTINATION_MAC = "destination_mac"
     MARK = "mark"

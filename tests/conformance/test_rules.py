@@ -92,6 +92,7 @@ NATIVE_GONE = (
     "nft delete rule ip nat POSTROUTING"
     " handle $(nft -a list chain ip nat POSTROUTING | sed -n 's/.*nothing.*handle //p')"
 )
+AT_LOOPBACK = "{{ type filter hook {} device lo priority 0; }}"
 AT_ONE = "$(ls /sys/class/net/brone/brif)"
 
 ACCEPTS = "sysctl -qw net.ipv4.tcp_fwmark_accept"
@@ -415,6 +416,20 @@ CASES: dict[str, Case] = {
                 "ip6tables -w -F OUTPUT; ip6tables -w -P OUTPUT ACCEPT",
             ),
         },
+    ),
+    "what comes to oneself, dropped at loopback": hinging(
+        f"nft add table netdev beside; nft 'add chain netdev beside in {AT_LOOPBACK.format('ingress')}';"
+        f" nft 'add chain netdev beside out {AT_LOOPBACK.format('egress')}';"
+        " nft 'add rule netdev beside in ip daddr 127.0.0.1 tcp dport 7776 drop';"
+        " nft 'add rule netdev beside out ip6 daddr ::1 tcp dport 7776 drop'",
+        "nft delete table netdev beside", Verdict.REACHABLE, ("hosted", "web"),
+    ),
+    "a link-local address is not local to a port": hinging(
+        f"nft add table netdev beside; for port in {AT_ONE}; do"
+        ' nft "add chain netdev beside $port { type filter hook ingress device $port priority 0; }";'
+        ' nft "add rule netdev beside $port tcp dport { 80, 7777 } fib daddr type local drop";'
+        ' nft "add rule netdev beside $port udp dport 80 fib daddr type unreachable drop"; done',
+        "nft delete table netdev beside", Verdict.REACHABLE, ("near", "hosted"),
     ),
     "loopback that is down": hinging(
         "ip link set lo down", "ip link set lo up", Verdict.REACHABLE, ("hosted", "web")

@@ -81,14 +81,21 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing) -> Passing:
     view = passing._replace(interface=inside, output=outside, port="", output_port="")
     chains = stack.gates.chains(hook, name)
     if chains:
-        packets = _framed(seen.unconnected(view), view)
+        packets = _at(name, seen.unconnected(view), view)
         outcome = stack.walker.through(chains, packets, passing.cells)
         flight = flight.doubted(outcome.doubts)
         passing = with_mark(passing, packets)._replace(cells=outcome.accepted)
     for chain in stack.gates.unplaced.get(hook, ()):
-        outcome = stack.walker.base(chain, _framed(seen.unconnected(view), view), passing.cells)
+        outcome = stack.walker.base(chain, _at(name, seen.unconnected(view), view), passing.cells)
         flight = flight.doubted({UNPLACED.format(chain=chain.name): outcome.dropped & passing.cells})
     return passing._replace(flight=flight)
+
+
+def _at(name: str, packets: Packets, passing: Passing) -> Packets:
+    """Return packets as frames at an interface."""
+    if passing.stack.family == 6:
+        packets.fields[Field.LINK] = name
+    return _framed(packets, passing)
 
 
 def _framed(packets: Packets, passing: Passing) -> Packets:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some
 from exporter.evaluate.enforced.route_table import Question
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
@@ -115,6 +116,8 @@ class Matching:
     def _address_type(self, match: AddressTypeIs, packets: Packets, cells: int) -> Held:
         field = match.field
         if match.side is Side.ANY:
+            if Field.LINK in packets.fields:
+                return self._address_type_at(match, packets, cells)
             return _compared(match, packets, cells, lambda value: self._is_type(match, value, None), match.negated)
         side = Field.INPUT_INTERFACE if match.side is Side.INPUT else Field.OUTPUT_INTERFACE
         found = 0
@@ -124,6 +127,18 @@ class Matching:
                 known |= here
                 found |= here if self._is_type(match, address, interface) else 0
         return _exactly(known & ~found if match.negated else found)
+
+    def _address_type_at(self, match: AddressTypeIs, packets: Packets, cells: int) -> Held:
+        """Look for addresses as seen from anywhere, but for link-local ones (nft_fib6_flowi_init)."""
+        link = packets.fields[Field.LINK]
+        found = known = 0
+        for address, at in packets.splits(match.field, cells):
+            near = isinstance(address, int) and is_link_local(address)
+            known |= at
+            found |= at if self._is_type(match, address, link if near and isinstance(link, str) else None) else 0
+        must = known & ~found if match.negated else found
+        value = packets.fields.get(match.field)
+        return Held(must | (value.untold & cells if isinstance(value, Column) else 0), must)
 
     def _is_type(self, match: AddressTypeIs, address: Constant, interface: Constant | None) -> bool:
         name = interface if isinstance(interface, str) else None

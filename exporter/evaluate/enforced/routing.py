@@ -204,7 +204,9 @@ class Routing:
         if route is not None and (interface is None or self.leaves_by(route, interface)):
             return _TYPES.get(route.kind, AddressType.UNICAST)
         if self._family == 6:
-            found, _ = self.lookup(Question(address))
+            # a link-local one is looked for at that interface alone
+            at = interface if interface and is_link_local(address) else ""
+            found, _ = self.lookup(Question(address, output=at))
             if found is not None and _is_first_on_link(found, address):
                 return AddressType.ANYCAST
             if found is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.matching import OF_POLICY_RULES
 from exporter.evaluate.enforced.packets import Atom, Column, Some
+from exporter.model.addresses import is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
@@ -129,7 +130,8 @@ class Segment:
             parts.append(_as_named(names, value) if isinstance(value, str) else value)
         parts.extend(fields.get(name) for name in self._exact)
         for name, side in self._types:
-            value, at = fields.get(name), _at(fields, side)
+            value = fields.get(name)
+            at = _at(fields, side, value)
             if isinstance(value, int) and not isinstance(at, Column):
                 parts.append(lookups.address_type(value, at if isinstance(at, str) else None))
             else:
@@ -201,9 +203,11 @@ def _is_constant(value: object) -> bool:
     return value is not None and not isinstance(value, Column)
 
 
-def _at(fields: Mapping[Field, object], side: Side) -> object:
+def _at(fields: Mapping[Field, object], side: Side, address: object) -> object:
+    """Return the interface that an address is looked for at."""
     if side is Side.ANY:
-        return None
+        near = not isinstance(address, int) or is_link_local(address)
+        return fields.get(Field.LINK) if near else None
     return fields.get(Field.INPUT_INTERFACE if side is Side.INPUT else Field.OUTPUT_INTERFACE)
 
 
