@@ -441,6 +441,14 @@ CASES: dict[str, Case] = {
         " nft 'add rule inet beside forward tcp option maxseg size 1-500 drop'",
         f"iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
     ),
+    # the next connection between the two would expect the same, and is lost
+    "connections that expect others": hinging(
+        "nft add table inet beside;"
+        " nft 'add ct expectation inet beside more { protocol tcp; dport 9999; timeout 10s; size 12; l3proto ip; }';"
+        " nft 'add chain inet beside forward { type filter hook forward priority -5; }';"
+        ' nft \'add rule inet beside forward ip daddr 10.100.2.11 tcp dport 5432 ct expectation set "more"\'',
+        UNDONE, Verdict.REACHABLE, doubts=frozenset({"ct expectation"}),
+    ),
     "a verdict that is drawn": hinging(
         f"{BESIDE} ip saddr 10.100.1.11 numgen random mod 2 vmap {{ 0 : drop, 1 : accept }}'", UNDONE,
         Verdict.UNKNOWN, doubts=frozenset({"numgen"}),

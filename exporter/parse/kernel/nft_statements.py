@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Handler = Callable[[object, Sequence[Step], Context], Sequence[Step]]
 
 _WITHOUT_EFFECT = frozenset({
-    "counter", "last", "log", "flow", "dup", "ct helper", "ct timeout", "ct expectation", "secmark", "reset",
+    "counter", "last", "log", "flow", "dup", "ct helper", "ct timeout", "secmark", "reset",
 })  # fmt: skip
 """Statements after which the packet goes on as it was, as far as rules can see.
 
