@@ -6,16 +6,17 @@ Everything here is found by the whole of what is to be understood, and forgotten
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from exporter.model.namespace import USUAL_RULES
 from exporter.parse.aligned import Aligned, Indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.model.firewall import Chain, Rule, Table, TableKey
-    from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
+    from exporter.model.namespace import Interface, Namespace, OwnAddress, PolicyRule, Route
     from exporter.model.observation import NamespaceDocuments
     from exporter.model.snapshot import Container, Engine, EngineVersion, Network, Product, Sandbox
     from exporter.parse.containers import ListedContainer
@@ -86,12 +87,20 @@ class InterfaceMemory:
     told: Mapping[str, tuple[OwnAddress, ...]] = field(default_factory=dict)
 
 
+class Policy(NamedTuple):
+    """Policy rules, and what they are told by."""
+
+    documents: Sequence[Mapping[str, Any]] | None
+    rules: tuple[PolicyRule, ...]
+
+
 @dataclass(slots=True)
 class NamespaceMemory:
-    """What is known of one namespace."""
+    """What is known of one namespace, or of the one of a sandbox that was looked at before another one's."""
 
     interfaces: InterfaceMemory = field(default_factory=InterfaceMemory)
     routes: Indexed[Route | None] = field(default_factory=Indexed)
+    policy: Policy = Policy(None, USUAL_RULES)
     rules: RuleMemory = field(default_factory=RuleMemory)
     settings: Mapping[str, str] = field(default_factory=dict)
 

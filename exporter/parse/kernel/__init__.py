@@ -15,12 +15,12 @@ from exporter.parse.kernel.ipsec import parse_policies
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
-from exporter.parse.memory import NamespaceMemory
+from exporter.parse.memory import NamespaceMemory, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.model.namespace import Interface, Route
+    from exporter.model.namespace import Interface, PolicyRule, Route
     from exporter.model.observation import KernelDocuments, NamespaceDocuments
     from exporter.parse.kernel.iptables import General
     from exporter.parse.memory import Memory
@@ -56,6 +56,7 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         missing = troubles | missing
     sandboxes = {}
     known: dict[str, tuple[NamespaceDocuments, Namespace, Mapping[str, str]]] = {}
+    alike = NamespaceMemory()  # most say much of what the one before says
     inside = {bystander(each): each for each in documents.bystanders.values()}
     for sandbox, containers in members.items():
         read = next((documents.sandboxes[item] for item in containers if item in documents.sandboxes), None)
@@ -66,7 +67,7 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
         if before is not None and before[0] == read:
             _, namespace, told = before
         else:
-            namespace, told = _namespace(read, NamespaceMemory(), general)
+            namespace, told = _namespace(read, alike, general)
         known[sandbox] = read, namespace, told
         if told:
             missing[f"sandboxes/{sandbox}"] = "; ".join(f"{source}: {why}" for source, why in told.items())
@@ -82,6 +83,12 @@ def _routes(documents: NamespaceDocuments, indexes: Mapping[str, int], memory: N
     routes = parse_routes(documents.routes, indexes, memory.routes)
     coming = tuple(coming_routes(documents.addresses or (), indexes))
     return (*routes, *coming) if coming else routes
+
+
+def _policy(documents: NamespaceDocuments, memory: NamespaceMemory) -> tuple[PolicyRule, ...]:
+    if documents.rules != memory.policy.documents:
+        memory.policy = Policy(documents.rules, parse_rules(documents.rules))
+    return memory.policy.rules
 
 
 def _namespace(
@@ -107,7 +114,7 @@ def _namespace(
     namespace = Namespace(
         interfaces=interfaces,
         routes=told("routes", lambda: _routes(documents, indexes, memory), ()),
-        rules=told("routes", lambda: parse_rules(documents.rules), USUAL_RULES),
+        rules=told("routes", lambda: _policy(documents, memory), USUAL_RULES),
         firewall=told("firewall", lambda: parse_firewall(documents, memory.rules, general), Firewall()),
         listeners=told("listeners", lambda: parse_listeners(documents.listeners), ()),
         settings=memory.settings,
