@@ -42,12 +42,12 @@ class Aligned(Generic[Meaning]):
             self._documents, self._meanings = documents, [understand(document) for document in documents]
             return self._meanings
         place = at = 0
-        # of a list that has nothing to do with the one before, not every document is looked for at length
-        spare = 4 * len(documents) + 16 * _AHEAD
+        # of a list that has little to do with the one before, most documents are looked for in their own place alone
+        spare = 4 * len(documents)
         found: list[Meaning] = []
         while at < len(documents):
-            run = _run(before, place, documents, at)
-            if run:
+            if place < len(before) and before[place] == documents[at]:
+                run = _run(before, place, documents, at)
                 same = known[place : place + run]
                 if holds is not None:
                     pairs = zip(documents[at : at + run], same, strict=True)
@@ -57,15 +57,23 @@ class Aligned(Generic[Meaning]):
                 found += same
                 place, at = place + run, at + run
                 continue
-            ahead = before[place + 1 : place + _AHEAD] if spare > 0 else ()
-            further = next((number for number, other in enumerate(ahead, 1) if other == documents[at]), 0)
-            spare -= further or len(ahead)
+            further = _further(before, place, documents[at]) if spare > 0 else 0
+            spare -= further or min(_AHEAD, len(before) - place)
             place += further
             if not further:
                 found.append(understand(documents[at]))
                 at += 1
+                place = place if spare > 0 else at
         self._documents, self._meanings = documents, found
         return found
+
+
+def _further(before: Sequence[object], place: int, document: object) -> int:
+    """Return how far on behind a place of a list a document is, 0 where it is not near."""
+    try:
+        return before.index(document, place + 1, place + _AHEAD) - place
+    except ValueError:
+        return 0
 
 
 def _run(before: Sequence[object], place: int, now: Sequence[object], at: int) -> int:

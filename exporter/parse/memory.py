@@ -90,8 +90,8 @@ class InterfaceMemory:
 class Policy(NamedTuple):
     """Policy rules, and what they are told by."""
 
-    documents: Sequence[Mapping[str, Any]] | None
-    rules: tuple[PolicyRule, ...]
+    documents: Sequence[Mapping[str, Any]] | None = None
+    rules: tuple[PolicyRule, ...] = USUAL_RULES
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class NamespaceMemory:
 
     interfaces: InterfaceMemory = field(default_factory=InterfaceMemory)
     routes: Indexed[Route | None] = field(default_factory=Indexed)
-    policy: Policy = Policy(None, USUAL_RULES)
+    policy: Policy = field(default_factory=Policy)
     rules: RuleMemory = field(default_factory=RuleMemory)
     settings: Mapping[str, str] = field(default_factory=dict)
 

@@ -49,7 +49,13 @@ if TYPE_CHECKING:
     from exporter.model.firewall import Backend, Match, Statement, TableFamily
     from exporter.parse.kernel.ipsets import IpSets
 
-_POLICIES = {"ACCEPT": Verdict.ACCEPT, "DROP": Verdict.DROP}
+_BASES = {
+    (table, chain, told): replace(base, policy=policy)
+    for table, chains in BUILTIN.items()
+    for chain, base in chains.items()
+    for told, policy in (("ACCEPT", Verdict.ACCEPT), ("DROP", Verdict.DROP))
+}
+"""What builtin chains are, by their table, name and policy."""
 
 _INCOMPATIBLE = re.compile(r"^# Table `(.*)' (?:is|contains) incompatible", re.MULTILINE)
 
@@ -70,7 +76,7 @@ def parse_iptables(
     """
     context = Context(family, ipsets)
     known = memory or RuleMemory()
-    parts = ({} if general is None else general).setdefault(family, {})
+    parts = {} if general is None else general
     tables: dict[str, Table] = {}
     lines = text.split("\n")
     place = 0
@@ -116,8 +122,11 @@ class Part(NamedTuple):
     protocol: Match | None = None
 
 
-General = dict["TableFamily", dict[str, Part]]
-"""Sections of rules that mean the same in all namespaces and tables of a family."""
+General = dict[tuple["TableFamily", frozenset[str]], dict[str, Part]]
+"""Sections of rules that mean the same in all namespaces: in tables of a family with chains of the same names.
+
+Those that mean the same whatever chains there are stand beside no names, too.
+"""
 
 
 _RULE = re.compile(r"^(?:\[([0-9]{1,20}):[0-9]{1,20}\] )?(-A ([^ \n]+)(?: .*)?)$", re.MULTILINE)
@@ -141,13 +150,15 @@ class _Reader:
     `general` are those whose meaning is the same elsewhere.
     """
 
-    def __init__(self, table: Table, context: Context, general: dict[str, Part], memory: RuleMemory) -> None:
+    def __init__(self, table: Table, context: Context, general: General, memory: RuleMemory) -> None:
         self._table = table
         self._context = context
         self._general = general
         self._memory = memory
         self._bases: dict[str, Base | None] = {}
         self._parts: dict[str, Part] = {}
+        self._of_family: dict[str, Part] = general.setdefault((table.family, frozenset()), {})
+        self._own: dict[str, Part] = {}
 
     def read(self, lines: Sequence[str], first: int) -> Table:
         """Return the table of some lines, given the number of the first: all chains by name, then all their rules."""
@@ -157,6 +168,7 @@ class _Reader:
                 self._chain(line)
             except ValueError as error:
                 raise _error(number, str(error)) from error
+        self._parts = self._general.setdefault((self._table.family, frozenset(self._bases)), {})
         rules = _rules(lines[len(declared) :], first + len(declared))
         texts: dict[str, list[str]] = {name: [] for name in self._bases}
         counts: dict[str, list[str]] = {name: [] for name in self._bases}
@@ -197,10 +209,10 @@ class _Reader:
         self._bases[name] = None if policy == "-" else self._base(name, policy)
 
     def _base(self, chain: str, policy: str) -> Base:
-        builtin = BUILTIN[self._table.name].get(chain)
-        if builtin is None or policy not in _POLICIES:
+        found = _BASES.get((self._table.name, chain, policy))
+        if found is None:
             raise ValueError(f"{policy!r} is no policy of a builtin chain")
-        return replace(builtin, policy=_POLICIES[policy])
+        return found
 
     def _rule(self, text: str, begin: int, chain: str) -> Rule:
         said = text[begin:].lstrip(" ")
@@ -226,12 +238,15 @@ class _Reader:
         return tuple(sorted(steps, key=_place)) if doubtful else steps
 
     def _understood(self, section: str, chain: str) -> Part:
-        """Return what a section says that this table had not before."""
-        known = {} if section.startswith(_DEPENDENT) else self._general
+        """Return what a section says that no table with these chains had before."""
+        if "NETMAP" in section:  # the one target whose meaning depends on the chain
+            return self._part(section, chain)
+        own = section.startswith(_IN_SETS)
+        known = self._own if own else self._parts if section.startswith(_LEADING) else self._of_family
         part = known.get(section)
         if part is None:
             part = known[section] = self._part(section, chain)
-        if "NETMAP" not in section:  # the one target whose meaning depends on the chain
+        if not own:
             self._parts[section] = part
         return part
 
@@ -288,8 +303,11 @@ def _numbers(counts: Sequence[str]) -> tuple[int | None, ...]:
     return tuple([int(count) if count else None for count in counts] if "" in counts else map(int, counts))
 
 
-_DEPENDENT = ("-j", "-g", "-m set", "! ")
-"""Sections whose meaning depends on more than the family: on the table's chains."""
+_LEADING = ("-j", "-g", "! -j", "! -g")
+"""Sections whose meaning depends on the table's chains."""
+
+_IN_SETS = ("-m set", "! -m")
+"""Sections whose meaning may depend on the namespace's sets of addresses."""
 
 
 def _garbage(section: str) -> Part:

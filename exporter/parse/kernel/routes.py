@@ -9,6 +9,7 @@ What is printed of IPv4 and IPv6 looks the same for `default` and `all`: `family
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -94,23 +95,32 @@ def _mention(documents: Sequence[Mapping[str, Any]], interfaces: frozenset[str])
 def _route(document: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> Route | None:
     """Return a route, given what leads to those on the link of each interface: one object for all of its routes."""
     kind = _kind(document)
-    several = objects(document, "nexthops")
+    several = objects(document, "nexthops") if "nexthops" in document else ()
     hops = tuple(chain.from_iterable(_hops(hop, links) for hop in several)) if several else _hops(document, links)
     if kind is RouteKind.UNICAST and not hops:
         return None  # its interfaces are down, or went away while they were listed
-    return Route(
+    route = Route(
         table=table_number(document, "main"),
         kind=kind,
         destination=_destination(document),
         hops=hops,
         source=address(text(document, "prefsrc")),
         metric=integer(document, "metric"),
+    )
+    if _SELDOM.isdisjoint(document):
+        return route
+    return replace(
+        route,
         senders=_senders(document),
         preference=_PREFERENCES.get(text(document, "pref"), 0),
         tos=text(document, "tos"),
         hop_limit=next((integer(told, "hoplimit") for told in objects(document, "metrics")), 0),
-        tunnelled=any("encap" in way for way in (document, *objects(document, "nexthops"))),
+        tunnelled=any("encap" in way for way in (document, *several)),
     )
+
+
+_SELDOM = frozenset({"from", "pref", "tos", "metrics", "encap", "nexthops"})
+"""What few routes tell."""
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from exporter.model.addresses import bounds
 from exporter.model.firewall import AnyOf, Field, HasBits, InRanges, Match, NameIs, Opaque
 from exporter.model.ranges import Ranges
 from exporter.parse.addresses import parse_network, parse_number
@@ -106,7 +107,7 @@ def addresses(text: str, version: int) -> tuple[int, int]:
     network = parse_network(text)
     if network.version != version:
         raise ValueError(f"{text} is not of IPv{version}")
-    return int(network.network_address), int(network.broadcast_address)
+    return bounds(network)
 
 
 @lru_cache(maxsize=1 << 12)
