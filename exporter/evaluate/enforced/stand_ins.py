@@ -26,9 +26,9 @@ from exporter.model.namespace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
-    from exporter.model.addresses import Address
+    from exporter.model.addresses import Address, Subnet
     from exporter.model.snapshot import Endpoint, Network, Sandbox, Snapshot
 
 _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -78,6 +78,22 @@ class StandIns:
             routes.extend(self._defaults(sandbox, endpoint, network, index))
         return Namespace(interfaces, tuple(routes))
 
+    def likeness(self, sandbox: Sandbox) -> Hashable:
+        """Return what a sandbox's namespace follows from but for its own addresses, and the cables of the host."""
+        return tuple([self._plug(endpoint) for endpoint in sandbox.endpoints])
+
+    def _plug(self, endpoint: Endpoint) -> Hashable:
+        network = self._snapshot.networks[endpoint.network_id]
+        return (
+            network.id,
+            endpoint.ipv4 is not None and _subnet(network, endpoint.ipv4),
+            endpoint.ipv6 is not None and _subnet(network, endpoint.ipv6),
+            endpoint.mac != "",
+            endpoint.gateway_v4,
+            endpoint.gateway_v6,
+            endpoint.gw_priority,
+        )
+
     def _plugged(self, interface: Interface, network: Network) -> Interface:
         """Return the interface with its cable, where it is known which one that is."""
         found = (self._cables.get((network.interface, int(own.ip))) for own in interface.addresses)
@@ -112,5 +128,10 @@ def _cables(host: Namespace) -> Mapping[tuple[str, int], Interface]:
 
 
 def _with_prefix(network: Network, address: Address) -> OwnAddress:
-    prefix = next((pool.subnet.prefixlen for pool in network.pools if address in pool.subnet), address.max_prefixlen)
-    return OwnAddress(address, prefix)
+    subnet = _subnet(network, address)
+    return OwnAddress(address, address.max_prefixlen if subnet is None else subnet.prefixlen)
+
+
+def _subnet(network: Network, address: Address) -> Subnet | None:
+    """Return the subnet of a network that an address is in."""
+    return next((pool.subnet for pool in network.pools if address in pool.subnet), None)

@@ -163,9 +163,9 @@ def _nobody(low: int, high: int, family: int, held: Held) -> int | None:
 
 def _redirecting(firewall: Firewall) -> Iterator[Table]:
     for table in firewall.tables:
-        local = for_local_addresses(table)
-        chains = (chain for chain in table.chains.values() if chain.name not in local)
-        if any(_redirects(rule.steps) for chain in chains for rule in chain.holding(LEADING)):
+        chains = table.chains.values()
+        found = {chain.name for chain in chains if any(_redirects(rule.steps) for rule in chain.holding(LEADING))}
+        if found and not found <= for_local_addresses(table):
             yield table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_network
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.evaluate.kinds.kept import Kept
+from exporter.model.addresses import bounds
 from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
 from exporter.model.reach import HOST
@@ -26,10 +28,16 @@ from exporter.model.reach import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
+    from exporter.model.addresses import Address
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.MULTICAST)
+_AUTOMATIC = {
+    version: tuple(map(bounds, map(ip_network, prefixes)))
+    for version, prefixes in ((4, ("127.0.0.0/8", "224.0.0.0/4")), (6, ("::1", "ff00::/8")))
+}
+"""Loopback, and groups."""
 _LOOPBACK = 127
 _SWITCHES = (
     "arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan", "proxy_ndp", "accept_local", "route_localnet",
@@ -134,6 +142,7 @@ class _Inside:
     def __init__(self, snapshot: Snapshot) -> None:
         self._networks = snapshot.networks
         self._stand_ins = StandIns(snapshot)
+        self._made: dict[Hashable, frozenset[Hashable]] = {}
 
     def own(self, sandbox: Sandbox, namespace: Namespace) -> Own:
         """Return what a namespace says by itself."""
@@ -144,9 +153,17 @@ class _Inside:
             and _switched(sandbox, namespace)
             and usual_policy(namespace)
             and not redirects_strangers(namespace.firewall)
-            and _routes(namespace) == _routes(self._stand_ins.namespace(sandbox))
+            and self._routed_as_made(sandbox, namespace)
         )
         return _own(namespace, self._plugged(sandbox, namespace) if made else None)
+
+    def _routed_as_made(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        """Return whether a namespace has the routes that the engine makes, which are alike for all on a network."""
+        likeness = self._stand_ins.likeness(sandbox)
+        made = self._made.get(likeness)
+        if made is None:
+            made = self._made[likeness] = _routes(sandbox, self._stand_ins.namespace(sandbox))
+        return _routes(sandbox, namespace) == made
 
     def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> tuple[tuple[Interface, str], ...] | None:
         """Return the interfaces with their networks, if each is the end of a cable with an endpoint's addresses."""
@@ -229,35 +246,53 @@ def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
     ) and not any(sends_near(namespace, family) for family in (4, 6))
 
 
-def _routes(namespace: Namespace) -> frozenset[Hashable]:
-    """Return the routes that lead somewhere, by the addresses of their interfaces, and what else they send from."""
-    names: Mapping[int, frozenset[int]] = {
-        index: frozenset(int(item.ip) for item in interface.addresses if not _comes_by_itself(item))
-        for index, interface in namespace.interfaces.items()
-    }
+def _routes(sandbox: Sandbox, namespace: Namespace) -> frozenset[Hashable]:
+    """Return the routes that lead somewhere, by the addresses of their interfaces, and what else they send from.
+
+    The sandbox's own addresses go by their places, whatever they are: by negative numbers, which no address has.
+    """
+    own = joined.from_iterable(map(_slots, sandbox.endpoints))
+    places = {int(address): ~place for place, address in enumerate(own) if address is not None}
+    names = {index: _numbers(interface) for index, interface in namespace.interfaces.items()}
+    cards = {index: frozenset(places.get(each, each) for each in numbers) for index, numbers in names.items()}
     return frozenset(
         (
             route.table,
             route.kind,
-            route.destination,
-            tuple((names.get(hop.interface), hop.gateway) for hop in route.hops),
-            None if any(_names_own(route, names.get(hop.interface)) for hop in route.hops) else route.source,
+            route.destination.version,
+            places.get(low, low) if low == high else low,
+            high - low,
+            tuple([(cards.get(hop.interface), hop.gateway) for hop in route.hops]),
+            None if _names_own(route, names) else route.source,
         )
-        for route in namespace.routes
-        if _leads(route)
+        for route, low, high in _leading(namespace)
     )
 
 
-def _names_own(route: Route, own: frozenset[int] | None) -> bool:
-    return route.source is not None and own is not None and int(route.source) in own
+def _leading(namespace: Namespace) -> Iterator[tuple[Route, int, int]]:
+    """Yield the routes that do not come with addresses, with the first and the last one that each leads to."""
+    for route in namespace.routes:
+        if route.kind not in _COME_WITH_ADDRESSES:
+            low, high = bounds(route.destination)
+            automatic = _AUTOMATIC[route.destination.version]
+            if not any(first <= low and high <= last for first, last in automatic):
+                yield route, low, high
+
+
+def _slots(endpoint: Endpoint) -> Iterator[Address | None]:
+    yield from (endpoint.ipv4, endpoint.ipv6, endpoint.link_local)
+
+
+def _numbers(interface: Interface) -> frozenset[int]:
+    return frozenset(int(item.ip) for item in interface.addresses if not _comes_by_itself(item))
+
+
+def _names_own(route: Route, own: Mapping[int, frozenset[int]]) -> bool:
+    """Return whether a route names an address to send from that an interface has by which it leads."""
+    source = route.source
+    return source is not None and any(int(source) in own.get(hop.interface, ()) for hop in route.hops)
 
 
 def _comes_by_itself(address: OwnAddress) -> bool:
     """Return whether the kernel gives such addresses, for which packets are never sent beyond the link."""
     return address.version == 6 and address.is_link_local
-
-
-def _leads(route: Route) -> bool:
-    destination = route.destination
-    automatic = destination.is_loopback or destination.is_multicast
-    return not automatic and route.kind not in _COME_WITH_ADDRESSES
