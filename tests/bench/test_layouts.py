@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.evaluate import evaluate
+from exporter.evaluate.kinds.kept import Kept
+from exporter.evaluate.kinds.told import told_by_all
 from exporter.evaluate.kinds.unremarkable import unremarkable
 from exporter.model.reach import HOST
 from exporter.observe.host import EngineHost
@@ -75,7 +77,8 @@ def test_namespaces_of_containers_are_those_of_a_real_engine(seen: tuple[str, Ob
     for observation in (real, Layout(version, entered=True).observation()):
         snapshot = parse(observation)
         assert snapshot.kernel is not None
-        assert unremarkable(snapshot, snapshot.kernel) == snapshot.sandboxes.keys() - {HOST}
+        told = told_by_all(snapshot.kernel, Kept())
+        assert unremarkable(snapshot, snapshot.kernel, told, Kept(), ()) == snapshot.sandboxes.keys() - {HOST}
         assert observation.kernel is not None
         rules.append(
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.merging import merged
 from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
@@ -48,11 +48,9 @@ class Possible:
             return True
         return any(first <= high and last >= low for first, last in self._spans)
 
-    def include(self, firewall: Firewall) -> bool:
-        """Add what the rules of a firewall that packets may meet lead to; return whether that was new."""
-        chains = (chain for table in firewall.tables for chain in table.chains.values())
-        leading = (rule for chain in chains for rule in chain.holding(LEADING))
-        led = {span for rule in leading if self.met(rule) for span in _led_to(rule.steps)}
+    def include(self, leading: Iterable[Lead]) -> bool:
+        """Add where packets are led that may be there; return whether that was new."""
+        led = {lead.to for lead in leading if all(map(self.meets, lead.asked))}
         new = {span for span in led if not self._holds(*span)}
         for low, high in sorted(new):
             if low == high:
@@ -68,22 +66,41 @@ class Possible:
 
     def met(self, rule: Rule) -> bool:
         """Return whether a packet may come to a rule's end."""
-        for step in rule.steps:
-            if isinstance(step, InRanges) and step.field in _ENDS and not step.negated:
-                if not self.meets(step.ranges):
-                    return False
-            elif not isinstance(step, InRanges):
-                return True
-        return True
+        return all(map(self.meets, asked(rule)))
 
 
-def possible(addresses: Iterable[int], firewalls: Iterable[Firewall]) -> Possible:
-    """Return the addresses that packets may have which begin with some, among these firewalls."""
+def possible(addresses: Iterable[int], leading: Iterable[Lead]) -> Possible:
+    """Return the addresses that packets may have which begin with some, and are led on like this."""
     found = Possible(addresses)
-    known = [firewall for firewall in firewalls if firewall.tables]
-    while any([found.include(firewall) for firewall in known]):  # noqa: C419 - each of them, every time
+    known = frozenset(leading)
+    while found.include(known):
         pass
     return found
+
+
+class Lead(NamedTuple):
+    """A way to addresses from others: by a rule for packets that have one of each of the sets that it asks for."""
+
+    asked: tuple[Ranges, ...]
+    to: tuple[int, int]
+
+
+def leads(firewall: Firewall) -> Iterator[Lead]:
+    """Yield the ways by which the rules of a firewall lead."""
+    for table in firewall.tables:
+        for chain in table.chains.values():
+            for rule in chain.holding(LEADING):
+                condition = tuple(asked(rule))
+                yield from (Lead(condition, span) for span in _led_to(rule.steps))
+
+
+def asked(rule: Rule) -> Iterator[Ranges]:
+    """Yield the sets of which packets have an address that come to a rule's end, until it asks for something else."""
+    for step in rule.steps:
+        if not isinstance(step, InRanges):
+            return
+        if step.field in _ENDS and not step.negated:
+            yield step.ranges
 
 
 def met(firewall: Firewall, found: Possible) -> Firewall:

@@ -7,7 +7,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.meeting import met, named_by_translations, possible
+from exporter.evaluate.enforced.meeting import leads, met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.route_table import Question, anycast
 from exporter.evaluate.enforced.segments import Station, asks
@@ -122,7 +122,7 @@ class World:
     def _with_rules_met(self, namespaces: Mapping[str, Namespace]) -> Iterator[tuple[str, Namespace]]:
         everyone = (self.host.namespace, *namespaces.values())
         addresses = {*self._addresses(everyone), *self.asked_about()}
-        found = possible(addresses, (namespace.firewall for namespace in everyone))
+        found = possible(addresses, (lead for namespace in everyone for lead in leads(namespace.firewall)))
         for name, namespace in namespaces.items():
             yield name, replace(namespace, firewall=met(namespace.firewall, found))
 

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from ipaddress import ip_network
 from itertools import chain as joined
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.merging import merged
-from exporter.evaluate.enforced.route_table import reached_at, taken
-from exporter.evaluate.kinds.kept import Kept
 from exporter.model.firewall import (
-    LEADING,
     AddressTypeIs,
     AnyBit,
     AnyOf,
-    Dispatch,
     Field,
     HasBits,
     InRanges,
     NameIs,
     Opaque,
-    ProxyLocally,
     ReversePath,
-    Rewrite,
     TableFamily,
-    Translate,
     same_rules,
 )
 from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from exporter.model.firewall import Chain, Firewall, Match, Rule, Statement, TableKey
-    from exporter.model.namespace import Namespace
-    from exporter.model.snapshot import Kernel, Snapshot
+    from exporter.evaluate.kinds.told import Told
+    from exporter.model.firewall import Chain, Firewall, Rule, TableKey
+    from exporter.model.snapshot import Snapshot
 
 _ENDS = (Field.SOURCE, Field.DESTINATION)
 _FAMILIES = (TableFamily.IP, TableFamily.IP6, TableFamily.INET)
@@ -49,35 +42,18 @@ _SPECIAL = tuple(
 """Addresses that packets may have though no namespace lists them: loopback, link-local, multicast, none at all."""
 
 
-class Told(NamedTuple):
-    """Addresses that a namespace has, shares or takes, and those that its translations lead to and ask for."""
-
-    addresses: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
-
-
-def _told(namespace: Namespace) -> Told:
-    chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
-    led = (span for chain in chains for rule in chain.holding(LEADING) for span in _spans(rule.steps))
-    return Told(tuple(reached_at(namespace)), (*taken(namespace), *led))
-
-
 class Known:
     """All addresses that packets between sandboxes may come from or go to."""
 
-    def __init__(
-        self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Told] | None = None, strangers: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, told: Iterable[Told], strangers: Iterable[int]) -> None:
         # as keys, for a set that grows takes several times the room that it needs
         found = dict.fromkeys(joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()))
         found.update(dict.fromkeys(strangers))
         spans = list(_SPECIAL)
-        kept = Kept[Told]() if memory is None else memory
-        kept.turn(snapshot)
-        for name, namespace in ((HOST, kernel.host), *kernel.sandboxes.items()):
-            told = kept(name, (namespace,), partial(_told, namespace))
-            found.update(dict.fromkeys(told.addresses))
-            spans += told.spans
+        for each in told:
+            found.update(dict.fromkeys(each.addresses))
+            spans += each.taken
+            spans += each.concerned
         found.update(dict.fromkeys(low for low, high in spans if low == high))
         self.ranges = _merged(span for span in spans if span[0] != span[1])
         self._lows, self._highs = [low for low, _ in self.ranges], [high for _, high in self.ranges]
@@ -108,28 +84,6 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((low, high))
     return found
-
-
-def _spans(steps: Iterable[Match | Statement]) -> Iterator[tuple[int, int]]:
-    """Yield the addresses that a translation leads to, and those that it asks for, which are then looked at."""
-    for step in steps:
-        match step:
-            case InRanges(Field.DESTINATION, ranges):
-                yield from ranges.intervals
-            case AnyOf(alternatives):
-                for alternative in alternatives:
-                    yield from _spans(alternative)
-            case Translate(targets=targets) | Rewrite(targets=targets):
-                for target in targets:
-                    yield from target.addresses.intervals
-                    yield from _spans(target.matches)
-            case ProxyLocally(addresses):
-                yield from addresses.intervals
-            case Dispatch(cases):
-                for matches, statement in cases:
-                    yield from _spans((*matches, statement))
-            case _:
-                pass
 
 
 class Living(NamedTuple):

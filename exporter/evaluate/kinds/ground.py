@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from functools import partial
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gateways import left_where_silent
 from exporter.evaluate.enforced.policy_rules import usual_policy
-from exporter.evaluate.enforced.route_table import taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import lends, of_nobody, redirects_strangers
@@ -17,6 +15,7 @@ from exporter.evaluate.kinds.dead import Known, without_dead_rules
 from exporter.evaluate.kinds.directory import Directory, Owner
 from exporter.evaluate.kinds.entangled import Entangled, entangled, unread, visited
 from exporter.evaluate.kinds.survey import Survey, Surveyor
+from exporter.evaluate.kinds.told import told_by_all
 from exporter.evaluate.kinds.unremarkable import unremarkable
 from exporter.evaluate.kinds.unrolled import unrolled
 from exporter.model.addresses import bounds
@@ -75,11 +74,13 @@ class Ground:
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
         odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
         self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}
-        taking = self._taking(kernel) if kernel is not None else frozenset[str]()
+        memory.told.turn(snapshot)
+        self._told = told_by_all(kernel, memory.told) if kernel is not None else {}
+        taking = frozenset(name for name, told in self._told.items() if told.takes)
         self.strangers = _strangers(snapshot, kernel) if kernel is not None and taking else None
         plain = frozenset[str]()
         if kernel is not None:
-            plain = unremarkable(snapshot, kernel, memory.inside, self.strangers or ())
+            plain = unremarkable(snapshot, kernel, self._told, memory.inside, self.strangers or ())
         if joined:
             plain -= {name for name in plain if not joined.isdisjoint(snapshot.sandboxes[name].networks)}
         self.read = frozenset(kernel.sandboxes) - plain if kernel is not None else frozenset()
@@ -109,16 +110,10 @@ class Ground:
         self._follow_routes()
         self.strangers_near = self._strangers_near()
 
-    def _taking(self, kernel: Kernel) -> frozenset[str]:
-        """Return the namespaces that may take packets to addresses of nobody, or lead them elsewhere."""
-        self._memory.takes.turn(self.snapshot)
-        namespaces = ((HOST, kernel.host), *kernel.sandboxes.items())
-        return frozenset(name for name, each in namespaces if self._memory.takes(name, (each,), partial(_takes, each)))
-
     def _living(self, kernel: Kernel) -> Mapping[str, Firewall]:
         """Return the rules that may ever hold."""
         memory = self._memory
-        known = Known(self.snapshot, kernel, memory.told, self.strangers or ())
+        known = Known(self.snapshot, self._told.values(), self.strangers or ())
         memory.living.turn(known)
         inside = {
             name: without_dead_rules(kernel.sandboxes[name].firewall, known, memory.living, name)
@@ -291,13 +286,6 @@ class Ground:
             if network is not None:
                 near[network].append(address)
         return near
-
-
-def _takes(namespace: Namespace) -> bool:
-    """Return whether packets to addresses of nobody may end in a namespace, or be sent elsewhere there."""
-    own = {int(each.ip) for interface in namespace.interfaces.values() for each in interface.addresses}
-    takes = any(low != high or low not in own for low, high in taken(namespace))
-    return takes or redirects_strangers(namespace.firewall)
 
 
 def _strangers(snapshot: Snapshot, kernel: Kernel) -> frozenset[int]:

@@ -13,8 +13,8 @@ from exporter.evaluate.kinds.unrolled import UnrolledMemory
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from exporter.evaluate.kinds.dead import Told as ToldOf
     from exporter.evaluate.kinds.directory import Leads
+    from exporter.evaluate.kinds.told import Told
     from exporter.evaluate.kinds.unremarkable import Own
 
 
@@ -25,8 +25,7 @@ class KindsMemory:
     `unread` are the ports of networks' bridges that lead to those who are no containers and were not read.
     """
 
-    told: Kept[ToldOf] = field(default_factory=Kept)
-    takes: Kept[bool] = field(default_factory=Kept)
+    told: Kept[Told] = field(default_factory=Kept)
     living: DeadMemory = field(default_factory=DeadMemory)
     unrolled: UnrolledMemory = field(default_factory=UnrolledMemory)
     survey: SurveyMemory = field(default_factory=SurveyMemory)

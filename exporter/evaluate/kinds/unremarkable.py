@@ -13,13 +13,10 @@ from itertools import chain as joined
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.meeting import named_by_translations, possible
+from exporter.evaluate.enforced.meeting import asked, possible
 from exporter.evaluate.enforced.policy_rules import usual_policy
-from exporter.evaluate.enforced.route_table import reached_at, taken
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
-from exporter.evaluate.enforced.strangers import redirects_strangers
-from exporter.evaluate.kinds.kept import Kept
 from exporter.model.addresses import bounds
 from exporter.model.firewall import Verdict
 from exporter.model.namespace import RouteKind, Scope
@@ -28,8 +25,12 @@ from exporter.model.reach import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
+    from exporter.evaluate.kinds.kept import Kept
+    from exporter.evaluate.kinds.told import Told
     from exporter.model.addresses import Address
+    from exporter.model.firewall import Chain, Firewall
     from exporter.model.namespace import Interface, Namespace, OwnAddress, Route
+    from exporter.model.ranges import Ranges
     from exporter.model.snapshot import Endpoint, Kernel, Sandbox, Snapshot
 
 _COME_WITH_ADDRESSES = (RouteKind.BROADCAST, RouteKind.MULTICAST)
@@ -49,15 +50,14 @@ class Own:
     """What a namespace says by itself, whatever others are.
 
     `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
-    makes it; else None. `addresses` are those that it has or takes for its own, `asked` those that packets are sent to
-    for a translation, `routers` those that its routes lead by, `fixed` those whose link address somebody fixed, or
+    makes it; else None. `filtered` are the sets of addresses that its rules are for, rule by rule, in that case.
+    `routers` are those that its routes lead by, `fixed` those whose link address somebody fixed, or
     which it answers for; `macs` are the interfaces' own link addresses, `link_addresses` those that were fixed, `near`
     the link-local ones of IPv6.
     """
 
     cards: tuple[tuple[Interface, str], ...] | None
-    addresses: tuple[int, ...]
-    asked: tuple[int, ...]
+    filtered: frozenset[tuple[Ranges, ...]]
     routers: tuple[int, ...]
     fixed: tuple[int, ...]
     link_addresses: tuple[str, ...]
@@ -66,32 +66,42 @@ class Own:
 
 
 def unremarkable(
-    snapshot: Snapshot, kernel: Kernel, memory: Kept[Own] | None = None, strangers: Iterable[int] = ()
+    snapshot: Snapshot, kernel: Kernel, told: Mapping[str, Told], memory: Kept[Own], strangers: Iterable[int]
 ) -> frozenset[str]:
     """Return the sandboxes whose namespace is as the engine made it, to the last route; rules nobody meets aside.
 
-    `strangers` are addresses of nobody that packets are sent to.
+    `told` is what all namespaces tell; `strangers` are addresses of nobody that packets are sent to.
     """
     if not kernel.sandboxes:
         return frozenset()
-    known = Kept[Own]() if memory is None else memory
-    known.turn(snapshot)
-    seen = _Seen(snapshot, kernel, known, strangers)
+    memory.turn(snapshot)
+    seen = _Seen(snapshot, kernel, told, memory, strangers)
     return frozenset(name for name in kernel.sandboxes if name != HOST and seen.usual(snapshot.sandboxes[name]))
 
 
 class _Seen:
-    def __init__(self, snapshot: Snapshot, kernel: Kernel, memory: Kept[Own], strangers: Iterable[int]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        kernel: Kernel,
+        told: Mapping[str, Told],
+        memory: Kept[Own],
+        strangers: Iterable[int],
+    ) -> None:
         self._kernel = kernel
         inside = _Inside(snapshot)
-        ends = {name: (snapshot.sandboxes[name], namespace) for name, namespace in kernel.sandboxes.items()}
+        ends = {name: (snapshot.sandboxes[name], told[name], each) for name, each in kernel.sandboxes.items()}
         self._own = {name: memory(name, each, partial(inside.own, *each)) for name, each in ends.items()}
-        everyone = (_own(kernel.host, None), *self._own.values())
+        everyone = (*self._own.values(), _own(kernel.host, None))
         possibly = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
         possibly.update(int(listener.address) for listener in kernel.host.listeners)
-        possibly.update(*(own.addresses for own in everyone), *(own.asked for own in everyone))
-        firewalls = (namespace.firewall for namespace in (kernel.host, *kernel.sandboxes.values()))
-        self._possible = possible(possibly, firewalls)
+        for each in told.values():
+            possibly.update(each.addresses)
+            possibly.update(low for low, _ in each.taken)
+            # but for those of Docker's resolver
+            possibly.update(address for address in each.asked if address >> 24 != _LOOPBACK)
+        self._possible = possible(possibly, told[HOST].leads.union(*(each.leads for each in told.values())))
+        self._met: dict[frozenset[tuple[Ranges, ...]], bool] = {}
         self._special = set(joined.from_iterable((*own.routers, *own.fixed) for own in everyone))
         held = Counter(joined.from_iterable(own.near for own in self._own.values()))
         self._special.update(address for address, count in held.items() if count > 1)
@@ -111,7 +121,7 @@ class _Seen:
             and self._special.isdisjoint(joined.from_iterable(map(_of_endpoint, sandbox.endpoints)))
             and self._special.isdisjoint(self._own[sandbox.id].near)
             and self._link_addresses.isdisjoint(card.mac for card, _ in cards)
-            and self._filters_nothing(self._kernel.sandboxes[sandbox.id])
+            and not self._meets(self._own[sandbox.id].filtered)
         )
 
     def _on_bridge(self, card: Interface, network: str) -> bool:
@@ -127,13 +137,12 @@ class _Seen:
             and all(address.is_link_local for address in end.addresses)
         )
 
-    def _filters_nothing(self, namespace: Namespace) -> bool:
-        chains = (chain for table in namespace.firewall.tables for chain in table.chains.values())
-        return all(
-            chain.base.policy is Verdict.ACCEPT and not any(map(self._possible.met, chain.rules))
-            for chain in chains
-            if chain.base is not None
-        )
+    def _meets(self, filtered: frozenset[tuple[Ranges, ...]]) -> bool:
+        """Return whether packets may come to the end of one of some rules; most namespaces have the same."""
+        met = self._met.get(filtered)
+        if met is None:
+            met = self._met[filtered] = any(all(map(self._possible.meets, asked)) for asked in filtered)
+        return met
 
 
 class _Inside:
@@ -144,15 +153,16 @@ class _Inside:
         self._stand_ins = StandIns(snapshot)
         self._made: dict[Hashable, frozenset[Hashable]] = {}
 
-    def own(self, sandbox: Sandbox, namespace: Namespace) -> Own:
+    def own(self, sandbox: Sandbox, told: Told, namespace: Namespace) -> Own:
         """Return what a namespace says by itself."""
         made = (
             sandbox.id != HOST
             and len(sandbox.members) == 1
             and not (namespace.programs or namespace.neighbours or namespace.proxied)
+            and not told.redirects
             and _switched(sandbox, namespace)
             and usual_policy(namespace)
-            and not redirects_strangers(namespace.firewall)
+            and all(chain.base.policy is Verdict.ACCEPT for chain in _bases(namespace.firewall) if chain.base)
             and self._routed_as_made(sandbox, namespace)
         )
         return _own(namespace, self._plugged(sandbox, namespace) if made else None)
@@ -200,12 +210,10 @@ def _told_outside(kernel: Kernel) -> Iterator[str]:
 
 
 def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) -> Own:
-    named = named_by_translations(namespace.firewall)
+    rules = (rule for chain in _bases(namespace.firewall) for rule in chain.rules)
     return Own(
         cards,
-        tuple(reached_at(namespace).union(low for low, _ in taken(namespace))),
-        # but for those of Docker's resolver
-        tuple(address for address in named if address >> 24 != _LOOPBACK),
+        frozenset(tuple(asked(rule)) for rule in rules) if cards is not None else frozenset(),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),
         tuple(neighbours_set(namespace)),
         tuple(each.mac for each in namespace.neighbours),
@@ -217,6 +225,12 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
             if item.is_link_local
         ),
     )
+
+
+def _bases(firewall: Firewall) -> Iterator[Chain]:
+    """Yield the chains that packets come to by themselves."""
+    chains = (chain for table in firewall.tables for chain in table.chains.values())
+    return (chain for chain in chains if chain.base is not None)
 
 
 def neighbours_set(namespace: Namespace) -> Iterator[int]:
