@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.evaluate.enforced.meeting import leads, named_by_translations
 from exporter.evaluate.enforced.route_table import anycast, taken
 from exporter.evaluate.enforced.strangers import redirects_strangers
 from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
@@ -14,7 +13,6 @@ from exporter.model.reach import HOST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from exporter.evaluate.enforced.meeting import Lead
     from exporter.evaluate.kinds.kept import Kept
     from exporter.model.firewall import Firewall, Match, Statement
     from exporter.model.namespace import Namespace
@@ -24,17 +22,14 @@ if TYPE_CHECKING:
 class Told(NamedTuple):
     """What a namespace tells.
 
-    `addresses` are those that it has, or shares with others, `taken` those that its local routes lead to it. Of its
-    translations, `concerned` are the addresses that they lead to and ask for, `asked` the single ones that packets are
-    sent to for one, `leads` what they do with which packets. `redirects` is whether they may lead packets to addresses
-    of nobody elsewhere, `takes` whether that is so or such packets may end here.
+    `addresses` are those that it has, or shares with others, `taken` those that its local routes lead to it,
+    `concerned` those that its translations lead to and ask for. `redirects` is whether these may lead packets to
+    addresses of nobody elsewhere, `takes` whether that is so or such packets may end here.
     """
 
     addresses: tuple[int, ...]
     taken: tuple[tuple[int, int], ...]
     concerned: tuple[tuple[int, int], ...]
-    asked: tuple[int, ...]
-    leads: frozenset[Lead]
     redirects: bool
     takes: bool
 
@@ -53,8 +48,6 @@ def _told(namespace: Namespace) -> Told:
         tuple(own.union(shared.address for shared in anycast(namespace))),
         led,
         tuple(_concerned(namespace.firewall)),
-        tuple(named_by_translations(namespace.firewall)),
-        frozenset(leads(namespace.firewall)),
         redirects,
         redirects or any(low != high or low not in own for low, high in led),
     )

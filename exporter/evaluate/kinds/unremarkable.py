@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import ip_network
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.meeting import asked, possible
+from exporter.evaluate.enforced.meeting import asked, leads, named_by_translations, possible
 from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
@@ -25,6 +25,7 @@ from exporter.model.reach import HOST
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
+    from exporter.evaluate.enforced.meeting import Lead
     from exporter.evaluate.kinds.kept import Kept
     from exporter.evaluate.kinds.told import Told
     from exporter.model.addresses import Address
@@ -51,13 +52,15 @@ class Own:
 
     `cards` are its interfaces, each on a network by its id, where all that can be told from inside is as the engine
     makes it; else None. `filtered` are the sets of addresses that its rules are for, rule by rule, in that case.
-    `routers` are those that its routes lead by, `fixed` those whose link address somebody fixed, or
-    which it answers for; `macs` are the interfaces' own link addresses, `link_addresses` those that were fixed, `near`
-    the link-local ones of IPv6.
+    `asked` are those that packets are sent to for a translation, `leads` where these lead to, `routers` those that its
+    routes lead by, `fixed` those whose link address somebody fixed, or which it answers for; `macs` are the
+    interfaces' own link addresses, `link_addresses` those that were fixed, `near` the link-local ones of IPv6.
     """
 
     cards: tuple[tuple[Interface, str], ...] | None
     filtered: frozenset[tuple[Ranges, ...]]
+    asked: tuple[int, ...]
+    leads: frozenset[Lead]
     routers: tuple[int, ...]
     fixed: tuple[int, ...]
     link_addresses: tuple[str, ...]
@@ -92,15 +95,15 @@ class _Seen:
         inside = _Inside(snapshot)
         ends = {name: (snapshot.sandboxes[name], told[name], each) for name, each in kernel.sandboxes.items()}
         self._own = {name: memory(name, each, partial(inside.own, *each)) for name, each in ends.items()}
-        everyone = (*self._own.values(), _own(kernel.host, None))
+        host = _own(kernel.host, None)
+        everyone = (host, *self._own.values())
         possibly = {*joined.from_iterable(sandbox.addresses for sandbox in snapshot.sandboxes.values()), *strangers}
         possibly.update(int(listener.address) for listener in kernel.host.listeners)
         for each in told.values():
             possibly.update(each.addresses)
             possibly.update(low for low, _ in each.taken)
-            # but for those of Docker's resolver
-            possibly.update(address for address in each.asked if address >> 24 != _LOOPBACK)
-        self._possible = possible(possibly, told[HOST].leads.union(*(each.leads for each in told.values())))
+        possibly.update(*(own.asked for own in everyone))
+        self._possible = possible(possibly, host.leads.union(*(own.leads for own in everyone)))
         self._met: dict[frozenset[tuple[Ranges, ...]], bool] = {}
         self._special = set(joined.from_iterable((*own.routers, *own.fixed) for own in everyone))
         held = Counter(joined.from_iterable(own.near for own in self._own.values()))
@@ -118,7 +121,7 @@ class _Seen:
         return (
             cards is not None
             and all(self._on_bridge(card, network) for card, network in cards)
-            and self._special.isdisjoint(joined.from_iterable(map(_of_endpoint, sandbox.endpoints)))
+            and self._special.isdisjoint(sandbox.addresses)
             and self._special.isdisjoint(self._own[sandbox.id].near)
             and self._link_addresses.isdisjoint(card.mac for card, _ in cards)
             and not self._meets(self._own[sandbox.id].filtered)
@@ -149,9 +152,12 @@ class _Inside:
     """Looks into namespaces, at nothing else."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._networks = snapshot.networks
-        self._stand_ins = StandIns(snapshot)
+        self._snapshot = snapshot
         self._made: dict[Hashable, frozenset[Hashable]] = {}
+
+    @cached_property
+    def _stand_ins(self) -> StandIns:
+        return StandIns(self._snapshot)
 
     def own(self, sandbox: Sandbox, told: Told, namespace: Namespace) -> Own:
         """Return what a namespace says by itself."""
@@ -178,7 +184,10 @@ class _Inside:
     def _plugged(self, sandbox: Sandbox, namespace: Namespace) -> tuple[tuple[Interface, str], ...] | None:
         """Return the interfaces with their networks, if each is the end of a cable with an endpoint's addresses."""
         cards = [interface for interface in namespace.interfaces.values() if interface.name != "lo"]
-        ends = {frozenset(_of_card(endpoint)): endpoint.network_id for endpoint in sandbox.endpoints}
+        ends = {
+            frozenset(int(address) for address in _of_card(endpoint) if address is not None): endpoint.network_id
+            for endpoint in sandbox.endpoints
+        }
         loopback = next((each for each in namespace.interfaces.values() if each.name == "lo"), None)
         if loopback is None or not (loopback.up and all(item.ip.is_loopback for item in loopback.addresses)):
             return None
@@ -194,7 +203,7 @@ class _Inside:
 
     def _usual(self, card: Interface, network: str) -> bool:
         return (
-            self._networks[network].driver == "bridge"
+            self._snapshot.networks[network].driver == "bridge"
             and card.up
             and card.arp
             and not card.programs
@@ -214,6 +223,9 @@ def _own(namespace: Namespace, cards: tuple[tuple[Interface, str], ...] | None) 
     return Own(
         cards,
         frozenset(tuple(asked(rule)) for rule in rules) if cards is not None else frozenset(),
+        # but for those of Docker's resolver
+        tuple(each for each in named_by_translations(namespace.firewall) if each >> 24 != _LOOPBACK),
+        frozenset(leads(namespace.firewall)),
         tuple(int(hop.gateway) for route in namespace.routes for hop in route.hops if hop.gateway is not None),
         tuple(neighbours_set(namespace)),
         tuple(each.mac for each in namespace.neighbours),
@@ -239,15 +251,9 @@ def neighbours_set(namespace: Namespace) -> Iterator[int]:
     yield from (int(each.address) for each in namespace.proxied)
 
 
-def _of_endpoint(endpoint: Endpoint) -> Iterator[int]:
-    return (int(address) for address in (endpoint.ipv4, endpoint.ipv6) if address is not None)
-
-
-def _of_card(endpoint: Endpoint) -> Iterator[int]:
-    """Yield the addresses that an endpoint's interface has: the kernel gives it a link-local one where it has IPv6."""
-    yield from _of_endpoint(endpoint)
-    if endpoint.link_local is not None:
-        yield int(endpoint.link_local)
+def _of_card(endpoint: Endpoint) -> tuple[Address | None, ...]:
+    """Return the addresses of an endpoint's interface: the kernel gives it a link-local one where it has IPv6."""
+    return endpoint.ipv4, endpoint.ipv6, endpoint.link_local
 
 
 def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
@@ -265,7 +271,7 @@ def _routes(sandbox: Sandbox, namespace: Namespace) -> frozenset[Hashable]:
 
     The sandbox's own addresses go by their places, whatever they are: by negative numbers, which no address has.
     """
-    own = joined.from_iterable(map(_slots, sandbox.endpoints))
+    own = joined.from_iterable(map(_of_card, sandbox.endpoints))
     places = {int(address): ~place for place, address in enumerate(own) if address is not None}
     names = {index: _numbers(interface) for index, interface in namespace.interfaces.items()}
     cards = {index: frozenset(places.get(each, each) for each in numbers) for index, numbers in names.items()}
@@ -291,10 +297,6 @@ def _leading(namespace: Namespace) -> Iterator[tuple[Route, int, int]]:
             automatic = _AUTOMATIC[route.destination.version]
             if not any(first <= low and high <= last for first, last in automatic):
                 yield route, low, high
-
-
-def _slots(endpoint: Endpoint) -> Iterator[Address | None]:
-    yield from (endpoint.ipv4, endpoint.ipv6, endpoint.link_local)
 
 
 def _numbers(interface: Interface) -> frozenset[int]:
