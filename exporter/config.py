@@ -45,7 +45,10 @@ class ListenAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the exporter was told. Durations are seconds; `docker_host` is None where nobody named an engine."""
+    """What the exporter was told. Durations are seconds.
+
+    `docker_host` is None where nobody named an engine, `evidence_max` where nobody asked for evidence.
+    """
 
     listen_addresses: tuple[str, ...] = (":10422",)
     telemetry_path: str = "/metrics"
@@ -55,7 +58,7 @@ class Config:
     poll_interval: float = 15.0
     poll_timeout: float = 10.0
     snapshot: Path | None = None
-    evidence_max: str = "sandboxes"
+    evidence_max: str | None = None
     host_netns: Path | None = None
     web_config_file: Path | None = None
     web_systemd_socket: bool = False

@@ -72,10 +72,10 @@ def engine(config: Config, doing: str, held_to: Standards = NO_STANDARDS) -> Ite
     """Give what looks at the engine, and say on a terminal what is being done to it."""
     from exporter.observe.host import EngineHost
     from exporter.observe.observer import open_observer
-    from exporter.observe.tier import Tier
+    from exporter.observe.tier import DEFAULT, Tier
 
     host = EngineHost.resolve(config.docker_host, os.environ)
-    tier = Tier(config.evidence_max)
+    tier = Tier(config.evidence_max or DEFAULT)
     observer = open_observer(host, config.poll_timeout, tier, config.host_netns, lambda: held_to.labels)
     with closing(observer), progress(f"{doing} {host}"):
         yield observer
@@ -85,7 +85,7 @@ def needs_sandboxes(config: Config, what: str) -> None:
     """See that there is an engine with all evidence to use. Raises ConfigError with the name of what needs it."""
     if config.snapshot:
         raise ConfigError(f"{what} needs an engine to send packets through, not --snapshot")
-    if config.evidence_max != "sandboxes":
+    if config.evidence_max not in (None, "sandboxes"):
         raise ConfigError(
             f"{what} needs --evidence.max=sandboxes, not {config.evidence_max}: packets are held against "
             "what the kernel enforces, inside the sandboxes too"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from exporter.model.reach import BLOCKED, PairVerdict, Reach, Verdict
@@ -45,6 +45,11 @@ class Evidence:
     def kernel(self) -> bool:
         """Whether the verdicts are the kernel's: without one of the three, they are what the configuration promises."""
         return self.firewall and self.bridge and self.routes
+
+    def __or__(self, other: Evidence) -> Evidence:
+        """Return what was readable in one of two looks."""
+        names = [source.name for source in fields(self)]
+        return Evidence(**{name: getattr(self, name) or getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

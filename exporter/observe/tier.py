@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from exporter.model.report import Evidence
 
@@ -19,3 +20,7 @@ class Tier(StrEnum):
         """The sources that are to be read."""
         kernel = self is not Tier.API
         return Evidence(firewall=kernel, bridge=kernel, routes=kernel, sandboxes=self is Tier.SANDBOXES)
+
+
+DEFAULT: Final = Tier.SANDBOXES
+"""Where nobody asked for evidence, all is used that is permitted."""

@@ -350,8 +350,8 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "docker_icc_evidence_wanted",
         "gauge",
-        "Whether a source of evidence is to be read, as --evidence.max asks for it: 1 yes, 0 no. Absent where a saved "
-        "observation takes the engine's place.",
+        "Whether a source of evidence is to be read: 1 yes, 0 no. What --evidence.max asks for is; without that flag, "
+        "what could be read at some time since the start. Absent where a saved observation takes the engine's place.",
         _evidence_wanted,
         ("source",),
     ),

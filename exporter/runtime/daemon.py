@@ -21,7 +21,7 @@ from exporter.observe.events import EventStream
 from exporter.observe.files import FileObserver, dumps
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import open_observer
-from exporter.observe.tier import Tier
+from exporter.observe.tier import DEFAULT, Tier
 from exporter.parse import Memory, parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
@@ -81,22 +81,26 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked at: an engine, or a file in its place. `timeout` is for one look, in seconds."""
+    """What is looked at: an engine, or a file in its place.
+
+    `timeout` is for one look, in seconds; `tier` is None where nobody asked for one.
+    """
 
     where: EngineHost | Path
     timeout: float
-    tier: Tier
+    tier: Tier | None
     netns: Path | None
 
-    @property
-    def wanted(self) -> Evidence | None:
-        """What is to be read of an engine; a file has what it has."""
-        return self.tier.wanted if isinstance(self.where, EngineHost) else None
+    def wanted(self, seen: Evidence) -> Evidence | None:
+        """Return what is to be read: what was asked for, else what could be read before. A file has what it has."""
+        if not isinstance(self.where, EngineHost):
+            return None
+        return self.tier.wanted if self.tier else seen
 
     def source(self, labels: Labels) -> Source:
         """Return where observations come from; a file holds the labels that it was made with."""
         if isinstance(self.where, EngineHost):
-            return open_observer(self.where, self.timeout, self.tier, self.netns, labels)
+            return open_observer(self.where, self.timeout, self.tier or DEFAULT, self.netns, labels)
         return FileObserver(self.where)
 
     def stream(self) -> EventStream | None:
@@ -339,7 +343,8 @@ def _next_signal(seconds: float) -> signal.Signals | None:
 
 def _target(config: Config) -> Target:
     where = config.snapshot or EngineHost.resolve(config.docker_host, os.environ)
-    return Target(where, config.poll_timeout, Tier(config.evidence_max), config.host_netns)
+    tier = Tier(config.evidence_max) if config.evidence_max else None
+    return Target(where, config.poll_timeout, tier, config.host_netns)
 
 
 def _places(config: Config) -> tuple[bool, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate import Evaluated
     from exporter.model.observation import Observation
-    from exporter.model.report import Report
+    from exporter.model.report import Evidence, Report
     from exporter.model.snapshot import Snapshot
     from exporter.publish.state import Board, Published
     from exporter.runtime.tally import Tally
@@ -173,6 +173,7 @@ class Refresher:
 
     def _succeed(self, observation: Observation, snapshot: Snapshot, report: Report) -> None:
         self._tally.polled(PollResult.OK)
+        self._tally.read(_proven(report.evidence, observation))
         if self._failure is not None or not self._board.current.up:
             self._failure = None
             self._missed.clear()
@@ -215,6 +216,12 @@ class Refresher:
     def _publish(self, change: Callable[[Published], Published]) -> None:
         with self._publishing:
             self._board.publish(change(self._board.current))
+
+
+def _proven(evidence: Evidence, observation: Observation) -> Evidence:
+    """Return what there are the rights to read: where no container runs, nobody knows that of sandboxes."""
+    entered = observation.kernel is not None and bool(observation.kernel.sandboxes)
+    return replace(evidence, sandboxes=evidence.sandboxes and entered)
 
 
 def _result_of(error: ExporterError) -> PollResult:

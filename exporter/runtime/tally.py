@@ -8,20 +8,28 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from exporter.model.report import Evidence
 from exporter.publish.state import PollStats, ProbeStats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from exporter.model.probe import Probed, ProbeResult
-    from exporter.model.report import Evidence
     from exporter.publish.state import PollResult
 
 
 class Tally:
-    """Counters and measurements. `stats` gives them as an immutable value."""
+    """Counters and measurements. `stats` gives them as an immutable value.
 
-    def __init__(self, poll_interval: float, pair_series: int = 0, wanted: Evidence | None = None) -> None:
+    `wanted` says which evidence is to be read, of what could be read at some time since the start.
+    """
+
+    def __init__(
+        self,
+        poll_interval: float,
+        pair_series: int = 0,
+        wanted: Callable[[Evidence], Evidence | None] = lambda seen: seen,
+    ) -> None:
         self._lock = threading.Lock()
         self._polls: Counter[PollResult] = Counter()
         self._events: Counter[str] = Counter()
@@ -29,6 +37,7 @@ class Tally:
         self._poll_interval = poll_interval
         self._pair_series = pair_series
         self._wanted = wanted
+        self._seen = Evidence()
         self._poll_duration: float | None = None
         self._evaluation: float | None = None
         # nothing is counted before a configuration was read
@@ -56,6 +65,11 @@ class Tally:
         """Note how long it took to make a report of what was seen."""
         with self._lock:
             self._evaluation = seconds
+
+    def read(self, evidence: Evidence) -> None:
+        """Note what could be read."""
+        with self._lock:
+            self._seen |= evidence
 
     def event(self, kind: str) -> None:
         """Count an event of the engine."""
@@ -92,7 +106,7 @@ class Tally:
             elif succeeded:
                 self._policy_success = datetime.now(UTC)
 
-    def follow(self, poll_interval: float, pair_series: int, wanted: Evidence | None) -> None:
+    def follow(self, poll_interval: float, pair_series: int, wanted: Callable[[Evidence], Evidence | None]) -> None:
         """Note the settings that are in force now: time between polls, pairs that may be series, evidence."""
         with self._lock:
             self._poll_interval = poll_interval
@@ -117,7 +131,7 @@ class Tally:
                 polls_by_result=MappingProxyType(dict(self._polls)),
                 poll_interval_seconds=self._poll_interval,
                 pair_series=self._pair_series,
-                evidence_wanted=self._wanted,
+                evidence_wanted=self._wanted(self._seen),
                 last_poll_duration_seconds=self._poll_duration,
                 last_evaluation_seconds=self._evaluation,
                 events_total=MappingProxyType(dict(self._events)),

@@ -45,9 +45,11 @@ def test_nothing_given_means_the_defaults() -> None:
 def test_the_default_in_the_help_is_the_default(option: object) -> None:
     """What `--help` calls the default is what the settings have when nothing is given."""
     entry = next(each for each in OPTIONS if each is option)
-    if entry.default and entry.name != "docker.host":
+    value = getattr(Config(), entry.field)
+    # None is what nobody said: DOCKER_HOST may know, and evidence that is missed is another than what was not asked for
+    if entry.default and value is not None:
         parsed = entry.parse(entry.default)
-        assert getattr(Config(), entry.field) == ((parsed,) if entry.multiple else parsed)
+        assert value == ((parsed,) if entry.multiple else parsed)
 
 
 def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(file: Path) -> None:

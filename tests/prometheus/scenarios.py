@@ -331,10 +331,20 @@ SCENARIOS: Final = (
         "is silent about a source that nobody asked for",
         {
             _FIREWALL: "0x60",
+            'docker_icc_evidence_wanted{source="firewall"}': "0x60",
             'docker_icc_evidence{source="api"}': "1x60",
             'docker_icc_evidence_wanted{source="api"}': "1x60",
         },
         silent=(40,),
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
+        "fires when what nobody asked for was readable and no longer is",
+        {_FIREWALL: "0x4 1x5 0x50", 'docker_icc_evidence_wanted{source="firewall"}': "0x4 1x55"},
+        fires=(16, 50),
+        silent=(4, 15),
+        labels={"source": "firewall"},
+        value="0",
     ),
     Scenario(
         "DockerIccEvidenceLost",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import EngineRefused, EngineTimeout, EngineUnreachable, ForbiddenRequest, ObservationError
-from exporter.model.observation import Observation
-from exporter.model.report import Tenancy
+from exporter.model.observation import KernelDocuments, NamespaceDocuments, Observation
+from exporter.model.report import Evidence, Tenancy
 from exporter.publish.state import Board, PollResult, Published
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.tally import Tally
@@ -83,6 +83,25 @@ def test_a_good_poll_is_published() -> None:
     assert bench.polls == {"ok": 1}
     assert current.stats.last_poll_duration_seconds is not None
     assert current.stats.last_evaluation_seconds is not None
+
+
+def test_evidence_that_was_readable_once_is_wanted_from_then_on() -> None:
+    """Where nobody asked for a tier, a source that could be read and no longer can is missed, as no other is."""
+    bench = Bench()
+    inside = KernelDocuments(sandboxes={"a": NamespaceDocuments(4026532000)})
+    seen = Evidence(firewall=True, sandboxes=True)
+
+    def wanted(evidence: Evidence) -> Evidence | None:
+        bench.report = report(evidence=evidence)
+        bench.refresher.refresh()
+        return bench.board.current.stats.evidence_wanted
+
+    assert wanted(Evidence()) == Evidence()
+    # no container runs: there is no sandbox that could not be read
+    assert wanted(seen) == Evidence(firewall=True)
+    bench.source.answer = replace(bench.source.answer, kernel=inside)
+    assert wanted(seen) == seen
+    assert wanted(Evidence(bridge=True)) == replace(seen, bridge=True)
 
 
 @pytest.mark.parametrize(
