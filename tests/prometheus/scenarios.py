@@ -45,6 +45,8 @@ _WANTED: Final = {
     'docker_icc_evidence_wanted{source="firewall"}': "1x3000",
     'docker_icc_evidence_wanted{source="bridge"}': "1x3000",
 }
+_DISAGREED: Final = 'docker_icc_exporter_probes_total{result="disagreed"}'
+_OF_DISAGREED: Final = {"result": "disagreed"}
 _NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", _FIREWALL: "1x10 0x100", **_WANTED}
 
 
@@ -273,6 +275,55 @@ SCENARIOS: Final = (
         quiet={'docker_icc_policy_violations{rule="shop-db"}': "0x60"},
     ),
     *_gauge("DockerIccUnknownPairs", "docker_icc_unknown_pairs", 15, quiet={"docker_icc_unknown_pairs": "0x60"}),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "fires at once, and resolves in the hour after it",
+        {_DISAGREED: "0x9 1x200"},
+        fires=(10, 60),
+        silent=(9, 75),
+        labels=_OF_DISAGREED,
+    ),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "fires when it had happened before the first scrape, and resolves in the hour after that",
+        {_DISAGREED: "_x10 2x200"},
+        fires=(10, 65),
+        silent=(9, 75),
+        labels=_OF_DISAGREED,
+    ),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "fires when it happened before and happens after a restart",
+        {_DISAGREED: "7x99 0x4 1x200"},
+        fires=(105, 150),
+        silent=(104, 170),
+        labels=_OF_DISAGREED,
+    ),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "is silent while packets agree, and after a restart",
+        {_DISAGREED: "7x99 0x100", 'docker_icc_exporter_probes_total{result="agreed"}': "0+9x200"},
+        silent=(90, 110, 190),
+    ),
+    Scenario("DockerIccProbeDisagreed", "is silent where nothing is probed", {"docker_icc_up": "1x60"}, silent=(40,)),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "leaves it to another alert when there is no data",
+        {_DISAGREED: "0x9 1x5 stale", "up": "1x14 0x200"},
+        fires=(10, 20),
+        silent=(80,),
+        instead="DockerIccExporterSilent",
+        labels=_OF_DISAGREED,
+    ),
+    Scenario(
+        "DockerIccProbeDisagreed",
+        "fires though scrapes fail now and then",
+        {_DISAGREED: "0x39 stale 1x20 stale 1x9 _x30 1x60"},
+        fires=(11, 15, 22, 35),
+        silent=(9,),
+        interval="15s",
+        labels=_OF_DISAGREED,
+    ),
     *_gauge(
         "DockerIccRestartPending",
         "docker_icc_config_pending_restart",
@@ -450,10 +501,23 @@ SCENARIOS: Final = (
     Scenario("DockerIccExporterSilent", "is silent while scrapes succeed", {"up": "1x60"}, silent=(40,)),
     Scenario(
         "DockerIccExporterSilent",
-        "fires for an hour when one of several targets is no more",
-        {"up": "1x70 stale", 'up{instance="other:10422"}': "1x200"},
-        fires=(76, 130),
-        silent=(70, 75, 131),
+        "fires for three days when one of several targets is no more",
+        {"up": "1x70 stale", 'up{instance="other:10422"}': "1x4500"},
+        fires=(76, 130, 4380),
+        silent=(70, 75, 4400),
+    ),
+    Scenario(
+        "DockerIccExporterSilent",
+        "resolves when a target that was no more is back",
+        {"up": "1x70 stale _x49 1x20", 'up{instance="other:10422"}': "1x200"},
+        fires=(76, 120),
+        silent=(121,),
+    ),
+    Scenario(
+        "DockerIccExporterSilent",
+        "is silent about a target that never answered and is no more",
+        {"up": "0x2 stale", 'up{instance="other:10422"}': "1x200"},
+        silent=(3, 60, 180),
     ),
     Scenario(
         "DockerIccExporterSilent", "fires when there is no target at all", {}, (5, 60), (4,), instance="no target"

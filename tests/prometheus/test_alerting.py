@@ -23,6 +23,7 @@ from tests.lab.packages import PROMETHEUS
 from tests.prometheus.alertmanager import DEPLOYED, Alertmanager, alertmanager, amtool
 from tests.prometheus.closed_front import close, settings
 from tests.prometheus.server import Prometheus, prometheus
+from tests.story.test_probe import full_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.lab
 
 SOON = 30.0
 HURRY = {"for: 15m": "for: 0s", "for: 5m": "for: 0s", "for: 2m": "for: 0s", "for: 1m": "for: 0s",
-         "[1d] offset 1h": "[1m] offset 8s", "[5m]": "[3s]", "[30m]": "[20s]"}  # fmt: skip
+         "[1d] offset 1h": "[1m] offset 8s", "[5m]": "[3s]", "[30m]": "[20s]",
+         "[1h]": "[20s]", "offset 1h": "offset 20s"}  # fmt: skip
 """What promtool's scenarios prove to the minute; here it would only take time."""
 
 DAEMON = "/run/lab/daemon.json"
@@ -145,6 +147,13 @@ def test_icc_is_told_until_it_is_off(stage: Stage) -> None:
     stage.resolves("DockerIccEnabled")
     assert [server.query("icc_enabled") for server in stage.servers.values()] == [[({}, 0)]] * len(stage.servers)
     stage.fires("DockerIccPublishedPortHairpin")
+
+
+def test_packets_that_contradict_a_verdict_are_told(stage: Stage) -> None:
+    """Where packets are lost by what no evidence shows, the alert fires, and resolves when all agree for a while."""
+    with full_queue(stage.engine, "client"):
+        stage.fires("DockerIccProbeDisagreed")
+    stage.resolves("DockerIccProbeDisagreed")
 
 
 def test_a_configuration_that_waits_is_told(stage: Stage) -> None:
