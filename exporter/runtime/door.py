@@ -1,4 +1,4 @@
-"""What every request passes before the application answers it: rate limit, password, method, room."""
+"""What every request passes before the application answers it: rate limit, password, method, target, room."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect
 
 from exporter.publish.web import refusal
 from exporter.runtime.connection import BUFFER
+from exporter.runtime.target import path_of
 from exporter.runtime.turns import TooMany
 
 if TYPE_CHECKING:
@@ -77,7 +79,10 @@ class Door:
             self._crowd.idle(connection)
 
     async def _refusal(self, front: Front, scope: Scope) -> Response | None:
-        """Return the answer to those who come too often, do not say who they are, or want to change something."""
+        """Return the answer to those who come too often, do not say who they are, or want to change something.
+
+        The others have the path that they ask for in the scope.
+        """
         wait = front.bucket.wait() if front.bucket else 0.0
         if wait:
             return refusal(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(ceil(wait))})
@@ -91,6 +96,11 @@ class Door:
                 return refusal(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
         if scope["method"] not in _METHODS:
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ", ".join(_METHODS)})
+        path = path_of(scope["raw_path"])
+        if path is None:
+            return refusal(HTTPStatus.BAD_REQUEST)
+        if path != scope["raw_path"]:
+            scope["raw_path"], scope["path"] = path, unquote(path.decode("ascii"))
         return None
 
     async def _answer(self, connection: Connection, scope: Scope, receive: Receive, sender: _Sender) -> None:

@@ -1,4 +1,4 @@
-"""What requests pass before they are answered: rate limit, password, method, room."""
+"""What requests pass before they are answered: rate limit, password, method, target, room."""
 
 from __future__ import annotations
 
@@ -296,12 +296,62 @@ class TestMethods:
             assert b"connection: close" in answer
 
 
+async def told_back(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what an application sees of a target."""
+    await Response(f"{scope['path']} {scope['raw_path'].decode()} {scope['query_string'].decode()}")(
+        scope, receive, send
+    )
+
+
+class TestTargets:
+    @staticmethod
+    def ask(site: Site, target: str) -> tuple[int, str]:
+        """Return status and body of the answer to a request for this, which http.client would not send as it is."""
+        with socket.create_connection(("127.0.0.1", site.port), 5) as raw:
+            raw.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = everything(raw).decode().partition("\r\n\r\n")
+        return int(head.split()[1]), body
+
+    @pytest.mark.parametrize(
+        "host", ["", "http://127.0.0.1:10422", "HTTPS://Exporter.example", "http://[::1]:10422", "http://a%2Db:"]
+    )
+    def test_a_host_in_front_of_a_path_is_no_matter(self, host: str) -> None:
+        """Everybody may ask as a proxy is asked (RFC 9112, 3.2.2), and is answered as if he had not."""
+        with serving(Front(), told_back) as site:
+            assert self.ask(site, f"{host}/metrics?a=http://b/") == (200, "/metrics /metrics a=http://b/")
+            assert self.ask(site, f"{host}/a%20b") == (200, "/a b /a%20b ")
+            assert self.ask(site, f"{host}//x/http://y") == (200, "//x/http://y //x/http://y ")
+
+    def test_a_host_alone_is_the_root(self) -> None:
+        """The path of `http://host` is `/`."""
+        with serving(Front(), told_back) as site:
+            assert self.ask(site, "http://x") == (200, "/ / ")
+            assert self.ask(site, "http://x:80?a") == (200, "/ / a")
+
+    @pytest.mark.parametrize(
+        "target",
+        ["*", "metrics", "http:/metrics", "http:///metrics", "http://:80/metrics", "http://me:secret@x/metrics",
+         "http://x:123456/", "http://x:port/", "http://[::1/", "http://[x]/", "http://%zz/", "http://x\\/", "http://",
+         "ftp://x/metrics", "x:10422", "http://" + "x" * 12_000 + "@", "http" * 3000],
+    )  # fmt: skip
+    def test_others_are_refused(self, target: str) -> None:
+        """What has no path, a host that is none, or a user's name is no question."""
+        with serving(Front(), told_back) as site:
+            assert self.ask(site, target) == (400, "Bad Request\n")
+
+    def test_a_host_in_front_leads_past_no_password(self) -> None:
+        """The password is asked for first, whatever the target."""
+        with serving(Front(passwords=Passwords(USERS)), told_back) as site:
+            assert [self.ask(site, target)[0] for target in ("http://x/-/healthy", "http://x:y/", "*")] == [401] * 3
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("front", "request_line", "status"),
         [
             (Front(passwords=Passwords(USERS)), "GET / HTTP/1.1", 401),
             (Front(), "POST / HTTP/1.1", 405),
+            (Front(), "GET * HTTP/1.1", 400),
             (Front(bucket=Bucket(RateLimit(3600, 1), lambda: 0.0)), "GET / HTTP/1.1", 429),
         ],
     )
