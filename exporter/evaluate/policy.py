@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import replace
-from fnmatch import translate
-from functools import cache, lru_cache
+from functools import cache, reduce
 from itertools import islice
+from operator import or_
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.meetings import Member, meetings
+from exporter.evaluate.selected import Selected, bits, numbers
 from exporter.evaluate.tenants import tenant_name, tenant_of
 from exporter.model.policy import Effect, Relation
 from exporter.model.ports import ALL_PORTS, NO_PORTS, PortSet
@@ -18,12 +18,12 @@ from exporter.model.reach import BLOCKED, Protocol, Verdict, Via
 from exporter.model.report import VIOLATIONS_LISTED, PolicyResult, RuleResult, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.model.policy import Policy, Rule, Selector, Standards
+    from exporter.model.policy import Policy, Rule, Standards
     from exporter.model.reach import PairVerdict, Path, Reach
     from exporter.model.report import ContainerSummary
-    from exporter.model.snapshot import Container, Snapshot
+    from exporter.model.snapshot import Snapshot
 
 
 def judge(
@@ -56,16 +56,17 @@ class _Judge:
         self._reach = reach
         self._containers = containers
         self._rules = policy.rules
-        self._ported = _bits(rule.ports != ALL_PORTS for rule in policy.rules)
+        self._ported = bits(rule.ports != ALL_PORTS for rule in policy.rules)
+        self._denying = bits(rule.effect is Effect.DENY for rule in policy.rules)
         self._related = {
-            relation: _bits(rule.relation in (None, relation) for rule in policy.rules) for relation in Relation
+            relation: bits(rule.relation in (None, relation) for rule in policy.rules) for relation in Relation
         }
-        found = snapshot.containers
-        self._members = {
-            summary.id: _member(found[summary.id], summary, policy.rules, tenant_label) for summary in containers
-        }
+        self._members = _members(snapshot, containers, policy.rules, tenant_label)
         self._inside = {
             sandbox.id: [self._members[member] for member in sandbox.members] for sandbox in snapshot.sandboxes.values()
+        }
+        self._takes = {
+            sandbox: reduce(or_, (each.takes for each in inside), 0) for sandbox, inside in self._inside.items()
         }
         self._leads = _Leads(snapshot)
         # most pairs have one of few sets of ports, and differ in addresses
@@ -113,19 +114,18 @@ class _Judge:
         if key not in self._known:
             self._known[key] = {
                 number: paths
-                for number, rule in enumerate(self._rules)
-                if about >> number & 1
-                and rule.effect is Effect.DENY
-                and (paths := tuple(self._left_over(number, about, verdict, destination)))
+                for number in numbers(about & self._denying)
+                if (paths := tuple(self._left_over(number, about, verdict, destination)))
             }
         return self._known[key]
 
     def _left_over(self, number: int, about: int, verdict: PairVerdict, destination: str) -> Iterator[Path]:
         """Yield the paths that a rule denies, but for what rules above it allow."""
+        allowing = about & ~self._denying & (1 << number) - 1
         for path in verdict.paths:
             if path.protocol in self._rules[number].protocols:
                 published = destination if path.via is Via.PUBLISHED_PORT else ""
-                key = (number, about, path.protocol, path.ports, published)
+                key = (number, allowing, path.protocol, path.ports, published)
                 if key not in self._ports:
                     self._ports[key] = self._denied_ports(*key)
                 ports = self._ports[key]
@@ -133,21 +133,18 @@ class _Judge:
                     yield path if ports == path.ports else replace(path, ports=ports)
 
     def _denied_ports(
-        self, number: int, about: int, protocol: Protocol, ports: PortSet, published: str
+        self, number: int, allowing: int, protocol: Protocol, ports: PortSet, published: str
     ) -> PortSet | None:
         """Return which ports of a path a rule denies, None where it denies nothing; ICMP has none and may be denied.
 
-        `published` is the sandbox to which the ports are published, empty where they are its own.
+        `allowing` are the rules above it that are exceptions for the pair. `published` is the sandbox to which the
+        ports are published, empty where they are its own.
         """
-        allowing = [
-            rule
-            for place, rule in enumerate(self._rules[:number])
-            if about >> place & 1 and rule.effect is Effect.ALLOW and protocol in rule.protocols
-        ]
+        exceptions = [rule for rule in map(self._rules.__getitem__, numbers(allowing)) if protocol in rule.protocols]
         if protocol is Protocol.ICMP:
-            return None if allowing else NO_PORTS
+            return None if exceptions else NO_PORTS
         left = self._leads.perhaps(self._rules[number].ports, ports, protocol, published)
-        for rule in allowing:
+        for rule in exceptions:
             left -= self._leads.surely(rule.ports, ports, protocol, published)
         return left or None
 
@@ -177,7 +174,8 @@ class _Judge:
         return [
             destination
             for destination, verdict in self._reach.rows[row].items()
-            if any(
+            if self._takes[destination] >> number & 1
+            and any(
                 number in self._denied(sends & takes & related, verdict, destination)
                 for takes in {each.takes for each in self._inside[destination]}
                 for related in self._related.values()
@@ -224,40 +222,13 @@ class _Leads:
         return ports & PortSet.of(*(port for port, leads_to in listed.items() if leads_to <= wanted))
 
 
-def _member(container: Container, summary: ContainerSummary, rules: Sequence[Rule], tenant_label: str) -> Member:
-    tenant = tenant_of(container, tenant_label)
-    name = tenant_name(container, tenant_label)
-    return Member(
-        tenant,
-        _bits(_meant(rule.source, container, summary, name) for rule in rules),
-        _bits(_meant(rule.destination, container, summary, name) for rule in rules),
-    )
-
-
-def _meant(selector: Selector, container: Container, summary: ContainerSummary, tenant: str | None) -> bool:
-    asked = (
-        (selector.names, (container.name,)),
-        (selector.networks, summary.networks),
-        (selector.tenants, () if tenant is None else (tenant,)),
-        *((patterns, _value(container, key)) for key, patterns in selector.labels),
-    )
-    if not all(_fits(patterns, texts) for patterns, texts in asked if patterns):
-        return False
-    return not any(_meant(excluded, container, summary, tenant) for excluded in selector.excluded)
-
-
-def _value(container: Container, key: str) -> tuple[str, ...]:
-    return (container.labels[key],) if key in container.labels else ()
-
-
-def _fits(patterns: Iterable[str], texts: Iterable[str]) -> bool:
-    return any(_pattern(pattern).match(text) for pattern in patterns for text in texts)
-
-
-@lru_cache(maxsize=1 << 12)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern))
-
-
-def _bits(flags: Iterable[bool]) -> int:
-    return sum(flag << place for place, flag in enumerate(flags))
+def _members(
+    snapshot: Snapshot, containers: Sequence[ContainerSummary], rules: Sequence[Rule], tenant_label: str
+) -> dict[str, Member]:
+    sources, destinations = Selected([rule.source for rule in rules]), Selected([rule.destination for rule in rules])
+    members = {}
+    for summary in containers:
+        container = snapshot.containers[summary.id]
+        asked = container, summary.networks, tenant_name(container, tenant_label)
+        members[summary.id] = Member(tenant_of(container, tenant_label), sources.by(*asked), destinations.by(*asked))
+    return members

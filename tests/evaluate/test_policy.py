@@ -405,16 +405,24 @@ def test_thousands_of_tenants_are_counted_at_once() -> None:
 
 
 _labels = st.fixed_dictionaries(
-    {}, optional={TENANT: st.sampled_from(("a", "b", "")), "role": st.sampled_from(("db", "web"))}
+    {}, optional={TENANT: st.sampled_from(("a", "b", "")), "role": st.sampled_from(("db", "web", "d*"))}
 )
 _plain = st.builds(
     Selector,
     names=st.sampled_from(((), (), ("c0",), ("c1", "c2"), ("c[3-6]",))),
     networks=st.sampled_from(((), (), ("bridge",), ("n*", "host"))),
     tenants=st.sampled_from(((), (), ("*",), ("a",))),
-    labels=st.sampled_from(((), (), (("role", ("db",)),))),
+    labels=st.sampled_from(((), (), (("role", ("db",)),), (("role", ("d*", "w?b")),), (("role", ("[d][*]",)),))),
 )
-_selectors = st.one_of(st.just(ANY), _plain, _plain.flatmap(lambda inner: st.just(Selector(excluded=(inner,)))))
+_selectors = st.one_of(
+    st.just(ANY),
+    _plain,
+    st.recursive(
+        _plain,
+        lambda inner: st.builds(replace, _plain, excluded=st.lists(inner, min_size=1, max_size=2).map(tuple)),
+        max_leaves=3,
+    ),
+)
 _rules = st.builds(
     deny,
     _selectors,
