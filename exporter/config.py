@@ -285,7 +285,7 @@ def _from_file(file: Given, errors: list[str]) -> dict[str, Given]:
     path = file.texts[-1]
     keys: dict[str, Kind] = {option.name: "texts" if option.multiple else option.kind for option in OPTIONS}
     try:
-        entries = configfile.read(Path(path), keys, errors)
+        entries = configfile.read(Path(path), "configuration file", keys, errors)
     except ConfigError as error:
         errors.append(f"{file.where}: {error}")
         return {}

@@ -23,14 +23,15 @@ class Entry(NamedTuple):
     line: int
 
 
-def read(path: Path, keys: Mapping[str, Kind], errors: list[str]) -> list[Entry]:
+def read(path: Path, kind: str, keys: Mapping[str, Kind], errors: list[str]) -> list[Entry]:
     """Return the entries of a file; `keys` are the dotted names it may hold, with what may stand there.
 
-    A name that ends in `.*` allows every name in its section, such as those of users.
+    `kind` is what the file should be. A name that ends in `.*` allows every name in its section, such as those of
+    users.
 
     Each mistake in the content is added to `errors`. Raises ConfigError when the file cannot be read at all.
     """
-    root = yamlfile.read(path, "configuration file")
+    root = yamlfile.read(path, kind)
     return [] if root is None else list(_Settings(path, keys, errors).entries(root, ""))
 
 

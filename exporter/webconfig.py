@@ -161,7 +161,7 @@ def read(path: Path) -> WebConfig:
     from exporter import configfile  # noqa: PLC0415 - YAML is loaded for those who use it
 
     errors: list[str] = []
-    entries = configfile.read(path, KEYS, errors)
+    entries = configfile.read(path, "web configuration file", KEYS, errors)
     config = _Reader(path, {entry.name: entry for entry in entries}, errors).config()
     if errors:
         raise ConfigError("\n".join(errors))

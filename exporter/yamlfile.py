@@ -75,7 +75,7 @@ def read(path: Path, kind: str) -> yaml.Node | None:
             raise ConfigError(f"{path} is larger than 1 MiB: not a {kind}")
         root = yaml.compose(content.decode(), Loader=_Loader)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the {kind} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = 1 + error.object.count(b"\n", 0, error.start)
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from error
@@ -88,7 +88,7 @@ def read(path: Path, kind: str) -> yaml.Node | None:
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply") from error
     except ValueError as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(f"cannot read the {kind} {path}: {error}") from error
     return None if root is None or root.tag == _NOTHING else root
 
 

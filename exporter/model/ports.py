@@ -25,7 +25,7 @@ class PortSet:
     def __post_init__(self) -> None:
         for low, high in self.intervals:
             if not LOWEST <= low <= high <= HIGHEST:
-                raise ValueError(f"not an interval of ports: {low}-{high}")
+                raise ValueError(f"not an interval of ports: {low}-{high}" if low != high else f"not a port: {low}")
         for (_, high), (low, _) in pairwise(self.intervals):
             if low <= high + 1:
                 raise ValueError(f"intervals touch or are out of order: {self.intervals}")

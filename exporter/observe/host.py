@@ -82,8 +82,8 @@ class EngineHost:
 
     def _none(self, why: object) -> ConfigError:
         return ConfigError(
-            f"not the address of an engine: {self.url!r} (write unix:///var/run/docker.sock, tcp://host:2375 "
-            f"or ssh://user@host): {why}"
+            f"not the address of an engine, as --docker.host or DOCKER_HOST gives it: {self.url!r} "
+            f"(write unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host): {why}"
         )
 
     def tls_config(self) -> TLSConfig | None:

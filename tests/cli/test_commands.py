@@ -354,7 +354,7 @@ def test_a_file_that_is_no_observation_is_an_error_everywhere(tmp_path: Path) ->
         ),
         (
             ["--docker.host=ftp://x", "report"],
-            "error: not the address of an engine: 'ftp://x' (write unix:///var/run/docker.sock, tcp://host:2375 or ",
+            "error: not the address of an engine, as --docker.host or DOCKER_HOST gives it: 'ftp://x' (write ",
         ),
         (
             ["serve", "--snapshot=-"],

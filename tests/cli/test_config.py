@@ -248,12 +248,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     binary.write_bytes(b"\xff\xfe\xfa")
     expected = {
-        tmp_path / "none": f"cannot read {tmp_path / 'none'}: No such file or directory",
-        tmp_path: f"cannot read {tmp_path}: Is a directory",
+        tmp_path / "none": f"cannot read the configuration file {tmp_path / 'none'}: No such file or directory",
+        tmp_path: f"cannot read the configuration file {tmp_path}: Is a directory",
         binary: f"{binary}:1: not UTF-8 text",
         large: f"{large} is larger than 1 MiB: not a configuration file",
-        Path("/dev/zero"): "cannot read /dev/zero: it is not a regular file",
-        fifo: f"cannot read {fifo}: it is not a regular file",
+        Path("/dev/zero"): "cannot read the configuration file /dev/zero: it is not a regular file",
+        fifo: f"cannot read the configuration file {fifo}: it is not a regular file",
     }
     for path, message in expected.items():
         assert mistakes({"config.file": (str(path),)}) == [f"--config.file: {message}"]

@@ -216,7 +216,8 @@ def test_a_web_configuration_may_come_with_a_reload(web: Path, authority: Author
         assert client.get("/-/healthy")[0] == 200
         file.write_text(f"snapshot: {HOST}\nweb: {{config: {{file: {web}.old}}}}\n")
         os.kill(exporter.process.pid, 1)
-        exporter.logged(f"the web configuration stays as it was: cannot read {web}.old: No such file or directory")
+        stays = "the web configuration stays as it was: cannot read the web configuration file"
+        exporter.logged(f"{stays} {web}.old: No such file or directory")
         exporter.logged("configuration read again")
         assert client.value(f"{PREFIX}_successful") == 0
         Path(f"{web}.old").write_text("{}")
@@ -289,7 +290,8 @@ def test_nothing_that_is_written_there_ends_it(web: Path, authority: Authority) 
             assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
         web.unlink()
         os.mkfifo(web)
-        exporter.logged(f"the web configuration stays as it was: cannot read {web}: it is not a regular file")
+        stays = "the web configuration stays as it was: cannot read the web configuration file"
+        exporter.logged(f"{stays} {web}: it is not a regular file")
         assert Client(exporter.address, authority).get("/-/healthy")[0] == 200
 
 

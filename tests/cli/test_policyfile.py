@@ -206,8 +206,8 @@ ENDS = [
     ),
     ("{from: any, to: any, protocol: tpc}", "protocol must be tcp, udp or icmp, not 'tpc'"),
     ("{from: any, to: any, protocol: []}", "protocol must not be empty"),
-    ("{from: any, to: any, ports: 0}", "not an interval of ports: 0-0 (write 80, 8000-8100 or 80,443)"),
-    ("{from: any, to: any, ports: 65536}", "not an interval of ports: 65536-65536 (write 80, 8000-8100 or 80,443)"),
+    ("{from: any, to: any, ports: 0}", "not a port: 0 (write 80, 8000-8100 or 80,443)"),
+    ("{from: any, to: any, ports: 65536}", "not a port: 65536 (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: 9-8}", "not an interval of ports: 9-8 (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: http}", "not a set of ports: 'http' (write 80, 8000-8100 or 80,443)"),
     ("{from: any, to: any, ports: 80 81}", "not a set of ports: '80 81' (write 80, 8000-8100 or 80,443)"),
@@ -241,12 +241,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     large.write_bytes(b" " * ((1 << 20) + 1))
     os.mkfifo(fifo)
     expected = {
-        tmp_path / "none": f"cannot read {tmp_path / 'none'}: No such file or directory",
-        tmp_path: f"cannot read {tmp_path}: Is a directory",
-        Path("a\0b"): "cannot read a\0b: embedded null byte",
+        tmp_path / "none": f"cannot read the policy file {tmp_path / 'none'}: No such file or directory",
+        tmp_path: f"cannot read the policy file {tmp_path}: Is a directory",
+        Path("a\0b"): "cannot read the policy file a\0b: embedded null byte",
         large: f"{large} is larger than 1 MiB: not a policy file",
-        Path("/dev/zero"): "cannot read /dev/zero: it is not a regular file",
-        fifo: f"cannot read {fifo}: it is not a regular file",
+        Path("/dev/zero"): "cannot read the policy file /dev/zero: it is not a regular file",
+        fifo: f"cannot read the policy file {fifo}: it is not a regular file",
     }
     for path, message in expected.items():
         with pytest.raises(ConfigError) as caught:

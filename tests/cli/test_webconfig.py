@@ -490,7 +490,9 @@ class TestBad:
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         """The path is in the message."""
-        with pytest.raises(ConfigError, match=f"cannot read {tmp_path}/none.yml: No such file or directory"):
+        with pytest.raises(
+            ConfigError, match=f"cannot read the web configuration file {tmp_path}/none.yml: No such file or directory"
+        ):
             read(tmp_path / "none.yml")
 
     def test_no_message_holds_a_password(self, tmp_path: Path) -> None:

@@ -332,7 +332,9 @@ class TestRotation:
         front = front_file(folder)
         content = (folder / "web.yml").read_text()
         (folder / "web.yml").unlink()
-        with pytest.raises(ConfigError, match=r"cannot read .*web.yml: No such file or directory"):
+        with pytest.raises(
+            ConfigError, match=r"cannot read the web configuration file .*web.yml: No such file or directory"
+        ):
             front.changed()
         assert not front.changed()
         (folder / "web.yml").write_text(content)
