@@ -31,6 +31,10 @@ class EngineSummary:
     icc_enabled: bool | None
 
 
+ONE_SANDBOX: Final = "sandboxes/"
+"""Begins the name of what is missing of a single container, whose id is the rest of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Which sources were readable."""
@@ -252,6 +256,11 @@ class Report:
     bridge_netfilter: Mapping[str, bool] = field(default_factory=dict)
     pending_restart: PendingRestart | None = None
     configuration_missing: str = ""
+
+    @property
+    def unread_sandboxes(self) -> int | None:
+        """How many sandboxes could not be read, or not whole, where others could; None where none is to be read."""
+        return sum(source.startswith(ONE_SANDBOX) for source in self.missing) if self.evidence.sandboxes else None
 
     def pair(self, source: ContainerSummary, destination: ContainerSummary) -> PairVerdict:
         """Return the verdict of two distinct containers of this report."""

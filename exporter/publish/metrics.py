@@ -356,6 +356,13 @@ METRICS: tuple[MetricSpec, ...] = (
         ("source",),
     ),
     MetricSpec(
+        "docker_icc_unread_sandboxes",
+        "gauge",
+        "Containers' network namespaces that could not be read, or not whole, while others could: what "
+        "is in them is taken for what the engine put there. Absent where sandboxes are not read at all.",
+        _of_total(lambda report: report.unread_sandboxes),
+    ),
+    MetricSpec(
         "docker_icc_up",
         "gauge",
         "Whether the last poll could read the engine: 1 yes, 0 no. At 0 the metrics about containers are absent.",

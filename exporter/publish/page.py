@@ -18,6 +18,7 @@ from exporter import __version__
 from exporter.evaluate.trips import MOST_CAUSES
 from exporter.model.probe import ProbeResult
 from exporter.model.reach import Verdict, Via
+from exporter.model.report import ONE_SANDBOX
 from exporter.publish.formats.hops import hop_text
 from exporter.publish.formats.memo import PerVerdict
 from exporter.publish.formats.probes import outcome
@@ -50,6 +51,7 @@ FORETOLD_LIMIT = 200
 CHOICE_LIMIT = 500
 DRIFT_LIMIT = MOST_CAUSES
 VIOLATION_LIMIT = 100
+MISSING_LIMIT = 50
 TENANT_LIMIT = 100
 
 SYMBOLS: Mapping[Via, str] = {
@@ -196,6 +198,7 @@ def _of_probes(probes: ProbeStats | None) -> dict[str, Any]:
 
 def _of_report(report: Report) -> dict[str, Any]:
     networks = _busiest_first(report.networks)
+    names = [source.name for source in fields(report.evidence)]
     return {
         "report": report,
         "matrix": matrix(report),
@@ -203,7 +206,9 @@ def _of_report(report: Report) -> dict[str, Any]:
         "networks": networks[:NETWORK_LIMIT],
         "networks_left_out": max(0, len(networks) - NETWORK_LIMIT),
         "choices": report.containers[:CHOICE_LIMIT],
-        "evidence": [(source.name, getattr(report.evidence, source.name)) for source in fields(report.evidence)],
+        "evidence": [(name, getattr(report.evidence, name)) for name in names],
+        "also_missing": tuple(islice(_also_missing(report), MISSING_LIMIT)),
+        "missing_left_out": max(0, len(report.missing.keys() - names) - MISSING_LIMIT),
         "drift": tuple(_drift(report)),
         "tenants": _most_exposed_first(report.tenancy)[:TENANT_LIMIT] if report.tenancy else [],
         "violations": tuple(_violations(report.policy)) if report.policy else (),
@@ -217,6 +222,16 @@ def _most_exposed_first(tenancy: Tenancy) -> list[TenantSummary]:
 def _violations(policy: PolicyResult) -> Iterator[tuple[Peer, Peer, Violation]]:
     for violation in policy.violations[:VIOLATION_LIMIT]:
         yield Peer.named(violation.source.name), Peer.named(violation.destination.name), violation
+
+
+def _also_missing(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield what could not be read beside the sources as a whole, with the reason; containers by their names."""
+    sources = {source.name for source in fields(report.evidence)}
+    names = {each.id: each.name for each in report.containers}
+    for what, why in report.missing.items():
+        if what not in sources:
+            container = names.get(what.removeprefix(ONE_SANDBOX))
+            yield what if container is None else f"sandbox of {container}", why
 
 
 def _drift(report: Report) -> Iterator[tuple[Peer, Peer, Pair]]:

@@ -399,6 +399,14 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "DockerIccEvidenceLost",
+        "fires when some containers cannot be read, and resolves",
+        {'docker_icc_evidence{source="sandboxes"}': "1x60", "docker_icc_unread_sandboxes": "0x4 2x29 0x10"},
+        fires=(10, 34),
+        silent=(4, 9, 35),
+        labels={"source": "sandboxes"},
+    ),
+    Scenario(
+        "DockerIccEvidenceLost",
         "leaves it to another alert when there is no data",
         {_FIREWALL: "0x10 stale", 'docker_icc_evidence_wanted{source="firewall"}': "1x10 stale", **_NO_ENGINE},
         silent=(40,),

@@ -67,7 +67,7 @@ def complete() -> Report:
         draft,
         networks=networks,
         totals=totals,
-        evidence=Evidence(firewall=True),
+        evidence=Evidence(firewall=True, sandboxes=True),
         unsupported={"limit": 1},
         bridge_netfilter={"ipv4": True, "ipv6": False},
         pending_restart=PendingRestart(icc=False),
@@ -147,6 +147,18 @@ def test_domain_metrics_are_withdrawn_while_the_engine_is_down() -> None:
     told = {name for name in names(state) if not name.startswith("docker_icc_exporter_")}
     assert told == {"docker_icc_up", "docker_icc_evidence_wanted"}
     assert value(state, "docker_icc_exporter_last_success_timestamp_seconds") == TAKEN_AT.timestamp()
+
+
+def test_single_sandboxes_that_were_not_read_are_counted() -> None:
+    """Where sandboxes are read, those that could not be are a number; where none is, the source itself is missing."""
+
+    def counted(evidence: Evidence, *missing: str) -> float | None:
+        state = published(report(evidence=evidence, missing=dict.fromkeys(missing, "too many rules")))
+        return value(state, "docker_icc_unread_sandboxes")
+
+    assert counted(Evidence(sandboxes=True)) == 0
+    assert counted(Evidence(sandboxes=True), "sandboxes/a", "ipsets", "sandboxes/b") == 2
+    assert counted(Evidence(), "sandboxes") is None
 
 
 def test_wanted_evidence_is_told_apart_from_what_was_read() -> None:

@@ -21,7 +21,17 @@ from exporter.model.reach import PairVerdict, Reach
 from exporter.model.report import Evidence, PendingRestart, PolicyResult
 from exporter.model.whatif import Count, Fate, Foretelling, ForetoldPair, Proposal
 from exporter.publish.formats.hops import hop_text
-from exporter.publish.page import FORETOLD_LIMIT, MATRIX_LIMIT, NETWORK_LIMIT, Answers, Page, duration, matrix, shares
+from exporter.publish.page import (
+    FORETOLD_LIMIT,
+    MATRIX_LIMIT,
+    MISSING_LIMIT,
+    NETWORK_LIMIT,
+    Answers,
+    Page,
+    duration,
+    matrix,
+    shares,
+)
 from exporter.publish.state import ProbeStats, Published
 from exporter.publish.text import visible
 from tests.builders import (
@@ -232,6 +242,19 @@ def test_what_could_not_be_read_is_told_with_its_reason() -> None:
     assert "sandboxes not read : not permitted to enter <them>" in text
     assert "Rules of the firewall that nobody can foresee: limit (2), meta time (1)." in text
     assert "nobody can foresee" not in shown(published(small_town())).text
+
+
+def test_what_could_not_be_read_beside_whole_sources_is_told() -> None:
+    """Single containers are told by name, the first of many; the rest is counted."""
+    one = report(missing={"sandboxes/web": "too many <rules>", "ipsets": "not installed", "sandboxes/gone": "ended"})
+    web = next(each.id for each in one.containers if each.name == "web")
+    text = shown(published(replace(one, missing={**one.missing, f"sandboxes/{web}": "too many <rules>"}))).text
+    for told in ("sandbox of web not read : too many <rules>", "ipsets not read : not installed",
+                 "sandboxes/gone not read : ended"):  # fmt: skip
+        assert told in text
+    assert "more that could not be read" not in text
+    many = report(missing={f"sandboxes/{number}": "ended" for number in range(MISSING_LIMIT + 7)})
+    assert "7 more that could not be read are in the JSON report ." in shown(published(many)).text
 
 
 def test_what_a_restart_would_change_is_told() -> None:
