@@ -15,7 +15,7 @@ from exporter.model.namespace import RouteKind
 from exporter.model.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from exporter.model.addresses import Subnet
     from exporter.model.namespace import Hop, Namespace, Route
@@ -223,16 +223,16 @@ def _for_sender(routes: list[Route], source: int) -> list[Route]:
     return for_all if len(for_all) == len(routes) or not routes[0].destination.prefixlen else []
 
 
-def lent(routes: Iterable[Route], family: int) -> Iterator[Subnet]:
+def lent(routes: Iterable[Route], families: Container[int]) -> Iterator[Subnet]:
     """Yield the prefixes of local routes: packets to any address in them end here, whether or not an interface has it.
 
     Those of loopback and those of a single link are no addresses that others send to.
     """
     for route in routes:
         prefix = route.destination
-        if route.kind is RouteKind.LOCAL and prefix.version == family:
+        if route.kind is RouteKind.LOCAL and prefix.version in families:
             first = int(prefix.network_address)
-            if first >> 24 != 127 if family == 4 else first != 1 and not is_link_local(first):
+            if first >> 24 != 127 if prefix.version == 4 else first != 1 and not is_link_local(first):
                 yield prefix
 
 
@@ -263,5 +263,4 @@ def reached_at(namespace: Namespace) -> set[int]:
 
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
     """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
-    for family in _BITS:
-        yield from map(bounds, lent(namespace.routes, family))
+    return map(bounds, lent(namespace.routes, _BITS))

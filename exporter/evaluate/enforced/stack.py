@@ -89,7 +89,7 @@ class Stack:
 
         Those that are one of its own addresses are left out.
         """
-        told = map(bounds, lent(self.namespace.routes, self.family))
+        told = map(bounds, lent(self.namespace.routes, (self.family,)))
         return Ranges.union((low, high) for low, high in told if low != high or low not in self.addresses)
 
     @cached_property

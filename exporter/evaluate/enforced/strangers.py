@@ -96,7 +96,7 @@ def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: 
 
 def lent_strangers(everyone: Sequence[Namespace], family: int, held: Held) -> frozenset[int]:
     """Return those to ask about of the addresses that nobody has and that local routes lead to a namespace itself."""
-    told = {span for each in everyone for span in map(bounds, lent(each.routes, family))}
+    told = {span for each in everyone for span in map(bounds, lent(each.routes, (family,)))}
     spans = [(low, high) for low, high in told if low != high or low not in held.addresses]
     if not spans:
         return frozenset()
@@ -121,7 +121,7 @@ def lends(namespace: Namespace) -> bool:
     """Return whether a local route leads more than one address to the namespace that nobody need have."""
     local = [route for route in namespace.routes if route.kind is RouteKind.LOCAL]
     several = [route for route in local if route.destination.prefixlen < route.destination.max_prefixlen]
-    return any(True for family in _LAST for _ in lent(several, family))
+    return any(True for _ in lent(several, _LAST))
 
 
 def _one_of_each(

@@ -44,6 +44,7 @@ _LOOPBACK = 127
 _SWITCHES = (
     "arp_ignore", "arp_filter", "proxy_arp", "proxy_arp_pvlan", "proxy_ndp", "accept_local", "route_localnet",
 )  # fmt: skip
+_RP_FILTER = "rp_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class _Inside:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._made: dict[Hashable, frozenset[Hashable]] = {}
+        self._on: dict[int, frozenset[str]] = {}
 
     @cached_property
     def _stand_ins(self) -> StandIns:
@@ -166,12 +168,29 @@ class _Inside:
             and len(sandbox.members) == 1
             and not (namespace.programs or namespace.neighbours or namespace.proxied)
             and not told.redirects
-            and _switched(sandbox, namespace)
+            and self._switched(sandbox, namespace)
             and usual_policy(namespace)
             and all(chain.base.policy is Verdict.ACCEPT for chain in _bases(namespace.firewall) if chain.base)
             and self._routed_as_made(sandbox, namespace)
         )
         return _own(namespace, self._plugged(sandbox, namespace) if made else None)
+
+    def _switched(self, sandbox: Sandbox, namespace: Namespace) -> bool:
+        """Return whether sysctls are those that matter to nobody; a reverse path filter, where all ways are one."""
+        on = self._switches_on(namespace.settings)
+        return (
+            on.isdisjoint(_SWITCHES)
+            and (_RP_FILTER not in on or _one_way(sandbox, namespace))
+            and not any(sends_near(namespace, family) for family in (4, 6))
+        )
+
+    def _switches_on(self, settings: Mapping[str, str]) -> frozenset[str]:
+        """Return the names of those that are not 0 anywhere: one object tells that for most namespaces."""
+        on = self._on.get(id(settings))
+        if on is None:
+            told = (path.rpartition("/")[2] for path, value in settings.items() if value != "0")
+            on = self._on[id(settings)] = frozenset(told)
+        return on
 
     def _routed_as_made(self, sandbox: Sandbox, namespace: Namespace) -> bool:
         """Return whether a namespace has the routes that the engine makes, which are alike for all on a network."""
@@ -256,14 +275,11 @@ def _of_card(endpoint: Endpoint) -> tuple[Address | None, ...]:
     return endpoint.ipv4, endpoint.ipv6, endpoint.link_local
 
 
-def _switched(sandbox: Sandbox, namespace: Namespace) -> bool:
-    """Return whether sysctls are those that matter to nobody; a reverse path filter, where all ways are one."""
-    everywhere = any(route.destination.version == 4 and not route.destination.prefixlen for route in namespace.routes)
-    choosing = () if everywhere and len(sandbox.endpoints) == 1 else ("rp_filter",)
-    return not any(
-        value != "0" and path.rpartition("/")[2] in (*_SWITCHES, *choosing)
-        for path, value in namespace.settings.items()
-    ) and not any(sends_near(namespace, family) for family in (4, 6))
+def _one_way(sandbox: Sandbox, namespace: Namespace) -> bool:
+    """Return whether all packets of IPv4 come by the interface that answers to them leave by."""
+    routes = namespace.routes
+    everywhere = any(not route.destination.prefixlen and route.destination.version == 4 for route in routes)
+    return everywhere and len(sandbox.endpoints) == 1
 
 
 def _routes(sandbox: Sandbox, namespace: Namespace) -> frozenset[Hashable]:

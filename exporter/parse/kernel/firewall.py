@@ -32,10 +32,11 @@ _PROGRAMS = {
 
 _ALL_VERSIONS = frozenset({4, 6})
 _VERSIONS = {TableFamily.IP: frozenset({4}), TableFamily.IP6: frozenset({6})}
-_ASKING = re.compile(
-    r"\b(?:ct|state|flow|helper|cluster|xt|synproxy|masquerade|redirect|netmap)\b|conn|nat\b", re.IGNORECASE
-)
-"""Words of matches and statements that hold on to conntrack (nf_ct_netns_get), or that may: more cannot hurt."""
+_ASKING = re.compile(r"\b(?:ct|state|flow|helper|cluster|xt|synproxy|masquerade|redirect|netmap)\b|conn|nat\b")
+"""Words of matches and statements that hold on to conntrack (nf_ct_netns_get), or that may: more cannot hurt.
+
+They are looked for in small letters: `re.IGNORECASE` takes three times as long.
+"""
 
 
 def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: General) -> Firewall:
@@ -73,7 +74,7 @@ def _untracked(tables: Sequence[Table]) -> frozenset[int]:
 
 
 def _asks_for_conntrack(table: Table) -> bool:
-    return any(_ASKING.search(rule.text) for chain in table.chains.values() for rule in chain.rules)
+    return any(_ASKING.search(rule.text.lower()) for chain in table.chains.values() for rule in chain.rules)
 
 
 def _native(documents: NamespaceDocuments, memory: RuleMemory) -> Iterator[Table]:
