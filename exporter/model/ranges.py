@@ -27,8 +27,11 @@ class Ranges:
     @classmethod
     def union(cls, intervals: Iterable[tuple[int, int]]) -> Self:
         """Return the union of closed intervals, given in any order; one that ends before it begins is empty."""
+        told = [interval for interval in intervals if interval[0] <= interval[1]]
+        if len(told) < 2:
+            return cls(tuple(told))
         merged: list[tuple[int, int]] = []
-        for low, high in sorted(interval for interval in intervals if interval[0] <= interval[1]):
+        for low, high in sorted(told):
             if merged and low <= merged[-1][1] + 1:
                 merged[-1] = (merged[-1][0], max(merged[-1][1], high))
             else:

@@ -25,7 +25,6 @@ from exporter.model.firewall import (
     AnyOf,
     Base,
     Chain,
-    Field,
     HasBits,
     InRanges,
     NameIs,
@@ -36,8 +35,7 @@ from exporter.model.firewall import (
     Unforeseeable,
     Verdict,
 )
-from exporter.model.ranges import Ranges
-from exporter.parse.kernel.matches import general_match, module_matches
+from exporter.parse.kernel.matches import general_match, module_matches, of_protocol
 from exporter.parse.kernel.names import PROTOCOLS
 from exporter.parse.kernel.options import Context, Option, opaque, options, sections
 from exporter.parse.kernel.targets import statement
@@ -273,7 +271,7 @@ class _Reader:
         """Read a module's options; `--dport` of `-m tcp` asks for the protocol, whether or not `-p` does."""
         matches = tuple(module_matches(name, others, self._context))
         number = PROTOCOLS.get(name)
-        needed = None if number is None or not others else InRanges(Field.PROTOCOL, Ranges.of(number))
+        needed = None if number is None or not others else of_protocol(number)
         return Part(matches, any(isinstance(match, Opaque) for match in matches), needed)
 
 

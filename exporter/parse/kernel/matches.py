@@ -6,7 +6,7 @@ they decide by something that is not known here, such as time, chance, load, or 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from exporter.model.firewall import (
@@ -89,8 +89,14 @@ def general_match(option: Option, context: Context) -> Match | None:
 # --- Options that belong to no module ---
 
 
+@cache
+def of_protocol(number: int, *, negated: bool = False) -> InRanges:
+    """Return the match of a protocol: one object for all rules that ask for it."""
+    return InRanges(Field.PROTOCOL, Ranges.of(number), negated)
+
+
 def _protocol(option: Option, _context: Context) -> Match:
-    return InRanges(Field.PROTOCOL, Ranges.of(protocol(option.only)), option.negated)
+    return of_protocol(protocol(option.only), negated=option.negated)
 
 
 def _address(field: Field, option: Option, context: Context) -> Match:

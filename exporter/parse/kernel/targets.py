@@ -70,11 +70,12 @@ def statement(
     if name in WITHOUT_EFFECT:
         return None
     handler = partial(_netmap, chain) if name == "NETMAP" else _TARGETS.get(name)
-    text = " ".join(map(str, (option, *others)))
     try:
-        return handler(others, context) if handler else Unforeseeable(name, text)
+        if handler is not None:
+            return handler(others, context)
     except (ValueError, KeyError):
-        return Unforeseeable(name, text)
+        pass
+    return Unforeseeable(name, " ".join(map(str, (option, *others))))
 
 
 def _given(options: Sequence[Option]) -> Mapping[str, str]:

@@ -104,6 +104,9 @@ def addresses(text: str, version: int) -> tuple[int, int]:
     low, found, high = text.partition("-")
     if found:
         return parse_number(low, version), parse_number(high, version)
+    if "/" not in text:
+        only = parse_number(text, version)
+        return only, only
     network = parse_network(text)
     if network.version != version:
         raise ValueError(f"{text} is not of IPv{version}")
