@@ -310,8 +310,8 @@ def _leading(namespace: Namespace) -> Iterator[tuple[Route, int, int]]:
     for route in namespace.routes:
         if route.kind not in _COME_WITH_ADDRESSES:
             low, high = bounds(route.destination)
-            automatic = _AUTOMATIC[route.destination.version]
-            if not any(first <= low and high <= last for first, last in automatic):
+            (first, last), (begin, end) = _AUTOMATIC[route.destination.version]
+            if not (first <= low <= high <= last or begin <= low <= high <= end):
                 yield route, low, high
 
 
