@@ -77,6 +77,11 @@ class Field(StrEnum):
     INPUT_GROUP = "input_group"
     OUTPUT_GROUP = "output_group"
     """The number of the group that somebody put the interface in (`ip link set … group 5`), 0 where nobody did."""
+    ARP_OPERATION = "arp_operation"
+    """1 for questions, 2 for answers."""
+    ARP_SOURCE = "arp_source"
+    ARP_DESTINATION = "arp_destination"
+    """The addresses of IPv4 that somebody asks or answers from, and that he asks for or answers to."""
     LINK = "link"
     """The interface that link-local addresses of IPv6 are looked for at, where that is not the one of the packet's own
     way: a port of a bridge has none."""

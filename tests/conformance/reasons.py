@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.walk import LEARNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

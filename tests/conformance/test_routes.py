@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate.enforced.gateways import SILENT
-from exporter.evaluate.enforced.neighbours import LEARNED
 from exporter.evaluate.enforced.routing import OF_TOS, TOUCHED, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS, TUNNELLED
 from exporter.evaluate.enforced.ways import CONNECTED
 from tests.conformance.routed import both, dual_stack, let_through

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.evaluate.enforced.packets import SOURCE_PORT
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.model.reach import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
@@ -474,6 +475,17 @@ CASES: dict[str, Case] = {
         " ip6tables -w -I INPUT -m addrtype --dst-type LOCAL --limit-iface-in -p tcp --dport 80 -j DROP;"
         " ip6tables -w -I INPUT -m addrtype ! --dst-type LOCAL --limit-iface-in -p tcp --dport 7777 -j DROP",
         f"ip6tables -w -D INPUT 1; ip6tables -w -D INPUT 1; {UNDONE}", Verdict.REACHABLE, ("near", "hosted"),
+    ),
+    "ARP of those alone who have the addresses": hinging(
+        f"{of_frames('prerouting priority -300', 'arp saddr ip != { 10.100.1.11, 10.100.1.12, 10.100.2.11 } drop')};"
+        " nft 'add rule bridge beside c arp operation { request, reply } arp htype 1 arp daddr ip != 10.100.0.0/16"
+        " arp daddr ip != 172.16.0.0/12 drop'",
+        UNFRAMED, Verdict.REACHABLE, doubts=frozenset({LEARNED}),
+    ),
+    "ARP of one for another": hinging(
+        "arptables -A INPUT -s 10.100.1.11 -d 10.100.1.1 --opcode Request -j DROP;"
+        f" {of_frames('forward priority 0', 'arp saddr ip 10.100.1.11 arp daddr ip 10.100.1.12 drop')}",
+        f"arptables -F; {UNFRAMED}", Verdict.UNKNOWN, doubts=frozenset({LEARNED}),
     ),
     "a mark that a bridge sets before it hands frames up": hinging(
         f"{of_frames('prerouting priority -300', 'ip saddr 10.100.1.11 meta mark set 7')}; {MARKED_DROPPED}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.model.reach import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import both, dual_stack, let_through

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.evaluate import evaluate
-from exporter.evaluate.enforced.neighbours import LEARNED
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.model.reach import Verdict
 from tests.hosts import host
 from tests.kernels import kernel

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from exporter.evaluate import evaluate, evaluate_after
 from exporter.evaluate.enforced import enforced_reach
 from exporter.evaluate.kinds import sample
+from exporter.model.firewall import Backend, Base, Chain, Field, Hook, InRanges, Rule, Table, TableFamily, Terminate
+from exporter.model.firewall import Verdict as RuleVerdict
 from exporter.model.namespace import (
     Hop,
     Interface,
@@ -24,6 +26,7 @@ from exporter.model.namespace import (
     RouteKind,
     Scope,
 )
+from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST, Verdict
 from exporter.parse import Memory, parse
 from tests.bench.layouts import Layout
@@ -482,6 +485,19 @@ def test_an_interface_without_arp() -> None:
             "host",
             lambda own: replace(own, interfaces={**own.interfaces, bridge.index: replace(bridge, arp=False)}),
         )
+    )
+
+
+@pytest.mark.parametrize("name", [Field.ARP_SOURCE, Field.ARP_DESTINATION])
+@pytest.mark.parametrize(("family", "hook"), [(TableFamily.ARP, Hook.INPUT), (TableFamily.BRIDGE, Hook.FORWARD)])
+def test_a_rule_about_arp(family: TableFamily, hook: Hook, name: Field) -> None:
+    """Whose questions or answers a rule drops stands for himself."""
+    made = opened(kernel(town()).engine_rules())
+    address = int(ip_address(names(made.look().snapshot)["a2"]))
+    arp = InRanges(Field.ETHER_TYPE, Ranges.of(0x0806))
+    drop = Rule((arp, InRanges(name, Ranges.of(address)), Terminate(RuleVerdict.DROP)), "drop")
+    check(
+        made.table(Table(family, "mine", Backend.NFTABLES, {"c": Chain("c", (drop,), Base(hook, 0))})).look().snapshot
     )
 
 

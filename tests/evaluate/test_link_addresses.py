@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.evaluate import evaluate, explain
-from exporter.evaluate.enforced.neighbours import ANSWERED, LEARNED
+from exporter.evaluate.enforced.neighbours import ANSWERED
 from exporter.evaluate.enforced.stack import Stack
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.evaluate.enforced.way import OWN_GATEWAY
 from exporter.model.firewall import (
     Backend,

@@ -36,6 +36,8 @@ ADDRESSES = frozenset(
         Field.CT_ORIGINAL_DESTINATION,
         Field.CT_REPLY_SOURCE,
         Field.CT_REPLY_DESTINATION,
+        Field.ARP_SOURCE,
+        Field.ARP_DESTINATION,
     }
 )
 """Fields that hold addresses."""

@@ -23,6 +23,8 @@ TCP, UDP = TRANSPORTS[Protocol.TCP], TRANSPORTS[Protocol.UDP]
 ICMP, ICMP6 = 1, 58
 ARP = -1
 """In a protocol's place: no packet of IP, but a frame of ARP."""
+ARP_REQUEST, ARP_REPLY = 1, 2
+"""What such a frame has in the place of a type of ICMP."""
 Value = int | Column
 Port = Atom | Some | None
 

@@ -26,6 +26,7 @@ from exporter.model.addresses import LINK_LOCAL, bounds, is_link_local
 from exporter.model.firewall import (
     AddressTypeIs,
     AnyBit,
+    Field,
     HasBits,
     Side,
     Untrack,
@@ -71,6 +72,7 @@ class Likeness:
         self._particular = world.partly_seen or any(
             stack.particular or stack.policies for stack in world.stacks.values()
         )
+        self._particular |= any(map(_asks_who_asks, joined.from_iterable(map(steps_of, firewalls))))
         self._holders: dict[int, list[Stack]] = defaultdict(list)
         for stack in world.stacks.values():
             for address in stack.reached_at:
@@ -212,3 +214,8 @@ def _masks(step: Step) -> Iterator[tuple[int, int]]:
 
 def _asks_for_interface(step: Step) -> bool:
     return isinstance(step, AddressTypeIs) and step.side is not Side.ANY
+
+
+def _asks_who_asks(step: Step) -> bool:
+    """Return whether it may depend on the addresses in a frame of ARP whether somebody is answered."""
+    return getattr(step, "field", None) in (Field.ARP_SOURCE, Field.ARP_DESTINATION)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import ARP, ICMP6, Conversation, Ends, Flight, Stage
+from exporter.evaluate.enforced.flight import ARP, ARP_REPLY, ARP_REQUEST, ICMP6, Conversation, Ends, Flight, Stage
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import marked_by
 from exporter.evaluate.enforced.ipsec import past_policies
@@ -22,6 +22,7 @@ from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
+from exporter.evaluate.enforced.walk import LEARNED
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import CtState, Field, Hook, PacketType
 from exporter.model.namespace import Direction, Scope
@@ -34,14 +35,13 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.world import World
     from exporter.model.namespace import Interface
 
-LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
 ANSWERED = "what bridge {name} answers in the place of those who are asked"
 FIXED = "whose the link address is that is fixed for {address}"
 
 _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _ALL_ROUTERS = int(ip_address("ff02::2"))
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
-_NOWHERE = Ends(0, None, 0, None)
+_ANYBODY = Column({}, -1)
 _GROUPS = {Frame.ALL: PacketType.BROADCAST, Frame.GROUP: PacketType.MULTICAST}
 _SIGHT = Sight(Conversation(Stage.FIRST))
 
@@ -211,14 +211,14 @@ def _text(address: int, family: int) -> str:
 
 def _question(asker: Station, source: Value, target: int) -> Flight:
     if asker.stack.family == 4:
-        return Flight(ARP, _NOWHERE)
+        return Flight(ARP, Ends(source, None, target or _ANYBODY, None), icmp_type=ARP_REQUEST)
     solicited = _SOLICITED_NODE | (target & 0xFFFFFF)
     return Flight(ICMP6, Ends(source, None, solicited, None), icmp_type=_SOLICITATION)
 
 
 def _answer(asking: Asking, asks: Value) -> Flight:
     if asking.sender.stack.family == 4:
-        return Flight(ARP, _NOWHERE)
+        return Flight(ARP, Ends(asking.target, None, asks, None), icmp_type=ARP_REPLY)
     return Flight(ICMP6, Ends(_answers_from(asking, asks), None, asks, None), icmp_type=_ADVERTISEMENT)
 
 

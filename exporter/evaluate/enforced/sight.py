@@ -183,9 +183,12 @@ _ARP_FRAME = 0x0806
 
 
 def _of_arp(passing: Passing) -> Packets:
-    """Return frames as rules see them; what is in a frame of ARP is opaque to the matches of such rules."""
+    """Return frames as rules see them; link addresses in a frame of ARP are opaque to the matches of such rules."""
+    ends = passing.flight.ends
     fields: dict[Field, Constant | Column] = {
         Field.ETHER_TYPE: _ARP_FRAME,
+        Field.ARP_SOURCE: ends.source,
+        Field.ARP_DESTINATION: ends.destination,
         Field.INPUT_INTERFACE: passing.interface,
         Field.OUTPUT_INTERFACE: passing.output,
         Field.INPUT_PORT: passing.port,
@@ -193,6 +196,7 @@ def _of_arp(passing: Passing) -> Packets:
         Field.MARK: passing.mark,
         Field.PACKET_TYPE: passing.packet_type,
     }
+    _put(fields, Field.ARP_OPERATION, passing.flight.icmp_type)
     _put(fields, Field.SOURCE_MAC, passing.mac)
     return Packets(fields)
 

@@ -59,6 +59,7 @@ ENDLESS = "chains that call each other in a circle"
 MARK = "a mark that may be set"
 UNTRACKED = "whether conntrack follows the packets"
 ASTRAY = "what somebody who is not seen made of where packets come from"
+LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
 WAY_BACK = "policy rule that a way back hinges on"
 
 
@@ -424,6 +425,8 @@ def _unknown(name: Field | None) -> str:
     """Return why nobody knows what packets have in a field."""
     if name in WHENCE:
         return ASTRAY
+    if name is Field.ARP_DESTINATION:
+        return LEARNED
     return ANSWERED_BEFORE if name in ANSWERED else str(name or "a match")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.model.firewall import CtStatus, Field, InRanges, ReversePath, Side, TableFamily
 from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_names import (
+    ARP_OPERATIONS,
     DIRECTIONS,
     ETHER_TYPES,
     FAMILIES,
@@ -215,6 +216,13 @@ _HEADERS: Mapping[tuple[str, str], Subject] = {
     ("icmp", "code"): _number(Field.ICMP_CODE, 8, ICMP_CODES),
     ("icmpv6", "type"): _number(Field.ICMP_TYPE, 8, ICMPV6_TYPES),
     ("icmpv6", "code"): _number(Field.ICMP_CODE, 8, ICMPV6_CODES),
+    # of Ethernet and IPv4, as all are: with that begins what arptables writes
+    ("arp", "htype"): Fixed(1),
+    ("arp", "hlen"): Fixed(6),
+    ("arp", "plen"): Fixed(4),
+    ("arp", "operation"): _number(Field.ARP_OPERATION, 16, ARP_OPERATIONS),
+    ("arp", "saddr ip"): _address(Field.ARP_SOURCE, 4),
+    ("arp", "daddr ip"): _address(Field.ARP_DESTINATION, 4),
     ("ether", "saddr"): _ether(Field.SOURCE_MAC),
     ("ether", "type"): _number(Field.ETHER_TYPE, 16, ETHER_TYPES),
     **{

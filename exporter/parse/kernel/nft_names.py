@@ -13,6 +13,9 @@ FAMILY_NUMBERS = {2: 4, 10: 6}
 
 TRANSPORTS = {**PROTOCOLS, "comp": 108}
 
+ARP_OPERATIONS = {
+    "request": 1, "reply": 2, "rrequest": 3, "rreply": 4, "inrequest": 8, "inreply": 9, "nak": 10,
+}  # fmt: skip
 ETHER_TYPES = {"ip": 0x0800, "arp": 0x0806, "ip6": 0x86DD, "vlan": 0x8100, "8021q": 0x8100, "8021ad": 0x88A8}
 
 PACKET_TYPES = {"host": 0, "unicast": 0, "broadcast": 1, "multicast": 2, "other": 3}

@@ -324,7 +324,15 @@ FAMILIES: dict[tuple[str, str, str], tuple[Step, ...]] = {
     ),
     ("bridge", "bridge", "arp operation request"): (
         are(Field.ETHER_TYPE, 0x0806),
-        Opaque("arp operation", "arp operation request"),
+        are(Field.ARP_OPERATION, 1),
+    ),
+    ("bridge", "bridge", "arp htype 1 arp hlen 6 arp plen 4 arp daddr ip 10.0.0.1"): (
+        are(Field.ETHER_TYPE, 0x0806),
+        are(Field.ARP_DESTINATION, 0x0A000001),
+    ),
+    ("bridge", "bridge", "arp saddr ether 02:42:0a:00:00:01"): (
+        are(Field.ETHER_TYPE, 0x0806),
+        Opaque("arp saddr ether", "arp saddr ether 02:42:0a:00:00:01"),
     ),
     ("bridge", "bridge", 'iifname "veth*" oifname "x"'): (NameIs(IN, ("veth*",)), NameIs(OUT, ("x",))),
 }
