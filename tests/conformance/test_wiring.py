@@ -427,6 +427,12 @@ CASES: Mapping[str, Case] = {
         inside={"near": link_address("02:42:00:00:00:11"), "next": link_address("02:42:00:00:00:12")},
         doubts=frozenset({"behind which port bridge brone looks for a link address that two have"}),
     ),
+    "the link address of a bridge": Case(
+        ("far", "near"), Verdict.UNKNOWN,
+        "ip link set brone address 02:42:00:00:00:77", "ip link set brone address 02:42:00:00:00:78",
+        {"near": link_address("02:42:00:00:00:11")},
+        frozenset({"behind which port bridge brone looks for a link address that two have"}),
+    ),
 }  # fmt: skip
 
 

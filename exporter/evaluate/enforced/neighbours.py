@@ -103,6 +103,8 @@ def hindered(world: World, asking: Asking) -> bool:
     crossed = bridge is not None and world.host not in ends and world.host.calls_resolving(bridge)
     if any(not stack.resolving.idle for stack in (met if crossed else ends)):
         return True
+    if not asking.sender.is_bridge and asking.sender.segment.is_taken(asking.sender.interface.mac):
+        return True
     filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
     ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
     return filtering or not all(map(usual, ports)) or asking.receiver.stack.reluctant(asking.receiver.interface)

@@ -81,6 +81,7 @@ class Segment:
     _answering: dict[int, list[Station]] | None = None
     _proxying: list[Station] | None = None
     _shared: frozenset[str] | None = None
+    _taken: frozenset[str] | None = None
 
     def answering(self, address: int, asker: Station) -> list[Station]:
         """Return who gets what the asker sends to the owner of an address: who answers for it.
@@ -116,6 +117,13 @@ class Segment:
             counted = Counter(mac for mac, _ in behind)
             self._shared = frozenset(mac for mac, count in counted.items() if count > 1)
         return bool(mac) and mac in self._shared
+
+    def is_taken(self, mac: str) -> bool:
+        """Return whether the bridge takes frames for a link address: it or one of its ports has that (BR_FDB_LOCAL)."""
+        if self._taken is None:
+            ports = (each.port.mac for each in self.stations if each.port is not None)
+            self._taken = frozenset((self.bridge.mac, *ports)) if self.bridge is not None else frozenset()
+        return bool(mac) and mac in self._taken
 
     def answerers(self, address: int, asker: Station) -> list[Station]:
         """Return who on the segment itself answers a question for an address."""
@@ -321,7 +329,7 @@ def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame
     if ports is not None and receiver.port is not None:
         if frame is not Frame.ONE:
             led = ports.spreads_to(receiver.port, frame, own=sender.is_bridge)
-        elif segment.is_shared(receiver.interface.mac):
+        elif segment.is_shared(receiver.interface.mac) or segment.is_taken(receiver.interface.mac):
             led = True, TWICE.format(name=segment.name)
         else:
             led = ports.leads_to(receiver.port, receiver.interface.mac)

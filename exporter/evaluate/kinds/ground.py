@@ -16,7 +16,7 @@ from exporter.evaluate.kinds.directory import Directory, Owner
 from exporter.evaluate.kinds.entangled import Entangled, entangled, unread, visited
 from exporter.evaluate.kinds.survey import Survey, Surveyor
 from exporter.evaluate.kinds.told import told_by_all
-from exporter.evaluate.kinds.unremarkable import unremarkable
+from exporter.evaluate.kinds.unremarkable import taken_by_bridges, unremarkable
 from exporter.evaluate.kinds.unrolled import unrolled
 from exporter.model.addresses import bounds
 from exporter.model.firewall import Hook, TableFamily
@@ -226,6 +226,7 @@ class Ground:
         read = {card.peer for card in cards}
         told = [each for each in ends if each.index not in read]
         counted = Counter([*(each.peer_mac for each in told), *(card.mac for card in cards)])
+        counted.update(set(taken_by_bridges(kernel.host)))
         owners = self.directory.owners
         found = set(_cables(kernel, self.read))
         for each in told:

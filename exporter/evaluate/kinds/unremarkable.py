@@ -112,6 +112,7 @@ class _Seen:
         self._link_addresses = set(joined.from_iterable(own.link_addresses for own in everyone))
         counted = Counter(joined.from_iterable(own.macs for own in self._own.values()))
         counted.update(_told_outside(kernel))
+        counted.update(set(taken_by_bridges(kernel.host)))
         self._link_addresses.update(mac for mac, count in counted.items() if count > 1)
         indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
         self._bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
@@ -229,6 +230,11 @@ class _Inside:
             and card.kind == "veth"
             and all(item.scope == Scope.GLOBAL and not item.deprecated for item in card.addresses)
         )
+
+
+def taken_by_bridges(host: Namespace) -> Iterator[str]:
+    """Yield the link addresses of bridges and their ports: frames for these are the host's."""
+    yield from (each.mac for each in host.interfaces.values() if each.kind == "bridge" or each.master is not None)
 
 
 def _told_outside(kernel: Kernel) -> Iterator[str]:
