@@ -230,6 +230,10 @@ CASES: Mapping[str, Case] = {
         " ip -6 route append fd00:b::11 dev brtwo metric 50 pref high",
         "ip -6 route del fd00:b::11 dev eth10; ip -6 route del fd00:b::11 dev brtwo",
     ),
+    "routes that differ in nothing but their interfaces": Case(
+        {("near", FAR_V6): "icmp udp"}, "ip -6 address add fd00:a::fe/64 dev brtwo nodad",
+        "ip -6 address del fd00:a::fe/64 dev brtwo",
+    ),
     "routes by type of service": Case(
         {("near", FAR): ALL, ("next", FAR): ""},
         "ip route add blackhole 10.100.2.11 tos 0x10;"

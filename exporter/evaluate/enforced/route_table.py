@@ -15,7 +15,7 @@ from exporter.model.namespace import RouteKind
 from exporter.model.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from exporter.model.addresses import Subnet
     from exporter.model.namespace import Hop, Namespace, Route
@@ -74,10 +74,12 @@ class RouteTable:
     """A routing table by prefix length.
 
     `by_sender` tells whether it has routes for some senders alone; `by_tos` are the types of service that some are for.
+    `by_link` tells whether it has routes of IPv6 of which the one is taken by whose interface packets came in.
     """
 
     def __init__(self) -> None:
         self.by_sender = False
+        self.by_link = False
         self.by_tos: set[str] = set()
         self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
         self._lengths: list[tuple[int, int]] = []
@@ -98,6 +100,7 @@ class RouteTable:
         for prefixes in self._by_length.values():
             for routes in prefixes.values():
                 routes.sort(key=lambda route: (not route.tos, route.metric, -route.preference))
+                self.by_link = self.by_link or (len(routes) > 1 and _are_rivals(routes))
 
     def routes(self) -> Iterator[Route]:
         """Yield all routes."""
@@ -124,8 +127,9 @@ class RouteTable:
     def find(self, question: Question, names: dict[int, str]) -> Route | None:
         """Return the first route of the longest prefix, by the interface that is asked for if one of them leaves by it.
 
-        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred (rt6_score_route). To a
-        link-local address no other one leads than that which packets came in by or leave by (rt6_need_strict).
+        rt6_device_match; nothing of IPv4 asks for one. Of IPv6's one metric the most preferred, and of several of these
+        the one that leads back to where packets came in (rt6_score_route, for ip6_pol_route_input). To a link-local
+        address no other one leads than that which packets came in by or leave by (rt6_need_strict).
         """
         strict = is_link_local(question.destination)
         device = question.output or (question.interface if strict else "")
@@ -136,7 +140,7 @@ class RouteTable:
             if found and self.by_tos:
                 found = [route for route in found if route.tos in ("", question.tos)]
             if found and not device:
-                return found[0]
+                return _by_link(found, question.interface, names) if self.by_link else found[0]
             if found:
                 bound = (route for route in found if any(names.get(hop.interface) == device for hop in route.hops))
                 best = next(bound, None if strict else found[0])
@@ -207,6 +211,28 @@ def answered(table: RouteTable, question: Question, answers: Answers) -> list[tu
         if certain:
             break
     return found or [(None, "")]
+
+
+def _are_rivals(routes: Sequence[Route]) -> bool:
+    """Return whether nothing but interfaces tells the first routes of a prefix of IPv6 apart.
+
+    Those of links are told apart by these anyway.
+    """
+    first, second, *_ = routes
+    prefix = first.destination
+    return (
+        prefix.version == 6
+        and first.kind is second.kind is RouteKind.UNICAST
+        and (first.metric, first.preference) == (second.metric, second.preference)
+        and not prefix.is_link_local
+    )
+
+
+def _by_link(routes: Sequence[Route], interface: str, names: Mapping[int, str]) -> Route:
+    """Return the route that is taken by packets that came in by an interface, of those of one prefix."""
+    best = [route for route in routes if (route.metric, route.preference) == (routes[0].metric, routes[0].preference)]
+    back = (route for route in best if any(names.get(hop.interface) == interface for hop in route.hops))
+    return next(back, best[0]) if interface else best[0]
 
 
 def _for_sender(routes: list[Route], source: int) -> list[Route]:

@@ -48,7 +48,7 @@ class Routing:
         self._merges = self.rules == USUAL[4] and self._merge()
         self._interfaces = namespace.interfaces
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
-        selecting = any(table.by_sender or table.by_tos for table in self._tables.values())
+        selecting = any(table.by_sender or table.by_tos or table.by_link for table in self._tables.values())
         self.plain = as_usual(self.rules, family) and not selecting
         self._variants = tuple(self._ways_to_ask(family))
         self._family = family
