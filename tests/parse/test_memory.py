@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import ObservationError
+from exporter.model.observation import KernelDocuments
 from exporter.parse import Memory, parse
+from exporter.parse.kernel import parse_kernel
 from tests.bench.layouts import NFTABLES, Layout
 
 if TYPE_CHECKING:
@@ -159,6 +161,32 @@ def test_a_look_means_what_it_would_mean_by_itself(observations: list[Observatio
     memory = Memory()
     for seen in observations:
         assert meaning(seen, memory) == meaning(seen, None)
+
+
+@st.composite
+def insides(draw: st.DrawFn) -> Mapping[str, NamespaceDocuments]:
+    """Return namespaces of containers, which say much of what others do: the host's, too, and some of no sense."""
+    kernel = Layout("28.5", containers=3, entered=True).observation().kernel
+    assert kernel is not None
+    assert kernel.host is not None
+    choices = [*kernel.sandboxes.values(), kernel.host]
+    found = {}
+    for number in range(draw(st.integers(2, 4))):
+        inside = draw(namespaces(draw(st.sampled_from(choices))))
+        rules = draw(listed(inside.rules or ()))
+        found[f"c{number}"] = replace(inside, rules=draw(st.sampled_from((rules, inside.rules, None))))
+    return found
+
+
+@given(insides())
+@settings(deadline=None, max_examples=80)
+def test_a_namespace_means_what_it_would_mean_by_itself(inside: Mapping[str, NamespaceDocuments]) -> None:
+    """Whoever was looked at before it."""
+    together = parse_kernel(KernelDocuments(None, inside, {}), {name: (name,) for name in inside}, Memory())
+    for name, documents in inside.items():
+        alone = parse_kernel(KernelDocuments(None, {name: documents}, {}), {name: (name,)}, Memory())
+        assert together.sandboxes.get(name) == alone.sandboxes.get(name)
+        assert together.missing.get(f"sandboxes/{name}") == alone.missing.get(f"sandboxes/{name}")
 
 
 @pytest.mark.parametrize("version", ["28.5", NFTABLES])
