@@ -57,9 +57,11 @@ class Aligned(Generic[Meaning]):
                 found += same
                 place, at = place + run, at + run
                 continue
-            further = _further(before, place, documents[at]) if spare > 0 else 0
-            spare -= further or min(_AHEAD, len(before) - place)
-            place += further
+            further = 0
+            if spare > 0:
+                further = _further(before, place, documents[at])
+                spare -= further or min(_AHEAD, len(before) - place)
+                place += further
             if not further:
                 found.append(understand(documents[at]))
                 at += 1
