@@ -160,6 +160,12 @@ def _probes(published: Published) -> Samples:
     return [((result,), float(number)) for result, number in probes.items()]
 
 
+def _probes_sent(published: Published) -> float | None:
+    """Return whether the last round could be sent, all of it; None where none has ended."""
+    probes = published.stats.probes
+    return None if probes is None or probes.last_round is None else not probes.problem
+
+
 def _probe_disagreements(published: Published) -> float | None:
     """Return how many probes of the last round disagreed; None where no round ended with a packet."""
     probes = published.stats.probes
@@ -485,6 +491,12 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         "Verdicts of the last round of probes that packets disagreed with. Absent without --probe.sample.",
         lambda published: _single(_probe_disagreements(published)),
+    ),
+    MetricSpec(
+        "docker_icc_exporter_probe_last_round_successful",
+        "gauge",
+        "Whether the last round of probes could be sent: 1 yes, 0 no, or not all of it. Absent without --probe.sample.",
+        lambda published: _single(_probes_sent(published)),
     ),
 )
 """Every metric but those of the process, in the order of the exposition."""

@@ -47,6 +47,7 @@ _WANTED: Final = {
 }
 _DISAGREED: Final = 'docker_icc_exporter_probes_total{result="disagreed"}'
 _OF_DISAGREED: Final = {"result": "disagreed"}
+_ROUND: Final = "docker_icc_exporter_probe_last_round_successful"
 _NO_FIREWALL: Final = {"up": "1x200", "docker_icc_up": "1x200", _FIREWALL: "1x10 0x100", **_WANTED}
 
 
@@ -323,6 +324,28 @@ SCENARIOS: Final = (
         silent=(9,),
         interval="15s",
         labels=_OF_DISAGREED,
+    ),
+    Scenario(
+        "DockerIccProbesFail",
+        "fires when no round can be sent, and resolves with the first that can",
+        {_ROUND: "1x4 0x60 1x20"},
+        fires=(41, 65),
+        silent=(4, 30, 66),
+        value="0",
+    ),
+    Scenario(
+        "DockerIccProbesFail", "fires when none could be from the start on", {_ROUND: "0x60"}, (5, 60), (4,), value="0"
+    ),
+    Scenario("DockerIccProbesFail", "is silent about single rounds", {_ROUND: "1x9 0x9 1 0x20 1x20"}, silent=(25, 45)),
+    Scenario("DockerIccProbesFail", "is silent where nobody wants probes", {"docker_icc_up": "1x60"}, silent=(40,)),
+    Scenario(
+        "DockerIccProbesFail",
+        "leaves it to another alert when there is no data",
+        {_ROUND: "0x10 stale", "up": "1x10 0x90"},
+        fires=(5, 30),
+        silent=(60,),
+        value="0",
+        instead="DockerIccExporterSilent",
     ),
     *_gauge(
         "DockerIccRestartPending",

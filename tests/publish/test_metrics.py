@@ -330,3 +330,18 @@ def test_the_last_round_has_a_gauge() -> None:
     state = published().counted(replace(stats(), probes=ProbeStats({ProbeResult.DISAGREED: 9}, last, TAKEN_AT)))
     assert value(state, "docker_icc_exporter_probe_disagreements") == 2
     assert value(state, "docker_icc_exporter_probes_total", result="disagreed") == 9
+
+
+@pytest.mark.parametrize(
+    ("probes", "expected"),
+    [
+        (None, None),
+        (ProbeStats(), None),
+        (ProbeStats(last_round=TAKEN_AT), 1),
+        (ProbeStats(last_round=TAKEN_AT, problem="CAP_NET_RAW is needed"), 0),
+    ],
+)
+def test_rounds_that_cannot_be_sent_are_told(probes: ProbeStats | None, expected: float | None) -> None:
+    """Probing that does not take place is not the same as probes that agree."""
+    state = published().counted(replace(stats(), probes=probes))
+    assert value(state, "docker_icc_exporter_probe_last_round_successful") == expected
