@@ -171,6 +171,26 @@ def test_preferences() -> None:
     assert led(worse, FAR_V6) == ({ONE}, "")
 
 
+LIKE = route("fd00:b::/64", ONE, metric=256), route("fd00:b::/64", OTHER, metric=256)
+
+
+@pytest.mark.parametrize(
+    ("routes", "came_in_by", "leaves_by"),
+    [
+        (LIKE, "", ONE),
+        (LIKE, "eth2", ONE),
+        (LIKE, "eth3", OTHER),
+        (LIKE, "eth4", ONE),
+        ((LIKE[0], replace(LIKE[1], metric=257)), "eth3", ONE),
+        ((replace(LIKE[0], preference=1), LIKE[1]), "eth3", ONE),
+    ],
+)
+def test_routes_that_lead_back(routes: tuple[Route, ...], came_in_by: str, leaves_by: int) -> None:
+    """Of those of IPv6 that differ in nothing else, packets that are passed on take that by which they came in."""
+    found = way(Stack("", namespace(*routes), 6), Question(number(FAR_V6), interface=came_in_by))
+    assert {item.interface for item in found.exits} == {leaves_by}
+
+
 @pytest.mark.parametrize(
     ("other", "expected"),
     [
