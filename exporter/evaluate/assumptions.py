@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.declared.behaviour import DIRECT_ACCESS_DROP, IP6TABLES_BY_DEFAULT, LINKS_BY_LABEL
 from exporter.evaluate.declared.topology import FAMILIES, has_router
 from exporter.evaluate.enforced.wiring import OF_CARDS
+from exporter.model.reach import HOST
 from exporter.model.snapshot import FACTS_KEPT, GATEWAY_BRIDGE, GatewayMode, Network, Product
 
 if TYPE_CHECKING:
@@ -50,12 +51,15 @@ _OUTSIDE = (
 _UNREAD = (
     "whoever is behind {ports} and was not read answers for nobody else, and leads on nothing that is sent to himself"
 )
+_STAND_INS = (
+    "the namespaces of {names}, which were not read, are as the engine makes them: no --sysctl, and no use of NET_ADMIN"
+)
 _OTHER_GATEWAYS = (
     "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
     "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
 )
 _TOLD = 5
-"""As many ports are named."""
+"""As many ports and containers are named."""
 _SWARM = "no swarm service publishes a port: its rules would let that port pass between bridges"
 _PRODUCT = "this is not a Docker Engine: verdicts follow Docker's rules where the API does not tell otherwise"
 
@@ -69,8 +73,17 @@ def of_all(snapshot: Snapshot, unread: Sequence[str] = ()) -> Iterator[str]:
     if outside:
         yield _OUTSIDE.format(names=_names(outside))
     if unread:
-        told = ", ".join(unread[:_TOLD])
-        yield _UNREAD.format(ports=f"{told} and {len(unread) - _TOLD} more" if len(unread) > _TOLD else told)
+        yield _UNREAD.format(ports=_first_of(unread))
+
+
+def of_enforced(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the assumptions behind verdicts from the kernel alone: what was not read is as engines make it."""
+    read = snapshot.kernel.sandboxes if snapshot.kernel is not None else {}
+    living = {sandbox.id for sandbox in snapshot.sandboxes.values() if sandbox.members} - {HOST}
+    made_up = living - read.keys()
+    if made_up:
+        names = sorted(snapshot.sandboxes[each].name for each in made_up)
+        yield _STAND_INS.format(names=_first_of(names) if made_up < living else "all containers")
 
 
 def of_declared(snapshot: Snapshot) -> Iterator[str]:
@@ -138,6 +151,11 @@ def _shows_tasks(snapshot: Snapshot) -> bool:
     """Return whether the list shows tasks of services with published ports, of which verdicts take account."""
     endpoints = (endpoint for sandbox in snapshot.sandboxes.values() for endpoint in sandbox.endpoints)
     return any(snapshot.networks[endpoint.network_id].ingress for endpoint in endpoints)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    told = ", ".join(names[:_TOLD])
+    return f"{told} and {len(names) - _TOLD} more" if len(names) > _TOLD else told
 
 
 def _names(networks: list[Network]) -> str:

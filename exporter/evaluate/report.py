@@ -74,7 +74,10 @@ def evaluate_after(
         spread = Spread(snapshot, part, known.renamings)
         declared = spread.over(declared)
         enforced = spread.over(enforced) if enforced is not None else None
-    assumed = tuple(assumptions.of_all(snapshot, kinds.unread))
+    assumed = (
+        *assumptions.of_all(snapshot, kinds.unread),
+        *(assumptions.of_enforced(snapshot) if enforced is not None else ()),
+    )
     return _report(snapshot, standards, evidence, assumed, declared, enforced), known
 
 

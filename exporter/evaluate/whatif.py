@@ -68,7 +68,8 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
     promised = sampled(plan.now, declared_reach), sampled(plan.then, declared_reach)
     outcome = _Outcome(report, report.reach, *promised, *_counterpart(snapshot, report, plan))
     numbers = outcome.numbers()
-    unread = assumptions.of_declared(plan.then) if report.declared is None else ()
+    kernels = report.declared is not None
+    behind = assumptions.of_enforced(snapshot) if kernels else assumptions.of_declared(plan.then)
     return Foretelling(
         action=plan.action,
         containers=len(report.containers),
@@ -77,7 +78,7 @@ def whatif(snapshot: Snapshot, report: Report, proposal: Proposal) -> Foretellin
         fates={fate: sum(numbers[fate, after] for after in Verdict) for fate in Fate},
         pairs=tuple(islice(outcome.pairs(), PAIRS_LISTED)),
         warnings=plan.warnings,
-        assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *unread),
+        assumptions=(*plan.assumptions, *assumptions.of_all(plan.then), *behind),
     )
 
 

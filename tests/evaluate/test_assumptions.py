@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.evaluate import evaluate
-from exporter.model.namespace import Interface
+from exporter.model.namespace import Interface, Namespace
 from tests.hosts import ALL, Host, host
 from tests.kernels import kernel
 from tests.looks import OPEN, UNKNOWN
@@ -101,6 +101,25 @@ def test_what_the_kernel_has_an_answer_to_is_behind_declared_verdicts_alone() ->
     assert ["outside the host" in text for text in report.assumptions] == [True]
     assert any("engine's own rules" in text for text in report.declared_assumptions)
     assert evaluate(built.look().snapshot).assumptions == (*report.assumptions, *report.declared_assumptions)
+
+
+@pytest.mark.parametrize(
+    ("read", "told"),
+    [("", ["all containers"]), ("ab", ["c, d, e, f, g and 1 more"]), ("abcdefg", ["h"]), ("abcdefgh", [])],
+)
+def test_what_was_not_read_of_containers_is_taken_for_what_the_engine_made(read: str, told: list[str]) -> None:
+    """That is behind verdicts from the kernel; where these are the API's alone, more than that is."""
+    built = host("28.5")
+    for name in "abcdefgh":
+        built = built.container(name)
+    seen = kernel(built).engine_rules().look().snapshot
+    assert seen.kernel is not None
+    boxes = {box.id: Namespace() for box in seen.sandboxes.values() if box.name in tuple(read)}
+    report = evaluate(replace(seen, kernel=replace(seen.kernel, sandboxes=boxes)))
+    found = [text for text in report.assumptions if "which were not read" in text]
+    assert [text.partition(", which")[0] for text in found] == [f"the namespaces of {names}" for names in told]
+    unread = replace(seen, kernel=replace(seen.kernel, missing={"firewall": "no right to read it"}))
+    assert not any("which were not read" in text for text in evaluate(unread).assumptions)
 
 
 def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:
