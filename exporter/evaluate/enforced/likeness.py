@@ -6,6 +6,7 @@ The host has one on each bridge, and whoever may change his own namespace as man
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain as joined
 from operator import is_not
@@ -29,6 +30,7 @@ from exporter.model.firewall import (
     Field,
     HasBits,
     Side,
+    TableFamily,
     Untrack,
 )
 from exporter.model.namespace import RouteKind
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.packets import Column
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
-    from exporter.model.firewall import Step
+    from exporter.model.firewall import Firewall, Step
     from exporter.model.namespace import OwnAddress, Route
 
 
@@ -72,7 +74,7 @@ class Likeness:
         self._particular = world.partly_seen or any(
             stack.particular or stack.policies for stack in world.stacks.values()
         )
-        self._particular |= any(map(_asks_who_asks, joined.from_iterable(map(steps_of, firewalls))))
+        self._particular |= any(map(_asks_for_arp, firewalls))
         self._holders: dict[int, list[Stack]] = defaultdict(list)
         for stack in world.stacks.values():
             for address in stack.reached_at:
@@ -216,6 +218,11 @@ def _asks_for_interface(step: Step) -> bool:
     return isinstance(step, AddressTypeIs) and step.side is not Side.ANY
 
 
-def _asks_who_asks(step: Step) -> bool:
+def _asks_for_arp(firewall: Firewall) -> bool:
     """Return whether it may depend on the addresses in a frame of ARP whether somebody is answered."""
-    return getattr(step, "field", None) in (Field.ARP_SOURCE, Field.ARP_DESTINATION)
+    tables = tuple(table for table in firewall.tables if table.family not in _WITHOUT_ARP)
+    steps = steps_of(replace(firewall, tables=tables)) if tables else ()
+    return any(getattr(step, "field", None) in (Field.ARP_SOURCE, Field.ARP_DESTINATION) for step in steps)
+
+
+_WITHOUT_ARP = (TableFamily.IP, TableFamily.IP6)
