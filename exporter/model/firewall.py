@@ -374,10 +374,15 @@ class Unforeseeable:
 
 
 class Onward(StrEnum):
-    """How IPVS sends packets to a real server: with its address as their destination, or with the one that they had."""
+    """How packets are sent elsewhere, whatever their destination.
+
+    IPVS sends them to a real server, with its address as their destination or with the one that they had; TEE and nft's
+    `dup` send copies to a gateway, while the packets themselves go on.
+    """
 
     TRANSLATED = "translated"
     AS_THEY_WERE = "as they were"
+    COPIED = "copied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +391,7 @@ class Rewrite:
 
     What becomes of the packet is not known here: it may go to the target, go on as it was, or be lost. `field` is
     SOURCE or DESTINATION, whichever side's address or port it is. With `onward` the target is where the packet is sent
-    from here, though it came for the namespace itself.
+    from here, though it came for the namespace itself, or a copy of it, which leaves the packet as it is.
     """
 
     name: str

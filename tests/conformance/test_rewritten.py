@@ -1,4 +1,4 @@
-"""Addresses and ports that nftables rewrites behind conntrack's back, on a real engine: who gets the packets.
+"""Addresses and ports that nftables rewrites behind conntrack's back, and copies, on a real engine: who gets them.
 
 One host for all of them: what a case changes it puts back.
 """
@@ -63,6 +63,7 @@ THERE = f"ip saddr {NEAR} ip daddr {GATEWAY} ip daddr set {FAR}"
 THERE_AND_BACK = (
     f"ip saddr {NEAR} ip daddr {NOBODY} ip daddr set {FAR}", f"ip saddr {FAR} ip daddr {NEAR} ip saddr set {NOBODY}"
 )  # fmt: skip
+COPIED = f"PREROUTING -s {NEAR} -d {FAR} -j TEE --gateway"
 BOTH = frozenset({"ip daddr set", "ip saddr set", "ip daddr set; ip saddr set"})
 CASES = {
     "before conntrack": Rewriting(rules(RAW, THERE), {GATEWAY: "far: icmp udp"}),
@@ -133,6 +134,41 @@ CASES = {
     ),
     "where packets are passed on": Rewriting(
         rules("forward priority -1;", f"ip saddr {NEAR} ip daddr {FAR} ip daddr set {NEXT}"), {FAR: ""}
+    ),
+    "a copy for whom it was sent to, past a rule for the packet": Rewriting(
+        (CLOSED_SOURCE, f"iptables -w -t mangle -A {COPIED} {FAR}", *rules(RAW)),
+        {FAR: "far: icmp tcp udp"}, frozenset({"TEE"}), (OPENED_SOURCE, f"iptables -w -t mangle -D {COPIED} {FAR}"),
+    ),
+    "a copy for whom it was sent to, past a rule on the bridge": Rewriting(
+        (CLOSED, f"iptables -w -I FORWARD -s {NEAR} -d {THIRD} -j TEE --gateway {THIRD}", *rules(RAW)),
+        {THIRD: "third: icmp tcp udp"}, frozenset({"TEE"}),
+        (OPENED, f"iptables -w -D FORWARD -s {NEAR} -d {THIRD} -j TEE --gateway {THIRD}"),
+    ),
+    "a copy for somebody else": Rewriting(
+        (f"iptables -w -t mangle -A {COPIED} {THIRD}", *rules(RAW)),
+        {FAR: "far: icmp tcp udp"}, frozenset(), (f"iptables -w -t mangle -D {COPIED} {THIRD}",),
+    ),
+    "a copy for somebody else, where the packet is dropped": Rewriting(
+        (CLOSED_SOURCE, f"iptables -w -t mangle -A {COPIED} {THIRD}", *rules(RAW)),
+        {FAR: ""}, frozenset(), (OPENED_SOURCE, f"iptables -w -t mangle -D {COPIED} {THIRD}"),
+    ),
+    "a copy by nft": Rewriting(
+        (
+            CLOSED_SOURCE, "nft add table ip copies",
+            "nft add chain ip copies at '{ type filter hook prerouting priority -150; }'",
+            f"nft add rule ip copies at ip saddr {NEAR} ip daddr {FAR} dup to {FAR}", *rules(RAW),
+        ),
+        {FAR: "far: icmp tcp udp"}, frozenset({"dup"}), (OPENED_SOURCE, "nft delete table ip copies"),
+    ),
+    "a copy of IPv6": Rewriting(
+        (
+            f"ip6tables -w -I FORWARD -s {NEAR_V6} -d {FAR_V6} -j DROP",
+            f"ip6tables -w -t mangle -A PREROUTING -s {NEAR_V6} -d {FAR_V6} -j TEE --gateway {FAR_V6}", *rules(RAW),
+        ),
+        {FAR_V6: "far: icmp tcp udp"}, frozenset({"TEE"}), (
+            f"ip6tables -w -D FORWARD -s {NEAR_V6} -d {FAR_V6} -j DROP",
+            f"ip6tables -w -t mangle -D PREROUTING -s {NEAR_V6} -d {FAR_V6} -j TEE --gateway {FAR_V6}",
+        ),
     ),
 }  # fmt: skip
 NOTHING = "nft delete table inet behind"

@@ -497,6 +497,15 @@ class TestWhatOpens:
         assert found.outcome == "perhaps arrives in two; not known: ip daddr set"
         assert found.change == "rule 1 of inet mine at taken away"
 
+    def test_a_copy_of_a_packet_that_is_dropped(self) -> None:
+        """No rule that drops the packet itself would close it: the one that copies does."""
+        of = kernel(town()).engine_rules().rules("-I FORWARD -d 172.20.0.3/32 -j DROP")
+        of.rules("-A PREROUTING -p udp -d 172.20.0.3/32 -j TEE --gateway 172.20.0.3", table="mangle")
+        found = trip(of, "one", "two", Protocol.UDP, 80)
+        assert found.outcome == "perhaps arrives in two; not known: TEE"
+        assert ("PREROUTING", 1, "TEE") in rules(found)
+        assert found.change == "rule 1 of ip mangle PREROUTING taken away"
+
     def test_a_network_with_icc(self) -> None:
         """The rule that accepts is named, and the setting that would close it."""
         found = ask(kernel(town()).engine_rules(), "one", "two").trips[0]

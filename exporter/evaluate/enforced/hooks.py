@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import BACK, Conversation, Stage
 from exporter.evaluate.enforced.packets import Column, Packets, parts
 from exporter.evaluate.enforced.passing import Passing
-from exporter.evaluate.enforced.rewriting import ENTRY, rewrites, translated
+from exporter.evaluate.enforced.rewriting import ENTRY, copies, rewrites, translated
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.firewall import CtState, Field, Hook, ProxyLocally, Translate
 
@@ -42,7 +42,13 @@ class Hooks:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
+        self._copies: list[Passing] = []
         self.sight = Sight(conversation)
+
+    def copies(self) -> list[Passing]:
+        """Return the copies that hooks made of packets since somebody asked, which no more chains of theirs see."""
+        made, self._copies = self._copies, []
+        return made
 
     def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
         """Yield what comes out of a hook, apart where it was rewritten apart."""
@@ -115,6 +121,7 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
+        self._copies += copies(outcome.taken, passing)
         marked = marked_by(passing, packets)
         passed = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.bridging import Bridging, HandedUp
@@ -57,7 +57,7 @@ class Journey:
         for _ in range(HOPS):
             following: list[Moving] = []
             for item in frontier:
-                for result in self._move(item):
+                for result in chain(self._move(item), self._copied()):
                     (delivered if isinstance(result, Delivery) else following).append(result)  # type: ignore[arg-type]
             frontier = following
             if not frontier:
@@ -70,7 +70,7 @@ class Journey:
 
     def begun(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Yield what becomes of packets that set out, until another namespace has them."""
-        return self._depart(item)
+        return chain(self._depart(item), self._copied())
 
     def _move(self, item: Moving) -> Iterator[Moving | Delivery]:
         match item:
@@ -353,10 +353,17 @@ class Journey:
         passing = Passing(stack, told.cells, sent, sent.ends)
         yield from self._hand_over(told.sender, passing, told.way)
 
-    def _sent_onward(self, passing: Passing, server: int) -> Iterator[Moving]:
-        """Send packets to the real server that IPVS chose (ip_vs_nat_xmit, ip_vs_dr_xmit).
+    def _copied(self) -> Iterator[Moving]:
+        """Send the copies that hooks made of packets."""
+        for copy in self._obstacles.copies():
+            if copy.onward is not None:
+                yield from self._sent_onward(copy, copy.onward)
 
-        It asks for the route to that, whatever the destination, and from no source (__ip_vs_get_out_rt).
+    def _sent_onward(self, passing: Passing, server: int) -> Iterator[Moving]:
+        """Send packets to the real server that IPVS chose (ip_vs_nat_xmit, ip_vs_dr_xmit), or to TEE's gateway.
+
+        They ask for the route to that, whatever the destination, and from no source (__ip_vs_get_out_rt,
+        nf_dup_ipv4_route).
         """
         flight = passing.flight
         towards = replace(flight.ends, destination=server)

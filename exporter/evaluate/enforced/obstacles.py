@@ -33,6 +33,10 @@ class Obstacles:
         """Yield what comes out of a hook of IP, apart where it was rewritten apart."""
         return self._hooks.through(hook, passing)
 
+    def copies(self) -> list[Passing]:
+        """Return the copies that hooks made of packets since somebody asked."""
+        return self._hooks.copies()
+
     def past_bridge(
         self,
         hooks: tuple[Hook, ...],

@@ -61,7 +61,7 @@ def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -
 
 def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
     """Yield packets as statements rewrite them, each by itself and after those that come before it in its rule."""
-    rewriting = (item for item in taken if isinstance(item.statement, Rewrite))
+    rewriting = (item for item in taken if isinstance(item.statement, Rewrite) and not _is_copied(item.statement))
     for _, of_rule in groupby(rewriting, key=lambda item: id(item.rule)):
         before: list[Passing] = []
         for _, of_statement in groupby(of_rule, key=lambda item: id(item.statement)):
@@ -74,6 +74,21 @@ def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
             ]
             yield from led
             before = led
+
+
+def copies(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
+    """Yield copies of packets with the gateway that each is sent to; no copy of a copy is made (nf_dup_ipv4)."""
+    for item in taken:
+        statement, target = item.statement, item.target
+        cells = item.cells & ~passing.flight.astray
+        if isinstance(statement, Rewrite) and _is_copied(statement) and target is not None and cells:
+            flight = passing.flight.doubted({statement.name: cells})
+            astray = replace(flight, astray=flight.astray | cells)
+            yield passing._replace(cells=cells, flight=astray, onward=target.addresses.intervals[0][0])
+
+
+def _is_copied(statement: Rewrite) -> bool:
+    return statement.onward is Onward.COPIED
 
 
 def _rewritten_by(item: Taken, passing: Passing) -> Iterator[Passing]:

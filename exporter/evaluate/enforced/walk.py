@@ -31,6 +31,7 @@ from exporter.model.firewall import (
     Field,
     InRanges,
     NameIs,
+    Onward,
     Opaque,
     ProxyLocally,
     ReversePath,
@@ -329,11 +330,15 @@ class Walker:
                 cells |= found.may
                 certain |= found.must & held.must
                 left &= ~found.must
+        copied = step.onward is Onward.COPIED
+        if cells:
+            does = step.name if copied else f"perhaps {step.name}"
+            self._note(place.table, place.chain.name, place.number, place.rule, does)
+        if copied:
+            return held
         outcome.rewritten |= cells
         outcome.dropped |= cells
         outcome.doubt(step.name, cells)
-        if cells:
-            self._note(place.table, place.chain.name, place.number, place.rule, f"perhaps {step.name}")
         return Held(cells, certain)
 
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:

@@ -33,7 +33,7 @@ from exporter.parse.kernel.nft_nat import proxy, translate
 from exporter.parse.kernel.nft_sets import element
 from exporter.parse.kernel.nft_text import match_text, statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
-from exporter.parse.kernel.targets import WITHOUT_EFFECT
+from exporter.parse.kernel.targets import WITHOUT_EFFECT, copied
 from exporter.parse.kernel.values import HIGHEST_PORT
 
 if TYPE_CHECKING:
@@ -45,12 +45,11 @@ if TYPE_CHECKING:
     Handler = Callable[[object, Sequence[Step], Context], Sequence[Step]]
 
 _WITHOUT_EFFECT = frozenset({
-    "counter", "last", "log", "flow", "dup", "ct helper", "ct timeout", "secmark", "reset",
+    "counter", "last", "log", "flow", "ct helper", "ct timeout", "secmark", "reset",
 })  # fmt: skip
 """Statements after which the packet goes on as it was, as far as rules can see.
 
-`flow add` lets later packets of a connection that passed already go past the rules. A copy that `dup` sends is not the
-packet.
+`flow add` lets later packets of a connection that passed already go past the rules.
 """
 
 _DEPENDS = frozenset({"limit", "quota", "ct count"})
@@ -204,6 +203,16 @@ def _change_of_set(body: object, before: Sequence[Step], context: Context) -> Se
     return (*missing(implied, before), *room, *(_asked(items(stateful)) if stateful is not None else ()))
 
 
+def _duplicate(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
+    """Return what sends a copy to a gateway; one by an interface, or as a map says, is not followed."""
+    said = properties(body)
+    gateway = said.get("addr")
+    try:
+        return (copied("dup", gateway),) if isinstance(gateway, str) and "dev" not in said else ()
+    except ValueError:
+        return ()
+
+
 def _meter(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
     said = properties(body)
     implied = expression(element(said.get("key")).value, context).implied
@@ -250,6 +259,7 @@ _STATEMENTS: Mapping[str, Handler] = {
     "reject": _reject,
     "notrack": _untrack,
     "tproxy": proxy,
+    "dup": _duplicate,
     "set": _change_of_set,
     "map": _change_of_set,
     "meter": _meter,

@@ -11,8 +11,10 @@ from exporter.model.firewall import (
     Dispatch,
     Field,
     HasBits,
+    Onward,
     Opaque,
     ProxyLocally,
+    Rewrite,
     SetMark,
     Target,
     Terminate,
@@ -24,6 +26,7 @@ from exporter.model.firewall import (
 )
 from exporter.model.namespace import ENOUGH_HOPS, USUAL_HOPS
 from exporter.model.ranges import Ranges
+from exporter.parse.addresses import parse_address
 from exporter.parse.kernel.values import ALL_BITS, HIGHEST_PORT, addresses, bits, number, span
 
 if TYPE_CHECKING:
@@ -41,12 +44,9 @@ _VERDICTS = {
 
 WITHOUT_EFFECT = frozenset({
     "AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
-    "SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "ULOG",
+    "SECMARK", "TCPMSS", "TCPOPTSTRIP", "TOS", "TRACE", "ULOG",
 })  # fmt: skip
-"""Targets after which the packet goes on as it was, as far as rules can see.
-
-TEE's copies carry the packet's own address and are taken by nobody else.
-"""
+"""Targets after which the packet goes on as it was, as far as rules can see."""
 
 LARGEST_NETMAP = 256
 """Addresses that NETMAP translates one by one."""
@@ -285,6 +285,18 @@ def _hops(prefix: str, options: Sequence[Option], _context: Context) -> Statemen
     return None
 
 
+def copied(name: str, gateway: str) -> Rewrite:
+    """Return what sends a copy of packets to a gateway. Raises ValueError for what is no address."""
+    return Rewrite(name, Field.DESTINATION, (Target(Ranges.of(int(parse_address(gateway))), Ranges()),), Onward.COPIED)
+
+
+def _copy(options: Sequence[Option], _context: Context) -> Statement | None:
+    """Return what TEE does: with an interface as well, what that does to the copy's way is not followed."""
+    if len(options) != 1:
+        raise ValueError("a copy by an interface")
+    return copied("TEE", _given(options)["--gateway"])
+
+
 _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] = {
     "CONNMARK": _connmark,
     "CT": _connection,
@@ -297,6 +309,7 @@ _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] 
     "REDIRECT": partial(_own_address, Translation.REDIRECT),
     "SET": _set,
     "SNAT": partial(_translate, Translation.SNAT, "--to-source"),
+    "TEE": _copy,
     "TPROXY": _proxy,
     "TTL": partial(_hops, "ttl"),
 }

@@ -11,6 +11,7 @@ from exporter.model.firewall import (
     Dispatch,
     Field,
     NameIs,
+    Onward,
     Opaque,
     ProxyLocally,
     Rewrite,
@@ -317,6 +318,19 @@ def test_modules_of_iptables_have_lost_their_arguments(body: object, expected: t
 def test_statements_without_effect_are_no_steps(name: str) -> None:
     """The packet goes on as it was."""
     assert parsed([{name: {}}, {"accept": None}]) == (ACCEPT,)
+
+
+@pytest.mark.parametrize("body", [{"addr": "eth0"}, {"addr": "10.0.0.1", "dev": "eth0"}, {"addr": {"map": {}}}])
+def test_copies_that_are_not_followed_are_no_steps(body: object) -> None:
+    """The packet goes on as it was."""
+    assert parsed([{"dup": body}, {"accept": None}]) == (ACCEPT,)
+
+
+def test_copies_go_to_a_gateway() -> None:
+    """The packet goes on as it was beside them."""
+    target = Target(Ranges.of(number("10.0.0.1")), Ranges())
+    expected = Rewrite("dup", Field.DESTINATION, (target,), Onward.COPIED)
+    assert parsed([{"dup": {"addr": "10.0.0.1"}}, {"accept": None}]) == (expected, ACCEPT)
 
 
 @pytest.mark.parametrize("name", ["queue", "fwd", "something new"])

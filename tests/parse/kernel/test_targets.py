@@ -12,8 +12,10 @@ from exporter.model.firewall import (
     Dispatch,
     Field,
     HasBits,
+    Onward,
     Opaque,
     ProxyLocally,
+    Rewrite,
     SetMark,
     Statement,
     Target,
@@ -116,6 +118,16 @@ def test_ipv6_destinations(said: str, expected: Statement) -> None:
     assert rule(f"-j DNAT --to-destination {said}", version=6).steps == (expected,)
 
 
+def test_a_copy_goes_to_its_gateway() -> None:
+    """The packet itself goes on; by which interface the copy would go is not followed."""
+    target = Target(Ranges.of(int(ip_address("10.0.0.1"))), Ranges())
+    (step,) = rule("-j TEE --gateway 10.0.0.1").steps
+    assert step == Rewrite("TEE", Field.DESTINATION, (target,), Onward.COPIED)
+    for said in ("--gateway 10.0.0.1 --oif eth0", "--gateway nobody", "--oif eth0"):
+        (step,) = rule(f"-j TEE {said}").steps
+        assert isinstance(step, Unforeseeable)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -125,7 +137,7 @@ def test_ipv6_destinations(said: str, expected: Statement) -> None:
         'LOG --log-prefix "x -j DROP " --log-level 4', "LOG --log-prefix -j", 'NFLOG --nflog-prefix "a b"',
         "RATEEST --rateest-name x",
         "SECMARK --selctx x", "SET --add-set x src", "SET --map-set x src --map-prio",
-        "TCPMSS --clamp-mss-to-pmtu", "TEE --gateway 10.0.0.1",
+        "TCPMSS --clamp-mss-to-pmtu",
         "TOS --set-tos 1",
         "TRACE", "TTL --ttl-set 64", "TTL --ttl-inc 1", "TTL --ttl-dec 2", "TCPOPTSTRIP --strip-options 5",
         "ULOG --ulog-prefix x",
