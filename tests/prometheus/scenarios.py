@@ -532,10 +532,18 @@ SCENARIOS: Final = (
     Scenario("DockerIccExporterSilent", "is silent while scrapes succeed", {"up": "1x60"}, silent=(40,)),
     Scenario(
         "DockerIccExporterSilent",
+        "fires when one of several targets is no more",
+        {"up": "1x70 stale", 'up{instance="other:10422"}': "1x200"},
+        fires=(76, 130),
+        silent=(70, 75),
+    ),
+    Scenario(
+        "DockerIccExporterSilent",
         "fires for three days when one of several targets is no more",
-        {"up": "1x70 stale", 'up{instance="other:10422"}': "1x4500"},
-        fires=(76, 130, 4380),
-        silent=(70, 75, 4400),
+        {"up": "1x2 stale", 'up{instance="other:10422"}': "1x160"},
+        fires=(120, 4350),
+        silent=(60, 4500),
+        interval="30m",
     ),
     Scenario(
         "DockerIccExporterSilent",
