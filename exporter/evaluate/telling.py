@@ -252,7 +252,7 @@ def _telling(note: Filtered) -> list[Step]:
         called = step.does.split()[-1] if step.does.split()[-2:-1] in (["jump"], ["goto"]) else ""
         if called and not (kept and (kept[-1].table, kept[-1].chain) == (step.table, called)):
             continue
-        if step.number or step.does.endswith(("drop", "reject")) or _lets_through(note, step):
+        if step.number or step.drops or _lets_through(note, step):
             kept.append(step)
     return kept[::-1]
 

@@ -281,12 +281,6 @@ def anycast(namespace: Namespace) -> Iterator[Anycast]:
             yield Anycast(int(route.destination.network_address), route.hops[0].interface, not route.metric)
 
 
-def reached_at(namespace: Namespace) -> set[int]:
-    """Return the addresses, of both families, at which others reach a namespace: its own, and those that it shares."""
-    own = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
-    return own.union(shared.address for shared in anycast(namespace))
-
-
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:
     """Yield the ranges of addresses, of both families, to which packets end in a namespace by its local routes."""
     return map(bounds, lent(namespace.routes, _BITS))

@@ -169,7 +169,7 @@ class Unanswered:
     @property
     def dropping(self) -> Step | None:
         """Return the last rule that a message was lost by, None where none was."""
-        return next((step for step in reversed(self.steps) if step.does.endswith(("drop", "reject"))), None)
+        return next((step for step in reversed(self.steps) if step.drops), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,11 @@ class Step:
     does: str
     packets: int | None = None
 
+    @property
+    def drops(self) -> bool:
+        """Whether packets were lost by it."""
+        return self.does.endswith(("drop", "reject"))
+
 
 class Walker:
     """Leads packets through the chains of one namespace and family.
