@@ -131,6 +131,7 @@ class Matching:
     def _address_type_at(self, match: AddressTypeIs, packets: Packets, cells: int) -> Held:
         """Look for addresses as seen from anywhere, but for link-local ones (nft_fib6_flowi_init)."""
         link = packets.fields[Field.LINK]
+        # not by `_compared`: columns keep what a match said of them, whichever the link was
         found = known = 0
         for address, at in packets.splits(match.field, cells):
             near = isinstance(address, int) and is_link_local(address)
