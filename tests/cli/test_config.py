@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.config import OPTIONS, Config, ListenAddress, load, parse_duration, parse_listen_address
 from exporter.errors import ConfigError
+from exporter.observe.tier import DEFAULT
 
 
 @pytest.fixture
@@ -52,6 +53,12 @@ def test_the_default_in_the_help_is_the_default(option: object) -> None:
     elif entry.default:
         parsed = entry.parse(entry.default)
         assert value == ((parsed,) if entry.multiple else parsed)
+
+
+def test_the_default_of_evidence_in_the_help_is_what_is_used() -> None:
+    """Where nobody asked for evidence, as much is looked for as the help says."""
+    (entry,) = (each for each in OPTIONS if each.name == "evidence.max")
+    assert entry.default == DEFAULT
 
 
 def test_a_flag_beats_the_environment_and_the_environment_beats_the_file(file: Path) -> None:
