@@ -18,15 +18,16 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 
 ALLOWED = {
     "errors": set(),
+    "collector": set(),
     "plainfile": set(),
     "threads": {"errors"},
     "model": {"errors"},
     "observe": {"errors", "threads", "model"},
     "parse": {"errors", "model"},
     "evaluate": {"errors", "model"},
-    "publish": {"errors", "model", "evaluate"},
+    "publish": {"errors", "collector", "model", "evaluate"},
     "runtime": {
-        *("errors", "threads", "model", "observe", "parse", "evaluate", "publish"),
+        *("errors", "threads", "collector", "model", "observe", "parse", "evaluate", "publish"),
         *("config", "webconfig", "policyfile", "plainfile"),
     },
     "config": {"errors", "configfile", "yamlfile"},

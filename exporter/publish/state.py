@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from exporter import evaluate
+from exporter.collector import paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,8 @@ class Causes:
         """Return them. On a large host this takes seconds: no poll and no scrape may ask."""
         with self._asking:
             if self._found is None:
-                self._found = evaluate.causes(*self._seen)
+                with paused():
+                    self._found = evaluate.causes(*self._seen)
             return self._found
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from exporter import evaluate
+from exporter.collector import paused
 from exporter.errors import Unforeseeable, UnknownContainer, UnknownNetwork
 from exporter.model.explanation import asked_address
 from exporter.model.reach import Protocol
@@ -228,6 +229,7 @@ def _asked(request: Request, known: Sequence[str]) -> Mapping[str, str]:
     return request.query_params
 
 
+@paused()
 def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:
     """Answer a question; raises ValueError where it is malformed, UnknownContainer where it names none."""
     source, destination = asked.get("source", ""), asked.get("destination", "")
@@ -242,6 +244,7 @@ def _explanation(published: Published, asked: Mapping[str, str]) -> Explanation:
     return evaluate.explain(published.snapshot, published.report, source, destination, protocol, port, address)
 
 
+@paused()
 def _foretelling(published: Published, asked: Mapping[str, str]) -> Foretelling:
     """Answer a question; raises ValueError where it is malformed, UnknownNetwork and Unforeseeable as `whatif` does."""
     proposal = Proposal(

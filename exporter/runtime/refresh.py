@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from exporter.collector import paused
 from exporter.errors import (
     EngineRefused,
     EngineTimeout,
@@ -18,7 +19,6 @@ from exporter.errors import (
     SystemShort,
 )
 from exporter.publish.state import PollResult
-from exporter.runtime.collector import paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

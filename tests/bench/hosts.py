@@ -21,10 +21,10 @@ from itertools import islice, pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
+from exporter.collector import paused
 from exporter.evaluate import evaluate_after, explain
 from exporter.model.reach import Protocol
 from exporter.parse import Memory, parse
-from exporter.runtime.collector import paused
 from tests.bench.layouts import INSIDE_PORT, NFTABLES, Layout
 from tests.bench.timing import judged
 

@@ -18,9 +18,10 @@ from exporter.model.namespace import RouteKind, Scope
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from exporter.evaluate.enforced.route_table import Way
+    from exporter.evaluate.enforced.route_table import Answers, Way
+    from exporter.evaluate.enforced.walk import Step
     from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
 
 _MAPPED = 0xFFFF
@@ -28,19 +29,19 @@ _MAPPED = 0xFFFF
 
 
 class Stack:
-    """A namespace as packets of one family meet it."""
+    """A namespace as packets of one family meet it.
+
+    Its parts are made when they are asked for: one packet comes through a few namespaces of thousands. `trace` is where
+    walkers note what rules do. `answers` tells of the namespace's gateways what routing does not know by itself.
+    """
+
+    trace: list[Step] | None = None
+    answers: Callable[[Routing], Answers | None] | None = None
 
     def __init__(self, name: str, namespace: Namespace, family: int) -> None:
         self.name = name
         self.namespace = namespace
         self.family = family
-        self.routing = Routing(namespace, family)
-        self.ruleset = Ruleset(namespace.firewall, family)
-        self.bridging = Ruleset(namespace.firewall, BRIDGED_FRAMES)
-        self.resolving = self.ruleset if family == 6 else Ruleset(namespace.firewall, ARP_FRAMES)
-        self.gates = Gates(namespace)
-        self.walker = Walker(self.routing)
-        self.bridge_walker = Walker(self.routing)
         self.ways: dict[int | Question, Way] = {}
         self._believed: dict[tuple[int, str], bool] = {}
         self._reluctant: dict[int, bool] = {}
@@ -48,6 +49,43 @@ class Stack:
 
     def __repr__(self) -> str:
         return f"Stack({self.name!r}, {self.family})"
+
+    @cached_property
+    def routing(self) -> Routing:
+        """Where the namespace sends packets."""
+        routing = Routing(self.namespace, self.family)
+        routing.answers = self.answers(routing) if self.answers is not None else None
+        return routing
+
+    @cached_property
+    def ruleset(self) -> Ruleset:
+        """The base chains that packets meet."""
+        return Ruleset(self.namespace.firewall, self.family)
+
+    @cached_property
+    def bridging(self) -> Ruleset:
+        """The base chains that frames meet."""
+        return Ruleset(self.namespace.firewall, BRIDGED_FRAMES)
+
+    @cached_property
+    def resolving(self) -> Ruleset:
+        """The base chains that questions for link addresses meet."""
+        return self.ruleset if self.family == 6 else Ruleset(self.namespace.firewall, ARP_FRAMES)
+
+    @cached_property
+    def gates(self) -> Gates:
+        """What stands at single interfaces."""
+        return Gates(self.namespace)
+
+    @cached_property
+    def walker(self) -> Walker:
+        """Who leads packets through chains."""
+        return Walker(self.routing, self.trace, self.name)
+
+    @cached_property
+    def bridge_walker(self) -> Walker:
+        """Who leads frames through chains."""
+        return Walker(self.routing, self.trace, self.name)
 
     @cached_property
     def addresses(self) -> Mapping[int, frozenset[int]]:

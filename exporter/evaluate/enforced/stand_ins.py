@@ -6,7 +6,7 @@ Which port of a bridge one has is known where the kernel tells the addresses at 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology
@@ -24,12 +24,13 @@ from exporter.model.namespace import (
     RouteKind,
     Scope,
 )
+from exporter.model.reach import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
     from exporter.model.addresses import Address, Subnet
-    from exporter.model.snapshot import Endpoint, Network, Sandbox, Snapshot
+    from exporter.model.snapshot import Endpoint, Kernel, Network, Sandbox, Snapshot
 
 _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
@@ -44,6 +45,9 @@ _LOOPBACK = Interface(
     up=True,
     addresses=(OwnAddress(IPv4Address("127.0.0.1"), 8, Scope.HOST), OwnAddress(IPv6Address("::1"), 128)),
 )
+
+_TO_LOOPBACK = tuple(Route(LOCAL_TABLE, RouteKind.LOCAL, own.network, (Hop(1),)) for own in _LOOPBACK.addresses)
+_LINK_LOCAL = IPv6Network("fe80::/64")
 
 
 class StandIns:
@@ -60,21 +64,22 @@ class StandIns:
     def namespace(self, sandbox: Sandbox) -> Namespace:
         """Return the namespace of a sandbox."""
         interfaces: dict[int, Interface] = {1: _LOOPBACK}
-        routes = [Route(LOCAL_TABLE, RouteKind.LOCAL, item.network, (Hop(1),)) for item in _LOOPBACK.addresses]
+        routes = list(_TO_LOOPBACK)
         for number, endpoint in enumerate(sandbox.endpoints):
             network = self._snapshot.networks[endpoint.network_id]
-            addresses = tuple(_with_prefix(network, address) for address in (endpoint.ipv4, endpoint.ipv6) if address)
-            addresses += (OwnAddress(endpoint.link_local, 64),) if endpoint.link_local else ()
+            prefixes = {own: _prefix(network, own) for own in (endpoint.ipv4, endpoint.ipv6) if own is not None}
+            if endpoint.link_local:
+                prefixes[endpoint.link_local] = _LINK_LOCAL
+            addresses = tuple([OwnAddress(own, prefix.prefixlen) for own, prefix in prefixes.items()])
             interface = self._plugged(
                 Interface(_MADE + number, f"eth{number}", "", "", True, addresses=addresses), network
             )
             index = interface.index
             interfaces[index] = interface
-            for address in addresses:
-                routes.append(
-                    Route(LOCAL_TABLE, RouteKind.LOCAL, prefix_of(address.ip, address.ip.max_prefixlen), (Hop(index),))
-                )
-                routes.append(Route(MAIN_TABLE, RouteKind.UNICAST, address.network, (Hop(index),)))
+            by_it = (Hop(index),)
+            for own, prefix in prefixes.items():
+                routes.append(Route(LOCAL_TABLE, RouteKind.LOCAL, prefix_of(own, own.max_prefixlen), by_it))
+                routes.append(Route(MAIN_TABLE, RouteKind.UNICAST, prefix, by_it))
             routes.extend(self._defaults(sandbox, endpoint, network, index))
         return Namespace(interfaces, tuple(routes))
 
@@ -110,6 +115,16 @@ class StandIns:
                 yield Route(MAIN_TABLE, RouteKind.UNICAST, anywhere, (Hop(index, gateway),))
 
 
+def namespaces_of(snapshot: Snapshot, kernel: Kernel) -> Mapping[str, Namespace]:
+    """Return the namespaces of all sandboxes but the host's: those that were read, and stand-ins for the others."""
+    stand_ins = StandIns(snapshot, kernel.host)
+    return {
+        sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
+        for sandbox in snapshot.sandboxes.values()
+        if sandbox.id != HOST
+    }
+
+
 def likely_sockets(snapshot: Snapshot) -> tuple[Listener, ...]:
     """Return the host's sockets that docker-proxy has where it runs: one for each port that is published."""
     ports = (port for box in snapshot.sandboxes.values() for port in box.published)
@@ -127,9 +142,9 @@ def _cables(host: Namespace) -> Mapping[tuple[str, int], Interface]:
     return found
 
 
-def _with_prefix(network: Network, address: Address) -> OwnAddress:
-    subnet = _subnet(network, address)
-    return OwnAddress(address, address.max_prefixlen if subnet is None else subnet.prefixlen)
+def _prefix(network: Network, address: Address) -> Subnet:
+    """Return the prefix in which a container with an address on a network finds neighbours."""
+    return _subnet(network, address) or prefix_of(address, address.max_prefixlen)
 
 
 def _subnet(network: Network, address: Address) -> Subnet | None:

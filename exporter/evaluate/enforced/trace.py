@@ -18,7 +18,6 @@ from exporter.evaluate.enforced.packets import Atom, Column, only, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, usual
 from exporter.evaluate.enforced.segments import asks, beyond, followed, hears
-from exporter.evaluate.enforced.walk import Walker
 from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.evaluate.enforced.worlds import worlds
 from exporter.model.reach import HOST
@@ -216,8 +215,7 @@ class Tracer:
         self._worlds = worlds(snapshot, kernel, all_rules=True)
         for world in self._worlds.values():
             for stack in world.stacks.values():
-                stack.walker = Walker(stack.routing, self._steps, stack.name)
-                stack.bridge_walker = Walker(stack.routing, self._steps, stack.name)
+                stack.trace = self._steps
 
     def trace(self, sandbox: str, packet: Packet) -> Traced:
         """Send a packet from a sandbox."""

@@ -12,7 +12,7 @@ from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.route_table import Question, anycast
 from exporter.evaluate.enforced.segments import Station, asks
 from exporter.evaluate.enforced.stack import Stack
-from exporter.evaluate.enforced.stand_ins import StandIns, likely_sockets
+from exporter.evaluate.enforced.stand_ins import likely_sockets
 from exporter.evaluate.enforced.strangers import of_nobody
 from exporter.evaluate.enforced.way import way
 from exporter.evaluate.enforced.wiring import Wiring
@@ -35,12 +35,19 @@ _LOOPBACK = {4: int(ip_address("127.0.0.1")), 6: int(ip_address("::1"))}
 class World:
     """All namespaces of a snapshot for one family, by sandbox id, and their segments.
 
-    Sandboxes keep those of their rules that packets between them may meet, or `all_rules` of them. `six` is the world
-    of IPv6, whose addresses gateways of IPv4 may have.
+    `namespaces` are those of the sandboxes, which keep those of their rules that packets between them may meet, or
+    `all_rules` of them. `six` is the world of IPv6, whose addresses gateways of IPv4 may have.
     """
 
     def __init__(
-        self, snapshot: Snapshot, kernel: Kernel, family: int, *, all_rules: bool = False, six: World | None = None
+        self,
+        snapshot: Snapshot,
+        kernel: Kernel,
+        namespaces: Mapping[str, Namespace],
+        family: int,
+        *,
+        all_rules: bool = False,
+        six: World | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.family = family
@@ -52,12 +59,6 @@ class World:
         self.stacks = {HOST: self.host}
         self._station: dict[tuple[str, int], Station] = {}
         self._led_on: dict[tuple[Segment, int], list[Station]] = {}
-        stand_ins = StandIns(snapshot, kernel.host)
-        namespaces = {
-            sandbox.id: kernel.sandboxes.get(sandbox.id) or stand_ins.namespace(sandbox)
-            for sandbox in snapshot.sandboxes.values()
-            if sandbox.id != HOST
-        }
         named = (int(address) for each in namespaces.values() for address in named_by_translations(each.firewall))
         self._strangers = kernel.strangers
         self._asked = {address for address in named if not self.host.is_loopback(address)}

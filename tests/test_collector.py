@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from exporter.runtime.collector import paused
+from exporter.collector import paused
 
 
 def test_collection_goes_on_after_a_pause_and_after_an_error() -> None:
