@@ -19,7 +19,7 @@ from exporter.evaluate.enforced.trace import (
 )
 from exporter.evaluate.engine_rules import USERS
 from exporter.evaluate.telling import RESOLUTION
-from exporter.model.firewall import Field, Hook, NameIs, Onward, Rewrite, Terminate, Translate, Translation
+from exporter.model.firewall import Divert, Field, Hook, NameIs, Rewrite, Terminate, Translate, Translation
 from exporter.model.reach import HOST, Via
 from exporter.model.snapshot import GatewayMode
 
@@ -99,9 +99,9 @@ def closing(case: Case, path: Path) -> str:
     if unseen is not None:
         link = f"bridge {unseen.bridge}" if unseen.bridge else f"{unseen.output} of {case.source.name}"
         return f"{link} without what it is connected to"
-    copied_by = _last_rule(case, _copies) if path.undecided else ""
-    if copied_by:
-        return f"{copied_by} taken away"
+    sent_by = _last_rule(case, _sends_aside) if path.undecided else ""
+    if sent_by:
+        return f"{sent_by} taken away"
     if path.via is Via.HOST:
         inside = case.source if case.source.sandbox == HOST else case.destination
         return f"{inside.name} outside of the host's namespace (without --network host)"
@@ -218,16 +218,16 @@ def _last_rule(case: Case, does: Callable[[Step], bool]) -> str:
     return _rule(case, found[-1]) if found else ""
 
 
-def _copies(step: Step) -> bool:
-    """Return whether a rule sends a copy of the packet to somebody."""
+def _sends_aside(step: Step) -> bool:
+    """Return whether a rule sends the packet, or a copy of it, elsewhere."""
     steps = step.rule.steps if step.rule is not None else ()
-    return any(isinstance(each, Rewrite) and each.onward is Onward.COPIED for each in steps)
+    return any(isinstance(each, Divert) or (isinstance(each, Rewrite) and each.copied) for each in steps)
 
 
 def _leads(step: Step) -> bool:
     return step.rule is not None and any(
         (isinstance(each, Translate) and each.kind in (Translation.DNAT, Translation.REDIRECT))
-        or (isinstance(each, Rewrite) and each.field is Field.DESTINATION and each.onward is not Onward.COPIED)
+        or (isinstance(each, Rewrite) and each.field is Field.DESTINATION and not each.copied)
         for each in step.rule.steps
     )
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from exporter.model.firewall import AnyOf, Dispatch, Opaque, Rewrite, Translate, Unforeseeable
+from exporter.model.firewall import AnyOf, Dispatch, Divert, Opaque, Rewrite, Translate, Unforeseeable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ def unsupported(firewall: Firewall) -> Mapping[str, int]:
 def _names(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
         match step:
-            case Opaque(name) | Unforeseeable(name):
+            case Opaque(name) | Unforeseeable(name) | Divert(name):
                 yield name
             case Rewrite(name, _, targets):
                 yield name
@@ -51,7 +51,7 @@ def _names(steps: Iterable[Step]) -> Iterator[str]:
                 yield from _names(match for target in targets for match in target.matches)
 
 
-_TELLING = frozenset({Opaque, Unforeseeable, Rewrite, AnyOf, Dispatch, Translate})
+_TELLING = frozenset({Opaque, Unforeseeable, Rewrite, Divert, AnyOf, Dispatch, Translate})
 """Steps that may hold a name; most rules have none of them."""
 
 

@@ -399,13 +399,43 @@ class Rewrite:
     targets: tuple[Target, ...]
     onward: Onward | None = None
 
+    @property
+    def copied(self) -> bool:
+        """Whether the packet itself goes on as it was."""
+        return self.onward is Onward.COPIED
+
+
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """Packets, or copies of them, go elsewhere whatever their destination, past all that comes after.
+
+    By a `device` they are sent as they are (nft's `fwd to`, tc's `mirred egress`), or come in by it anew where it is
+    `inward`. Without one, nobody knows where they go: what is written into them is computed, or says who gets a frame.
+    What is `copied` goes on as it was; of others it is not known whether they do.
+    """
+
+    name: str
+    device: str = ""
+    inward: bool = False
+    copied: bool = False
+
 
 Statement = (
-    Terminate | Call | Dispatch | Translate | SetMark | CopyMark | Untrack | ProxyLocally | Unforeseeable | Rewrite
+    Terminate
+    | Call
+    | Dispatch
+    | Translate
+    | SetMark
+    | CopyMark
+    | Untrack
+    | ProxyLocally
+    | Unforeseeable
+    | Rewrite
+    | Divert
 )
 Step = Match | Statement
 
-LEADING = frozenset({Translate, Rewrite, ProxyLocally, Dispatch})
+LEADING = frozenset({Translate, Rewrite, Divert, ProxyLocally, Dispatch})
 """Types of statements that lead packets elsewhere, or have cases that may."""
 
 

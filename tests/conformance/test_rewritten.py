@@ -1,4 +1,4 @@
-"""Addresses and ports that nftables rewrites behind conntrack's back, and copies, on a real engine: who gets them.
+"""What nftables rewrites behind conntrack's back, copies, or sends by an interface, on a real engine: who gets it.
 
 One host for all of them: what a case changes it puts back.
 """
@@ -24,8 +24,8 @@ TOPOLOGY = Topology(
     networks=dual_stack("one", "two"),
     containers=(
         Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
-        Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12")),
-        Container("third", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13")),
+        Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12", "--mac-address=02:42:0a:64:01:0c")),
+        Container("third", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13", "--mac-address=02:42:0a:64:01:0d")),
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
     ),
     host=let_through("-F POSTROUTING"),
@@ -43,6 +43,24 @@ OPENED_SOURCE = CLOSED_SOURCE.replace("-I", "-D")
 OPENED_TRACKED = f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctstate UNTRACKED -j DROP"
 
 
+NEXT_MAC, THIRD_MAC = "02:42:0a:64:01:0c", "02:42:0a:64:01:0d"
+PORTS_OF_ONE = "$(ip -oneline link show master brone | sed 's/^[0-9]*: \\([^@:]*\\).*/\\1/')"
+PORT_OF_THIRD = f"$(bridge fdb show br brone | sed -n 's/^{THIRD_MAC} dev \\([^ ]*\\).*/\\1/p' | head -n 1)"
+
+
+def at_interfaces(hook: str, where: str, *said: str) -> tuple[str, ...]:
+    """Return commands that make a chain with rules at each of some interfaces."""
+    chain = f'nft "add chain netdev behind $each {{ type filter hook {hook} device $each priority 0; }}"'
+    added = "; ".join((chain, *(f'nft "add rule netdev behind $each {each}"' for each in said)))
+    return ("nft add table netdev behind", f"for each in {where}; do {added}; done")
+
+
+def on_bridges(hook: str, *said: str) -> tuple[str, ...]:
+    """Return commands that make a chain with rules for frames."""
+    chain = f"nft add table bridge behind; nft add chain bridge behind at '{{ type filter hook {hook} }}'"
+    return (chain, *(f"nft add rule bridge behind at {each}" for each in said))
+
+
 def rules(hook: str, *said: str) -> tuple[str, ...]:
     """Return commands that make a chain with rules."""
     chain = f"nft add table inet behind; nft add chain inet behind at '{{ type filter hook {hook} }}'"
@@ -57,12 +75,17 @@ class Rewriting:
     leads: dict[str, str] = field(default_factory=dict)
     doubts: frozenset[str] = frozenset({"ip daddr set"})
     undoes: tuple[str, ...] = ()
+    family: str = "inet"
+    inside: str = ""
 
 
 THERE = f"ip saddr {NEAR} ip daddr {GATEWAY} ip daddr set {FAR}"
 THERE_AND_BACK = (
     f"ip saddr {NEAR} ip daddr {NOBODY} ip daddr set {FAR}", f"ip saddr {FAR} ip daddr {NEAR} ip saddr set {NOBODY}"
 )  # fmt: skip
+TO_THIRD = f"ip saddr {NEAR} ip daddr {THIRD}"
+BY_IP = "nft add table ip behind", "nft add chain ip behind at '{ type filter hook prerouting priority -150; }'"
+COMPUTED = "ip daddr & 255.255.0.0 | 0.0.2.11"
 COPIED = f"PREROUTING -s {NEAR} -d {FAR} -j TEE --gateway"
 BOTH = frozenset({"ip daddr set", "ip saddr set", "ip daddr set; ip saddr set"})
 CASES = {
@@ -170,8 +193,90 @@ CASES = {
             f"ip6tables -w -t mangle -D PREROUTING -s {NEAR_V6} -d {FAR_V6} -j TEE --gateway {FAR_V6}",
         ),
     ),
+    "a copy by an interface": Rewriting(
+        (CLOSED_SOURCE, *BY_IP, f"nft add rule ip behind at ip saddr {NEAR} ip daddr {FAR} dup to {FAR} device brtwo"),
+        {FAR: "far: icmp tcp udp"}, frozenset({"dup"}), (OPENED_SOURCE,), "ip",
+    ),
+    "a copy where a map says": Rewriting(
+        (CLOSED_SOURCE, *BY_IP, f"nft add rule ip behind at 'dup to ip saddr map {{ {NEAR} : {FAR} }}'"),
+        {FAR: "far: icmp tcp udp"}, frozenset({"dup"}), (OPENED_SOURCE,), "ip",
+    ),
+    "a computed address": Rewriting(
+        rules(RAW, f"'ip saddr {NEAR} ip daddr {GATEWAY} ip daddr set {COMPUTED}'"), {GATEWAY: "far: icmp udp"}
+    ),
+    "at a bridge": Rewriting(
+        at_interfaces("ingress", "brone", THERE), {GATEWAY: "far: icmp udp"}, family="netdev"
+    ),
+    "at ports": Rewriting(
+        at_interfaces("ingress", PORTS_OF_ONE, THERE), {GATEWAY: "far: icmp udp"}, family="netdev"
+    ),
+    "at ports, IPv6": Rewriting(
+        at_interfaces("ingress", PORTS_OF_ONE, f"ip6 saddr {NEAR_V6} ip6 daddr {GATEWAY_V6} ip6 daddr set {FAR_V6}"),
+        {GATEWAY_V6: "far: icmp udp"}, frozenset({"ip6 daddr set"}), family="netdev",
+    ),
+    "at ports, a computed address": Rewriting(
+        at_interfaces("ingress", PORTS_OF_ONE, f"ip saddr {NEAR} ip daddr {GATEWAY} ip daddr set {COMPUTED}"),
+        {GATEWAY: "far: icmp udp"}, family="netdev",
+    ),
+    "at ports, who gets the frame as well": Rewriting(
+        (CLOSED, *at_interfaces("ingress", PORTS_OF_ONE, f"{TO_THIRD} ip daddr set {NEXT} ether daddr set {NEXT_MAC}")),
+        {THIRD: "next: icmp udp"}, frozenset({"ether daddr set; ip daddr set"}), (OPENED,), "netdev",
+    ),
+    "at ports, another port, past a rule for where it was sent": Rewriting(
+        (
+            f"iptables -w -I FORWARD -p udp --dport {OTHER} -j DROP",
+            *at_interfaces("ingress", PORTS_OF_ONE, f"udp dport {OTHER} udp dport set {OPEN}"),
+        ),
+        {THIRD: "third: icmp tcp udp", FAR: "far: icmp tcp udp"}, frozenset({"udp dport set"}),
+        (f"iptables -w -D FORWARD -p udp --dport {OTHER} -j DROP",), "netdev",
+    ),
+    "at ports, another source, past a rule for the own": Rewriting(
+        (
+            CLOSED_SOURCE,
+            *at_interfaces("ingress", PORTS_OF_ONE, f"ip saddr {NEAR} ip daddr {FAR} ip saddr set 10.100.1.99"),
+        ),
+        {FAR: "far: icmp udp"}, frozenset({"ip saddr set"}), (OPENED_SOURCE,), "netdev",
+    ),
+    "where a container sends": Rewriting(
+        (
+            "nft add table netdev behind",
+            "nft 'add chain netdev behind at { type filter hook egress device eth0 priority 0; }'",
+            f"nft add rule netdev behind at ip daddr {GATEWAY} ip daddr set {FAR}",
+        ),
+        {GATEWAY: "far: icmp udp"}, family="netdev", inside="near",
+    ),
+    "on a bridge": Rewriting(on_bridges(RAW, THERE), {GATEWAY: "far: icmp udp"}, family="bridge"),
+    "on a bridge, who gets the frame as well": Rewriting(
+        (CLOSED, *on_bridges(RAW, f"{TO_THIRD} ip daddr set {NEXT} ether daddr set {NEXT_MAC}")),
+        {THIRD: "next: icmp udp"}, frozenset({"ether daddr set; ip daddr set"}), (OPENED,), "bridge",
+    ),
+    "on a bridge, another source, past a rule for the own": Rewriting(
+        (CLOSED, *on_bridges(RAW, f"{TO_THIRD} ip saddr set {NEXT}")),
+        {THIRD: "third: icmp udp"}, frozenset({"ip saddr set"}), (OPENED,), "bridge",
+    ),
+    "on a bridge, once br_netfilter has seen it": Rewriting(
+        on_bridges("prerouting priority 10;", f"{TO_THIRD} ip daddr set {FAR}"), {THIRD: ""}, family="bridge"
+    ),
+    "by a port, past a rule on the bridge": Rewriting(
+        (CLOSED, *at_interfaces("ingress", PORTS_OF_ONE, f"{TO_THIRD} fwd to {PORT_OF_THIRD}")),
+        {THIRD: "third: icmp tcp udp"}, frozenset({"fwd"}), (OPENED,), "netdev",
+    ),
+    "a copy by a port, past a rule on the bridge": Rewriting(
+        (CLOSED, *at_interfaces("ingress", PORTS_OF_ONE, f"{TO_THIRD} dup to {PORT_OF_THIRD}")),
+        {THIRD: "third: icmp tcp udp"}, frozenset({"dup"}), (OPENED,), "netdev",
+    ),
+    "by another bridge, past a rule for who is there": Rewriting(
+        (
+            CLOSED_SOURCE,
+            *at_interfaces("ingress", PORTS_OF_ONE, f"ip saddr {NEAR} ip daddr {FAR} fwd ip to {FAR} device brtwo"),
+        ),
+        {FAR: "far: icmp tcp udp"}, frozenset({"fwd"}), (OPENED_SOURCE,), "netdev",
+    ),
+    "by an interface that leads to nobody here": Rewriting(
+        at_interfaces("ingress", PORTS_OF_ONE, f"{TO_THIRD} fwd to eth10"),
+        {THIRD: ""}, frozenset({"fwd"}), (), "netdev",
+    ),
 }  # fmt: skip
-NOTHING = "nft delete table inet behind"
 
 
 def led(outcome: Outcome, address: str) -> str:
@@ -186,8 +291,9 @@ def led(outcome: Outcome, address: str) -> str:
 def test_packets_agree(host: Built, name: str) -> None:
     """Whoever gets them is in doubt, named by the statement; nothing that is certain is wrong."""
     case = CASES[name]
-    change = Change(name, case.does, doubts=tuple(case.doubts))
-    outcome = host.tried((change,), (Change(f"{name}, undone", (NOTHING, *case.undoes)),))
+    change = Change(name, case.does, case.inside, doubts=tuple(case.doubts))
+    undone = f"nft delete table {case.family} behind", *case.undoes
+    outcome = host.tried((change,), (Change(f"{name}, undone", undone, case.inside),))
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
     assert outcome.enforced.doubts == case.doubts

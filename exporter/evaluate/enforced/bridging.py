@@ -14,7 +14,7 @@ from exporter.evaluate.enforced.ways import led_back, ways
 from exporter.model.firewall import Hook, PacketType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from exporter.evaluate.enforced.obstacles import Obstacles
     from exporter.evaluate.enforced.packets import Column
@@ -78,21 +78,26 @@ class Bridging:
             item.mac,
             packet_type=PacketType.OTHER,
         )
-        passing = self._obstacles.past_gates(Hook.INGRESS, item.port, passing)
         called = host.calls_iptables(bridge)
-        early = True if called else None
-        passing = self._obstacles.past_bridge(_ENTERING, passing, item.port, output, bridge, early=early)
-        if not passing.cells:
-            return
-        if not called:
-            yield from self._passed_on(item, self._filtered(item, passing, output, _LEAVING), output)
-            return
-        for translated in self._obstacles.through(Hook.PREROUTING, passing):
-            inside = self._obstacles.past_bridge(_ENTERING, translated, item.port, output, bridge, early=False)
-            if inside.flight.ends.destination != item.flight.ends.destination:
-                yield from self.redirected(bridge, item.port, inside)
-            elif receiver is not None:
-                yield from self._bridged(item, inside, output)
+        for framed in self._obstacles.past_gates(Hook.INGRESS, item.port, passing):
+            for entered in self._filtered(item, framed, output, _ENTERING, early=True if called else None):
+                if called:
+                    yield from self._called(item, entered, output)
+                else:
+                    for filtered in self._filtered(item, entered, output, _LEAVING):
+                        yield from self._passed_on(item, filtered, output)
+
+    def _called(self, item: Crossing, passing: Passing, output: str) -> Iterator[Beyond]:
+        """Pass frames on that br_netfilter leads through the hooks of IP: conntrack sees them as they are by now."""
+        before = passing.flight.ends
+        for translated in self._obstacles.through(Hook.PREROUTING, passing._replace(arrived=before)):
+            # br_nf_pre_routing_finish asks before the bridge's later chains see them
+            elsewhere = translated.flight.ends.destination != before.destination
+            for inside in self._filtered(item, translated, output, _ENTERING, early=False):
+                if elsewhere:
+                    yield from self.redirected(item.bridge, item.port, inside)
+                elif item.receiver is not None:
+                    yield from self._bridged(item, inside, output)
 
     def _bridged(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
         """Pass on what stays on the bridge: FORWARD and POSTROUTING see the bridge on both sides.
@@ -101,26 +106,26 @@ class Bridging:
         and br_nf_post_routing after all (NF_BR_PRI_LAST), so that none of them sees what POSTROUTING makes of a source.
         """
         name = item.bridge.name
-        here = self._filtered(item, passing, output, (Hook.FORWARD,), early=True)
-        here = here._replace(output=name, output_port=output)
-        for forwarded in self._obstacles.through(Hook.FORWARD, here) if here.cells else ():
-            framed = self._filtered(item, forwarded, output, _LEAVING, early=False)
-            # br_nf_post_routing names no interface that frames came in by
-            sent = framed._replace(interface="")
-            for out in self._obstacles.through(Hook.POSTROUTING, sent) if sent.cells else ():
-                kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
-                yield from self._passed_on(item, out._replace(flight=kept), output)
+        for here in self._filtered(item, passing, output, (Hook.FORWARD,), early=True):
+            seen = here._replace(output=name, output_port=output)
+            for forwarded in self._obstacles.through(Hook.FORWARD, seen):
+                for framed in self._filtered(item, forwarded, output, _LEAVING, early=False):
+                    # br_nf_post_routing names no interface that frames came in by
+                    for out in self._obstacles.through(Hook.POSTROUTING, framed._replace(interface="")):
+                        kept = replace(out.flight, passages=(*out.flight.passages, out.passage()))
+                        yield from self._passed_on(item, out._replace(flight=kept), output)
 
     def _filtered(
         self, item: Crossing, passing: Passing, output: str, hooks: tuple[Hook, ...], *, early: bool | None = None
-    ) -> Passing:
+    ) -> Sequence[Passing]:
         """Lead frames past what the bridge's own chains say of those that it passes on."""
         return self._obstacles.past_bridge(hooks, passing, item.port, output, item.bridge, early=early)
 
     def _passed_on(self, item: Crossing, passing: Passing, output: str) -> Iterator[Arrival]:
-        passed = self._obstacles.past_gates(Hook.EGRESS, output, passing)
         receiver = item.receiver
-        if passed.cells and receiver is not None:
+        if receiver is None:
+            return
+        for passed in self._obstacles.past_gates(Hook.EGRESS, output, passing):
             yield Arrival(receiver.stack, passed.cells, passed.flight, receiver.interface.name, "", item.mac)
 
     def redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Beyond]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.evaluate.enforced.ruleset import BaseChain
+    from exporter.model.firewall import Divert
     from exporter.model.namespace import Namespace
 
 _PROGRAMS = "what {programs} lets through at {interface}"
@@ -36,11 +37,16 @@ class Gates:
             for interface in namespace.interfaces.values()
             if interface.programs
         }
-        self.idle = not (self._chains or self.unplaced or self._doubts)
+        self._diverts = {each.name: each.diverts for each in namespace.interfaces.values() if each.diverts}
+        self.idle = not (self._chains or self.unplaced or self._doubts or self._diverts)
 
     def chains(self, hook: Hook, interface: str) -> Sequence[BaseChain]:
         """Return the chains that see every packet that comes in (ingress) or leaves (egress) by an interface."""
         return self._chains.get((hook, interface), ())
+
+    def diverts(self, interface: str) -> Sequence[Divert]:
+        """Return where filters of tc may lead packets that come in or leave by an interface."""
+        return self._diverts.get(interface, ())
 
     def doubt(self, interface: str) -> str:
         """Return what is not known of the packets of an interface; empty where there is no such thing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.flight import BACK, Conversation, Stage
 from exporter.evaluate.enforced.packets import Column, Packets, parts
 from exporter.evaluate.enforced.passing import Passing
-from exporter.evaluate.enforced.rewriting import ENTRY, copies, rewrites, translated
+from exporter.evaluate.enforced.rewriting import ENTRY, led_astray, sent_aside, translated
 from exporter.evaluate.enforced.sight import Sight
 from exporter.model.firewall import CtState, Field, Hook, ProxyLocally, Translate
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from exporter.evaluate.enforced.flight import Value
     from exporter.evaluate.enforced.ruleset import BaseChain
-    from exporter.evaluate.enforced.walk import Taken
+    from exporter.evaluate.enforced.walk import Outcome, Taken
 
 CONNTRACK = -200
 """The priority at which conntrack looks at packets (NF_IP_PRI_CONNTRACK)."""
@@ -42,13 +42,17 @@ class Hooks:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._copies: list[Passing] = []
+        self._aside: list[Passing] = []
         self.sight = Sight(conversation)
 
-    def copies(self) -> list[Passing]:
-        """Return the copies that hooks made of packets since somebody asked, which no more chains of theirs see."""
-        made, self._copies = self._copies, []
-        return made
+    def note(self, taken: Iterable[Taken], passing: Passing) -> None:
+        """Note which packets, and copies of them, go elsewhere: no more chains of this hook see them."""
+        self._aside += sent_aside(taken, passing)
+
+    def sent_aside(self) -> list[Passing]:
+        """Return the packets that went elsewhere since somebody asked."""
+        sent, self._aside = self._aside, []
+        return sent
 
     def through(self, hook: Hook, passing: Passing) -> Iterator[Passing]:
         """Yield what comes out of a hook, apart where it was rewritten apart."""
@@ -121,7 +125,7 @@ class Hooks:
         """Lead packets through chains, and keep the marks that they come out with."""
         packets = see(passing)
         outcome = passing.stack.walker.through(chains, packets, passing.cells)
-        self._copies += copies(outcome.taken, passing)
+        self.note(outcome.taken, passing)
         marked = marked_by(passing, packets)
         passed = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))
         found = (*_past_proxies(outcome.taken, passed), *self._led_astray(chains, outcome.taken, passed, see))
@@ -130,27 +134,16 @@ class Hooks:
     def _led_astray(
         self, chains: Sequence[BaseChain], taken: Iterable[Taken], passing: Passing, see: See
     ) -> Iterator[Passing]:
-        """Yield packets as they may be rewritten behind conntrack's back.
+        """Yield packets as they may be rewritten, and note those that go elsewhere then."""
 
-        That is in doubt, and so is what becomes of them in the rest of the hook. Only where rules there lead them
-        further is asked: by all of these, for which of them come later nobody has noted.
-        """
-        seen: dict[Hashable, int] = {}
-        waiting = [*rewrites(taken, passing)]
-        while waiting:
-            led = waiting.pop()
-            ends = led.flight.ends
-            parts_of = ends.source, ends.source_port, ends.destination, ends.destination_port
-            key = led.onward, *(id(part) if isinstance(part, Column) else part for part in parts_of)
-            fresh = led.cells & ~seen.get(key, 0)
-            if not fresh:
-                continue
-            seen[key] = seen.get(key, 0) | fresh
-            here = led._replace(cells=fresh)
+        def through(led: Passing) -> Outcome:
+            outcome = led.stack.walker.through(chains, see(led), led.cells)
+            self.note(outcome.taken, led)
+            return outcome
+
+        for led in led_astray(through, taken, passing):
             # before conntrack has seen them, it takes them for what they are then
-            yield here._replace(arrived=ends) if see == self.sight.entering else here
-            outcome = led.stack.walker.through(chains, see(here), fresh)
-            waiting += rewrites(outcome.taken, here._replace(flight=here.flight.doubted(outcome.doubts)))
+            yield led._replace(arrived=led.flight.ends) if see == self.sight.entering else led
 
     def _translated(self, hook: Hook, nat: Sequence[BaseChain], passing: Passing) -> Iterator[Passing]:
         begun = self._begun(passing)
@@ -192,6 +185,7 @@ class Hooks:
         led: list[tuple[Taken, int]] = []
         for chain in nat:
             outcome = passing.stack.walker.base(chain, packets, remaining)
+            self.note(outcome.taken, passing)
             led += [(taken, taken.cells) for taken in outcome.taken]
             ways = [outcome.accepted, outcome.dropped, *(taken.cells for taken in outcome.taken)]
             doubted = _more_than_once(ways)

@@ -24,7 +24,7 @@ from exporter.model.firewall import Hook, PacketType
 from exporter.model.namespace import ENOUGH_HOPS, Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.redirects import Redirect
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
     from exporter.evaluate.enforced.world import World
+    from exporter.model.firewall import Divert
 
 HOPS = ENOUGH_HOPS
 """Namespaces that packets are followed through; those that go on are lost in a circle."""
@@ -46,9 +47,10 @@ class Journey:
         self._world = world
         self._conversation = conversation
         self._obstacles = obstacles or Obstacles(world, conversation)
-        self._unseen = Unseen(world)
+        self._unseen = Unseen(world, conversation.stage)
         self._bridging = Bridging(world, self._obstacles, self._unseen)
         self._told: list[Redirect] = []
+        self._led_aside: dict[Hashable, int] = {}
 
     def deliveries(self, *moving: Moving) -> list[Delivery]:
         """Return where packets arrive."""
@@ -57,7 +59,7 @@ class Journey:
         for _ in range(HOPS):
             following: list[Moving] = []
             for item in frontier:
-                for result in chain(self._move(item), self._copied()):
+                for result in chain(self._move(item), self._gone_aside()):
                     (delivered if isinstance(result, Delivery) else following).append(result)  # type: ignore[arg-type]
             frontier = following
             if not frontier:
@@ -70,7 +72,7 @@ class Journey:
 
     def begun(self, item: Departure) -> Iterator[Moving | Delivery]:
         """Yield what becomes of packets that set out, until another namespace has them."""
-        return chain(self._depart(item), self._copied())
+        return chain(self._depart(item), self._gone_aside())
 
     def _move(self, item: Moving) -> Iterator[Moving | Delivery]:
         match item:
@@ -132,13 +134,11 @@ class Journey:
         kept = passing.cells & ~lost
         if not kept:
             return
-        sent = self._obstacles.past_gates(Hook.EGRESS, "lo", passing._replace(cells=kept))
-        back = sent._replace(interface="lo", output="", settled=True, own=False)
-        back = self._obstacles.past_gates(Hook.INGRESS, "lo", back)
-        if not back.cells:
-            return
-        for inside in self._obstacles.through(Hook.PREROUTING, back):
-            yield from self._deliver(inside)
+        for sent in self._obstacles.past_gates(Hook.EGRESS, "lo", passing._replace(cells=kept)):
+            looped = sent._replace(interface="lo", output="", settled=True, own=False)
+            for back in self._obstacles.past_gates(Hook.INGRESS, "lo", looped):
+                for inside in self._obstacles.through(Hook.PREROUTING, back):
+                    yield from self._deliver(inside)
 
     def _leave(self, passing: Passing, leaving: dict[Exit, int]) -> Iterator[Moving]:
         """Lead packets through POSTROUTING and onto their links."""
@@ -172,14 +172,16 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if sender is None or not passing.cells:
             return
-        passing = self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing)
-        flight = passing.flight
-        if not stack.ruleset.idle:
-            flight = replace(flight, passages=(*flight.passages, passing.passage()))
-        if passing.own and stack.sends_near:
-            hops = way.hops or hop_limit(stack.namespace, stack.family, sender.interface.name)
-            flight = replace(flight, hops=hops)
-        yield from self._hand_over(sender, passing._replace(flight=flight), way)
+        for sent in self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing):
+            flight = sent.flight
+            if not stack.ruleset.idle:
+                # conntrack saw them as they were before
+                seen = passing._replace(cells=sent.cells)
+                flight = replace(flight, passages=(*flight.passages, seen.passage()))
+            if passing.own and stack.sends_near:
+                hops = way.hops or hop_limit(stack.namespace, stack.family, sender.interface.name)
+                flight = replace(flight, hops=hops)
+            yield from self._hand_over(sender, sent._replace(flight=flight), way)
 
     def _hand_over(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Moving]:
         world = self._world.resolving(way.towards)
@@ -206,8 +208,10 @@ class Journey:
         bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
-            passing = self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge)
-            passing = self._obstacles.past_gates(Hook.EGRESS, port, passing)
+            for framed in self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge):
+                for sent in self._obstacles.past_gates(Hook.EGRESS, port, framed):
+                    yield Arrival(receiver.stack, sent.cells, sent.flight, receiver.interface.name, "", mac)
+            return
         cells, flight = passing.cells, passing.flight
         if not cells:
             return
@@ -221,44 +225,55 @@ class Journey:
     # --- Packets that come in by a link ---
 
     def _arrive(self, item: Arrival) -> Iterator[Moving | Delivery]:
-        stack = item.stack
-        passing = self._past_cards(item)
-        if not stack.gates.idle:
-            for name, kind in ((item.port, _type_at_port(item)), (item.interface, PacketType.HOST)):
-                passing = self._obstacles.past_gates(Hook.INGRESS, name, passing._replace(packet_type=kind))
         called = self._meets_hooks_as_frames(item)
         hooks, early = ((Hook.PREROUTING,), True) if called else ((Hook.PREROUTING, Hook.INPUT), None)
-        passing = self._obstacles.past_bridge(hooks, passing, item.port, "", None, early=early)
-        flight = passing.flight
-        cells = self._obstacles.believed(stack, passing.cells, flight, item.interface)
-        if not cells:
-            return
-        # physdev sees a port where br_netfilter kept it
-        passing = passing._replace(cells=cells, port=item.port if called else "")
-        for translated in self._obstacles.through(Hook.PREROUTING, passing):
-            inside = translated
-            if called:
-                inside = self._obstacles.past_bridge(hooks, translated, item.port, "", None, early=False)
-            if stack is self._world.host and inside.flight.ends.destination != flight.ends.destination:
-                yield from self._rewritten(inside, item.port, called=called)
-            else:
-                yield from self._handed_up(inside, item.port) if called else self._route(inside)
+        for passed in self._past_gates(item):
+            for framed in self._obstacles.past_bridge(hooks, passed, item.port, "", None, early=early):
+                yield from self._taken_in(item, framed, called=called)
 
-    def _past_cards(self, item: Arrival) -> Passing:
+    def _past_gates(self, item: Arrival) -> Iterable[Passing]:
+        """Lead packets that come in past what stands at the interfaces that they come in by."""
+        found = self._past_cards(item)
+        if item.stack.gates.idle:
+            return found
+        for name, kind in ((item.port, _type_at_port(item)), (item.interface, PacketType.HOST)):
+            framed = (each._replace(packet_type=kind) for each in found)
+            found = [past for each in framed for past in self._obstacles.past_gates(Hook.INGRESS, name, each)]
+        return found
+
+    def _past_cards(self, item: Arrival) -> Iterable[Passing]:
         """Lead frames for children of a card past what stands there: they come in by that (macvlan_queue_xmit)."""
         host, stack = self._world.host, item.stack
         passing = Passing(stack, item.cells, item.flight, item.flight.ends, item.interface, item.port, item.mac)
         if host.gates.idle:
-            return passing
-        kept = 0
+            return (passing,)
+        cards: dict[int | str, int] = defaultdict(int)
         for name, cells in parts(item.interface, item.cells):
             station = self._world.station(stack, stack.by_name[str(name)].index)
             card = station.segment.card if station is not None else None
-            framed = passing._replace(stack=host, cells=cells, packet_type=PacketType.OTHER)
-            passed = self._obstacles.past_gates(Hook.INGRESS, card.name if card else "", framed)
-            passing = passing._replace(flight=passed.flight, mark=passed.mark)
-            kept |= passed.cells
-        return passing._replace(cells=kept)
+            cards[card.name if card is not None else ""] |= cells
+        framed = passing._replace(stack=host, packet_type=PacketType.OTHER)
+        passed = self._obstacles.past_gates(Hook.INGRESS, Column(cards), framed)
+        return [each._replace(stack=stack, packet_type=passing.packet_type) for each in passed]
+
+    def _taken_in(self, item: Arrival, passing: Passing, *, called: bool) -> Iterator[Moving | Delivery]:
+        """Lead packets through PREROUTING as they are by now, and on."""
+        stack, flight = passing.stack, passing.flight
+        cells = self._obstacles.believed(stack, passing.cells, flight, item.interface)
+        if not cells:
+            return
+        # physdev sees a port where br_netfilter kept it
+        entering = passing._replace(cells=cells, arrived=flight.ends, port=item.port if called else "")
+        for translated in self._obstacles.through(Hook.PREROUTING, entering):
+            elsewhere = stack is self._world.host and translated.flight.ends.destination != flight.ends.destination
+            framed: Sequence[Passing] = (translated,)
+            if called:
+                framed = self._obstacles.past_bridge((Hook.PREROUTING,), translated, item.port, "", None, early=False)
+            for inside in framed:
+                if elsewhere:
+                    yield from self._rewritten(inside, item.port, called=called)
+                else:
+                    yield from self._handed_up(inside, item.port) if called else self._route(inside)
 
     def _handed_up(self, passing: Passing, port: str | Column) -> Iterator[Moving | Delivery]:
         """Lead frames of a bridge that br_netfilter has led through PREROUTING into the host: past the bridge's INPUT.
@@ -266,9 +281,8 @@ class Journey:
         br_nf_pre_routing_finish goes on with br_handle_frame_finish and br_pass_frame_up, so that INPUT sees what
         PREROUTING made of a destination. Without br_netfilter it comes first.
         """
-        passing = self._obstacles.past_bridge((Hook.INPUT,), passing, port, "", None)
-        if passing.cells:
-            yield from self._route(passing)
+        for taken in self._obstacles.past_bridge((Hook.INPUT,), passing, port, "", None):
+            yield from self._route(taken)
 
     def _cross(self, item: Crossing) -> Iterator[Moving | Delivery]:
         """Pass frames on that cross a bridge of the host's."""
@@ -353,11 +367,30 @@ class Journey:
         passing = Passing(stack, told.cells, sent, sent.ends)
         yield from self._hand_over(told.sender, passing, told.way)
 
-    def _copied(self) -> Iterator[Moving]:
-        """Send the copies that hooks made of packets."""
-        for copy in self._obstacles.copies():
-            if copy.onward is not None:
-                yield from self._sent_onward(copy, copy.onward)
+    def _gone_aside(self) -> Iterator[Moving | Delivery]:
+        """Send packets, and copies of them, that went elsewhere, each by one that diverts them once."""
+        waiting = self._obstacles.sent_aside()
+        while waiting:
+            for each in waiting:
+                if each.onward is not None:
+                    yield from self._sent_onward(each, each.onward)
+                elif each.diverted is not None:
+                    yield from self._diverted(each, each.diverted)
+            waiting = self._obstacles.sent_aside()
+
+    def _diverted(self, passing: Passing, divert: Divert) -> Iterator[Moving | Delivery]:
+        ends = passing.flight.ends
+        key = divert, passing.stack, ends.source, ends.destination, ends.destination_port
+        new = passing.cells & ~self._led_aside.get(key, 0)
+        self._led_aside[key] = self._led_aside.get(key, 0) | new
+        sent = passing._replace(cells=new)
+        if not divert.device:
+            yield from self._unseen.anywhere(sent)
+        elif divert.inward:
+            yield from self._unseen.taken_in(sent, divert.device)
+        else:
+            for each in self._obstacles.past_gates(Hook.EGRESS, divert.device, sent):
+                yield from self._unseen.sent_by(each, divert.device)
 
     def _sent_onward(self, passing: Passing, server: int) -> Iterator[Moving]:
         """Send packets to the real server that IPVS chose (ip_vs_nat_xmit, ip_vs_dr_xmit), or to TEE's gateway.

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.merging import merged
-from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
+from exporter.model.firewall import LEADING, AnyOf, Dispatch, Divert, Field, InRanges, ProxyLocally, Rewrite, Translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -128,7 +128,7 @@ def named_by_translations(firewall: Firewall) -> Iterator[int]:
                 yield from _single_destinations(rule.steps)
 
 
-_TRANSLATING = frozenset({Translate, Rewrite})
+_TRANSLATING = frozenset({Translate, Rewrite, Divert})
 
 
 def _single_destinations(steps: Iterable[Step]) -> Iterator[int]:

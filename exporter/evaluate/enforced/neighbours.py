@@ -356,4 +356,6 @@ def _gated(passing: Passing, hook: Hook, interface: str) -> Passing:
 def _bridged(
     passing: Passing, hooks: tuple[Hook, ...], entering: str, leaving: str, bridge: Interface | None
 ) -> Passing:
-    return past_bridge(_SIGHT, hooks, passing, entering, leaving, bridge)
+    for hook in hooks:
+        passing = past_bridge(_SIGHT, hook, passing, entering, leaving, bridge)
+    return passing

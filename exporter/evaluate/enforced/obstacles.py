@@ -8,15 +8,18 @@ from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.neighbours import Asking, resolved
 from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.rewriting import led_astray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
+    from exporter.evaluate.enforced.frames import Met
     from exporter.evaluate.enforced.packets import Column
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
+    from exporter.evaluate.enforced.walk import Outcome
     from exporter.evaluate.enforced.world import World
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
@@ -33,9 +36,9 @@ class Obstacles:
         """Yield what comes out of a hook of IP, apart where it was rewritten apart."""
         return self._hooks.through(hook, passing)
 
-    def copies(self) -> list[Passing]:
-        """Return the copies that hooks made of packets since somebody asked."""
-        return self._hooks.copies()
+    def sent_aside(self) -> list[Passing]:
+        """Return the packets, and copies of them, that went elsewhere since somebody asked."""
+        return self._hooks.sent_aside()
 
     def past_bridge(
         self,
@@ -46,13 +49,37 @@ class Obstacles:
         bridge: Interface | None,
         *,
         early: bool | None = None,
-    ) -> Passing:
-        """Return the frames that pass the chains of the bridge family, and how they go on."""
-        return past_bridge(self._hooks.sight, hooks, passing, port, output, bridge, early=early)
+    ) -> Sequence[Passing]:
+        """Return the frames that pass the chains of the bridge family, apart where they were rewritten apart."""
+        found = [passing] if passing.cells else []
+        for hook in hooks if not passing.stack.bridging.idle else ():
+            before, found = found, []
+            for each in before:
+                met: list[Met] = []
+                past = past_bridge(self._hooks.sight, hook, each, port, output, bridge, early=early, met=met)
+                found += self._apart(past, met)
+        return found
 
-    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Passing:
-        """Return the packets that pass what stands at single interfaces, and how they go on."""
-        return past_gates(self._hooks.sight, hook, interfaces, passing)
+    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Sequence[Passing]:
+        """Return the packets that pass what stands at single interfaces, apart where they were rewritten apart."""
+        if passing.stack.gates.idle:
+            return (passing,) if passing.cells else ()
+        met: list[Met] = []
+        return self._apart(past_gates(self._hooks.sight, hook, interfaces, passing, met), met)
+
+    def _apart(self, past: Passing, met: Iterable[Met]) -> list[Passing]:
+        """Return what goes on, and beside it what was rewritten; note what goes elsewhere."""
+        found = [past] if past.cells else []
+        for taken, passing, through in met:
+
+            def again(led: Passing, through: Callable[[Passing], Outcome] = through) -> Outcome:
+                outcome = through(led)
+                self._hooks.note(outcome.taken, led)
+                return outcome
+
+            self._hooks.note(taken, passing)
+            found += led_astray(again, taken, passing)
+        return found
 
     def resolved(self, sender: Station, receiver: Station, target: int, passing: Passing) -> tuple[int, dict[str, int]]:
         """Return the packets whose sender learns the link address of the next hop, and doubts about that."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.flight import Ends, Flight, Value
     from exporter.evaluate.enforced.packets import Column
     from exporter.evaluate.enforced.stack import Stack
+    from exporter.model.firewall import Divert
 
 
 class Passing(NamedTuple):
@@ -23,7 +24,8 @@ class Passing(NamedTuple):
     leave for, where that is not their destination's. `routed_mark` is the mark that their route was asked for by, where
     that is another one than `mark` by now. `link` is the interface on which the namespace looks for the
     link-local addresses that it sends to. `packet_type` is what the link address that a frame is for makes of it.
-    `onward` is the real server that IPVS sends them to.
+    `onward` is the real server that IPVS sends them to, or the gateway of a copy; `diverted` is what sends them, or a
+    copy, elsewhere.
     It is a tuple since it is what is made most, each from the one before: that costs a fifth of what a dataclass takes.
     """
 
@@ -49,6 +51,7 @@ class Passing(NamedTuple):
     unbound: bool = False
     packet_type: int | Column = PacketType.HOST
     onward: int | None = None
+    diverted: Divert | None = None
 
     def passage(self) -> Passage:
         """Return what the namespace's conntrack keeps of the packets when they leave or are delivered."""

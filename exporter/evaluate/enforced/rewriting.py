@@ -7,16 +7,16 @@ from ipaddress import ip_address
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.packets import Atom, PortsDiffer, Some, is_of_ipv6, only, parts
-from exporter.model.firewall import Field, Hook, Onward, Rewrite, Translation
+from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer, Some, is_of_ipv6, only, parts
+from exporter.model.firewall import Divert, Field, Hook, Onward, Rewrite, Translation
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from exporter.evaluate.enforced.flight import Port
     from exporter.evaluate.enforced.passing import Passing
-    from exporter.evaluate.enforced.walk import Taken
+    from exporter.evaluate.enforced.walk import Outcome, Taken
     from exporter.model.firewall import Target
 
 ENTRY = (Hook.PREROUTING, Hook.OUTPUT)
@@ -61,7 +61,7 @@ def _sent_from(addresses: Iterable[_Choice], target: Target, passing: Passing) -
 
 def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
     """Yield packets as statements rewrite them, each by itself and after those that come before it in its rule."""
-    rewriting = (item for item in taken if isinstance(item.statement, Rewrite) and not _is_copied(item.statement))
+    rewriting = (item for item in taken if isinstance(item.statement, Rewrite) and not item.statement.copied)
     for _, of_rule in groupby(rewriting, key=lambda item: id(item.rule)):
         before: list[Passing] = []
         for _, of_statement in groupby(of_rule, key=lambda item: id(item.statement)):
@@ -76,19 +76,47 @@ def rewrites(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
             before = led
 
 
-def copies(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
-    """Yield copies of packets with the gateway that each is sent to; no copy of a copy is made (nf_dup_ipv4)."""
+def led_astray(through: Callable[[Passing], Outcome], taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
+    """Yield packets as they may be rewritten behind conntrack's back.
+
+    That is in doubt, and so is what becomes of them in the rest of the hook. Only where rules there lead them further
+    is asked: by all of these (`through`), for which of them come later nobody has noted.
+    """
+    seen: dict[Hashable, int] = {}
+    waiting = [*rewrites(taken, passing)]
+    while waiting:
+        led = waiting.pop()
+        ends = led.flight.ends
+        parts_of = ends.source, ends.source_port, ends.destination, ends.destination_port
+        key = led.onward, *(id(part) if isinstance(part, Column) else part for part in parts_of)
+        fresh = led.cells & ~seen.get(key, 0)
+        if not fresh:
+            continue
+        seen[key] = seen.get(key, 0) | fresh
+        here = led._replace(cells=fresh)
+        yield here
+        outcome = through(here)
+        waiting += rewrites(outcome.taken, here._replace(flight=here.flight.doubted(outcome.doubts)))
+
+
+def sent_aside(taken: Iterable[Taken], passing: Passing) -> Iterator[Passing]:
+    """Yield packets and copies of them that go elsewhere, each with the gateway that it is sent to or what diverts it.
+
+    No copy of a copy is made (nf_dup_ipv4).
+    """
     for item in taken:
         statement, target = item.statement, item.target
-        cells = item.cells & ~passing.flight.astray
-        if isinstance(statement, Rewrite) and _is_copied(statement) and target is not None and cells:
-            flight = passing.flight.doubted({statement.name: cells})
-            astray = replace(flight, astray=flight.astray | cells)
-            yield passing._replace(cells=cells, flight=astray, onward=target.addresses.intervals[0][0])
+        if isinstance(statement, Divert):
+            yield _astray(statement.name, passing._replace(cells=item.cells, diverted=statement))
+        elif isinstance(statement, Rewrite) and statement.copied and target is not None:
+            copied = item.cells & ~passing.flight.astray
+            for gateway, cells, _ in _each(target, copied) if copied else ():
+                yield _astray(statement.name, passing._replace(cells=cells, onward=gateway))
 
 
-def _is_copied(statement: Rewrite) -> bool:
-    return statement.onward is Onward.COPIED
+def _astray(name: str, passing: Passing) -> Passing:
+    flight = passing.flight.doubted({name: passing.cells})
+    return passing._replace(flight=replace(flight, astray=flight.astray | passing.cells))
 
 
 def _rewritten_by(item: Taken, passing: Passing) -> Iterator[Passing]:

@@ -27,6 +27,7 @@ from exporter.model.firewall import (
     Chain,
     CopyMark,
     Dispatch,
+    Divert,
     Field,
     HasBits,
     Hook,
@@ -328,7 +329,7 @@ class PreparedTable:
                     self._note_all(target.matches, interest)
             case SetMark() | CopyMark() | Untrack() | ProxyLocally():
                 interest.rewrites = True
-            case Terminate() | Unforeseeable():
+            case Terminate() | Unforeseeable() | Divert():
                 pass
 
     def _note_all(self, steps: Iterable[Match], interest: Interest) -> None:

@@ -98,6 +98,13 @@ class Stack:
         return {address: frozenset(indexes) for address, indexes in found.items()}
 
     @cached_property
+    def first_address(self) -> tuple[int, str]:
+        """An address that means something beyond its link, and its interface; 0 where the namespace has none."""
+        cards = (card for card in self.namespace.interfaces.values() if card.name != "lo")
+        own = ((int(each.ip), card.name) for card in cards for each in card.addresses if each.version == self.family)
+        return next((each for each in own if not is_link_local(each[0])), (0, ""))
+
+    @cached_property
     def anycast(self) -> Mapping[int, frozenset[int]]:
         """The addresses that the namespace shares with others who pass packets on, by the indexes of the interfaces."""
         found: dict[int, set[int]] = defaultdict(set)

@@ -23,6 +23,7 @@ from exporter.model.firewall import (
     AddressType,
     AddressTypeIs,
     Dispatch,
+    Divert,
     Field,
     InRanges,
     ProxyLocally,
@@ -188,6 +189,8 @@ def _redirects(steps: Sequence[Step]) -> bool:
             case Translate(Translation.DNAT | Translation.REDIRECT) | ProxyLocally():
                 return True
             case Rewrite(field=Field.DESTINATION, targets=targets) if any(target.addresses for target in targets):
+                return True
+            case Divert(device=""):
                 return True
             case Dispatch(cases) if any(_redirects((*matches, statement)) for matches, statement in cases):
                 return True

@@ -441,26 +441,27 @@ class _Obstacles(Obstacles):
         bridge: Interface | None,
         *,
         early: bool | None = None,
-    ) -> Passing:
+    ) -> Sequence[Passing]:
         passed = super().past_bridge(hooks, passing, port, output, bridge, early=early)
-        steps = self._notes.steps()
-        if steps:
-            at = self._notes.at(passing.stack.family, passing.flight.ends)
-            names = self._notes.name(port), output
-            self._notes.add(Filtered(passing.stack.name, None, steps, at, (at,) if passed.cells else (), *names))
+        self._note_frames(passing, passed, (self._notes.name(port), output), None)
         return passed
 
-    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Passing:
-        stack, known = passing.stack, passing.flight.doubts
+    def past_gates(self, hook: Hook, interfaces: str | Column, passing: Passing) -> Sequence[Passing]:
         passed = super().past_gates(hook, interfaces, passing)
-        steps, doubts = self._notes.steps(), tuple(name for name in passed.flight.doubts if name not in known)
-        if steps or doubts:
-            at = self._notes.at(stack.family, passing.flight.ends)
-            name = self._notes.name(interfaces)
-            inside, outside = (name, "") if hook == "ingress" else ("", name)
-            after = (at,) if passed.cells else ()
-            self._notes.add(Filtered(stack.name, hook, steps, at, after, inside, outside, doubts))
+        name = self._notes.name(interfaces)
+        self._note_frames(passing, passed, (name, "") if hook == "ingress" else ("", name), hook)
         return passed
+
+    def _note_frames(
+        self, passing: Passing, passed: Sequence[Passing], names: tuple[str, str], hook: Hook | None
+    ) -> None:
+        steps, known, family = self._notes.steps(), passing.flight.doubts, passing.stack.family
+        doubts = dict.fromkeys(name for each in passed for name in each.flight.doubts if name not in known)
+        if steps or (doubts and hook is not None):
+            before = self._notes.at(family, passing.flight.ends)
+            after = tuple(dict.fromkeys(self._notes.at(family, each.flight.ends) for each in passed))
+            told = tuple(doubts) if hook is not None else ()
+            self._notes.add(Filtered(passing.stack.name, hook, steps, before, after, *names, told))
 
     def resolved(self, sender: Station, receiver: Station, target: int, passing: Passing) -> tuple[int, dict[str, int]]:
         cells, doubts = super().resolved(sender, receiver, target, passing)

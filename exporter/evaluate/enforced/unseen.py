@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import Arrival
+from exporter.evaluate.enforced.flight import BACK, Arrival, Delivery
 from exporter.evaluate.enforced.packets import parts
 from exporter.evaluate.enforced.segments import beyond
 from exporter.model.reach import TRANSPORTS
@@ -13,6 +13,7 @@ from exporter.model.reach import TRANSPORTS
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from exporter.evaluate.enforced.flight import Stage
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
@@ -25,8 +26,9 @@ SHARED_OUT = "to which task swarm leads what its services publish: the namespace
 class Unseen:
     """Leads packets of one stage of conversations on in a world, as somebody may who is not seen."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, stage: Stage) -> None:
         self._world = world
+        self._stage = stage
         self._led_on: dict[Hashable, int] = {}
 
     def routed(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
@@ -50,6 +52,43 @@ class Unseen:
                 led = replace(flight, routed=True, astray=flight.astray | new)
                 if new:
                     yield Arrival(receiver.stack, new, led, receiver.interface.name)
+
+    def sent_by(self, passing: Passing, device: str) -> Iterator[Arrival]:
+        """Send packets by an interface to whoever may get them there, whoever they are for.
+
+        What loopback is given, and a cable whose other end is here as well, comes in by that.
+        """
+        sending = passing.stack.by_name.get(device)
+        own = passing.stack.namespace.interfaces
+        peer = own.get(sending.peer or 0) if sending is not None and sending.peer_here else None
+        if device == "lo" or (peer is not None and peer.kind == "veth"):
+            yield from self.taken_in(passing, peer.name if peer is not None else device)
+        for receiver in self._world.behind(passing.stack, device):
+            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name)
+
+    def taken_in(self, passing: Passing, device: str) -> Iterator[Arrival]:
+        """Let packets come in by an interface: of a bridge's port, the bridge takes them in, or passes them on."""
+        stack = passing.stack
+        interface = stack.by_name.get(device)
+        if interface is None:
+            return
+        master = stack.namespace.interfaces.get(interface.master or 0)
+        inside = (master or interface).name
+        yield Arrival(stack, passing.cells, passing.flight, inside, device if master is not None else "")
+        for receiver in self._world.beside(stack, interface):
+            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name)
+
+    def anywhere(self, passing: Passing) -> Iterator[Delivery]:
+        """Deliver packets to everybody, past all that somebody may have against them.
+
+        Of those that answer, which are still to be for who asked, none gets another destination.
+        """
+        flight = passing.flight
+        for stack in self._world.stacks.values():
+            address, interface = stack.first_address
+            ends = flight.ends if self._stage in BACK else replace(flight.ends, destination=address)
+            if address and passing.cells:
+                yield Delivery(stack, passing.cells, replace(flight, ends=ends), interface=interface)
 
     def shared_out(self, sender: Station, passing: Passing) -> Iterator[Arrival]:
         """Send packets for nobody who is seen to the tasks of services: swarm may share them out in `ingress_sbox`.

@@ -28,10 +28,10 @@ from exporter.model.firewall import (
     CopyMark,
     CtState,
     Dispatch,
+    Divert,
     Field,
     InRanges,
     NameIs,
-    Onward,
     Opaque,
     ProxyLocally,
     ReversePath,
@@ -65,12 +65,12 @@ WAY_BACK = "policy rule that a way back hinges on"
 
 
 class Taken(NamedTuple):
-    """What leads packets elsewhere: a rule's statement, and one of its targets; None for ProxyLocally's.
+    """What leads packets elsewhere: a rule's statement, and one of its targets; None for what has none.
 
     `surely` are those that do not go on, `rule` is told of one that rewrites.
     """
 
-    statement: Translate | ProxyLocally | Rewrite
+    statement: Translate | ProxyLocally | Rewrite | Divert
     target: Target | None
     cells: int
     surely: int = 0
@@ -96,7 +96,7 @@ class Outcome:
         """Those that may go on elsewhere, and not with the next rule."""
         gone = self.accepted | self.returned
         for item in self.taken:
-            gone |= 0 if isinstance(item.statement, Rewrite) else item.cells
+            gone |= 0 if isinstance(item.statement, Rewrite | Divert) else item.cells
         return gone
 
     def doubt(self, name: str, cells: int) -> None:
@@ -231,7 +231,7 @@ class Walker:
         """Apply a rule; return the packets that go on to the next one."""
         held = Held(live, live)
         for step in place.rule.steps:
-            if isinstance(step, Rewrite):
+            if isinstance(step, Rewrite | Divert):
                 held = self._rewritten(step, place, packets, held, outcome)
                 if not held.may:
                     break
@@ -325,8 +325,22 @@ class Walker:
                 may &= ~found.must
         return certain
 
-    def _rewritten(self, step: Rewrite, place: _Place, packets: Packets, held: Held, outcome: Outcome) -> Held:
+    def _rewritten(self, step: Rewrite | Divert, place: _Place, packets: Packets, held: Held, outcome: Outcome) -> Held:
         """Note where packets may be led; return those that the rule goes on for: one that a map lacks is left alone."""
+        found = self._led(step, place, packets, held, outcome) if isinstance(step, Rewrite) else held
+        if isinstance(step, Divert):
+            outcome.taken.append(Taken(step, None, held.may))
+        if found.may:
+            does = step.name if step.copied else f"perhaps {step.name}"
+            self._note(place.table, place.chain.name, place.number, place.rule, does)
+        if not step.copied:
+            outcome.rewritten |= found.may
+            outcome.dropped |= found.may
+            outcome.doubt(step.name, found.may)
+        return found
+
+    def _led(self, step: Rewrite, place: _Place, packets: Packets, held: Held, outcome: Outcome) -> Held:
+        """Note by which of its targets packets may be led."""
         left, cells, certain = held.may, 0, 0
         for target in step.targets:
             found = self._matching.all_of(target.matches, packets, left)
@@ -335,15 +349,6 @@ class Walker:
                 cells |= found.may
                 certain |= found.must & held.must
                 left &= ~found.must
-        copied = step.onward is Onward.COPIED
-        if cells:
-            does = step.name if copied else f"perhaps {step.name}"
-            self._note(place.table, place.chain.name, place.number, place.rule, does)
-        if copied:
-            return held
-        outcome.rewritten |= cells
-        outcome.dropped |= cells
-        outcome.doubt(step.name, cells)
         return Held(cells, certain)
 
     def _note(self, table: PreparedTable, chain: str, number: int, rule: Rule | None, does: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.meeting import leads, met, named_by_translations, possible
@@ -179,6 +180,22 @@ class World:
             for led in ((end.segment, towards) for end, towards in ends if end is not None):
                 found.setdefault(led, station)
         return dict.fromkeys(found.values())
+
+    def behind(self, stack: Stack, device: str) -> list[Station]:
+        """Return who may get what a namespace sends by an interface, whoever that is for."""
+        interface = stack.by_name.get(device)
+        if interface is None:
+            return []
+        others = self.beside(stack, interface)
+        return [each for each in others if each.port is interface] or others
+
+    def beside(self, stack: Stack, interface: Interface) -> list[Station]:
+        """Return all others who hear an interface or its bridge, and to whom these may lead what they hear."""
+        own = self.station(stack, interface.index) or self.station(stack, interface.master or 0)
+        if own is None:
+            return [each for each in self._station.values() if each.segment.card is interface]
+        near = own.segment.widely.stations, own.segment.outside.stations if own.segment.outside is not None else ()
+        return [each for each in dict.fromkeys(chain.from_iterable(near)) if each is not own]
 
     def resolving(self, address: int) -> World:
         """Return the world in which the link address of a next hop is looked for (ip_neigh_for_gw)."""

@@ -14,6 +14,7 @@ from exporter.model.firewall import (
     AnyOf,
     Call,
     Dispatch,
+    Divert,
     Field,
     HasBits,
     InRanges,
@@ -238,10 +239,8 @@ class Apart:
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:
                     self._between(low, high)
-            case ReversePath() if not self._inside:
-                self.noted.unusual = True
-            case AddressTypeIs(side=side) if side is not Side.ANY and not self._inside:
-                self.noted.unusual = True
+            case Divert() | ReversePath() | AddressTypeIs():
+                self.noted.unusual |= isinstance(step, Divert) or (not self._inside and _asks_for_sides(step))
             case _:
                 pass
 
@@ -301,6 +300,11 @@ class Apart:
                 self.noted.peculiar.add(owner)
         if low != high or is_link_local(low):
             self.noted.addresses.add(Ranges(((low, high),)))
+
+
+def _asks_for_sides(step: ReversePath | AddressTypeIs) -> bool:
+    """Return whether the answer depends on the interface that packets come in or leave by."""
+    return isinstance(step, ReversePath) or step.side is not Side.ANY
 
 
 def whose(directory: Directory, address: int, inside: str) -> Owner | None:

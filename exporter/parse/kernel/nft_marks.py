@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model.firewall import CopyMark, Field, SetMark
+from exporter.model.firewall import CopyMark, Divert, Field, SetMark
 from exporter.model.namespace import ENOUGH_HOPS
 from exporter.parse.kernel.nft_expressions import expression, name_of
 from exporter.parse.kernel.nft_maps import dispatch, looked_up
@@ -33,6 +33,10 @@ _WITHOUT_EFFECT = frozenset({
 _HOPS = (("ip", "ttl"), ("ip6", "hoplimit"))
 
 
+_OF_ITSELF = frozenset({"checksum", "length", "hdrlength", "version", "hoplimit", "ttl"})
+"""Fields of headers by which nobody gets packets who did not get them before, whatever is written there."""
+
+
 class _Source(NamedTuple):
     """A mark's new bits: `(field & keep) ^ toggle`, of no field where they are constant."""
 
@@ -55,10 +59,22 @@ def mangle(body: object, before: Sequence[Step], context: Context) -> tuple[Step
     target = _target(key)
     if target in _WITHOUT_EFFECT or (target in _HOPS and integer(value) >= ENOUGH_HOPS):
         return (*implied, *missing(expression(value, context).implied, before))
-    if isinstance(left.subject, Number):
-        name = f"{name_of(key)} set"
+    name = f"{name_of(key)} set"
+    try:
         return (*implied, *rewrite(name, left.subject, value, (*before, *implied), context))
-    raise ValueError("a rewrite that may change a packet's way")
+    except ValueError:
+        if not _leads_elsewhere(key):
+            raise
+        return (*implied, Divert(name))
+
+
+def _leads_elsewhere(key: object) -> bool:
+    """Return whether what is written into packets, and cannot be told, may lead them to anybody."""
+    name, body = tagged(key)
+    if name == "payload":
+        return properties(body).get("field") not in _OF_ITSELF
+    # bridges pass such frames to the namespace itself (`broute`), which takes those that are for others as well
+    return (name, properties(body).get("key")) in (("meta", "broute"), ("meta", "pkttype"))
 
 
 def _target(key: object) -> tuple[str, str]:

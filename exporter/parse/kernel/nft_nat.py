@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.model.firewall import (
     Field,
     HasBits,
+    Onward,
     Opaque,
     ProxyLocally,
     Rewrite,
@@ -21,6 +22,7 @@ from exporter.model.ranges import Ranges
 from exporter.parse.kernel.nft_expressions import of_family
 from exporter.parse.kernel.nft_maps import looked_up
 from exporter.parse.kernel.nft_matches import missing
+from exporter.parse.kernel.nft_subjects import Number
 from exporter.parse.kernel.nft_values import interval, ip_address, items, plain, properties, words
 from exporter.parse.kernel.targets import LARGEST_NETMAP
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from exporter.model.firewall import Match, Step
     from exporter.parse.kernel.nft_expressions import Context
-    from exporter.parse.kernel.nft_subjects import Number
+    from exporter.parse.kernel.nft_subjects import Subject
 
 _VERSIONS = {"ip": 4, "ip6": 6}
 _BITS = {4: 32, 6: 128}
@@ -152,15 +154,23 @@ def _kept(choice: _Choice, name: Field) -> tuple[Target, ...]:
     )
 
 
-def rewrite(name: str, number: Number, value: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
+def rewrite(name: str, subject: Subject, value: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
     """Return how an address or a port is written into packets. Raises ValueError for what is neither, or unknown."""
-    side = _SIDES.get(number.field)
-    if side is None or not number.whole:
+    if not isinstance(subject, Number) or subject.field not in _SIDES or not subject.whole:
         raise ValueError("not an address, and no port")
-    version = next((version for version, bits in _BITS.items() if bits == number.width), None)
+    version = next((version for version, bits in _BITS.items() if bits == subject.width), None)
     part = _part(value, version, before, context)
-    targets = tuple(Target(choice.addresses, choice.ports, choice.matches) for choice in part.choices)
-    return (*part.implied, Rewrite(name, side, targets))
+    return (*part.implied, Rewrite(name, _SIDES[subject.field], _targets(part)))
+
+
+def copied_to(gateway: object, before: Sequence[Step], context: Context) -> tuple[Step, ...]:
+    """Return how copies of packets are sent to a gateway. Raises ValueError for one that is not understood."""
+    part = _part(gateway, context.version, before, context)
+    return (*part.implied, Rewrite("dup", Field.DESTINATION, _targets(part), Onward.COPIED))
+
+
+def _targets(part: _Part) -> tuple[Target, ...]:
+    return tuple(Target(choice.addresses, choice.ports, choice.matches) for choice in part.choices)
 
 
 _SIDES = {

@@ -13,9 +13,11 @@ from exporter.model.firewall import (
     AnyOf,
     Call,
     Dispatch,
+    Divert,
     Field,
     Opaque,
     SetMark,
+    TableFamily,
     Target,
     Terminate,
     Translate,
@@ -29,11 +31,11 @@ from exporter.parse.kernel.nft_expressions import expression, name_of, of_family
 from exporter.parse.kernel.nft_maps import CARRY_ON, verdict, verdict_map
 from exporter.parse.kernel.nft_marks import mangle
 from exporter.parse.kernel.nft_matches import compared, comparison, missing
-from exporter.parse.kernel.nft_nat import proxy, translate
+from exporter.parse.kernel.nft_nat import copied_to, proxy, translate
 from exporter.parse.kernel.nft_sets import element
 from exporter.parse.kernel.nft_text import match_text, statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
-from exporter.parse.kernel.targets import WITHOUT_EFFECT, copied
+from exporter.parse.kernel.targets import WITHOUT_EFFECT
 from exporter.parse.kernel.values import HIGHEST_PORT
 
 if TYPE_CHECKING:
@@ -157,6 +159,8 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
 
 def _not_understood(name: str, body: object, text: str) -> Sequence[Step]:
     """Return what is told of a statement whose effect is not known, by what it is called: `ct zone set`, `vmap`."""
+    if name in (Translation.DNAT, Translation.REDIRECT):
+        return (Divert(name),)
     if name != "mangle" or not isinstance(body, dict):
         return (Unforeseeable(name, text),)
     written = name_of(body.get("key"))
@@ -203,14 +207,29 @@ def _change_of_set(body: object, before: Sequence[Step], context: Context) -> Se
     return (*missing(implied, before), *room, *(_asked(items(stateful)) if stateful is not None else ()))
 
 
-def _duplicate(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
-    """Return what sends a copy to a gateway; one by an interface, or as a map says, is not followed."""
+def _duplicate(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """Return what sends a copy to a gateway, or by an interface, which nft calls `addr` in family netdev."""
     said = properties(body)
-    gateway = said.get("addr")
+    given = said.get("addr") if context.family is TableFamily.NETDEV else said.get("dev")
+    if given is not None:
+        return (Divert("dup", _device(given), copied=True),)
     try:
-        return (copied("dup", gateway),) if isinstance(gateway, str) and "dev" not in said else ()
+        return copied_to(said.get("addr"), before, context)
     except ValueError:
-        return ()
+        return (Divert("dup", copied=True),)
+
+
+def _forward(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """Return what sends packets by an interface, those of one version of IP alone where their gateway is told."""
+    said = properties(body)
+    version = {"ip": 4, "ip6": 6}.get(str(said.get("family")))
+    implied = missing(of_family(version, context), before) if version is not None else ()
+    return (*implied, Divert("fwd", _device(said.get("dev"))))
+
+
+def _device(said: object) -> str:
+    """Return an interface that packets are sent by; none where a map tells it."""
+    return said if isinstance(said, str) else ""
 
 
 def _meter(body: object, before: Sequence[Step], context: Context) -> Sequence[Step]:
@@ -233,6 +252,9 @@ _XT_STATEMENTS: Mapping[str, Sequence[Step]] = {
     # ebtables': its arguments also say what becomes of the frame
     "mark": (*_may_mark("xt mark"), Unforeseeable("xt mark")),
     "MASQUERADE": (MASQUERADES,),
+    "TEE": (Divert("xt TEE", copied=True),),
+    # ebtables', which say who gets a frame, and ip6tables'
+    **{name: (Divert(f"xt {name}"),) for name in ("DNPT", "SNPT", "dnat", "redirect", "snat")},
     **dict.fromkeys(WITHOUT_EFFECT, ()),
 }
 """Targets of which it is known what they do, or may do, whatever their arguments are."""
@@ -260,6 +282,7 @@ _STATEMENTS: Mapping[str, Handler] = {
     "notrack": _untrack,
     "tproxy": proxy,
     "dup": _duplicate,
+    "fwd": _forward,
     "set": _change_of_set,
     "map": _change_of_set,
     "meter": _meter,

@@ -9,6 +9,7 @@ from exporter.model.firewall import (
     Call,
     CopyMark,
     Dispatch,
+    Divert,
     Field,
     HasBits,
     Onward,
@@ -48,6 +49,9 @@ WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 """Targets after which the packet goes on as it was, as far as rules can see."""
 
+_LED_ELSEWHERE = frozenset({"DNAT", "NETMAP", "REDIRECT", "TEE"})
+"""Targets by which packets, or copies of them, go to somebody else, be it not understood to whom."""
+
 LARGEST_NETMAP = 256
 """Addresses that NETMAP translates one by one."""
 
@@ -75,6 +79,8 @@ def statement(
             return handler(others, context)
     except (ValueError, KeyError):
         pass
+    if name in _LED_ELSEWHERE:
+        return Divert(name)
     return Unforeseeable(name, " ".join(map(str, (option, *others))))
 
 
@@ -285,21 +291,27 @@ def _hops(prefix: str, options: Sequence[Option], _context: Context) -> Statemen
     return None
 
 
-def copied(name: str, gateway: str) -> Rewrite:
-    """Return what sends a copy of packets to a gateway. Raises ValueError for what is no address."""
-    return Rewrite(name, Field.DESTINATION, (Target(Ranges.of(int(parse_address(gateway))), Ranges()),), Onward.COPIED)
-
-
 def _copy(options: Sequence[Option], _context: Context) -> Statement | None:
-    """Return what TEE does: with an interface as well, what that does to the copy's way is not followed."""
-    if len(options) != 1:
-        raise ValueError("a copy by an interface")
-    return copied("TEE", _given(options)["--gateway"])
+    """Return what sends copies of packets to a gateway, or by an interface to whoever has it."""
+    given = dict(_given(options))
+    gateway, device = int(parse_address(given.pop("--gateway"))), given.pop("--oif", "")
+    if given:
+        raise ValueError("an unknown option of TEE")
+    if device:
+        return Divert("TEE", device, copied=True)
+    return Rewrite("TEE", Field.DESTINATION, (Target(Ranges.of(gateway), Ranges()),), Onward.COPIED)
+
+
+def _network(name: str, options: Sequence[Option], _context: Context) -> Statement | None:
+    """DNPT and SNPT put another prefix into an address, and what makes up for it into the rest (RFC 6296)."""
+    del options
+    return Divert(name)
 
 
 _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] = {
     "CONNMARK": _connmark,
     "CT": _connection,
+    "DNPT": partial(_network, "DNPT"),
     "DNAT": partial(_translate, Translation.DNAT, "--to-destination"),
     "HL": partial(_hops, "hl"),
     "HMARK": _hashed_mark,
@@ -309,6 +321,7 @@ _TARGETS: Mapping[str, Callable[[Sequence[Option], Context], Statement | None]] 
     "REDIRECT": partial(_own_address, Translation.REDIRECT),
     "SET": _set,
     "SNAT": partial(_translate, Translation.SNAT, "--to-source"),
+    "SNPT": partial(_network, "SNPT"),
     "TEE": _copy,
     "TPROXY": _proxy,
     "TTL": partial(_hops, "ttl"),

@@ -9,6 +9,7 @@ from exporter.model.firewall import (
     Call,
     CopyMark,
     Dispatch,
+    Divert,
     Field,
     NameIs,
     Onward,
@@ -37,6 +38,7 @@ ALL = 0xFFFFFFFF
 CT_MARK_THERE = between(Field.CT_MARK, 0, ALL)
 GOES_ON = SetMark(Field.MARK, ALL, 0)
 UNKNOWN_MARK = SetMark(Field.MARK, 0, 0)
+IPV4_FRAME = are(Field.ETHER_TYPE, 0x0800)
 TWO_ADDRESSES = (are(SOURCE, number("10.0.0.1")), are(SOURCE, number("10.0.0.2")))
 
 
@@ -182,15 +184,19 @@ MAPS: dict[str, tuple[Step, ...]] = {
 UNFORESEEABLE = {
     "synproxy mss 1460 wscale 7": "synproxy",
     "meta mark set ip saddr map { 10.0.0.1 : 5 } accept": "map",
-    "ip daddr set ip saddr": "ip daddr set",
     "udp checksum set 0": "udp checksum set",
     "ip ttl set 2": "ip ttl set",
-    "ether daddr set 02:42:ac:11:00:02": "ether daddr set",
     "ct zone set 5": "ct zone set",
     "th dport vmap { 22 : accept }": "vmap",
     'iifname vmap { "a" : accept, "b*" : drop, "c" : accept }': "vmap",
     "tcp dport vmap { 22 : accept, 23 : continue } ip saddr 10.0.0.1 drop": "map",
 }
+
+LEADS_ELSEWHERE: dict[str, tuple[Step, ...]] = {
+    "ip daddr set ip saddr": (V4, Divert("ip daddr set")),
+    "ether daddr set 02:42:ac:11:00:02": (Divert("ether daddr set"),),
+}
+"""What is computed, or says who gets a frame."""
 
 OPAQUE: dict[str, str] = {
     "update @none { ip saddr limit rate 5/second } accept": "limit",
@@ -211,7 +217,7 @@ OTHERS: dict[tuple[str, str, str], object] = {
     ("ip", "raw", "notrack"): (Untrack(),),
 }  # fmt: skip
 
-STEPS = VERDICTS | MARKS | BEHIND | WITHOUT_EFFECT | MAPS
+STEPS = VERDICTS | MARKS | BEHIND | LEADS_ELSEWHERE | WITHOUT_EFFECT | MAPS
 MEANINGS: dict[tuple[str, str, str], object] = {
     **{("inet", "forward", said): meaning for said, meaning in STEPS.items()},
     **{("inet", "forward", said): name for said, name in (UNFORESEEABLE | OPAQUE | UNKNOWN_MARKS).items()},
@@ -314,26 +320,70 @@ def test_modules_of_iptables_have_lost_their_arguments(body: object, expected: t
     assert parsed([{"xt": body}]) == expected
 
 
-@pytest.mark.parametrize("name", ["flow", "dup", "ct helper", "ct timeout", "secmark", "last"])
+@pytest.mark.parametrize("name", ["flow", "ct helper", "ct timeout", "secmark", "last"])
 def test_statements_without_effect_are_no_steps(name: str) -> None:
     """The packet goes on as it was."""
     assert parsed([{name: {}}, {"accept": None}]) == (ACCEPT,)
 
 
-@pytest.mark.parametrize("body", [{"addr": "eth0"}, {"addr": "10.0.0.1", "dev": "eth0"}, {"addr": {"map": {}}}])
-def test_copies_that_are_not_followed_are_no_steps(body: object) -> None:
-    """The packet goes on as it was."""
-    assert parsed([{"dup": body}, {"accept": None}]) == (ACCEPT,)
+@pytest.mark.parametrize(
+    ("family", "body", "device"),
+    [
+        ("netdev", {"addr": "eth0"}, "eth0"), ("netdev", {"addr": {"map": {}}}, ""),
+        ("ip", {"addr": "10.0.0.1", "dev": "eth0"}, "eth0"), ("ip", {"addr": "10.0.0.1", "dev": {"map": {}}}, ""),
+        ("ip", {"addr": {"map": {"key": {"meta": {"key": "mark"}}, "data": "@gone"}}}, ""),
+    ],
+)  # fmt: skip
+def test_copies_go_by_an_interface(family: str, body: object, device: str) -> None:
+    """The packet goes on as it was beside them; where they go that a map sends which is not read may be anywhere."""
+    assert parsed([{"dup": body}, {"accept": None}], family) == (Divert("dup", device, copied=True), ACCEPT)
 
 
 def test_copies_go_to_a_gateway() -> None:
     """The packet goes on as it was beside them."""
     target = Target(Ranges.of(number("10.0.0.1")), Ranges())
     expected = Rewrite("dup", Field.DESTINATION, (target,), Onward.COPIED)
-    assert parsed([{"dup": {"addr": "10.0.0.1"}}, {"accept": None}]) == (expected, ACCEPT)
+    assert parsed([{"dup": {"addr": "10.0.0.1"}}, {"accept": None}], "ip") == (expected, ACCEPT)
 
 
-@pytest.mark.parametrize("name", ["queue", "fwd", "something new"])
+def test_copies_go_where_a_map_says() -> None:
+    """For others than those in the map, the rule is over."""
+    gateways = {"map": {"key": {"payload": {"protocol": "ip", "field": "saddr"}}, "data": {"set": [PAIR]}}}
+    target = Target(Ranges.of(number("10.0.0.9")), Ranges(), TWO_ADDRESSES[:1])
+    expected = Rewrite("dup", Field.DESTINATION, (target,), Onward.COPIED)
+    assert parsed([{"dup": {"addr": gateways}}], "ip") == (expected,)
+
+
+PAIR = ["10.0.0.1", "10.0.0.9"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ({"payload": {"base": "nh", "offset": 128, "len": 32}}, "payload set"),
+        ({"meta": {"key": "pkttype"}}, "meta pkttype set"),
+        ({"meta": {"key": "broute"}}, "meta broute set"),
+    ],
+)
+def test_what_is_written_into_a_frame_may_lead_it_to_anybody(key: object, name: str) -> None:
+    """Bytes that have no name may be an address; what is for others may be taken in. The rule goes on."""
+    assert parsed([{"mangle": {"key": key, "value": 1}}, {"accept": None}], "bridge") == (Divert(name), ACCEPT)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"dev": "eth0"}, (Divert("fwd", "eth0"),)),
+        ({"dev": {"map": {}}}, (Divert("fwd"),)),
+        ({"dev": "eth0", "family": "ip", "addr": "10.0.0.1"}, (IPV4_FRAME, Divert("fwd", "eth0"))),
+    ],
+)
+def test_packets_are_forwarded_by_an_interface(body: object, expected: tuple[Step, ...]) -> None:
+    """With a gateway, those of its version of IP alone (nft_fwd_neigh_eval)."""
+    assert parsed([{"fwd": body}], "netdev") == expected
+
+
+@pytest.mark.parametrize("name", ["queue", "something new"])
 def test_statements_that_are_not_known_may_do_anything(name: str) -> None:
     """Who takes a packet away may give it back, or not."""
     (step,) = parsed([{name: None}])
