@@ -54,6 +54,7 @@ _UNREAD = (
 _STAND_INS = (
     "the namespaces of {names}, which were not read, are as the engine makes them: no --sysctl, and no use of NET_ADMIN"
 )
+_PROGRAMS = "programs of BPF at {names} lead no packets elsewhere, past the firewall: nobody can tell what they do"
 _OTHER_GATEWAYS = (
     "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
     "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
@@ -84,6 +85,19 @@ def of_enforced(snapshot: Snapshot) -> Iterator[str]:
     if made_up:
         names = sorted(snapshot.sandboxes[each].name for each in made_up)
         yield _STAND_INS.format(names=_first_of(names) if made_up < living else "all containers")
+    programmed = sorted(_programmed(snapshot))
+    if programmed:
+        yield _PROGRAMS.format(names=_first_of(programmed))
+
+
+def _programmed(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the interfaces whose packets programs of BPF see, with whose they are where that is not the host."""
+    if snapshot.kernel is None:
+        return
+    yield from (card.name for card in snapshot.kernel.host.interfaces.values() if card.bpf)
+    for name, namespace in snapshot.kernel.sandboxes.items():
+        cards = (card.name for card in namespace.interfaces.values() if card.bpf)
+        yield from (f"{card} of {snapshot.sandboxes[name].name}" for card in cards)
 
 
 def of_declared(snapshot: Snapshot) -> Iterator[str]:

@@ -115,7 +115,7 @@ class Interface:
     in another one, whose number here is `peer_namespace`, if that is told; `master` the bridge that the interface is a
     port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
     macvlan's. `programs` are what else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue.
-    `diverts` are where filters of tc may lead packets that pass there.
+    `diverts` are where filters of tc may lead packets that pass there, `bpf` whether a program sees them.
     Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
     `group` is the number of the group that somebody put the interface in.
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
@@ -137,6 +137,7 @@ class Interface:
     port: Port | None = None
     programs: tuple[str, ...] = ()
     diverts: tuple[Divert, ...] = ()
+    bpf: bool = False
     arp: bool = True
     peer_mac: str = ""
     peer_addresses: tuple[OwnAddress, ...] = ()

@@ -145,7 +145,8 @@ NAMESPACE: Final = _shape(
     links=Each(
         _shape(
             "ifindex ifname flags address master link link_index link_netnsid vlans peer_mac peer_addresses peer_inode "
-            "xdp tc tcx queue group",
+            "xdp tc tcx bpf queue group",
+            actions=Each(_shape("kind dev inward")),
             linkinfo=_shape(
                 "info_kind info_slave_kind",
                 info_data=_shape(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ATTACH: Final = f"cd {Path(__file__).parents[2]} && {sys.executable} -m tests.lab.programs"
 _FILTERED: Final = "what tc lets through at "
+_LED: Final = "where tc leads packets at "
 _AWAY: Final = "action mirred egress redirect dev "
 _IPSEC: Final = ("what a policy of IPsec from ",)
 _ANYBODY: Final = "src 0.0.0.0/0 dst 0.0.0.0/0"
@@ -98,12 +99,11 @@ def _traffic(place: str, address: str, away: str) -> Iterator[Change]:
             "parent ffff: protocol all u32 match u32 0 0",
         ),
     }
+    doubts = f"{_FILTERED}{place}", f"{_LED}{place}"
     for name, (queue, rule) in filters.items():
         commands = (queue, f"{add} {place} {rule} {_AWAY}{away}")
-        yield Change(f"tc {name} at {place}", commands, doubts=(f"{_FILTERED}{place}",))
-    yield Change(
-        f"tc classes that act at {place}", (*classes, f"{chosen} {_AWAY}{away}"), doubts=(f"{_FILTERED}{place}",)
-    )
+        yield Change(f"tc {name} at {place}", commands, doubts=doubts)
+    yield Change(f"tc classes that act at {place}", (*classes, f"{chosen} {_AWAY}{away}"), doubts=doubts)
     lost = f"tc qdisc replace dev {place} root blackhole"
     yield Change(
         f"tc blackhole at {place}", (lost,), doubts=(f"what a queue of kind blackhole lets through at {place}",)

@@ -1,15 +1,17 @@
-"""What nftables rewrites behind conntrack's back, copies, or sends by an interface, on a real engine: who gets it.
+"""What nftables rewrites behind conntrack's back, copies, or sends by an interface, as tc does: who gets it really.
 
 One host for all of them: what a case changes it puts back.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.evaluate.enforced.walk import ASTRAY
 from tests.conformance.changes import Change
 from tests.conformance.generator import PORTS
 from tests.conformance.routed import dual_stack, let_through
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.lab
 TOPOLOGY = Topology(
     networks=dual_stack("one", "two"),
     containers=(
-        Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11")),
+        Container("near", "one", flags=("--ip=10.100.1.11", "--ip6=fd00:a::11", "--mac-address=02:42:0a:64:01:0b")),
         Container("next", "one", flags=("--ip=10.100.1.12", "--ip6=fd00:a::12", "--mac-address=02:42:0a:64:01:0c")),
         Container("third", "one", flags=("--ip=10.100.1.13", "--ip6=fd00:a::13", "--mac-address=02:42:0a:64:01:0d")),
         Container("far", "two", flags=("--ip=10.100.2.11", "--ip6=fd00:b::11")),
@@ -43,9 +45,25 @@ OPENED_SOURCE = CLOSED_SOURCE.replace("-I", "-D")
 OPENED_TRACKED = f"iptables -w -D FORWARD -s {NEAR} -d {FAR} -m conntrack ! --ctstate UNTRACKED -j DROP"
 
 
-NEXT_MAC, THIRD_MAC = "02:42:0a:64:01:0c", "02:42:0a:64:01:0d"
+NEAR_MAC, NEXT_MAC, THIRD_MAC = "02:42:0a:64:01:0b", "02:42:0a:64:01:0c", "02:42:0a:64:01:0d"
 PORTS_OF_ONE = "$(ip -oneline link show master brone | sed 's/^[0-9]*: \\([^@:]*\\).*/\\1/')"
-PORT_OF_THIRD = f"$(bridge fdb show br brone | sed -n 's/^{THIRD_MAC} dev \\([^ ]*\\).*/\\1/p' | head -n 1)"
+
+
+def port_of(mac: str) -> str:
+    """Return what the shell takes for the port of brone behind which a link address is."""
+    return f"$(bridge fdb show br brone | sed -n 's/^{mac} dev \\([^ ]*\\).*/\\1/p' | head -n 1)"
+
+
+PORT_OF_NEAR, PORT_OF_THIRD = port_of(NEAR_MAC), port_of(THIRD_MAC)
+
+
+def by_tc(does: str, device: str) -> tuple[str, ...]:
+    """Return commands that have tc lead away what comes in from near for third."""
+    matched = f"protocol ip u32 match ip src {NEAR}/32 match ip dst {THIRD}/32"
+    return (
+        f"tc qdisc add dev {PORT_OF_NEAR} clsact",
+        f"tc filter add dev {PORT_OF_NEAR} ingress {matched} action mirred {does} dev {device}",
+    )
 
 
 def at_interfaces(hook: str, where: str, *said: str) -> tuple[str, ...]:
@@ -87,6 +105,9 @@ TO_THIRD = f"ip saddr {NEAR} ip daddr {THIRD}"
 BY_IP = "nft add table ip behind", "nft add chain ip behind at '{ type filter hook prerouting priority -150; }'"
 COMPUTED = "ip daddr & 255.255.0.0 | 0.0.2.11"
 COPIED = f"PREROUTING -s {NEAR} -d {FAR} -j TEE --gateway"
+NO_TC = f"tc qdisc del dev {PORT_OF_NEAR} clsact"
+LETS, LEADS = "what tc lets through at PORT", "where tc leads packets at PORT"
+LED_BY_TC = frozenset({LETS, f"{LETS}; {LEADS}"})
 BOTH = frozenset({"ip daddr set", "ip saddr set", "ip daddr set; ip saddr set"})
 CASES = {
     "before conntrack": Rewriting(rules(RAW, THERE), {GATEWAY: "far: icmp udp"}),
@@ -272,6 +293,18 @@ CASES = {
         ),
         {FAR: "far: icmp tcp udp"}, frozenset({"fwd"}), (OPENED_SOURCE,), "netdev",
     ),
+    "by tc, past a rule on the bridge": Rewriting(
+        (CLOSED, *by_tc("egress redirect", PORT_OF_THIRD), *rules(RAW)),
+        {THIRD: "third: icmp tcp udp"}, LED_BY_TC, (OPENED, NO_TC),
+    ),
+    "a copy by tc, past a rule on the bridge": Rewriting(
+        (CLOSED, *by_tc("egress mirror", PORT_OF_THIRD), *rules(RAW)),
+        {THIRD: "third: icmp tcp udp"}, LED_BY_TC, (OPENED, NO_TC),
+    ),
+    "in by another bridge by tc": Rewriting(
+        (CLOSED, *by_tc("ingress redirect", "brtwo"), *rules(RAW)),
+        {THIRD: ""}, LED_BY_TC | {f"{ASTRAY}; {LETS}; {LEADS}"}, (OPENED, NO_TC),
+    ),
     "by an interface that leads to nobody here": Rewriting(
         at_interfaces("ingress", PORTS_OF_ONE, f"{TO_THIRD} fwd to eth10"),
         {THIRD: ""}, frozenset({"fwd"}), (), "netdev",
@@ -296,5 +329,5 @@ def test_packets_agree(host: Built, name: str) -> None:
     outcome = host.tried((change,), (Change(f"{name}, undone", undone, case.inside),))
     assert outcome.enforced.disagreements == ()
     assert outcome.unlike == ()
-    assert outcome.enforced.doubts == case.doubts
+    assert {re.sub(r"veth\w+", "PORT", each) for each in outcome.enforced.doubts} == case.doubts
     assert {address: led(outcome, address) for address in case.leads} == case.leads

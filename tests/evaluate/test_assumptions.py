@@ -122,6 +122,24 @@ def test_what_was_not_read_of_containers_is_taken_for_what_the_engine_made(read:
     assert not any("which were not read" in text for text in evaluate(unread).assumptions)
 
 
+def test_that_programs_lead_nobody_elsewhere_is_said_where_there_are_any() -> None:
+    """Nobody can tell what a program of BPF does with packets: it may send them past the firewall."""
+    seen = kernel(host("28.5").container("a")).engine_rules().look().snapshot
+    assert seen.kernel is not None
+    assert not any("BPF" in text for text in evaluate(seen).assumptions)
+    (box,) = (box.id for box in seen.sandboxes.values() if box.name == "a")
+
+    def with_programs(namespace: Namespace) -> Namespace:
+        interfaces = namespace.interfaces.items()
+        return replace(namespace, interfaces={at: replace(each, bpf=each.kind == "veth") for at, each in interfaces})
+
+    own = with_programs(seen.kernel.sandboxes[box])
+    watched = replace(seen.kernel, host=with_programs(seen.kernel.host), sandboxes={box: own})
+    (told,) = (text for text in evaluate(replace(seen, kernel=watched)).assumptions if "BPF" in text)
+    ports = [each.name for each in seen.kernel.host.interfaces.values() if each.kind == "veth"]
+    assert told.startswith(f"programs of BPF at eth0 of a, {ports[0]} lead no packets elsewhere")
+
+
 def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:
     """Where docker-proxy may not run it is what gives the answer back the address that was asked; UDP needs none."""
     built = host("20.10", BridgeNfIptables=False).container("b")

@@ -9,12 +9,14 @@ import pytest
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.enforced.walk import LEARNED
+from exporter.model.firewall import Divert
 from exporter.model.reach import Verdict
 from tests.hosts import host
 from tests.kernels import kernel
 from tests.parse.kernel.nft import read_tables
 
 if TYPE_CHECKING:
+    from exporter.model.report import Report
     from tests.looks import Look
 
 BUILT = host("28.5").network("six", ipv6=True).container("a", "six").container("b", "six").look()
@@ -80,6 +82,39 @@ def test_rules_at_an_unknown_interface_leave_packets_undecided() -> None:
     assert ports(seen, "a", "b")["udp", "v4"] == ALL_BUT_80
     pair = seen.report.pair(*seen.report.containers)
     assert {path.undecided for path in pair.paths} == {"", "which interface chain c belongs to"}
+
+
+def shut(*diverts: Divert) -> Report:
+    """Return the report of the host where a rule drops all between containers, and filters at a port divert packets."""
+    dropped = looks("inet", {"hook": "forward", "policy": "drop"})
+    found = dropped.snapshot.kernel
+    assert found is not None
+    interfaces = {
+        index: replace(each, diverts=diverts) if each.name == port("a") else each
+        for index, each in found.host.interfaces.items()
+    }
+    return evaluate(replace(dropped.snapshot, kernel=replace(found, host=replace(found.host, interfaces=interfaces))))
+
+
+@pytest.mark.parametrize(
+    ("divert", "led"),
+    [
+        (Divert("sent by tc", "eth0", copied=True), set()), (Divert("sent by tc", port("b"), copied=True), {"ab"}),
+        (Divert("sent by tc", "gone", copied=True), set()), (Divert("sent by tc", BRIDGE, copied=True), {"ab"}),
+        (Divert("sent by tc", port("b"), inward=True, copied=True), {"ab"}),
+        (Divert("written by tc", copied=True), {"ab"}),
+    ],
+)  # fmt: skip
+def test_filters_lead_packets_past_the_firewall(divert: Divert, led: set[str]) -> None:
+    """Who may get them is undecided by the filter's name: whoever the interface leads to, or anybody.
+
+    What another one sends is dropped before it comes to the port.
+    """
+    report = shut(divert)
+    told = {f"{pair.source.name}{pair.destination.name}": pair.verdict for pair in report.pairs()}
+    unknown = {names for names, each in told.items() if each.verdict is Verdict.UNKNOWN}
+    assert unknown == led
+    assert {path.undecided for each in told.values() for path in each.paths} <= {divert.name}
 
 
 @pytest.mark.parametrize("program", ["XDP", "tc"])

@@ -99,7 +99,8 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing, met: list[M
     if not name:
         return passing
     gates, walker = passing.stack.gates, passing.stack.walker
-    doubt = gates.doubt(name)
+    chains, unplaced, diverts = gates.chains(hook, name), gates.unplaced.get(hook, ()), gates.diverts(name)
+    doubt, before = gates.doubt(name), passing
     if doubt:
         passing = passing._replace(flight=passing.flight.doubted({doubt: passing.cells}))
     inside, outside = (name, "") if hook is Hook.INGRESS else ("", name)
@@ -112,11 +113,10 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing, met: list[M
         outcome = walker.through(chains, see(each), each.cells)
         for chain in unplaced:
             outcome.taken += walker.base(chain, see(each), each.cells).taken
-        outcome.taken += [Taken(divert, None, each.cells) for divert in gates.diverts(name)]
+        outcome.taken += [Taken(divert, None, each.cells) for divert in diverts]
         return outcome
 
-    chains, unplaced = gates.chains(hook, name), gates.unplaced.get(hook, ())
-    passed, taken = passing, [Taken(divert, None, passing.cells) for divert in gates.diverts(name)]
+    passed, taken = passing, list[Taken]()
     if chains:
         packets = see(passing)
         outcome = walker.through(chains, packets, passing.cells)
@@ -128,8 +128,9 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing, met: list[M
         doubts = {UNPLACED.format(chain=chain.name): outcome.dropped & passing.cells}
         passed = passed._replace(flight=passed.flight.doubted(doubts))
         taken += outcome.taken
-    if taken and met is not None:
+    if met is not None and (taken or diverts):
         met.append(Met(taken, passed._replace(cells=passing.cells), through))
+        met.append(Met([Taken(divert, None, before.cells) for divert in diverts], before, through))
     return passed
 
 

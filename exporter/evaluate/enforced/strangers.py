@@ -73,6 +73,12 @@ def redirects_strangers(firewall: Firewall) -> bool:
     return any(True for _ in _redirecting(firewall))
 
 
+def written_anywhere(namespace: Namespace) -> bool:
+    """Return whether filters of tc may write any address into packets."""
+    cards = (card for card in namespace.interfaces.values() if card.diverts)
+    return any(not divert.device for card in cards for divert in card.diverts)
+
+
 def strangers(firewalls: Iterable[Firewall], family: int, held: Held) -> frozenset[int]:
     """Return the third parties to ask about: none where packets to them are left alone."""
     unseen = TableFamily.IP6 if family == 4 else TableFamily.IP
@@ -92,6 +98,8 @@ def of_nobody(everyone: Sequence[Namespace], subnets: Iterable[Subnet], family: 
     near = tuple(bounds(subnet) for subnet in subnets if subnet.version == family)
     held = Held(frozenset(shared.union(int(address.ip) for address in own if address.version == family)), near)
     asked = strangers((each.firewall for each in everyone), family, held)
+    if any(map(written_anywhere, everyone)):
+        asked |= {STRANGERS[family]} - held.addresses
     return asked | lent_strangers(everyone, family, held)
 
 

@@ -99,6 +99,7 @@ class Ground:
             and not self.directory.overlapping
             and self._usual_host()
             and not _at_single_interfaces(self.host)
+            and not self._sends_aside(kernel)
             and not self._ports_differ()
             and _usual_networks(snapshot)
             and not (self.closely and kernel is not None and self._boxes_unread(kernel))
@@ -130,6 +131,13 @@ class Ground:
 
     def _boxes_unread(self, kernel: Kernel) -> bool:
         return len(kernel.sandboxes.keys() - {HOST}) < len(self.snapshot.sandboxes.keys() - {HOST})
+
+    def _sends_aside(self, kernel: Kernel | None) -> bool:
+        """Return whether filters at interfaces of somebody's own lead packets to whoever it may be."""
+        if kernel is None:
+            return False
+        own = (kernel.sandboxes[name].interfaces.values() for name in self.read - {HOST})
+        return any(card.diverts for card in joined.from_iterable(own))
 
     def _led_by(self, kernel: Kernel | None, takers: frozenset[str]) -> bool:
         """Return whether somebody may send packets for others by sandboxes that take these, or send them elsewhere.

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.route_table import anycast, taken
-from exporter.evaluate.enforced.strangers import redirects_strangers
+from exporter.evaluate.enforced.strangers import redirects_strangers, written_anywhere
 from exporter.model.firewall import LEADING, AnyOf, Dispatch, Field, InRanges, ProxyLocally, Rewrite, Translate
 from exporter.model.reach import HOST
 
@@ -43,7 +43,7 @@ def told_by_all(kernel: Kernel, memory: Kept[Told]) -> Mapping[str, Told]:
 def _told(namespace: Namespace) -> Told:
     own = {int(address.ip) for interface in namespace.interfaces.values() for address in interface.addresses}
     led = tuple(taken(namespace))
-    redirects = redirects_strangers(namespace.firewall)
+    redirects = redirects_strangers(namespace.firewall) or written_anywhere(namespace)
     return Told(
         tuple(own.union(shared.address for shared in anycast(namespace))),
         led,

@@ -87,7 +87,8 @@ class NamespaceReader:
                 found = links.read_links(netlink, self._link)
                 documents = links.link_documents(found)
                 traffic = queues.read_traffic(netlink)
-                documents = [_with_traffic(document, traffic) for document in documents]
+                names = {link.index: link.name for link in found} if traffic else {}
+                documents = [_with_traffic(document, traffic, names) for document in documents]
                 if any(_filters_vlans(document) for document in documents):
                     vlans = links.read_vlans(netlink)
                     documents = [_with_vlans(document, vlans) for document in documents]
@@ -112,11 +113,15 @@ def _filters_vlans(document: Mapping[str, Any]) -> bool:
     return bool(document.get("linkinfo", {}).get("info_data", {}).get("vlan_filtering"))
 
 
-def _with_traffic(document: dict[str, Any], traffic: Mapping[int, queues.Traffic]) -> dict[str, Any]:
+def _with_traffic(
+    document: dict[str, Any], traffic: Mapping[int, queues.Traffic], names: Mapping[int, str]
+) -> dict[str, Any]:
     own = traffic.get(document["ifindex"])
     if own is None:
         return document
-    return {**document, **({"tc": True} if own.filters else {}), **({"queue": own.queue} if own.queue else {})}
+    actions = [{"kind": each.kind, "dev": names.get(each.interface, ""), "inward": each.inward} for each in own.actions]
+    told = {"tc": own.filters, "queue": own.queue, "actions": actions, "bpf": own.bpf}
+    return {**document, **{name: said for name, said in told.items() if said}}
 
 
 def _with_programs(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

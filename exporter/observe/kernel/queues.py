@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.observe.kernel.netlink import attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.observe.kernel.netlink import Netlink
 
@@ -38,6 +38,32 @@ _ACTING: Final = {
 """Kinds of filters that choose a class, by the numbers of their actions and policers (TCA_…_ACT, TCA_…_POLICE)."""
 
 
+_ACTIONS: Final = {
+    "basic": 3, "bpf": 1, "cgroup": 1, "flow": 9, "flower": 3, "fw": 4, "matchall": 2, "route": 6, "u32": 7,
+}  # fmt: skip
+"""Numbers of the actions of a filter, by its kind (TCA_…_ACT)."""
+_ACTION_KIND, _ACTION_OPTIONS = 1, 2
+_LEADING_NOBODY: Final = ("connmark", "csum", "ctinfo", "gact", "gate", "police", "sample", "simple")
+"""Actions after which packets go where they were going, or nowhere."""
+_MIRRED, _MIRRED_PARAMETERS = "mirred", 2
+_MIRRED_SAYS: Final = struct.Struct("=20xiI")
+"""What it does (TCA_EGRESS_REDIR …), and the interface by which."""
+_INWARD: Final = (3, 4)
+_BPF = "bpf"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a filter does that may lead packets elsewhere, by its kind.
+
+    `mirred` sends them, or copies, by the interface of an index, or has them come in by it (`inward`).
+    """
+
+    kind: str
+    interface: int = 0
+    inward: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Queue:
     """A queue of an interface (`qdisc`), or a class of one."""
@@ -49,10 +75,15 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What tc does at an interface: its `filters` and a `queue` of this kind may drop packets."""
+    """What tc does at an interface: its `filters` and a `queue` of this kind may drop packets.
+
+    `actions` are those that may lead packets elsewhere; `bpf` is whether a program is a filter, or an action.
+    """
 
     filters: bool = False
     queue: str = ""
+    actions: tuple[Action, ...] = ()
+    bpf: bool = False
 
 
 def read_traffic(netlink: Netlink) -> dict[int, Traffic]:
@@ -68,22 +99,26 @@ def read_traffic(netlink: Netlink) -> dict[int, Traffic]:
             continue
         before = found.get(queue.interface, Traffic())
         known = queue.kind in (*_OF_ALL_PACKETS, *_CLASSFUL, *_FLOWS)
-        filters = before.filters or _acts(netlink, queue)
-        found[queue.interface] = Traffic(filters, before.queue if known else queue.kind)
+        acting = _acting(netlink, queue)
+        actions = dict.fromkeys((*before.actions, *(each for told in acting for each in _leading(told))))
+        bpf = before.bpf or any(map(_is_program, acting))
+        kind = before.queue if known else queue.kind
+        found[queue.interface] = Traffic(before.filters or bool(acting), kind, tuple(actions), bpf)
     return {index: traffic for index, traffic in found.items() if traffic != Traffic()}
 
 
-def _acts(netlink: Netlink, queue: Queue) -> bool:
+def _acting(netlink: Netlink, queue: Queue) -> list[bytes]:
+    """Return the filters of a queue that do something to packets."""
     if queue.kind in _OF_ALL_PACKETS:
-        return any(_filters(netlink, queue.interface, parent) for parent in (_INGRESS, _EGRESS))
+        return [each for parent in (_INGRESS, _EGRESS) for each in _filters(netlink, queue.interface, parent)]
     if queue.kind in _FLOWS:
-        return bool(_filters(netlink, queue.interface, queue.handle))
+        return _filters(netlink, queue.interface, queue.handle)
     if queue.kind not in _CLASSFUL:
-        return False
+        return []
     classes = _queues(netlink.dump(_GET_CLASS, _TC.pack(0, queue.interface, 0, queue.handle, 0)))
     parents = (queue.handle, *(each.handle for each in classes))
     filters = (each for parent in parents for each in _filters(netlink, queue.interface, parent))
-    return any(map(_has_actions, filters))
+    return [each for each in filters if _has_actions(each)]
 
 
 def _filters(netlink: Netlink, interface: int, parent: int) -> list[bytes]:
@@ -91,10 +126,39 @@ def _filters(netlink: Netlink, interface: int, parent: int) -> list[bytes]:
 
 
 def _has_actions(message: bytes) -> bool:
-    own = attributes(message, _BODY)
-    options = attributes(own.get(_OPTIONS, b""), 0)
-    numbers = _ACTING.get(_text(own.get(_KIND, b"")))
+    kind, options = _filter(message)
+    numbers = _ACTING.get(kind)
     return numbers is None or any(number in options for number in numbers)
+
+
+def _is_program(message: bytes) -> bool:
+    kind, _ = _filter(message)
+    return kind == _BPF or any(action == _BPF for action, _ in _actions(message))
+
+
+def _leading(message: bytes) -> Iterator[Action]:
+    """Yield the actions of a filter by which packets may go elsewhere; what a program does nobody can tell."""
+    for kind, options in _actions(message):
+        if kind == _MIRRED:
+            said = options.get(_MIRRED_PARAMETERS, b"")
+            does, interface = _MIRRED_SAYS.unpack_from(said) if len(said) >= _MIRRED_SAYS.size else (0, 0)
+            yield Action(kind, interface, does in _INWARD)
+        elif kind not in (*_LEADING_NOBODY, _BPF):
+            yield Action(kind)
+
+
+def _actions(message: bytes) -> Iterator[tuple[str, Mapping[int, bytes]]]:
+    """Yield the kinds of a filter's actions, with what each says."""
+    kind, options = _filter(message)
+    for action in attributes(options.get(_ACTIONS.get(kind, 0), b""), 0).values():
+        said = attributes(action, 0)
+        yield _text(said.get(_ACTION_KIND, b"")), attributes(said.get(_ACTION_OPTIONS, b""), 0)
+
+
+def _filter(message: bytes) -> tuple[str, Mapping[int, bytes]]:
+    """Return the kind of a filter, and what it says."""
+    own = attributes(message, _BODY)
+    return _text(own.get(_KIND, b"")), attributes(own.get(_OPTIONS, b""), 0)
 
 
 def _queues(messages: Iterable[bytes]) -> Iterator[Queue]:

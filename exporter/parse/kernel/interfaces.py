@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.errors import ObservationError
+from exporter.model.firewall import Divert
 from exporter.model.namespace import Bridge, Interface, OwnAddress, Port, Scope
 from exporter.parse.addresses import parse_address
-from exporter.parse.fields import integer, link_address, mapping, objects, strings, text
+from exporter.parse.fields import flag, integer, link_address, mapping, objects, strings, text
 from exporter.parse.kernel.values import number
 from exporter.parse.memory import InterfaceMemory
 
@@ -126,6 +127,8 @@ def _interface(
         bridge=info.bridge,
         port=info.port,
         programs=_programs(link, info.kind),
+        diverts=tuple(_diverts(link, name)) if "actions" in link else (),
+        bpf=any(link.get(key) for key in ("xdp", "tcx", "bpf")),
         # ipvlan finds its own by their addresses, and sets the flag itself in its modes l3 and l3s
         arp=kind == "ipvlan" or "NOARP" not in flags,
         peer_mac=link_address(link, "peer_mac"),
@@ -154,6 +157,18 @@ def _programs(link: Mapping[str, Any], kind: str) -> tuple[str, ...]:
         named = (*named, kind)
     queue = text(link, "queue")
     return (*named, f"a queue of kind {queue}") if queue else named
+
+
+def _diverts(link: Mapping[str, Any], name: str) -> Iterator[Divert]:
+    """Yield where actions of tc may lead packets. Raises ObservationError.
+
+    Who gets what another one than `mirred` writes into them, or what that sends by nobody knows which interface, may be
+    anybody.
+    """
+    for told in objects(link, "actions"):
+        device = text(told, "dev")
+        where = f"where tc leads packets at {name}" if device else f"what tc writes into packets at {name}"
+        yield Divert(where, device, inward=flag(told, "inward") is True, copied=True)
 
 
 def _of_peer(link: Mapping[str, Any]) -> Iterator[OwnAddress]:

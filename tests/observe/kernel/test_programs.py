@@ -11,7 +11,7 @@ import pytest
 from exporter.observe.kernel import bpf, queues
 from exporter.observe.kernel.cgroups import Cgroups
 from exporter.observe.kernel.netlink import attribute
-from exporter.observe.kernel.queues import Traffic
+from exporter.observe.kernel.queues import Action, Traffic
 from exporter.observe.kernel.trouble import Unreadable
 
 if TYPE_CHECKING:
@@ -72,7 +72,42 @@ def test_other_queues_are(kind: str) -> None:
 def test_filters_of_classes_act_where_they_have_actions(kind: str, option: int, acts: bool) -> None:
     """Those that only choose a class drop nothing; BPF may return a verdict itself."""
     told = attribute(1, kind.encode() + b"\0") + attribute(2, attribute(option, bytes(4)))
-    assert traffic({1 << 16: "prio"}, {1 << 16: told}) == (Traffic(filters=True) if acts else None)
+    expected = Traffic(filters=True, bpf=kind == "bpf") if acts else None
+    assert traffic({1 << 16: "prio"}, {1 << 16: told}) == expected
+
+
+def acting(*actions: bytes) -> Traffic | None:
+    """Return what is read of a filter of all packets with these actions."""
+    numbered = b"".join(attribute(number, said) for number, said in enumerate(actions, 1))
+    told = attribute(1, b"u32\0") + attribute(2, attribute(7, numbered))
+    return traffic({0xFFFF << 16: "clsact"}, {queues._INGRESS: told})
+
+
+def action(kind: str, parameters: bytes = b"") -> bytes:
+    """Return an action of a kind."""
+    return attribute(1, kind.encode() + b"\0") + attribute(2, attribute(2, parameters))
+
+
+@pytest.mark.parametrize(("does", "inward"), [(1, False), (2, False), (3, True), (4, True)])
+def test_actions_that_send_packets_by_an_interface_are_told(does: int, inward: bool) -> None:
+    """As they are, or copies: out by it, or in."""
+    mirred = action("mirred", queues._MIRRED_SAYS.pack(does, 12))
+    assert acting(action("gact"), mirred) == Traffic(filters=True, actions=(Action("mirred", 12, inward),))
+
+
+def test_actions_that_write_into_packets_are_told() -> None:
+    """So are those that nobody knows; what drops, counts or marks connections leads nobody elsewhere."""
+    actions = Action("pedit"), Action("one-of-tomorrow")
+    told = acting(action("csum"), action("pedit"), action("police"), action("one-of-tomorrow"))
+    assert told == Traffic(filters=True, actions=actions)
+    assert acting(action("mirred")) == Traffic(filters=True, actions=(Action("mirred"),))
+
+
+def test_programs_among_filters_and_actions_are_told() -> None:
+    """What a program does nobody can tell."""
+    classifier = attribute(1, b"bpf\0") + attribute(2, attribute(8, bytes(4)))
+    assert traffic({0xFFFF << 16: "clsact"}, {queues._EGRESS: classifier}) == Traffic(filters=True, bpf=True)
+    assert acting(action("bpf")) == Traffic(filters=True, bpf=True)
 
 
 @pytest.mark.parametrize("kind", ["fq_codel", "cake", "sfq"])

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.errors import ObservationError
 from exporter.model.addresses import link_local_of
+from exporter.model.firewall import Divert
 from exporter.model.namespace import (
     USUAL_RULES,
     Bridge,
@@ -103,6 +104,26 @@ def test_macvlans_in_other_namespaces_take_what_comes_in() -> None:
     inside = parse_interfaces([link], [])
     assert with_diverted(host, inside.values(), here=False)[2].programs == ("a macvlan in mode passthru",)
     assert inside[2].programs == ()
+
+
+def test_actions_of_tc_lead_packets_elsewhere() -> None:
+    """By an interface that is told, or nobody knows where; what the filters drop is undecided beside that."""
+    sent = {"kind": "mirred", "dev": "b", "inward": True}
+    unknown = {"kind": "mirred", "dev": "", "inward": False}
+    link = {"ifindex": 2, "ifname": "a", "tc": True, "actions": [sent, unknown, {"kind": "pedit"}], "bpf": True}
+    found = parse_interfaces([link], [])[2]
+    written = Divert("what tc writes into packets at a", copied=True)
+    assert found.diverts == (Divert("where tc leads packets at a", "b", inward=True, copied=True), written, written)
+    assert (found.programs, found.bpf) == (("tc",), True)
+
+
+@pytest.mark.parametrize("program", ["xdp", "tcx"])
+def test_programs_of_bpf_are_told(program: str) -> None:
+    """Whatever they do, filters that are none are no such programs."""
+    found = parse_interfaces(
+        [{"ifindex": 2, "ifname": "a", program: True}, {"ifindex": 3, "ifname": "b", "tc": True}], []
+    )
+    assert (found[2].bpf, found[3].bpf) == (True, False)
 
 
 @pytest.mark.parametrize("state", ["disabled", "listening", "learning", "blocking"])
