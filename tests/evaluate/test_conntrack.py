@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from exporter.evaluate.enforced.expiry import expiry
 from exporter.evaluate.enforced.flight import UDP, Conversation, Ends, Flight, Passage, Stage
 from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.packets import ANSWERED_BEFORE, Atom, Column, Some, only
@@ -46,6 +47,11 @@ def number(text: str) -> int:
 NEAR, NEXT, FAR, OTHER = map(number, ("10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.0.9"))
 PICKED, PORT = Some(32768, 60999), only(80)
 SENT = Ends(NEAR, PICKED, FAR, PORT)
+
+SECONDS = (
+    *("tcp_timeout_syn_sent", "tcp_timeout_syn_recv", "tcp_timeout_established", "tcp_timeout_max_retrans"),
+    *("tcp_timeout_unacknowledged", "tcp_loose", "udp_timeout", "icmp_timeout", "icmpv6_timeout"),
+)
 
 
 @pytest.fixture
@@ -110,6 +116,30 @@ def test_a_connection_is_confirmed_once_a_packet_of_it_has_left(stack: Stack, pa
     (passing,) = entered(stack, SENT, *[Passage(stack, 0b11, SENT, SENT)] * passages)
     forwarded = HOOKS.through(Hook.FORWARD, passing)
     assert sum(each.cells for each in forwarded) == left
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "loose"),
+        (dict.fromkeys(SECONDS, "1"), "loose"),
+        ({"tcp_timeout_syn_sent": "0"}, "asked answered loose"),
+        ({"tcp_timeout_syn_sent": "0", "tcp_loose": "0"}, "asked answered confirmed"),
+        ({"tcp_timeout_syn_sent": "0", "tcp_timeout_unacknowledged": "0"}, "asked answered confirmed loose"),
+        ({"tcp_timeout_syn_recv": "0"}, "answered loose"),
+        ({"tcp_timeout_max_retrans": "0"}, "asked answered confirmed loose"),
+        ({"tcp_timeout_unacknowledged": "0"}, "loose"),
+        ({"tcp_timeout_established": "0"}, "confirmed loose"),
+        ({"tcp_timeout_syn_sent": "-1", "tcp_timeout_max_retrans": "300"}, "loose"),
+        ({"tcp_timeout_syn_sent": "-1", "tcp_timeout_max_retrans": "-1"}, "asked answered loose"),
+    ],
+)
+def test_what_is_forgotten_at_once(settings: dict[str, str], expected: str) -> None:
+    """A second is long enough, and what is sent again may have less than that (tests/conformance/test_timeouts.py)."""
+    told = expiry(Namespace(settings={f"netfilter/nf_conntrack_{name}": value for name, value in settings.items()}))
+    assert {name for name in ("asked", "answered", "confirmed", "loose") if getattr(told, name)} == {*expected.split()}
+    assert told.protocols == ({6} if "asked" in expected else set())
+    assert told.unusual == (expected != "loose")
 
 
 @pytest.mark.parametrize(("marks", "kept"), [((5,), 5), ((5, 7), 7)])

@@ -56,6 +56,7 @@ _ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
 _ANY_PICKED = Picked(Ranges((PICKED_PORT,)))
 _NEARLY_ALL = _ANY_PICKED.size * 99 // 100
 """Ports that a kernel picks one of so surely that it is never told otherwise by a few tries."""
+ENDED = "whether who answers ends the conversation at once"
 _MOST_CUTS = 16
 """Sets of ports that are taken from these before it is left open which of them is picked: each is a new start."""
 
@@ -212,19 +213,41 @@ class Conversations:
             return None
         third = Conversation(Stage.CONFIRMATION, _marked(passages, answers), answered)
         confirmed = 0
-        for item in self._sent_again(world, flight, arrived, self._journey(world, third), delivery):
+        confirmations = self._sent_again(world, flight, arrived, self._journey(world, third), delivery)
+        for item in confirmations:
             confirmed |= item.cells
             _merge(doubts, item.flight.doubts, item.cells)
         cells = delivery.cells & arrived & confirmed
-        # who sees the way back alone, or again, takes what is said for the first packets of another conversation
-        if on_the_way_back or any(cells & ~passage.tracked for passage in delivery.flight.passages):
-            heard = 0
-            for item in self._heard(world, flight, self._journey(world, Conversation(Stage.SAYING, passages)), back):
-                heard |= item.cells
-                _merge(doubts, item.flight.doubts, item.cells)
-            cells &= heard
+        # who sees the way back alone, or again, or forgets, takes what is said for the first packets of another one
+        if on_the_way_back or any(_is_new_again(passage, cells) for passage in delivery.flight.passages):
+            known = {**passages, **_begun_by(third, confirmations)}
+            cells = self._said(world, flight, known, replace(back, cells=cells), doubts)
         cells |= astray
         return replace(delivery, cells=cells, flight=replace(delivery.flight, doubts=doubts)) if cells else None
+
+    def _said(
+        self,
+        world: World,
+        flight: Flight,
+        known: Mapping[str, Sequence[Passage]],
+        back: Departure,
+        doubts: dict[str, int],
+    ) -> int:
+        """Return the cells that hear what is said after the handshake, and add doubts about that.
+
+        What is lost is sent again, in one packet with the end of the conversation where nothing comes between the two
+        (tcp_retrans_try_collapse): past who has forgotten it, that may get through where what is said alone does not.
+        """
+        heard, stages = 0, [(Stage.SAYING, "")]
+        if any(passage.stack.expiry.confirmed for passages in known.values() for passage in passages):
+            stages.append((Stage.ENDING, ENDED))
+        for stage, doubt in stages:
+            left = replace(back, cells=back.cells & ~heard)
+            if left.cells:
+                for item in self._heard(world, flight, self._journey(world, Conversation(stage, known)), left):
+                    heard |= item.cells
+                    _merge(doubts, {**item.flight.doubts, **({doubt: item.cells} if doubt else {})}, item.cells)
+        return heard
 
     def _sent_again(
         self, world: World, flight: Flight, cells: int, journey: Journey, first: Delivery
@@ -233,9 +256,10 @@ class Conversations:
         if not cells:
             return ()
         arrived = journey.deliveries(*self._sent(world, flight, cells))
-        destination = first.flight.ends.destination
-        same = (item for item in arrived if item.stack is first.stack and item.flight.ends.destination == destination)
-        return journey.decided(list(same))
+        ends = first.flight.ends
+        there = (item for item in arrived if item.stack is first.stack)
+        same = (replace(item, cells=item.flight.ends.alike(ends, item.cells)) for item in there)
+        return journey.decided([item for item in same if item.cells])
 
     def _heard(self, world: World, flight: Flight, journey: Journey, back: Departure) -> Sequence[Delivery]:
         """Return what arrives, of what is sent back, at those whose packets it answers.
@@ -348,6 +372,21 @@ def _answer(delivery: Delivery) -> Departure:
     mark = delivery.mark if accepts else 0
     flight = Flight(TCP, delivery.flight.ends.reversed())
     return Departure(delivery.stack, delivery.cells, flight, mark, delivery.interface)
+
+
+def _begun_by(conversation: Conversation, items: Sequence[Delivery]) -> Mapping[str, Sequence[Passage]]:
+    """Return the connections that packets began on their way in namespaces that had forgotten the conversation."""
+    begun: dict[str, list[Passage]] = defaultdict(list)
+    for item in items:
+        for passage in item.flight.passages:
+            if conversation.begins(passage.stack):
+                begun[passage.stack.name].append(passage)
+    return begun
+
+
+def _is_new_again(passage: Passage, cells: int) -> bool:
+    """Return whether a namespace may take what is said for something new, though it saw the first packets."""
+    return cells & ~passage.tracked != 0 or passage.stack.expiry.of_tcp
 
 
 def _marked(passages: Mapping[str, Sequence[Passage]], answers: Sequence[Delivery]) -> Mapping[str, Sequence[Passage]]:

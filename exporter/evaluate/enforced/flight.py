@@ -32,16 +32,18 @@ Port = Atom | Some | None
 class Stage(Enum):
     """Which packet of a conversation is under way.
 
-    The first, the answer to it, the one that confirms the answer, or what the answering side says after that.
+    The first, the answer to it, the one that confirms the answer, what the answering side says after that, or what it
+    says where it ends the conversation with that.
     """
 
     FIRST = "first"
     ANSWER = "answer"
     CONFIRMATION = "confirmation"
     SAYING = "saying"
+    ENDING = "ending"
 
 
-BACK = (Stage.ANSWER, Stage.SAYING)
+BACK = (Stage.ANSWER, Stage.SAYING, Stage.ENDING)
 """Packets from the side that the first one was sent to."""
 
 
@@ -201,12 +203,41 @@ class Conversation:
     passages: Mapping[str, Sequence[Passage]] = field(default_factory=dict)
     answered: Mapping[str, int] = field(default_factory=dict)
 
+    def forgotten(self, stack: Stack, protocol: int, *, again: bool) -> bool:
+        """Return whether a namespace has forgotten what came before packets, which may come through it `again`."""
+        expiry = stack.expiry
+        match self.stage:
+            case Stage.FIRST:
+                return protocol in expiry.protocols
+            case Stage.ANSWER:
+                return expiry.answered if again else expiry.asked
+            case Stage.CONFIRMATION:
+                return expiry.confirmed if again else expiry.answered
+            case Stage.SAYING | Stage.ENDING:
+                return expiry.confirmed
+
+    def begins(self, stack: Stack) -> bool:
+        """Return whether packets begin a connection in a namespace that knows of none that they are of.
+
+        An answer never does, nor what ends a conversation. What belongs to the middle of one may
+        (nf_conntrack_tcp_loose); but while the answer was not seen to what was, its confirmation is invalid.
+        """
+        match self.stage:
+            case Stage.FIRST:
+                return True
+            case Stage.ANSWER | Stage.ENDING:
+                return False
+            case Stage.CONFIRMATION:
+                return stack.expiry.loose and stack.expiry.of_tcp
+            case Stage.SAYING:
+                return stack.expiry.loose
+
     def state(self, stack: Stack, passage: Passage | None, cells: int, untracked: int) -> int | Column:
         """Return what conntrack calls packets of these cells in a namespace that the first ones came through, or not.
 
         Until there is an answer, all are new. An answer to what the namespace did not see is invalid; so is what
         follows an answer that it did not see (the table of nf_conntrack_proto_tcp.c). What is said in a conversation
-        that it does not follow is taken for the first packet of a new one (nf_conntrack_tcp_loose).
+        that it does not follow, or has forgotten, is taken for the first packet of a new one where that may be.
         """
         if self.stage is Stage.FIRST:
             known = CtState.NEW
@@ -217,7 +248,8 @@ class Conversation:
             if self.stage is Stage.CONFIRMATION:
                 followed &= self.answered.get(stack.name, 0)
         masks = {known: cells & followed & ~untracked, CtState.UNTRACKED: cells & untracked}
-        unknown = CtState.NEW if self.stage is Stage.SAYING else CtState.INVALID
+        confirms = self.stage is Stage.CONFIRMATION and passage is not None
+        unknown = CtState.NEW if self.begins(stack) and not confirms else CtState.INVALID
         masks[unknown] = masks.get(unknown, 0) | cells & ~followed & ~untracked
         values: dict[int | str, int] = {int(state): mask for state, mask in masks.items() if mask}
         return int(known) if len(values) < 2 and int(known) in values else Column(values)

@@ -164,14 +164,14 @@ class Hooks:
         if self._conversation.stage is not Stage.SAYING:
             return passing
         clashing, expected = 0, passing.flight.ends.reversed()
-        for passage in self._conversation.passages.get(passing.stack.name, ()):
+        for passage in self.sight.remembered(passing):
             for known in (passage.before, passage.after.reversed()):
                 clashing |= expected.alike(known, passing.cells & passage.tracked)
         return passing._replace(cells=passing.cells & ~clashing) if clashing else passing
 
     def _begun(self, passing: Passing) -> int:
         """Return the cells whose packets a namespace takes for the first ones of a connection."""
-        if self._conversation.stage not in (Stage.FIRST, Stage.SAYING):
+        if not self._conversation.begins(passing.stack):
             return 0
         passage = self.sight.known(passing)
         return passing.cells & ~(passage.tracked if passage else 0)

@@ -9,15 +9,21 @@ from exporter.evaluate.enforced.packets import ANSWERED, WHENCE, Atom, Column, P
 from exporter.model.firewall import CtState, CtStatus, Field, PacketType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight, Passage
     from exporter.evaluate.enforced.packets import Constant
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.stack import Stack
 
-_SYN, _ACK = 2, 16
-_FLAGS = {Stage.FIRST: _SYN, Stage.ANSWER: _SYN | _ACK, Stage.CONFIRMATION: _ACK, Stage.SAYING: _ACK}
+_FIN, _SYN, _ACK = 1, 2, 16
+_FLAGS = {
+    Stage.FIRST: _SYN,
+    Stage.ANSWER: _SYN | _ACK,
+    Stage.CONFIRMATION: _ACK,
+    Stage.SAYING: _ACK,
+    Stage.ENDING: _FIN | _ACK,
+}
 _ETHER = {4: 0x0800, 6: 0x86DD}
 
 
@@ -95,7 +101,7 @@ class Sight:
         """Return what conntrack adds."""
         conversation, ends = self._conversation, passing.flight.ends
         passage = self.known(passing)
-        answer = conversation.stage in BACK
+        answer = conversation.stage in BACK and not (passage is None and conversation.begins(passing.stack))
         original = passage.before if passage else passing.arrived.reversed() if answer else passing.arrived
         reply = (passage.after if passage else ends if not answer else ends.reversed()).reversed()
         state = conversation.state(passing.stack, passage, passing.cells, passing.untracked)
@@ -118,9 +124,9 @@ class Sight:
     def _status(self, passing: Passing, passage: Passage | None) -> int:
         before, after = (passage.before, passage.after) if passage else (passing.arrived, passing.flight.ends)
         status = CtStatus.CONFIRMED if passage is not None else CtStatus(0)
-        if self._conversation.stage is not Stage.FIRST:
+        if passage is not None and self._conversation.stage is not Stage.FIRST:
             status |= CtStatus.SEEN_REPLY | CtStatus.CONFIRMED
-        if self._conversation.stage in (Stage.CONFIRMATION, Stage.SAYING):
+        if passage is not None and self._conversation.stage not in (Stage.FIRST, Stage.ANSWER):
             status |= CtStatus.ASSURED
         if before.destined != after.destined:
             status |= CtStatus.DNAT
@@ -137,7 +143,7 @@ class Sight:
         (nf_nat_initialized); what it rewrote before is of another one.
         """
         stage, again = self._conversation.stage, passing.flight.passed(passing.stack)
-        known = again if stage is Stage.FIRST else self._conversation.passages.get(passing.stack.name, ())
+        known = self.remembered(passing)
         left = passing.cells
         if stage is not Stage.FIRST and len(known) == 1 and not again:
             yield known[0], left
@@ -150,6 +156,14 @@ class Sight:
                 left &= ~cells
         if left:
             yield None, left
+
+    def remembered(self, passing: Passing) -> Sequence[Passage]:
+        """Return how packets before came through a namespace of which it has not forgotten that."""
+        conversation, stack, flight = self._conversation, passing.stack, passing.flight
+        again = flight.passed(stack)
+        if conversation.forgotten(stack, flight.protocol, again=bool(again)):
+            return ()
+        return again if conversation.stage is Stage.FIRST else conversation.passages.get(stack.name, ())
 
     def known(self, passing: Passing) -> Passage | None:
         """Return the connection of packets that are all of one, or of none that the namespace knows."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.expiry import Expiry, expiry
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.route_table import Question, anycast, lent
@@ -122,6 +123,11 @@ class Stack:
     def reached_at(self) -> Mapping[int, frozenset[int]]:
         """All addresses at which others reach the namespace, by the indexes of the interfaces that have them."""
         return {**self.addresses, **self.anycast} if self.anycast else self.addresses
+
+    @cached_property
+    def expiry(self) -> Expiry:
+        """What the namespace's conntrack forgets at once."""
+        return expiry(self.namespace)
 
     @cached_property
     def grouped(self) -> bool:

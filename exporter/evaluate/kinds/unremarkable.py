@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from itertools import chain as joined
 from typing import TYPE_CHECKING
 
+from exporter.evaluate.enforced.expiry import expiry
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import asked, leads, named_by_translations, possible
 from exporter.evaluate.enforced.policy_rules import usual_policy
@@ -183,6 +184,7 @@ class _Inside:
             on.isdisjoint(_SWITCHES)
             and (_RP_FILTER not in on or _one_way(sandbox, namespace))
             and not any(sends_near(namespace, family) for family in (4, 6))
+            and not expiry(namespace).unusual
         )
 
     def _switches_on(self, settings: Mapping[str, str]) -> frozenset[str]:

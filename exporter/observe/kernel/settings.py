@@ -35,6 +35,15 @@ NAMES: Final = (
     "ipv4/conf/all/proxy_arp_pvlan",
     "ipv6/conf/all/forwarding",
     "ipv6/conf/all/proxy_ndp",
+    "netfilter/nf_conntrack_icmp_timeout",
+    "netfilter/nf_conntrack_icmpv6_timeout",
+    "netfilter/nf_conntrack_tcp_loose",
+    "netfilter/nf_conntrack_tcp_timeout_established",
+    "netfilter/nf_conntrack_tcp_timeout_max_retrans",
+    "netfilter/nf_conntrack_tcp_timeout_syn_recv",
+    "netfilter/nf_conntrack_tcp_timeout_syn_sent",
+    "netfilter/nf_conntrack_tcp_timeout_unacknowledged",
+    "netfilter/nf_conntrack_udp_timeout",
 )
 """Sysctls of a namespace as a whole."""
 

@@ -68,13 +68,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the meaning of a rule depends on: its table's family and sets.
+    """What the meaning of a rule depends on: its table's family, its sets, and the names of its timeouts of 0.
 
     Rules say the same over and over: `known` remembers sets as matches, and `lefts` what is looked at.
     """
 
     family: TableFamily
     sets: Mapping[str, NamedSet] = field(default_factory=dict)
+    momentary: frozenset[str] = frozenset()
     known: dict[tuple[str, str, bool], Match] = field(default_factory=dict)
     lefts: dict[bytes, Left] = field(default_factory=dict)
 

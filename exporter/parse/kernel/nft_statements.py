@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     Handler = Callable[[object, Sequence[Step], Context], Sequence[Step]]
 
 _WITHOUT_EFFECT = frozenset({
-    "counter", "last", "log", "flow", "ct helper", "ct timeout", "secmark", "reset",
+    "counter", "last", "log", "flow", "ct helper", "secmark", "reset",
 })  # fmt: skip
 """Statements after which the packet goes on as it was, as far as rules can see.
 
@@ -145,7 +145,7 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
         name, body = tagged(said)
     except ValueError:
         return (Unforeseeable("statement", statement_text(said)),)
-    if name in _WITHOUT_EFFECT:
+    if name in _WITHOUT_EFFECT or (name == _TIMEOUT and not _is_momentary(body, context)):
         # objects looked up in a map end the rule for what is not in it (nft_objref_map_eval)
         return (Opaque(f"{name} map", statement_text(said)),) if isinstance(body, dict) and "map" in body else ()
     if name in _DEPENDS:
@@ -155,6 +155,14 @@ def _steps(said: object, before: Sequence[Step], context: Context) -> Sequence[S
         return handler(body, before, context) if handler else (Unforeseeable(name, statement_text(said)),)
     except ValueError:
         return _not_understood(name, body, statement_text(said))
+
+
+_TIMEOUT = "ct timeout"
+
+
+def _is_momentary(body: object, context: Context) -> bool:
+    """Return whether a timeout, or one of those that a map may lead to, is 0: who comes next is of no connection."""
+    return body in context.momentary if isinstance(body, str) else bool(context.momentary)
 
 
 def _not_understood(name: str, body: object, text: str) -> Sequence[Step]:

@@ -112,6 +112,7 @@ class _Reader:
         self._name = _text(said, "name")
         self._flags = words(said.get("flags"))
         self._sets: dict[str, NamedSet] = {}
+        self._momentary: set[str] = set()
         self._chains: dict[str, Base | None] = {}
         self._changed: set[str] = set()
         self._rules: dict[str, str] = {}
@@ -129,6 +130,12 @@ class _Reader:
             raise ValueError(f"elements of set {name}, which it does not list")
         known = self._sets[name]
         self._sets[name] = replace(known, listed=(*known.listed, *_array(said, "elem")))
+
+    def timeout(self, said: Mapping[str, object]) -> None:
+        """Add a timeout for connections that holds no time at all in some state."""
+        policy = said.get("policy")
+        if isinstance(policy, dict) and 0 in policy.values():
+            self._momentary.add(_text(said, "name"))
 
     def chain(self, said: Mapping[str, object]) -> None:
         # rules name it, and the places of rules
@@ -153,9 +160,9 @@ class _Reader:
         if unknown:
             raise ValueError(f"rules of chain {unknown[0]}, which it does not list")
         sets = {name: replace(known, dynamic=name in self._changed) for name, known in self._sets.items()}
-        told_apart = written(tuple(known.parts for known in sets.values()))
+        told_apart = written((*(known.parts for known in sets.values()), *sorted(self._momentary)))
         before = memory.listed((self._family, self._name, Backend.NFTABLES), told_apart)
-        reader = RuleReader(Context(self._family, sets))
+        reader = RuleReader(Context(self._family, sets, frozenset(self._momentary)))
         rules: dict[str, Understood] = {}
         # of each network's chains, some say the same
         same: dict[str, Understood] = {}
@@ -212,6 +219,7 @@ _PARTS = {
     "set": _Reader.set,
     "map": _Reader.set,
     "element": _Reader.element,
+    "ct timeout": _Reader.timeout,
 }
 """Objects that decide something. Counters, limits and helpers with names are asked for by rules alone."""
 

@@ -248,14 +248,16 @@ def _hashed_mark(options: Sequence[Option], _context: Context) -> Statement | No
 
 
 def _connection(options: Sequence[Option], _context: Context) -> Statement | None:
-    """CT: helpers, timeouts and events change no packet's way; zones are not followed."""
+    """CT: helpers and events change no packet's way; zones are not followed, and nobody tells how long timeouts are."""
     given = _given(options)
     if "--notrack" in given:
         return Untrack()
     zone = next((name for name in given if name.startswith("--zone")), None)
     if zone is not None:
         return Unforeseeable("CT zone", f"{zone} {given[zone]}".rstrip())
-    if given.keys() - {"--helper", "--timeout", "--ctevents", "--expevents"}:
+    if "--timeout" in given:
+        return Unforeseeable("CT timeout", given["--timeout"])
+    if given.keys() - {"--helper", "--ctevents", "--expevents"}:
         raise ValueError("an unknown option of CT")
     return None
 

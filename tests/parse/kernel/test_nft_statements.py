@@ -339,6 +339,14 @@ def test_copies_go_by_an_interface(family: str, body: object, device: str) -> No
     assert parsed([{"dup": body}, {"accept": None}], family) == (Divert("dup", device, copied=True), ACCEPT)
 
 
+@pytest.mark.parametrize(("body", "kept"), [("quick", False), ("slow", True), ({"map": {}}, False)])
+def test_timeouts_of_no_time_lose_what_comes_next(body: object, *, kept: bool) -> None:
+    """What is said later in the conversation is of no connection then: what becomes of it is not followed."""
+    context = Context(TableFamily.IP, momentary=frozenset({"quick"}))
+    (step,) = rule_steps([{"ct timeout": body}, *([{"accept": None}] if kept else ())], context)
+    assert step == ACCEPT if kept else isinstance(step, Unforeseeable)
+
+
 def test_copies_go_to_a_gateway() -> None:
     """The packet goes on as it was beside them."""
     target = Target(Ranges.of(number("10.0.0.1")), Ranges())

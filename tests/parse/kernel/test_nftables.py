@@ -29,7 +29,9 @@ from exporter.model.firewall import (
     Translate,
     Verdict,
 )
+from exporter.parse.kernel.ipsets import IpSets
 from exporter.parse.kernel.nftables import parse_nftables
+from exporter.parse.memory import RuleMemory
 from tests.parse.kernel.nft import V4, are, doubts, number, only, parsed, read_tables
 
 RECORDINGS = sorted((Path(__file__).parent.parent.parent / "data" / "recordings").glob("*.json"))
@@ -139,6 +141,25 @@ def test_nobody_knows_what_packets_put_into_a_map() -> None:
         )
     )
     assert doubts(found.chains["c"].rules[0].steps) == {"vmap"}
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0, 1), (1, 0)])
+def test_timeouts_may_be_no_time_at_all(seconds: int, steps: int) -> None:
+    """Rules by their name then lose what comes next, though they say the same as before."""
+    memory = RuleMemory()
+    for listed, expected in ((5, 0), (seconds, steps)):
+        (table,) = parse_nftables(
+            json.dumps(
+                document(
+                    {"ct timeout": {"name": "x", "policy": {"established": listed}}},
+                    {"chain": {"name": "c"}},
+                    {"rule": {"chain": "c", "expr": [{"ct timeout": "x"}]}},
+                )
+            ),
+            memory,
+        )
+        memory.turn(IpSets())
+        assert len(table.chains["c"].rules[0].steps) == expected
 
 
 def table_with(**flags: Any) -> Table:  # noqa: ANN401

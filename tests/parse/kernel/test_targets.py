@@ -151,8 +151,8 @@ def test_targets_without_an_effect_on_the_way(said: str) -> None:
     ("said", "name"),
     [
         ("NFQUEUE --queue-num 3", "NFQUEUE"), ("QUEUE", "QUEUE"), ("SYNPROXY --mss 1460", "SYNPROXY"),
-        ("CT --zone 5", "CT zone"), ("CT --zone-orig 5", "CT zone"), ("nowhere", "nowhere"), ("CLUSTERIP --new",
-        "CLUSTERIP"),
+        ("CT --zone 5", "CT zone"), ("CT --zone-orig 5", "CT zone"), ("CT --timeout slow", "CT timeout"),
+        ("nowhere", "nowhere"), ("CLUSTERIP --new", "CLUSTERIP"),
         ("TTL --ttl-set 1", "TTL"), ("TTL --ttl-dec 64", "TTL"), ("TTL --ttl-dec 300", "TTL"),
         ("SNAT --to-source 1.2.3.4:x", "SNAT"),
         ("MASQUERADE --new", "MASQUERADE"), ("MARK", "MARK"),
