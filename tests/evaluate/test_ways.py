@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from exporter.evaluate.enforced.emission import sources_of
+from exporter.evaluate.enforced.picking import USUAL, picked_ports
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.way import way
-from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.firewall import ReversePath
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules
@@ -116,7 +116,7 @@ def test_a_mark_that_nobody_knows(rule: dict[str, Any], mark: int | None, out: s
 def test_a_port_that_nobody_knows(wanted: tuple[int, int], out: set[int], doubt: str) -> None:
     """Of those that the sender picks from, a rule may ask for some."""
     rule = {"priority": 100, "src": "all", "sport_start": wanted[0], "sport_end": wanted[1], "table": "100"}
-    picked = Question(number("10.1.0.9"), number("10.1.0.7"), ports=(PICKED_PORT, (80, 80)))
+    picked = Question(number("10.1.0.9"), number("10.1.0.7"), ports=(USUAL.intervals[0], (80, 80)))
     found = way(namespace(rule), picked)
     assert ({item.interface for item in found.exits}, found.doubt) == (out, doubt)
 
@@ -306,3 +306,21 @@ def test_a_namespace_sends_by_ipv6_from_what_suits_the_destination() -> None:
     routes = (Route(254, RouteKind.UNICAST, ip_network("::/0"), (Hop(IN, ip_address("fd00:1::9")),)),)
     own = Stack("host", Namespace(stack.namespace.interfaces, routes), 6)
     assert sources_of(own, number("fd00:2:0:1::1")).addresses == (number("fd00:2::1"),)
+
+
+@pytest.mark.parametrize(
+    ("told", "reserved", "expected"),
+    [
+        ("", "", [(32768, 60999)]),
+        ("32768\t60999", "", [(32768, 60999)]),
+        ("1024\t65535", "", [(1024, 65535)]),
+        ("80\t80", "", [(80, 80)]),
+        ("32768\t60999", "8080,40000-40001,60999", [(32768, 39999), (40002, 60998)]),
+        ("80\t80", "80", []),
+        ("some", "", [(32768, 60999)]),
+    ],
+)
+def test_ports_that_kernels_pick_from(told: str, reserved: str, expected: list[tuple[int, int]]) -> None:
+    """Those of the namespace that nobody reserved (tests/conformance/test_picked_ports.py)."""
+    settings = {"ipv4/ip_local_port_range": told, "ipv4/ip_local_reserved_ports": reserved}
+    assert picked_ports(Namespace(settings=settings)).intervals == tuple(expected)

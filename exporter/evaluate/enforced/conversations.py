@@ -33,8 +33,8 @@ from exporter.evaluate.enforced.packets import (
     only,
     parts,
 )
+from exporter.evaluate.enforced.picking import USUAL, picked_ports
 from exporter.evaluate.enforced.policy_rules import OF_PORTS
-from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.model.ports import HIGHEST, LOWEST
 from exporter.model.ranges import Ranges
 from exporter.model.reach import HOST, TRANSPORTS, Protocol
@@ -53,9 +53,8 @@ if TYPE_CHECKING:
 
 _ECHO = {4: (ICMP, 8), 6: (ICMP6, 128)}
 _ALL = Atom(Ranges(((LOWEST, HIGHEST),)))
-_ANY_PICKED = Picked(Ranges((PICKED_PORT,)))
-_NEARLY_ALL = _ANY_PICKED.size * 99 // 100
-"""Ports that a kernel picks one of so surely that it is never told otherwise by a few tries."""
+_NEARLY_ALL = 99
+"""Of a hundred ports, those that a kernel picks one of so surely that it is never told otherwise by a few tries."""
 ENDED = "whether who answers ends the conversation at once"
 _MOST_CUTS = 16
 """Sets of ports that are taken from these before it is left open which of them is picked: each is a new start."""
@@ -109,6 +108,7 @@ class Conversations:
         self._whole = whole or self
         self._on: dict[int, Conversations] = {}
         self._relayed: dict[Relay, list[Found]] = {}
+        self.picking: Sequence[tuple[Ranges, int]] = whole.picking if whole else _picking(worlds, bits)
         self._emitters = {family: Emitter(world, bits, senders) for family, world in worlds.items()}
         self.listening: Mapping[int, Listening] = (
             whole.listening if whole else {family: Listening(world) for family, world in worlds.items()}
@@ -139,18 +139,28 @@ class Conversations:
         Where that matters, those count for certain that come about from nearly all ports: who sends does not stay with
         one that rules single out.
         """
-        found = list(self._from(Some(*PICKED_PORT), asked))
+        return [
+            found
+            for ports, cells in self.picking
+            if ports and cells & asked.cells
+            for found in self._from_any(ports, asked._replace(cells=cells & asked.cells))
+        ]
+
+    def _from_any(self, ports: Ranges, asked: Asked) -> list[Found]:
+        """Return the conversations from whichever of some ports is picked."""
+        found = list(self._from(Some(ports.intervals[0][0], ports.intervals[-1][1]), asked))
         hinging = 0
         for each in found:
             hinging |= _hinging(each)
         if not hinging:
             return found
-        surely = [each for each in self._from_most(asked._replace(cells=hinging)) if not _hinging(each)]
+        most = self._from_most(Picked(ports), asked._replace(cells=hinging))
+        surely = [each for each in most if not _hinging(each)]
         return [*filter(_any, (_besides(each, surely) for each in found)), *surely]
 
-    def _from_most(self, asked: Asked) -> list[Found]:
+    def _from_most(self, every: Picked, asked: Asked) -> list[Found]:
         """Return the conversations from those ports that nothing tells apart, where these are nearly all there are."""
-        picked = _ANY_PICKED
+        picked = every
         for _ in range(_MOST_CUTS):
             try:
                 return list(self._from(picked, asked))
@@ -158,7 +168,7 @@ class Conversations:
                 if not isinstance(difference.atom, Picked):
                     raise
                 picked = Picked(*max(difference.parts, key=lambda part: part.size))
-                if picked.size < _NEARLY_ALL:
+                if picked.size * 100 < every.size * _NEARLY_ALL:
                     break
         return []
 
@@ -339,6 +349,18 @@ class Conversations:
 
     def _to_container(self, family: int, protocol: Protocol, address: int, port: int) -> list[Found]:
         return self._whole.one(Asked(family, protocol, address, only(port), self._bits[HOST]))
+
+
+def _picking(worlds: Mapping[int, World], bits: Mapping[str, int]) -> Sequence[tuple[Ranges, int]]:
+    """Return the ports that kernels pick from, with the cells of the namespaces of these; the usual ones last."""
+    found: dict[Ranges, int] = defaultdict(int)
+    told = 0
+    for stack in next(iter(worlds.values())).stacks.values():
+        ports = picked_ports(stack.namespace)
+        if ports != USUAL:
+            found[ports] |= bits[stack.name]
+            told |= bits[stack.name]
+    return [*found.items(), (USUAL, ~told)]
 
 
 def _hinging(found: Found) -> int:

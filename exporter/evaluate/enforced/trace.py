@@ -284,12 +284,12 @@ class _Conversations(Conversations):
         yield from super()._from(picked, asked)
         self._begun, self._told = begun, told
 
-    def _from_most(self, asked: Asked) -> list[Found]:
+    def _from_most(self, every: Picked, asked: Asked) -> list[Found]:
         """Tell of the packet as it is from nearly all ports, in the place of from any, where that is known."""
         first, before = self._begun, len(self._notes.all)
         # what docker-proxy leads on is told anew
         self._relayed = self._told
-        found = super()._from_most(asked)
+        found = super()._from_most(every, asked)
         del self._notes.all[slice(first, self._begun) if found else slice(before, None)]
         return found
 

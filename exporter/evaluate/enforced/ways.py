@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from exporter.model.namespace import PolicyRule
 
 CONNECTED = "whether who sends has connected its socket: it then asks for a route from its address"
-PICKED_PORT = (32768, 60999)
-"""The ports that kernels pick for connections (ip_local_port_range), unless told otherwise."""
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from itertools import chain as joined
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.asked_for import ADDRESSES, PORTS
+from exporter.evaluate.enforced.picking import picked_by_any
 from exporter.evaluate.enforced.route_table import taken
-from exporter.evaluate.enforced.ways import PICKED_PORT
 from exporter.evaluate.kinds.directory import Owner
 from exporter.evaluate.kinds.steps import LINKS
 from exporter.evaluate.kinds.telling import Telling
@@ -44,7 +44,7 @@ class Marks:
         self._mark_link_local()
         self._mark_link_addresses()
         self._mark_sockets()
-        self._ports = Telling({*ground.survey.noted.ports, Ranges((PICKED_PORT,))}, self._bits(PORTS))
+        self._ports = Telling({*ground.survey.noted.ports, *picked_by_any(ground.kernel)}, self._bits(PORTS))
 
     def port(self, number: int) -> Told:
         """Return in which sets of ports that rules ask for one is."""

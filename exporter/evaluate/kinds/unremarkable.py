@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.expiry import expiry
 from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import asked, leads, named_by_translations, possible
+from exporter.evaluate.enforced.picking import USUAL, picked_ports
 from exporter.evaluate.enforced.policy_rules import usual_policy
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
@@ -185,6 +186,7 @@ class _Inside:
             and (_RP_FILTER not in on or _one_way(sandbox, namespace))
             and not any(sends_near(namespace, family) for family in (4, 6))
             and not expiry(namespace).unusual
+            and picked_ports(namespace) == USUAL
         )
 
     def _switches_on(self, settings: Mapping[str, str]) -> frozenset[str]:

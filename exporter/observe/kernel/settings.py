@@ -13,14 +13,16 @@ from typing import Final
 from exporter.observe.kernel.trouble import Unreadable, reason
 
 _ROOT: Final = "/proc/sys/net"
-_LONGEST: Final = 64
-"""Bytes of the longest of these values, and more."""
+_LONGEST: Final = 4096
+"""Bytes of the longest of these values, which may be a list of ports, and more."""
 
 NAMES: Final = (
     "bridge/bridge-nf-call-iptables",
     "bridge/bridge-nf-call-ip6tables",
     "bridge/bridge-nf-call-arptables",
     "ipv4/ip_default_ttl",
+    "ipv4/ip_local_port_range",
+    "ipv4/ip_local_reserved_ports",
     "ipv4/tcp_fwmark_accept",
     "ipv4/conf/all/forwarding",
     "ipv4/conf/all/accept_redirects",
