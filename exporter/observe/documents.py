@@ -141,6 +141,7 @@ NAMESPACE: Final = _shape(
     iptables=Values(_TEXT),
     tables=Each(_TEXT),
     nftables=Each(_shape("nftables")),
+    ebtables=_TEXT,
     ipsets=_TEXT,
     links=Each(
         _shape(

@@ -1,7 +1,8 @@
 """The firewall of a namespace, each part as the program prints it that loses nothing of it.
 
 * Tables that iptables-nft made are read by iptables-nft-save: `nft -j` leaves out the arguments of iptables' matches.
-* Other tables of nftables are read by `nft -j list table`, one by one.
+* Other tables of nftables are read by `nft -j list table`, one by one. Where ebtables-nft made rules of those with
+  modules, ebtables-nft-save shows the arguments; it gives up where nft has put rules into such a table.
 * Tables that look like iptables' may hold what nft put there, and iptables-nft-save does not tell the truth about all
   of it: `ip saddr @set drop` it prints as `-j DROP`. Where a table has sets, which iptables never makes, or the program
   says itself that something is incompatible, the table is read by both. Of a table that it then shows nothing of,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 4
 _IPTABLES: Final = frozenset({"filter", "nat", "mangle", "raw", "security"})
 _NFT: Final = {"ip": "iptables-nft", "ip6": "ip6tables-nft"}
+_EBTABLES: Final = frozenset({"filter", "nat", "broute"})
 _LEGACY: Final = {"ip_tables_names": "iptables-legacy", "ip6_tables_names": "ip6tables-legacy"}
 _OWN_NET: Final = Path("/proc/thread-self/net")
 _NAME: Final = re.compile(r"[A-Za-z][\w/\\.-]*", re.ASCII)
@@ -54,6 +56,7 @@ class FirewallDocuments:
     iptables: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
     nftables: tuple[str, ...] = ()
+    ebtables: str = ""
     ipsets: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,6 +84,7 @@ class _Tables:
     overview: Overview
     iptables: Mapping[str, str]
     native: Mapping[Table, _Listed]
+    ebtables: str = ""
 
     @property
     def whole(self) -> bool:
@@ -114,7 +118,8 @@ class FirewallReader:
         if not iptables and not tables.native:
             return replace(NOTHING, tables=tuple(map(str, tables.overview.tables)))
         native = tuple(each.text for each in tables.native.values())
-        documents = FirewallDocuments(iptables, tuple(map(str, tables.overview.tables)), native)
+        names = tuple(map(str, tables.overview.tables))
+        documents = FirewallDocuments(iptables, names, native, tables.ebtables)
         return _with_ipsets(documents, budget)
 
     def _settled(self, namespace: int | None, budget: Budget) -> _Tables:
@@ -155,7 +160,7 @@ def _tables(overview: Overview, known: _Tables | None, budget: Budget) -> _Table
         shown = iptables[_NFT[table.family]]
         if f"*{table.name}\n" not in shown:
             iptables[_NFT[table.family]] = shown + _chain_by_chain(table, native[table], budget)
-    return _Tables(overview, iptables, native)
+    return _Tables(overview, iptables, native, _ebtables(native, budget))
 
 
 def _is_shown(table: Table, entries: Sequence[Mapping[str, Any]]) -> bool:
@@ -210,8 +215,22 @@ def _chain_by_chain(table: Table, listed: _Listed, budget: Budget) -> str:
     return "\n".join((f"*{table.name}", *(f":{chain} - [0:0]" for chain in chains), *shown, "COMMIT", ""))
 
 
+def _ebtables(native: Mapping[Table, _Listed], budget: Budget) -> str:
+    """Return what ebtables-nft-save prints where nft left out arguments of what it prints, else nothing."""
+    if not any(_looks_like_ebtables(table) and _MODULE in listed.text for table, listed in native.items()):
+        return ""
+    try:
+        return programs.run([_nft_program("ebtables-nft", "-save", budget)], budget)
+    except (Missing, Failed):
+        return ""
+
+
+def _looks_like_ebtables(table: Table) -> bool:
+    return table.family == "bridge" and table.name in _EBTABLES
+
+
 def _nft_program(name: str, suffix: str, budget: Budget) -> str:
-    """Return a program for the tables which iptables-nft made. Raises Missing."""
+    """Return a program for the tables which iptables-nft or ebtables-nft made. Raises Missing."""
     try:
         return programs.find(f"{name}{suffix}", "iptables")
     except Missing:

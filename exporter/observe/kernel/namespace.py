@@ -69,6 +69,7 @@ class NamespaceReader:
             iptables=firewall.iptables,
             tables=list(firewall.tables),
             nftables=list(firewall.nftables),
+            ebtables=firewall.ebtables,
             ipsets=firewall.ipsets,
             **parts,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import BUILTIN, Backend, Firewall, Opaque, TableFamily, Unforeseeable
+from exporter.parse.kernel.ebtables import parse_ebtables
 from exporter.parse.kernel.ipsets import parse_ipsets
 from exporter.parse.kernel.iptables import incompatible_tables, parse_iptables
 from exporter.parse.kernel.ipvs import parse_ipvs
@@ -51,6 +52,9 @@ def parse_firewall(documents: NamespaceDocuments, memory: RuleMemory, general: G
     for table in _iptables(documents, Backend.IPTABLES_NFT, ipsets, memory, general):
         native = tables.get(_key(table))
         tables[_key(table)] = table if native is None else _merged(table, native)
+    for table in parse_ebtables(documents.ebtables):
+        if _key(table) in tables:
+            tables[_key(table)] = _merged(table, tables[_key(table)])
     for table in tables.values():
         _refuse_hidden(table)
     unread = [name for name in (*_incompatible(documents), *documents.tables) if name not in tables]
@@ -106,10 +110,10 @@ def _incompatible(documents: NamespaceDocuments) -> Iterator[str]:
 
 
 def _merged(shown: Table, native: Table) -> Table:
-    """Return a table that iptables-nft-save and nft show, each a part of the truth.
+    """Return a table that iptables-nft-save or ebtables-nft-save and nft show, each a part of the truth.
 
-    nft leaves out the arguments of xtables' modules; iptables-nft-save leaves out what only nft can write, such as
-    sets. No rule has both, for neither program makes such.
+    nft leaves out the arguments of xtables' modules; the others leave out what only nft can write, such as sets. No
+    rule has both, for neither program makes such.
     """
     chains = {
         name: replace(chain, rules=_merged_rules(shown.chains[name], chain)) if name in shown.chains else chain

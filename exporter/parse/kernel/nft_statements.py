@@ -273,10 +273,12 @@ LEADING_ELSEWHERE = frozenset(f"xt {name}" for name in _ELSEWHERE)
 
 
 def _xtables(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
-    """Modules of iptables: nft shows their names, not their arguments."""
+    """Modules of iptables and ebtables: nft shows their names, not their arguments. `watchers` only log."""
     said = properties(body) if body is not None else {}
     kind, name = said.get("type"), str(said.get("name", ""))
     called = f"xt {name}".rstrip()
+    if kind == "watcher":
+        return ()
     if kind == "match":
         return () if name == "comment" else (Opaque(called),)
     return _XT_STATEMENTS.get(name, (Unforeseeable(called),))
