@@ -23,10 +23,6 @@ _OF_NFT: Final = {
 """Why packets are undecided that meet a rule of nftables, by what the rule is called here."""
 
 
-_OF_FRAMES: Final = ("arp ", "ether ", "xt ")
-"""Why frames are undecided that meet a rule of ebtables: what is in those of ARP, and the arguments of modules."""
-
-
 _BY_ROUTE: Final = {
     "by one of two": ("which of several next hops the packets take",),
     "home, of a part of a network": ("two that answer for ", "whether an owner "),
@@ -268,8 +264,8 @@ class OnHost(Somebody):
             "what the host gets": f"-A INPUT -i {port} -p IPv4 --ip-proto udp -j DROP",
         }
         for name, rule in rules.items():
-            yield Change(f"ebtables drops {name}", (f"ebtables {rule}",), doubts=_OF_FRAMES)
-        yield Change("arptables drops questions", (f"arptables -A INPUT -s {one} -j DROP",), doubts=_OF_FRAMES)
+            yield Change(f"ebtables drops {name}", (f"ebtables {rule}",))
+        yield Change("arptables drops questions", (f"arptables -A INPUT -s {one} -j DROP",))
 
     # --- Routing ---
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.evaluate.enforced.walk import LEARNED
+from exporter.evaluate.enforced.walk import FRAMED_FOR, LEARNED
 from exporter.model.reach import Verdict
 from tests.conformance.cases import Case
 from tests.conformance.routed import dual_stack, let_through
@@ -33,6 +33,7 @@ TOPOLOGY = Topology(
 )
 
 NEAR_AND_NEXT = "near", "next"
+BRIDGE = "$(cat /sys/class/net/brone/address)"
 NO_IPV6 = "ebtables -A FORWARD -p IPv6 -j DROP"
 EMPTY = "nft delete table bridge filter"
 
@@ -144,6 +145,58 @@ CASES: dict[str, Case] = {
         EMPTY,
         doubts=frozenset({"xt ip"}),
     ),
+    "link addresses": of_ebtables(
+        "-A FORWARD -d 02:42:0a:64:01:0c -p IPv4 -j DROP",
+        "-A FORWARD -s 02:42:0a:64:01:0b -d ! Multicast -p IPv6 -j DROP",
+        verdict=Verdict.BLOCKED,
+        doubts=frozenset({LEARNED}),
+    ),
+    "link addresses but one": of_ebtables(
+        "-A FORWARD -p IPv4 -d ! 02:42:0a:64:01:0c -j DROP",
+        "-A FORWARD -p IPv6 -s ! 02:42:0a:64:01:0b -j DROP",
+        "-A INPUT -s Multicast -j DROP",
+        "-A OUTPUT -p IPv4 -d Multicast -j DROP",
+        verdict=Verdict.REACHABLE,
+    ),
+    "some bits of link addresses": of_ebtables(
+        "-A FORWARD -d 02:42:0a:64:01:0c/ff:ff:00:00:00:0c -j DROP",
+        verdict=Verdict.BLOCKED,
+        doubts=frozenset({LEARNED}),
+    ),
+    "what goes to all": of_ebtables(
+        "-A FORWARD -p ARP -d Broadcast -j DROP", "-A FORWARD -p IPv6 -d Multicast -j DROP", verdict=Verdict.BLOCKED
+    ),
+    "one of several link addresses with their addresses": of_ebtables(
+        "-A FORWARD --among-src 02:42:0a:64:01:0b=10.100.1.11,02:42:0a:64:01:0c=10.100.1.99 -j DROP",
+        "-A FORWARD -p IPv6 --among-dst ! 02:42:0a:64:01:0b,33:33:ff:00:00:02 -j DROP",
+        verdict=Verdict.BLOCKED,
+    ),
+    "link addresses in answers of ARP": of_ebtables(
+        "-A FORWARD -p ARP --arp-op Reply --arp-mac-src 02:42:0a:64:01:0c -j DROP",
+        "-A FORWARD -p ARP --arp-op Reply --arp-mac-dst 02:42:0a:64:01:0c -j DROP",
+        "-A FORWARD -p IPv6 -j DROP",
+        verdict=Verdict.UNKNOWN,
+        doubts=frozenset({LEARNED}),
+    ),
+    "link addresses in all of ARP": of_ebtables(
+        "-A FORWARD -p ARP --arp-mac-src 02:42:0a:64:01:0c -j DROP",
+        "-A FORWARD -p ARP --arp-mac-src 02:42:0a:64:01:0b/ff:ff:ff:ff:ff:ff -j DROP",
+        "-A FORWARD -p IPv6 -j DROP",
+        verdict=Verdict.BLOCKED,
+    ),
+    "link addresses in ARP of others": of_ebtables(
+        "-A FORWARD -p ARP --arp-op Request --arp-mac-dst ! 00:00:00:00:00:00 -j DROP",
+        "-A FORWARD -p ARP --arp-mac-src ! 02:42:0a:64:01:08/ff:ff:ff:ff:ff:f8 -j DROP",
+        "-A FORWARD -p IPv6 -j DROP",
+        verdict=Verdict.REACHABLE,
+    ),
+    "the host's link address": of_ebtables(
+        "-A OUTPUT -p IPv4 -d 02:42:0a:64:01:0b -j DROP",
+        "-A INPUT -s 02:42:0a:64:01:0b -p IPv6 -d ! Multicast -j DROP",
+        verdict=Verdict.REACHABLE,
+        pair=("near", "far"),
+        doubts=frozenset({LEARNED}),
+    ),
     "frames for others": of_ebtables("-A FORWARD --pkttype-type otherhost -j DROP", verdict=Verdict.BLOCKED),
     "frames for all": of_ebtables(
         "-A FORWARD -p IPv4 --pkttype-type ! otherhost -j DROP",
@@ -154,6 +207,53 @@ CASES: dict[str, Case] = {
         "-A FORWARD -p IPv4 --log-prefix x --log-ip -j CONTINUE",
         "-A FORWARD --nflog-group 5 -j CONTINUE",
         verdict=Verdict.REACHABLE,
+    ),
+    "a bridge's link address": of_ebtables(
+        f"-A OUTPUT -p IPv4 -s {BRIDGE} -j DROP",
+        f"-A INPUT -p IPv6 -d {BRIDGE} -j DROP",
+        verdict=Verdict.REACHABLE,
+        pair=("near", "hosted"),
+        doubts=frozenset({LEARNED}),
+    ),
+    "a bridge's link address, of what is passed on": Case(
+        ("near", "far"),
+        Verdict.BLOCKED,
+        "nft add table inet beside; nft 'add chain inet beside c { type filter hook forward priority 0; }';"
+        f" nft add rule inet beside c ether daddr {BRIDGE} oifname brtwo meta l4proto tcp drop;"
+        " nft add rule inet beside c ether daddr != 02:42:0a:64:01:0b oifname brtwo meta l4proto udp drop",
+        "nft delete table inet beside",
+    ),
+    "link addresses in frames of ARP, by arptables": Case(
+        ("near", "hosted"),
+        Verdict.UNKNOWN,
+        "arptables -A OUTPUT --opcode Reply --source-mac $(cat /sys/class/net/brone/address) -j DROP;"
+        " arptables -A INPUT --opcode Request --destination-mac 00:00:00:00:00:00 -j DROP;"
+        " ip6tables -I INPUT -i brone -j DROP",
+        "arptables -F; ip6tables -D INPUT -i brone -j DROP",
+        doubts=frozenset({LEARNED}),
+    ),
+    "link addresses at an interface": Case(
+        ("near", "far"),
+        Verdict.REACHABLE,
+        "nft add table netdev beside;"
+        " nft 'add chain netdev beside in { type filter hook ingress device brone priority 0; }';"
+        " nft 'add chain netdev beside out { type filter hook egress device brone priority 0; }';"
+        f" nft add rule netdev beside in ether daddr {BRIDGE} ip saddr 10.100.1.11 tcp dport 7777 drop;"
+        f" nft add rule netdev beside out ether saddr {BRIDGE} ip daddr 10.100.1.12 drop;"
+        f" nft add rule netdev beside out ether daddr 02:42:0a:64:01:0b ip daddr 10.100.1.11 drop",
+        "nft delete table netdev beside",
+        doubts=frozenset({FRAMED_FOR}),
+    ),
+    "a link address that br_netfilter writes": Case(
+        NEAR_AND_NEXT,
+        Verdict.REACHABLE,
+        "iptables -w -t nat -I PREROUTING -d 10.100.1.12 -j DNAT --to 10.100.2.11;"
+        "iptables -w -t nat -I PREROUTING -d 10.100.1.77 -j DNAT --to 10.100.1.12;"
+        "nft add table bridge beside; nft 'add chain bridge beside c { type filter hook forward priority -300; }';"
+        " nft add rule bridge beside c ether daddr 02:42:0a:64:01:0c ip protocol tcp drop;"
+        " nft 'add chain bridge beside i { type filter hook input priority -300; }';"
+        f" nft add rule bridge beside i ether daddr {BRIDGE} ip daddr 10.100.2.11 ip protocol tcp drop",
+        "nft delete table bridge beside; iptables -w -t nat -D PREROUTING 1;iptables -w -t nat -D PREROUTING 1",
     ),
     "what the host sends and gets": of_ebtables(
         "-A OUTPUT -p IPv4 --ip-proto tcp --ip-dport 7777 -j DROP",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.contest import shared_out
 from exporter.evaluate.enforced.flight import Arrival, Crossing
-from exporter.evaluate.enforced.packets import parts
+from exporter.evaluate.enforced.packets import UNTOLD, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.segments import link_address
 from exporter.evaluate.enforced.ways import led_back, ways
@@ -61,7 +61,7 @@ class Bridging:
         let_in, doubt = segment.ports.lets_in(port, sender.interface.mac)
         if let_in and (port.port is None or port.port.forwarding):
             flight = passing.flight.doubted({doubt: passing.cells} if doubt else {})
-            yield Crossing(bridge, passing.cells, flight, port.name, link_address(sender.interface), None)
+            yield Crossing(bridge, passing.cells, flight, port.name, passing.mac, None, passing.frame_for)
 
     def cross(self, item: Crossing) -> Iterator[Beyond]:
         """Pass frames on from ports of a bridge to another one."""
@@ -76,6 +76,7 @@ class Bridging:
             bridge.name,
             item.port,
             item.mac,
+            item.frame_for,
             packet_type=PacketType.OTHER,
         )
         called = host.calls_iptables(bridge)
@@ -93,7 +94,8 @@ class Bridging:
         for translated in self._obstacles.through(Hook.PREROUTING, passing._replace(arrived=before)):
             # br_nf_pre_routing_finish asks before the bridge's later chains see them
             elsewhere = translated.flight.ends.destination != before.destination
-            for inside in self._filtered(item, translated, output, _ENTERING, early=False):
+            framed = _reframed(translated) if elsewhere else translated
+            for inside in self._filtered(item, framed, output, _ENTERING, early=False):
                 if elsewhere:
                     yield from self.redirected(item.bridge, item.port, inside)
                 elif item.receiver is not None:
@@ -126,7 +128,8 @@ class Bridging:
         if receiver is None:
             return
         for passed in self._obstacles.past_gates(Hook.EGRESS, output, passing):
-            yield Arrival(receiver.stack, passed.cells, passed.flight, receiver.interface.name, "", item.mac)
+            name = receiver.interface.name
+            yield Arrival(receiver.stack, passed.cells, passed.flight, name, "", item.mac, passing.frame_for)
 
     def redirected(self, bridge: Interface, port: str | Column, passing: Passing) -> Iterator[Beyond]:
         """Lead frames on that br_netfilter rewrote: on the same bridge, or into the host's routing.
@@ -149,7 +152,8 @@ class Bridging:
                 flight = replace(passing.flight.doubted(doubts), routed=True)
                 yield from self._sent_back(bridge, way, port, passing._replace(cells=believed, flight=flight))
         if left:
-            yield HandedUp(passing._replace(cells=left, packet_type=PacketType.HOST), port)
+            taken = passing._replace(cells=left, packet_type=PacketType.HOST, frame_for=link_address(bridge))
+            yield HandedUp(taken, port)
 
     def _sent_back(self, bridge: Interface, way: Exit, port: str | Column, passing: Passing) -> Iterator[Arrival]:
         """Send frames that got another destination to whoever on their bridge answers for the next hop."""
@@ -162,11 +166,22 @@ class Bridging:
             yield from self._unseen.led_on(station, passing, way)
         for receiver, sent in shared_out(self._world, self._obstacles, passing, station, receivers, way.towards):
             audible = sent.cells & ~_deaf(host, port, receiver, passing.cells)
-            crossing = Crossing(bridge, audible, sent.flight, port, passing.mac, receiver)
+            frame_for = self._world.framed_for(station, receiver, way.towards)
+            crossing = Crossing(bridge, audible, sent.flight, port, passing.mac, receiver, frame_for)
             output = receiver.port.name if receiver.port else ""
             if audible:
-                routed = sent._replace(cells=audible, next_hop=way.towards)
+                framed = sent._replace(frame_for=frame_for, packet_type=PacketType.OTHER)
+                routed = framed._replace(cells=audible, next_hop=way.towards)
                 yield from self._bridged(crossing, routed, output)
+
+
+def _reframed(passing: Passing) -> Passing:
+    """Return frames that got another destination, whose link address they may have already, or not yet.
+
+    It is the bridge's own if they go on elsewhere, else that of the next hop, and comes only afterwards
+    (br_nf_pre_routing_finish, br_nf_pre_routing_finish_bridge).
+    """
+    return passing._replace(frame_for=UNTOLD, packet_type=UNTOLD)
 
 
 def _deaf(host: Stack, port: str | Column, receiver: Station, cells: int) -> int:

@@ -82,6 +82,9 @@ def _one_and_the_same(
     ports = {receiver.port.name for receiver in receivers if receiver.port is not None}
     if world.host.ruleset.tells_apart(Field.OUTPUT_PORT, ports):
         return False
+    macs = {receiver.interface.mac for receiver in receivers}
+    if len(macs) > 1 and any(each.ruleset.asks_for(Field.DESTINATION_MAC) for each in (world.host, stack)):
+        return False
     resolving = world.resolving(address)
     asker = resolving.same(sender)
     return not any(hindered(resolving, Asking(asker, resolving.same(each), address)) for each in receivers)

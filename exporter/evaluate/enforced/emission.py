@@ -220,6 +220,7 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     ports: dict[int | str, int] = defaultdict(int)
     interfaces: dict[int | str, int] = defaultdict(int)
     macs: dict[int | str, int] = defaultdict(int)
+    frames_for: dict[int | str, int] = defaultdict(int)
     for item in group:
         cells |= item.cells
         astray |= item.flight.astray
@@ -228,6 +229,8 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
         ports[_value(item.port)] |= item.cells
         if item.mac is not None:
             macs[_value(item.mac)] |= item.cells
+        if item.frame_for is not None:
+            frames_for[_value(item.frame_for)] |= item.cells
         if isinstance(item, Arrival):
             interfaces[_value(item.interface)] |= item.cells
         for name, doubted in item.flight.doubts.items():
@@ -236,7 +239,8 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     ends = replace(first.flight.ends, source=Column(sources))
     flight = replace(first.flight, ends=ends, doubts=doubts, astray=astray, contested=contested)
     port = Column(ports) if len(ports) > 1 else first.port
-    merged = replace(first, cells=cells, flight=flight, port=port, mac=Column(macs) if macs else None)
+    mac, frame_for = (Column(told) if told else None for told in (macs, frames_for))
+    merged = replace(first, cells=cells, flight=flight, port=port, mac=mac, frame_for=frame_for)
     if isinstance(merged, Arrival) and len(interfaces) > 1:
         return replace(merged, interface=Column(interfaces))
     return merged

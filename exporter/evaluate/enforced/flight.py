@@ -154,7 +154,8 @@ class Departure:
 class Arrival:
     """Packets that come into a namespace by a link. For packets from several links, the three are columns.
 
-    `interface` is where they came in, `port` the port of the bridge if that is one, `mac` who sent the frame.
+    `interface` is where they came in, `port` the port of the bridge if that is one, `mac` who sent the frame,
+    `frame_for` whose link address it is for.
     """
 
     stack: Stack
@@ -163,6 +164,7 @@ class Arrival:
     interface: str | Column
     port: str | Column = ""
     mac: int | Column | None = None
+    frame_for: int | Column | None = None
 
 
 @record(eq=False)
@@ -178,6 +180,7 @@ class Crossing:
     port: str | Column
     mac: int | Column | None
     receiver: Station | None
+    frame_for: int | Column | None = None
 
 
 @record(eq=False)

@@ -13,7 +13,7 @@ from exporter.evaluate.enforced.flight import TCP, Arrival, Crossing, Delivery, 
 from exporter.evaluate.enforced.hops import hop_limit
 from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.obstacles import Obstacles
-from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.packets import UNTOLD, Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.redirects import decided, redirects
 from exporter.evaluate.enforced.segments import asks, followed, link_address
@@ -172,6 +172,8 @@ class Journey:
         sender = self._world.station(stack, way.interface)
         if sender is None or not passing.cells:
             return
+        # whom the frame will be for is found out below; here rules see it already
+        passing = passing._replace(mac=link_address(sender.interface), frame_for=UNTOLD)
         for sent in self._obstacles.past_gates(Hook.EGRESS, sender.interface.name, passing):
             flight = sent.flight
             if not stack.ruleset.idle:
@@ -188,39 +190,43 @@ class Journey:
         receivers = self._world.answering(sender.stack, way)
         taking = shared_out(self._world, self._obstacles, passing, sender, receivers, way.towards)
         for receiver, sent in taking:
-            yield from self._frames(sender, receiver, sent)
+            yield from self._frames(sender, receiver, sent, way)
         if not taking:
             known = asks(world.same(sender), way.towards)
             if known or sender.segment.unseen:
                 yield from self._unseen.routed(sender, passing)
             else:
-                yield from self._bridging.astray(sender, passing)
+                mac, frame_for = link_address(sender.interface), self._world.framed_for_nobody(sender, way.towards)
+                yield from self._bridging.astray(sender, passing._replace(mac=mac, frame_for=frame_for))
             if not receivers:
                 yield from self._unseen.led_on(sender, passing, way)
                 yield from self._unseen.shared_out(sender, passing)
 
-    def _frames(self, sender: Station, receiver: Station, passing: Passing) -> Iterator[Moving]:
-        mac = link_address(sender.interface)
+    def _frames(self, sender: Station, receiver: Station, passing: Passing, way: Exit) -> Iterator[Moving]:
+        mac, frame_for = link_address(sender.interface), self._world.framed_for(sender, receiver, way.towards)
         if not followed(sender, receiver):
-            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, mac=mac)
+            name = receiver.interface.name
+            yield Arrival(receiver.stack, passing.cells, passing.flight, name, mac=mac, frame_for=frame_for)
             return
         host = self._world.host
         bridge = sender.segment.bridge
         if bridge is not None and sender.stack is host:
             port = receiver.port.name if receiver.port else ""
-            for framed in self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), passing, "", port, bridge):
-                for sent in self._obstacles.past_gates(Hook.EGRESS, port, framed):
-                    yield Arrival(receiver.stack, sent.cells, sent.flight, receiver.interface.name, "", mac)
+            framed = passing._replace(mac=mac, frame_for=frame_for)
+            for bridged in self._obstacles.past_bridge((Hook.OUTPUT, Hook.POSTROUTING), framed, "", port, bridge):
+                for sent in self._obstacles.past_gates(Hook.EGRESS, port, bridged):
+                    name = receiver.interface.name
+                    yield Arrival(receiver.stack, sent.cells, sent.flight, name, "", mac, frame_for)
             return
         cells, flight = passing.cells, passing.flight
         if not cells:
             return
         if bridge is not None and host not in (sender.stack, receiver.stack):
             port = sender.port.name if sender.port else ""
-            yield Crossing(bridge, cells, flight, port, mac, receiver)
+            yield Crossing(bridge, cells, flight, port, mac, receiver, frame_for)
         else:
             port = sender.port.name if sender.port and receiver.stack is host else ""
-            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, port, mac)
+            yield Arrival(receiver.stack, cells, flight, receiver.interface.name, port, mac, frame_for)
 
     # --- Packets that come in by a link ---
 
@@ -244,7 +250,8 @@ class Journey:
     def _past_cards(self, item: Arrival) -> Iterable[Passing]:
         """Lead frames for children of a card past what stands there: they come in by that (macvlan_queue_xmit)."""
         host, stack = self._world.host, item.stack
-        passing = Passing(stack, item.cells, item.flight, item.flight.ends, item.interface, item.port, item.mac)
+        ends, mac, frame_for = item.flight.ends, item.mac, item.frame_for
+        passing = Passing(stack, item.cells, item.flight, ends, item.interface, item.port, mac, frame_for)
         if host.gates.idle:
             return (passing,)
         cards: dict[int | str, int] = defaultdict(int)

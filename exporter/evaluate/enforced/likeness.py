@@ -199,7 +199,7 @@ def _setting_out(item: object) -> Hashable:
     else:
         where = item.stack.name  # type: ignore[attr-defined]
     flight = item.flight  # type: ignore[attr-defined]
-    columns = (flight.ends.source, getattr(item, "interface", ""), item.port, item.mac)  # type: ignore[attr-defined]
+    columns = (flight.ends.source, getattr(item, "interface", ""), item.port, item.mac, item.frame_for)  # type: ignore[attr-defined]
     return (type(item).__name__, where, item.cells, *map(_values, columns), tuple(sorted(flight.doubts.items())))  # type: ignore[attr-defined]
 
 
@@ -222,7 +222,8 @@ def _asks_for_arp(firewall: Firewall) -> bool:
     """Return whether it may depend on the addresses in a frame of ARP whether somebody is answered."""
     tables = tuple(table for table in firewall.tables if table.family not in _WITHOUT_ARP)
     steps = steps_of(replace(firewall, tables=tables)) if tables else ()
-    return any(getattr(step, "field", None) in (Field.ARP_SOURCE, Field.ARP_DESTINATION) for step in steps)
+    return any(getattr(step, "field", None) in _OF_ARP for step in steps)
 
 
+_OF_ARP = frozenset({Field.ARP_SOURCE, Field.ARP_DESTINATION, Field.ARP_SOURCE_MAC, Field.ARP_DESTINATION_MAC})
 _WITHOUT_ARP = (TableFamily.IP, TableFamily.IP6)

@@ -16,7 +16,7 @@ from exporter.evaluate.enforced.flight import ARP, ARP_REPLY, ARP_REQUEST, ICMP6
 from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import marked_by
 from exporter.evaluate.enforced.ipsec import past_policies
-from exporter.evaluate.enforced.packets import Column, parts
+from exporter.evaluate.enforced.packets import UNTOLD, Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
 from exporter.evaluate.enforced.route_table import Question
@@ -41,7 +41,7 @@ FIXED = "whose the link address is that is fixed for {address}"
 _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _ALL_ROUTERS = int(ip_address("ff02::2"))
 _SOLICITED_NODE = int(ip_address("ff02::1:ff00:0"))
-_ANYBODY = Column({}, -1)
+_EVERYBODY, _GROUP = 0xFFFFFFFFFFFF, 0x333300000000
 _GROUPS = {Frame.ALL: PacketType.BROADCAST, Frame.GROUP: PacketType.MULTICAST}
 _SIGHT = Sight(Conversation(Stage.FIRST))
 
@@ -213,7 +213,7 @@ def _text(address: int, family: int) -> str:
 
 def _question(asker: Station, source: Value, target: int) -> Flight:
     if asker.stack.family == 4:
-        return Flight(ARP, Ends(source, None, target or _ANYBODY, None), icmp_type=ARP_REQUEST)
+        return Flight(ARP, Ends(source, None, target or UNTOLD, None), icmp_type=ARP_REQUEST)
     solicited = _SOLICITED_NODE | (target & 0xFFFFFF)
     return Flight(ICMP6, Ends(source, None, solicited, None), icmp_type=_SOLICITATION)
 
@@ -277,14 +277,17 @@ class _Way:
         if not heard:
             return 0, message
         message = message.doubted({doubt: cells} if doubt else {})
+        mac, frame_for = link_address(self.one.interface), self._framed_for(message, question=question)
         passing = Passing(self.one.stack, cells, message, message.ends, untracked=cells)
+        if message.protocol == ARP:
+            passing = passing._replace(mac=mac, frame_for=frame_for)
         passing = _past_policies(passing, Direction.OUT)
         passing = _through(passing._replace(output=self.one.interface.name), Hook.OUTPUT)
         # ndisc_alloc_skb names the interface already, which ip6_output takes for the one that it came in by
         passing = _through(passing._replace(interface=self.one.interface.name), Hook.POSTROUTING)
         passing = passing._replace(interface="")
         # the header of the link is there from here on
-        passing = passing._replace(mac=link_address(self.one.interface))
+        passing = passing._replace(mac=mac, frame_for=frame_for)
         passing = _gated(passing, Hook.EGRESS, self.one.interface.name)
         kind = _GROUPS[spread] if question else PacketType.HOST
         if self.bridge is not None:
@@ -305,6 +308,13 @@ class _Way:
         passing = _through(passing, Hook.PREROUTING, Hook.INPUT)
         passing = _past_policies(passing, Direction.IN)
         return passing.cells, passing.flight
+
+    def _framed_for(self, message: Flight, *, question: bool) -> int | None:
+        """Return whose link address a message is for: everybody's, a group's (ipv6_eth_mc_map), or the asker's."""
+        if not question:
+            return link_address(self.other.interface)
+        group = message.ends.destination
+        return _EVERYBODY if message.protocol == ARP or isinstance(group, Column) else _GROUP | group & 0xFFFFFFFF
 
     def _by_bridge(self, bridge: Interface, passing: Passing, kind: PacketType) -> Passing:
         host, entering, leaving = self.world.host, _port(self.one), _port(self.other)
@@ -338,6 +348,10 @@ def _through(passing: Passing, *hooks: Hook) -> Passing:
         if chains and passing.cells:
             packets = _SIGHT.packets(passing)
             packets.fields[Field.CT_STATE] = int(CtState.UNTRACKED)
+            if hook is Hook.OUTPUT:
+                # what ARP writes into the frame is there, and its header out of sight (skb_mac_header_was_set)
+                packets.fields.pop(Field.SOURCE_MAC, None)
+                packets.fields.pop(Field.DESTINATION_MAC, None)
             outcome = stack.walker.through(chains, packets, passing.cells)
             marked = marked_by(passing, packets)
             passing = marked._replace(cells=outcome.accepted, flight=passing.flight.doubted(outcome.doubts))

@@ -158,6 +158,10 @@ class Column:
         return next((value for value, cells in self.values.items() if cells & cell), None)
 
 
+UNTOLD = Column({}, -1)
+"""What nobody knows of any packets."""
+
+
 @dataclass(slots=True)
 class Packets:
     """Packets on their way through one hook. A field that they do not have is missing, and no match on it holds."""

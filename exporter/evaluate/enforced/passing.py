@@ -23,9 +23,9 @@ class Passing(NamedTuple):
     says that their route was found before their source, which follows from it. `next_hop` is whose link address they
     leave for, where that is not their destination's. `routed_mark` is the mark that their route was asked for by, where
     that is another one than `mark` by now. `link` is the interface on which the namespace looks for the
-    link-local addresses that it sends to. `packet_type` is what the link address that a frame is for makes of it.
-    `onward` is the real server that IPVS sends them to, or the gateway of a copy; `diverted` is what sends them, or a
-    copy, elsewhere.
+    link-local addresses that it sends to. `mac` is who sent the frame that they are in, `frame_for` whose link address
+    that is for, and `packet_type` what that makes of it. `onward` is the real server that IPVS sends them to, or the
+    gateway of a copy; `diverted` is what sends them, or a copy, elsewhere.
     It is a tuple since it is what is made most, each from the one before: that costs a fifth of what a dataclass takes.
     """
 
@@ -36,6 +36,7 @@ class Passing(NamedTuple):
     interface: str | Column = ""
     port: str | Column = ""
     mac: int | Column | None = None
+    frame_for: int | Column | None = None
     output: str | Column = ""
     output_port: str = ""
     next_hop: Value | None = None

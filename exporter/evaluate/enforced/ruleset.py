@@ -387,6 +387,10 @@ class Ruleset:
         asked = self._interest.names.get(name, set())
         return len({_as_named(asked, value) for value in values}) > 1
 
+    def asks_for(self, name: Field) -> bool:
+        """Return whether rules ask for a number."""
+        return name in self._interest.numbers or name in self._interest.exact
+
     @cached_property
     def _interest(self) -> Interest:
         found = Interest()

@@ -33,7 +33,12 @@ PROXY_ANSWERS = "whether an owner or a proxy answers first"
 
 def link_address(interface: Interface) -> int | None:
     """Return the number of an interface's link address, if that is known."""
-    return int(interface.mac.replace(":", ""), 16) if interface.mac else None
+    return number_of(interface.mac)
+
+
+def number_of(mac: str) -> int | None:
+    """Return the number of a link address, None of none."""
+    return int(mac.replace(":", ""), 16) if mac else None
 
 
 @dataclass(eq=False, slots=True)

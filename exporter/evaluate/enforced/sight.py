@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.flight import ARP, BACK, TCP, UDP, Stage
+from exporter.evaluate.enforced.flight import ARP, ARP_REQUEST, BACK, TCP, UDP, Stage
 from exporter.evaluate.enforced.packets import ANSWERED, WHENCE, Atom, Column, Packets, Some
 from exporter.model.firewall import CtState, CtStatus, Field, PacketType
 
@@ -72,6 +72,7 @@ class Sight:
             _put(fields, number, _of_interface(name, lambda told: _type(passing.stack, told)))
             _put(fields, group, _group(passing.stack, name))
         _put(fields, Field.SOURCE_MAC, passing.mac)
+        _put(fields, Field.DESTINATION_MAC, passing.frame_for)
         if passing.own:
             fields |= {name: Some(0, 0xFFFFFFFF, name) for name in (Field.SOCKET_USER, Field.SOCKET_GROUP)}
         fields |= self._connection(passing)
@@ -197,8 +198,8 @@ _ARP_FRAME = 0x0806
 
 
 def _of_arp(passing: Passing) -> Packets:
-    """Return frames as rules see them; link addresses in a frame of ARP are opaque to the matches of such rules."""
-    ends = passing.flight.ends
+    """Return frames as rules see them. Who asks for a link address has none to write for it (arp_create)."""
+    ends, asks = passing.flight.ends, passing.flight.icmp_type == ARP_REQUEST
     fields: dict[Field, Constant | Column] = {
         Field.ETHER_TYPE: _ARP_FRAME,
         Field.ARP_SOURCE: ends.source,
@@ -211,7 +212,13 @@ def _of_arp(passing: Passing) -> Packets:
         Field.PACKET_TYPE: passing.packet_type,
     }
     _put(fields, Field.ARP_OPERATION, passing.flight.icmp_type)
-    _put(fields, Field.SOURCE_MAC, passing.mac)
+    for name, mac in (
+        (Field.SOURCE_MAC, passing.mac),
+        (Field.DESTINATION_MAC, passing.frame_for),
+        (Field.ARP_SOURCE_MAC, passing.mac),
+        (Field.ARP_DESTINATION_MAC, 0 if asks else passing.frame_for),
+    ):
+        _put(fields, name, mac)
     return Packets(fields)
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import BACK, Arrival, Delivery
-from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.segments import beyond
+from exporter.evaluate.enforced.packets import UNTOLD, parts
+from exporter.evaluate.enforced.segments import beyond, link_address
 from exporter.model.reach import TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from exporter.evaluate.enforced.flight import Stage
+    from exporter.evaluate.enforced.flight import Flight, Stage
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.route_table import Exit
     from exporter.evaluate.enforced.segments import Station
@@ -36,7 +36,7 @@ class Unseen:
         flight = passing.flight.doubted({beyond(sender): passing.cells})
         for destination, cells in parts(passing.flight.ends.destination, passing.cells):
             for receiver in sender.segment.routed_to(int(destination), sender):
-                yield Arrival(receiver.stack, cells, replace(flight, routed=True), receiver.interface.name)
+                yield _arrival(receiver, cells, replace(flight, routed=True))
 
     def led_on(self, sender: Station, passing: Passing, way: Exit) -> Iterator[Arrival]:
         """Send packets to somebody whom nobody knows, who may lead them on to whoever is seen.
@@ -51,7 +51,7 @@ class Unseen:
                 self._led_on[key] = self._led_on.get(key, 0) | new
                 led = replace(flight, routed=True, astray=flight.astray | new)
                 if new:
-                    yield Arrival(receiver.stack, new, led, receiver.interface.name)
+                    yield _arrival(receiver, new, led)
 
     def sent_by(self, passing: Passing, device: str) -> Iterator[Arrival]:
         """Send packets by an interface to whoever may get them there, whoever they are for.
@@ -64,7 +64,7 @@ class Unseen:
         if device == "lo" or (peer is not None and peer.kind == "veth"):
             yield from self.taken_in(passing, peer.name if peer is not None else device)
         for receiver in self._world.behind(passing.stack, device):
-            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name)
+            yield _aside(receiver, passing)
 
     def taken_in(self, passing: Passing, device: str) -> Iterator[Arrival]:
         """Let packets come in by an interface: of a bridge's port, the bridge takes them in, or passes them on."""
@@ -74,9 +74,10 @@ class Unseen:
             return
         master = stack.namespace.interfaces.get(interface.master or 0)
         inside = (master or interface).name
-        yield Arrival(stack, passing.cells, passing.flight, inside, device if master is not None else "")
+        port = device if master is not None else ""
+        yield Arrival(stack, passing.cells, passing.flight, inside, port, UNTOLD, UNTOLD)
         for receiver in self._world.beside(stack, interface):
-            yield Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name)
+            yield _aside(receiver, passing)
 
     def anywhere(self, passing: Passing) -> Iterator[Delivery]:
         """Deliver packets to everybody, past all that somebody may have against them.
@@ -104,4 +105,14 @@ class Unseen:
                 if address.version == sender.stack.family:
                     ends = replace(flight.ends, destination=int(address.ip))
                     led = replace(flight, ends=ends, routed=True, astray=flight.astray | passing.cells)
-                    yield Arrival(receiver.stack, passing.cells, led, receiver.interface.name)
+                    yield _arrival(receiver, passing.cells, led)
+
+
+def _arrival(receiver: Station, cells: int, flight: Flight) -> Arrival:
+    interface = receiver.interface
+    return Arrival(receiver.stack, cells, flight, interface.name, mac=UNTOLD, frame_for=link_address(interface))
+
+
+def _aside(receiver: Station, passing: Passing) -> Arrival:
+    """Return what somebody gets in frames that were for somebody else before, or are for nobody yet."""
+    return Arrival(receiver.stack, passing.cells, passing.flight, receiver.interface.name, "", UNTOLD, UNTOLD)

@@ -61,6 +61,7 @@ MARK = "a mark that may be set"
 UNTRACKED = "whether conntrack follows the packets"
 ASTRAY = "what somebody who is not seen made of where packets come from"
 LEARNED = "what neighbours learned of each other before, where their questions or answers are lost"
+FRAMED_FOR = "whose link address frames are for"
 WAY_BACK = "policy rule that a way back hinges on"
 
 
@@ -442,6 +443,8 @@ def _unknown(name: Field | None) -> str:
         return ASTRAY
     if name is Field.ARP_DESTINATION:
         return LEARNED
+    if name is Field.DESTINATION_MAC:
+        return FRAMED_FOR
     return ANSWERED_BEFORE if name in ANSWERED else str(name or "a match")
 
 

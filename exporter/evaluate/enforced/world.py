@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.meeting import leads, met, named_by_translations, possible
 from exporter.evaluate.enforced.packets import is_of_ipv6
 from exporter.evaluate.enforced.route_table import Question, anycast
-from exporter.evaluate.enforced.segments import Station, asks
+from exporter.evaluate.enforced.segments import Station, asks, link_address, number_of
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.stand_ins import likely_sockets
 from exporter.evaluate.enforced.strangers import of_nobody
@@ -204,6 +204,20 @@ class World:
     def same(self, station: Station) -> Station:
         """Return a station of another world as this one has it."""
         return self._station[station.stack.name, station.interface.index]
+
+    def framed_for(self, sender: Station, receiver: Station, address: int) -> int | None:
+        """Return whose link address frames are for that a station sends to the next hop with an address."""
+        fixed = self._fixed(sender, address)
+        return link_address(receiver.interface) if fixed is None else number_of(fixed)
+
+    def framed_for_nobody(self, sender: Station, address: int) -> int | None:
+        """Return for whose link address a station sends frames that did not ask anybody for it (arp_constructor)."""
+        fixed = self._fixed(sender, address)
+        return link_address(sender.interface) if fixed is None else number_of(fixed)
+
+    def _fixed(self, sender: Station, address: int) -> str | None:
+        asker = self.resolving(address).same(sender)
+        return asker.stack.fixed(asker.interface, address)
 
     def link_to(self, stack: Stack, address: int) -> str:
         """Return by which interface a link-local address is looked for: one where somebody answers for it, if any."""

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 _ENDS = (Field.SOURCE, Field.DESTINATION)
 _SIDES = (Field.INPUT_INTERFACE, Field.OUTPUT_INTERFACE)
-LINKS = frozenset({Field.SOURCE_MAC, Field.DESTINATION_MAC})
+LINKS = frozenset(
+    {Field.SOURCE_MAC, Field.DESTINATION_MAC, Field.ARP_SOURCE_MAC, Field.ARP_DESTINATION_MAC},
+)
 _UNIQUE = LINKS | {Field.INPUT_PORT, Field.OUTPUT_PORT, Field.INPUT_GROUP, Field.OUTPUT_GROUP}
 """Fields in which containers of one kind differ, and which rules of engines never ask for."""
 

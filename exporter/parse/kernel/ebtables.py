@@ -198,6 +198,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "--arp-ptype": partial(_of_all_arp, _OF_IPV4),
     "--arp-ip-src": partial(_address, Field.ARP_SOURCE, 4),
     "--arp-ip-dst": partial(_address, Field.ARP_DESTINATION, 4),
+    "--arp-mac-src": partial(_link_address, Field.ARP_SOURCE_MAC),
+    "--arp-mac-dst": partial(_link_address, Field.ARP_DESTINATION_MAC),
     "--mark": _mark,
     "--pkttype-type": _packet_type,
 }

@@ -224,7 +224,10 @@ _HEADERS: Mapping[tuple[str, str], Subject] = {
     ("arp", "operation"): _number(Field.ARP_OPERATION, 16, ARP_OPERATIONS),
     ("arp", "saddr ip"): _address(Field.ARP_SOURCE, 4),
     ("arp", "daddr ip"): _address(Field.ARP_DESTINATION, 4),
+    ("arp", "saddr ether"): _ether(Field.ARP_SOURCE_MAC),
+    ("arp", "daddr ether"): _ether(Field.ARP_DESTINATION_MAC),
     ("ether", "saddr"): _ether(Field.SOURCE_MAC),
+    ("ether", "daddr"): _ether(Field.DESTINATION_MAC),
     ("ether", "type"): _number(Field.ETHER_TYPE, 16, ETHER_TYPES),
     **{
         (protocol, name): _number(port, 16)

@@ -92,6 +92,7 @@ ADDRESSES: dict[str, tuple[Step, ...]] = {
     "ip6 daddr fd00::1 ip6 saddr fd00::2": (V6, address(DESTINATION, "fd00::1"), address(SOURCE, "fd00::2")),
     "ip6 saddr & ::ffff == ::1": (V6, HasBits(SOURCE, 0xFFFF, 1)),
     "ether saddr 02:42:ac:11:00:02": (are(Field.SOURCE_MAC, 0x0242AC110002),),
+    "ether daddr != 02:42:ac:11:00:02": (InRanges(Field.DESTINATION_MAC, Ranges.of(0x0242AC110002), negated=True),),
     "ether type ip": (are(Field.INPUT_TYPE, 1), are(Field.ETHER_TYPE, 0x0800)),
 }
 
@@ -320,7 +321,7 @@ FAMILIES: dict[tuple[str, str, str], tuple[Step, ...]] = {
     ),
     ("bridge", "bridge", "ether type arp"): (are(Field.ETHER_TYPE, 0x0806),),
     ("bridge", "bridge", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"): (
-        Opaque("ether daddr", "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"),
+        HasBits(Field.DESTINATION_MAC, 1 << 40, 1 << 40),
     ),
     ("bridge", "bridge", "arp operation request"): (
         are(Field.ETHER_TYPE, 0x0806),
@@ -332,7 +333,7 @@ FAMILIES: dict[tuple[str, str, str], tuple[Step, ...]] = {
     ),
     ("bridge", "bridge", "arp saddr ether 02:42:0a:00:00:01"): (
         are(Field.ETHER_TYPE, 0x0806),
-        Opaque("arp saddr ether", "arp saddr ether 02:42:0a:00:00:01"),
+        are(Field.ARP_SOURCE_MAC, 0x02420A000001),
     ),
     ("bridge", "bridge", 'iifname "veth*" oifname "x"'): (NameIs(IN, ("veth*",)), NameIs(OUT, ("x",))),
 }
