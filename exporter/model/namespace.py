@@ -237,7 +237,10 @@ class RuleAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """An entry of `ip rule`, lowest priority first. `opaque` names a selector that is not understood."""
+    """An entry of `ip rule`, lowest priority first. `opaque` names a selector that is not understood.
+
+    `users` are those that a packet's socket may be of.
+    """
 
     family: int
     priority: int
@@ -253,6 +256,7 @@ class PolicyRule:
     protocol: int | None = None
     source_ports: tuple[int, int] | None = None
     destination_ports: tuple[int, int] | None = None
+    users: tuple[int, int] | None = None
     suppress_prefix_length: int | None = None
     suppress_group: int | None = None
     goto: int | None = None

@@ -55,23 +55,24 @@ class NamespaceDocuments:
     rule asks for a set.
 
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
-    true, and routes and rules have their `family` (`inet`, `inet6`); rules are those of every namespace where they are
-    not told. Addresses are one list, with the `ifindex` and `ifname` of their link. Links have `link_index` also for a
-    peer or parent in the same namespace (`link` names it then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc`
-    and `tcx` where such programs or filters see their packets, `bpf` where one of the filters is a program, `actions`
-    of filters that may lead packets elsewhere (by their `kind`, mirred's by `dev`, or in by it where it is `inward`),
-    `queue` where that is of a kind that may drop them without load, and where sandboxes are not entered `peer_mac` and
-    `peer_addresses` ("address/prefix") of a veth's other end, and `peer_inode`, the namespace of a veth's other end,
-    where its index and number did not tell whose it is. `listeners` are sockets that take packets: `protocol`,
-    `address`, `port`, `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`, the address
-    and port that its command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none.
-    `neighbours` are the permanent, noarp and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those
-    that the kernel makes itself are left out. `fdb` is what bridges know of link addresses, with the keys of `bridge
-    -json fdb`; it is there only where a port's switches make it matter. `programs` holds `cgroup` where programs of BPF
-    see what a container in the namespace sends and receives. `policies` are those of IPsec: `dir`, `src` and `dst` with
-    their prefixes, `priority`, `action`; `templates` where they want packets transformed, `narrow` where they select by
-    more than addresses.
-    `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs` shows them; empty where there are none.
+    true, and routes and rules have their `family` (`inet`, `inet6`); rules that ask for users are `foreign` where
+    these are not the machine's own. Rules are those of every namespace where they are not told. Addresses are one
+    list, with the `ifindex` and `ifname` of their link. Links have `link_index` also for a peer or parent in the same
+    namespace (`link` names it then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such
+    programs or filters see their packets, `bpf` where one of the filters is a program, `actions` of filters that may
+    lead packets elsewhere (by their `kind`, mirred's by `dev`, or in by it where it is `inward`), `queue` where that
+    is of a kind that may drop them without load, and where sandboxes are not entered `peer_mac` and `peer_addresses`
+    ("address/prefix") of a veth's other end, and `peer_inode`, the namespace of a veth's other end, where its index
+    and number did not tell whose it is. `listeners` are sockets that take packets: `protocol`, `address`, `port`,
+    `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`, the address and port that its
+    command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours`
+    are the permanent, noarp and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the
+    kernel makes itself are left out. `fdb` is what bridges know of link addresses, with the keys of `bridge -json
+    fdb`; it is there only where a port's switches make it matter. `programs` holds `cgroup` where programs of BPF see
+    what a container in the namespace sends and receives. `policies` are those of IPsec: `dir`, `src` and `dst` with
+    their prefixes, `priority`, `action`; `templates` where they want packets transformed, `narrow` where they select
+    by more than addresses. `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs` shows them; empty where
+    there are none.
     """
 
     inode: int

@@ -177,7 +177,7 @@ NAMESPACE: Final = _shape(
         _shape(
             "family priority not src srclen dst dstlen tos iif oif l3mdev ipproto tun_id fwmark fwmask uid_start "
             "uid_end sport sport_start sport_end dport dport_start dport_end suppress_prefixlen suppress_ifgroup "
-            "table goto unresolved nop action unknown"
+            "table goto unresolved nop action unknown foreign"
         )
     ),
     listeners=Each(_shape("protocol address port v6only program relay")),

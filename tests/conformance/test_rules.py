@@ -295,6 +295,45 @@ CASES: dict[str, Case] = {
     "a status that is compared as a whole": hinging(
         f"{BESIDE} ip daddr 10.100.2.11 ct status == dnat drop'", UNDONE, Verdict.REACHABLE,
     ),
+    # what is passed on is of no socket, and counts as root's
+    "a way of root's": hinging(
+        "ip rule add pref 77 uidrange 0-0 to 10.100.2.0/24 blackhole;"
+        " ip -6 rule add pref 77 uidrange 0-0 to fd00:b::/64 blackhole",
+        "ip rule del pref 77; ip -6 rule del pref 77", Verdict.BLOCKED,
+        doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
+    "a way of somebody's but root's": hinging(
+        "ip rule add pref 77 uidrange 1-4294967294 to 10.100.2.0/24 blackhole;"
+        " ip -6 rule add pref 77 uidrange 1000-1000 to fd00:b::/64 blackhole",
+        "ip rule del pref 77; ip -6 rule del pref 77", Verdict.REACHABLE,
+        doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
+    "a way of root's, by IPv6": hinging(
+        "ip -6 rule add pref 77 uidrange 0-1000 to fd00:a::/64 blackhole;"
+        " iptables -w -I FORWARD -i brtwo -o brone -j DROP",
+        "ip -6 rule del pref 77; iptables -w -D FORWARD 1", Verdict.BLOCKED, ("far", "near"),
+        doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
+    "a way of somebody's but root's, by IPv6": hinging(
+        "ip -6 rule add pref 77 uidrange 1-1000 to fd00:a::/64 blackhole;"
+        " iptables -w -I FORWARD -i brtwo -o brone -j DROP",
+        "ip -6 rule del pref 77; iptables -w -D FORWARD 1", Verdict.REACHABLE, ("far", "near"),
+        doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
+    "a way back of root's, in the strict sense": hinging(
+        "ip rule add pref 77 uidrange 0-0 to 10.100.1.0/24 blackhole; sysctl -qw net.ipv4.conf.brone.rp_filter=1",
+        "ip rule del pref 77; sysctl -qw net.ipv4.conf.brone.rp_filter=0", Verdict.BLOCKED,
+        doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
+    "a way back of root's, by a rule": hinging(
+        "ip rule add pref 77 uidrange 0-0 to 10.100.1.0/24 iif lo blackhole;"
+        " iptables -w -t raw -I PREROUTING -i brone -m rpfilter --invert -j DROP;"
+        " ip -6 rule add pref 77 uidrange 0-0 to fd00:a::/64 iif lo blackhole;"
+        " nft add table ip6 beside; nft 'add chain ip6 beside c { type filter hook prerouting priority -5; }';"
+        " nft 'add rule ip6 beside c iif brone fib saddr . iif oif missing icmpv6 type != { 133-137 } drop'",
+        "ip rule del pref 77; ip -6 rule del pref 77; iptables -w -t raw -D PREROUTING 1; nft delete table ip6 beside",
+        Verdict.BLOCKED, doubts=frozenset({"policy rule 77: uidrange"}),
+    ),
     "packets of no IPsec": hinging(
         f"{BESIDE} ip daddr 10.100.2.11 meta ipsec missing meta l4proto tcp drop';"
         " nft 'add rule inet beside forward ip daddr 10.100.2.11 rt ipsec missing meta l4proto udp drop';"

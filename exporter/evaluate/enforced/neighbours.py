@@ -19,7 +19,7 @@ from exporter.evaluate.enforced.ipsec import past_policies
 from exporter.evaluate.enforced.packets import UNTOLD, Column, parts
 from exporter.evaluate.enforced.passing import Passing
 from exporter.evaluate.enforced.ports import Frame, answered_for, usual
-from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question
 from exporter.evaluate.enforced.segments import answers_as_own, hears, is_group, link_address
 from exporter.evaluate.enforced.sight import Sight
 from exporter.evaluate.enforced.walk import LEARNED
@@ -136,7 +136,7 @@ def _arp_answers(asking: Asking) -> Callable[[int], bool]:
             return False
         if level == _NEAR and not any(ip_address(source) in network for network in near):
             return False
-        route, _ = stack.routing.lookup(Question(source, target)) if filters else (None, "")
+        route, _ = stack.routing.lookup(Question(source, target, user=NOBODYS_SOCKET)) if filters else (None, "")
         return not filters or (route is not None and stack.routing.leaves_by(route, interface.name))
 
     return answers

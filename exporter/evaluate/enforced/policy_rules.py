@@ -51,6 +51,7 @@ def _selects(rule: PolicyRule) -> bool:
         rule.protocol,
         rule.source_ports,
         rule.destination_ports,
+        rule.users,
         rule.opaque,
     )
     return any(asked) or rule.suppress_prefix_length is not None or rule.suppress_group is not None
@@ -68,7 +69,7 @@ def left_open(rule: PolicyRule, question: Question) -> str:
         return "sport"
     if rule.destination_ports is not None and not _covers(rule.destination_ports, question.ports[1]):
         return "dport"
-    return ""
+    return "uidrange" if rule.users is not None and question.user is None else ""
 
 
 def _covers(wanted: tuple[int, int], ports: tuple[int, int] | None) -> bool:
@@ -92,6 +93,8 @@ def _conditions(rule: PolicyRule, question: Question) -> Iterator[bool]:
         yield rule.output_interface == question.output
     if question.mark is not None:
         yield question.mark & rule.mark_mask == rule.mark & rule.mark_mask
+    if rule.users is not None and question.user is not None:
+        yield rule.users[0] <= question.user <= rule.users[1]
     if rule.protocol is not None:
         yield rule.protocol == question.protocol
     for wanted, ports in zip((rule.source_ports, rule.destination_ports), question.ports, strict=True):

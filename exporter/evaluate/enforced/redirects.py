@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.route_table import Exit, Question
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Exit, Question
 from exporter.model.namespace import RouteKind
 from exporter.model.reach import HOST
 
@@ -101,7 +101,7 @@ def _is_near(stack: Stack, source: int, interface: str) -> bool:
     """Return whether a source is on the link of an interface, as the way back to it has it (fib_validate_source)."""
     if not stack.routing.plain:
         return True
-    route, _ = stack.routing.lookup(Question(source))
+    route, _ = stack.routing.lookup(Question(source, user=NOBODYS_SOCKET))
     if route is None or route.kind is not RouteKind.UNICAST:
         return False
     return any(hop.gateway is None and stack.routing.names.get(hop.interface) == interface for hop in route.hops)

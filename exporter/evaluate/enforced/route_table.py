@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 _BITS = {4: 32, 6: 128}
 
+NOBODYS_SOCKET = 0
+"""The user of packets that no socket of the namespace sends (sock_net_uid; IPv6 leaves the field as it is, empty)."""
+
 
 @record
 class Question:
     """A packet to be routed. `interface` is where it came in, empty for a namespace's own; `output` where it leaves.
 
     `mark` is None where nobody knows which it is; of several `ports` it has one, nobody knows which. Of a `disguised`
-    one nobody knows whether it still has its `source`.
+    one nobody knows whether it still has its `source`, and of what a socket sends whose that is (`user`).
     """
 
     destination: int
@@ -43,6 +46,7 @@ class Question:
     ports: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
     tos: str = ""
     disguised: bool = False
+    user: int | None = None
 
 
 class Exit(NamedTuple):

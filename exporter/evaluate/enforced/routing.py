@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.policy_rules import USUAL, as_usual, holds, left_open, of_family, place
-from exporter.evaluate.enforced.route_table import Question, RouteTable, answered
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question, RouteTable, answered
 from exporter.model.addresses import is_link_local
 from exporter.model.firewall import AddressType
 from exporter.model.namespace import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, PolicyRule, RouteKind, RuleAction
@@ -206,7 +206,7 @@ class Routing:
         if self._family == 6:
             # a link-local one is looked for at that interface alone
             at = interface if interface and is_link_local(address) else ""
-            found, _ = self.lookup(Question(address, output=at))
+            found, _ = self.lookup(Question(address, output=at, user=NOBODYS_SOCKET))
             if found is not None and _is_first_on_link(found, address):
                 return AddressType.ANYCAST
             if found is None:
@@ -242,6 +242,7 @@ class Routing:
             interface=packet.output if path.native and not path.loose else "",
             output=packet.interface if strict_v6 else "",
             mark=packet.mark if path.with_mark else 0,
+            user=NOBODYS_SOCKET,
         )
         if path.native or self._family == 6:
             yield replace(back, protocol=packet.protocol)

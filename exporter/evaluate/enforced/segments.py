@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.ports import Frame
-from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question
 from exporter.evaluate.enforced.way import way
 from exporter.model.namespace import Port, Scope
 
@@ -231,7 +231,7 @@ def _lends(station: Station, address: int, asker: Station) -> bool:
 def _as_asked(station: Station, address: int, asker: Station) -> Question:
     """Return what ARP asks the routes of the one who is asked: for a packet from the address that the question has."""
     source = asker.stack.source_for(asker.interface.index, address, Scope.LINK)
-    return Question(address, source, station.interface.name)
+    return Question(address, source, station.interface.name, user=NOBODYS_SOCKET)
 
 
 def _may_lend(station: Station) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.expiry import Expiry, expiry
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.route_table import Question, anycast, lent
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question, anycast, lent
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
@@ -259,7 +259,8 @@ class Stack:
     def _believes(self, source: int, interface: str) -> bool:
         if not self.admits(source, interface):
             return False
-        return self.family == 6 or not self.routing.plain or self.led_back(Question(source), interface)[0]
+        back = Question(source, user=NOBODYS_SOCKET)
+        return self.family == 6 or not self.routing.plain or self.led_back(back, interface)[0]
 
     def admits(self, source: int, interface: str) -> bool:
         """Return whether packets from a source may come in by an interface where no reverse path filter is asked."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.flight import UDP
 from exporter.evaluate.enforced.packets import Atom, Column, PortsDiffer
-from exporter.evaluate.enforced.route_table import Question
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question
 from exporter.evaluate.enforced.way import either, plain_way, way
 from exporter.model.addresses import is_link_local
 from exporter.model.ranges import Ranges
@@ -104,8 +104,8 @@ def led_back(passing: Passing, cells: int, output: str, doubts: dict[str, int]) 
         for source, of in _splits(ends.source, at):
             for destination, to in _splits(ends.destination, of):
                 for mark, here in _marks(passing.mark if with_mark else 0, to):
-                    back = Question(source, destination, output, "", mark, passing.flight.protocol, ports)
-                    believed, doubt = stack.led_back(back, name)
+                    asked = Question(source, destination, output, "", mark, passing.flight.protocol, ports)
+                    believed, doubt = stack.led_back(replace(asked, user=NOBODYS_SOCKET), name)
                     kept |= here if believed else 0
                     if doubt:
                         doubts[doubt] = doubts.get(doubt, 0) | here
@@ -124,12 +124,13 @@ def _questions(passing: Passing) -> Iterator[tuple[Question, int]]:
         return
     _cut(stack.routing.rules, ends)
     ports, protocol = (_span(ends.source_port), _span(ends.destination_port)), passing.flight.protocol
+    user = None if passing.own else NOBODYS_SOCKET
     for destination, to in _splits(ends.destination, passing.cells):
         for source, of in _splits(ends.source, to):
             for mark, marked in _marks(passing.mark, of):
                 ends_at = _links(passing, marked) if is_link_local(destination) else _interfaces(passing, marked)
                 for interface, output, cells in ends_at:
-                    asked = Question(destination, source, interface, output, mark, protocol, ports)
+                    asked = Question(destination, source, interface, output, mark, protocol, ports, user=user)
                     yield from _apart(asked, cells, passing.flight.astray)
 
 

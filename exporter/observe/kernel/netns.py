@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from exporter.observe.kernel.trouble import Unreadable, reason
@@ -20,6 +22,9 @@ OWN: Final = "/proc/thread-self/ns/net"
 
 _CLONE_NEWNET = 0x40000000
 _SO_NETNS_COOKIE = 71
+_NS_GET_USERNS = 0xB701
+_FIRST_USERS = 0xEFFFFFFD
+"""The inode of the user namespace that a machine begins with (PROC_USER_INIT_INO)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,23 @@ def cookie() -> int | None:
             return int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
         except OSError:
             return None
+
+
+def has_the_machines_users() -> bool:
+    """Return whether the calling thread's namespace calls users by the numbers that the machine itself has for them.
+
+    That of an engine without root, or of a container with `userns-remap`, belongs to users of its own.
+    """
+    try:
+        with Path(OWN).open("rb") as namespace:
+            owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+        try:
+            found = {os.fstat(owner).st_ino, Path("/proc/thread-self/ns/user").stat().st_ino}
+        finally:
+            os.close(owner)
+    except OSError:
+        return False
+    return found == {_FIRST_USERS}
 
 
 def _told(path: str, error: OSError | ValueError) -> str:

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.observe.kernel import netns
 from exporter.observe.kernel.links import bridge_ports, is_link_local
 from exporter.observe.kernel.messages import fibmsg, rtmsg
 from exporter.observe.kernel.netlink import attributes
@@ -164,8 +165,15 @@ def _is_made(destination: str) -> bool:
 
 
 def read_rules(netlink: Netlink, decode: Memo[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the policy rules of both families. Raises as `Netlink.dump` does."""
-    return [decode(message) for family in FAMILIES for message in _rules_of(netlink, family) if message[16] == family]
+    """Return the policy rules of both families. Raises as `Netlink.dump` does.
+
+    Those that ask for users are `foreign` where nobody can tell whom the namespace calls by these numbers.
+    """
+    told = (message for family in FAMILIES for message in _rules_of(netlink, family) if message[16] == family)
+    found = [decode(message) for message in told]
+    if not any("uid_start" in rule for rule in found) or netns.has_the_machines_users():
+        return found
+    return [rule | {"foreign": True} if "uid_start" in rule else rule for rule in found]
 
 
 def _rules_of(netlink: Netlink, family: int) -> list[bytes]:

@@ -166,7 +166,7 @@ def _hops(hop: Mapping[str, Any], links: Mapping[str, tuple[Hop, ...]]) -> tuple
 _UNDERSTOOD = frozenset({
     "action", "dport", "dport_end", "dport_start", "dst", "dstlen", "family", "fwmark", "fwmask", "goto", "iif",
     "iif_detached", "ipproto", "nop", "not", "oif", "oif_detached", "priority", "protocol", "sport", "sport_end",
-    "sport_start", "src", "srclen", "suppress_prefixlen", "table", "unresolved",
+    "sport_start", "src", "srclen", "suppress_prefixlen", "table", "uid_end", "uid_start", "unresolved",
 })  # fmt: skip
 _WITH_GROUP = _UNDERSTOOD | {"suppress_ifgroup"}
 
@@ -206,6 +206,7 @@ def _rule(document: Mapping[str, Any]) -> PolicyRule:
         protocol=protocol(str(document["ipproto"])) if "ipproto" in document else None,
         source_ports=_ports(document, "sport"),
         destination_ports=_ports(document, "dport"),
+        users=_users(document),
         suppress_prefix_length=integer(document, "suppress_prefixlen") if "suppress_prefixlen" in document else None,
         suppress_group=group,
         goto=target,
@@ -243,6 +244,12 @@ def _action(document: Mapping[str, Any]) -> tuple[RuleAction, int | None]:
 
 def _number(document: Mapping[str, Any], key: str, usual: int) -> int:
     return number(str(document[key])) if key in document else usual
+
+
+def _users(document: Mapping[str, Any]) -> tuple[int, int] | None:
+    if "uid_start" not in document:
+        return None
+    return integer(document, "uid_start"), integer(document, "uid_end")
 
 
 def _ports(document: Mapping[str, Any], key: str) -> tuple[int, int] | None:

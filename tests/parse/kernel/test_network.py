@@ -438,7 +438,7 @@ LOOKUP = RuleAction.LOOKUP
         ({"table": "main", "suppress_ifgroup": "default"}, PolicyRule(4, 0, LOOKUP, 254, suppress_group=0)),
         ({"table": "main", "suppress_ifgroup": 7}, PolicyRule(4, 0, LOOKUP, 254, suppress_group=7)),
         ({"table": "main", "suppress_ifgroup": "lan"}, PolicyRule(4, 0, LOOKUP, 254, opaque="suppress_ifgroup")),
-        ({"table": 5, "uid_start": 0, "uid_end": 5}, PolicyRule(4, 0, LOOKUP, 5, opaque="uid_end, uid_start")),
+        ({"table": 5, "uid_start": 0, "uid_end": 5}, PolicyRule(4, 0, LOOKUP, 5, users=(0, 5))),
     ],
 )  # fmt: skip
 def test_policy_rules(document: dict[str, Any], expected: PolicyRule) -> None:
