@@ -295,6 +295,18 @@ CASES: dict[str, Case] = {
     "a status that is compared as a whole": hinging(
         f"{BESIDE} ip daddr 10.100.2.11 ct status == dnat drop'", UNDONE, Verdict.REACHABLE,
     ),
+    "helpers of connections that nobody expects": hinging(
+        "iptables -w -I FORWARD -d 10.100.2.11 -m helper --helper ftp -j DROP;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -p tcp -m helper ! --helper ftp -j DROP;"
+        f" {BESIDE} ip daddr 10.100.2.11 ct helper != \"ftp\" drop';"
+        " nft 'add rule inet beside forward ct helper \"ftp\" drop'",
+        f"iptables -w -D FORWARD 1; iptables -w -D FORWARD 1; {UNDONE}", Verdict.REACHABLE,
+    ),
+    "who is noted as having sent": hinging(
+        "iptables -w -I FORWARD -d 10.100.2.11 -p tcp -m recent --name noted --set -j DROP;"
+        " iptables -w -I FORWARD -d 10.100.2.11 -p udp -m recent --name noted ! --set -j DROP",
+        "iptables -w -D FORWARD 1; iptables -w -D FORWARD 1", Verdict.REACHABLE,
+    ),
     # what is passed on is of no socket, and counts as root's
     "a way of root's": hinging(
         "ip rule add pref 77 uidrange 0-0 to 10.100.2.0/24 blackhole;"

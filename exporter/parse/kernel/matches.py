@@ -404,6 +404,21 @@ def _statistic(options: Sequence[Option], _context: Context) -> Iterator[Match]:
         yield NEVER
 
 
+def _recent(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """`--set` holds for whoever sends (recent_mt); all else depends on who did before."""
+    found = next((option for option in options if option.name == "--set"), None)
+    if found is None:
+        raise ValueError("who sent before")
+    if found.negated:
+        yield NEVER
+
+
+def _helper(options: Sequence[Option], _context: Context) -> Iterator[Match]:
+    """Yield what holds for packets of a connection that another one expected, which those asked about are not."""
+    if not all(option.negated for option in options):
+        yield NEVER
+
+
 def _of_cgroup(options: Sequence[Option], _context: Context) -> Iterator[Match]:
     """Yield the match of a packet's socket's cgroup: of one that has none, nothing holds (cgroup_mt)."""
     yield OF_A_SOCKET
@@ -435,7 +450,9 @@ _TOGETHER: Mapping[str, Callable[[Sequence[Option], Context], Iterator[Match]]] 
     "dst": _extension,
     "frag": _extension,
     "hbh": _extension,
+    "helper": _helper,
     "policy": _policy,
+    "recent": _recent,
     "rpfilter": _reverse_path,
     "rt": _extension,
     "set": _set,

@@ -350,11 +350,16 @@ _ENDS = {
 
 
 def _connection(body: object, context: Context) -> Left:
-    """Return what conntrack knows; counters, labels, helpers, zones and time are not known here."""
+    """Return what conntrack knows; counters, labels, zones and time are not known here.
+
+    What helps is told of connections that another one expected, as none is that is asked about (nft_ct_get_eval).
+    """
     said = properties(body)
     key, direction = str(said.get("key")), str(said.get("dir"))
     if key == "l3proto":
         return Left("ct l3proto", _FAMILY, _number(Field.CT_PROTOCOL, 8).present)
+    if key == "helper":
+        return Left("ct helper", Absent())
     if key in _CONNECTIONS:
         return Left(f"ct {key}", _CONNECTIONS[key])
     family, _, part = key.rpartition(" ")

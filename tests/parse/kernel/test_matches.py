@@ -158,6 +158,10 @@ FROM, TO = Field.SOURCE_PORT, Field.DESTINATION_PORT
         )),
         ("-m rpfilter", (ReversePath(),)),
         ("-m rpfilter --loose --validmark --invert", (ReversePath(loose=True, with_mark=True, negated=True),)),
+        ("-m helper --helper ftp", (AnyOf(()),)),
+        ("-m helper ! --helper ftp", ()),
+        ("-m recent --set --name x --rsource", ()),
+        ("-m recent ! --set --name x --rsource", (AnyOf(()),)),
         ("-m owner --uid-owner 1000", (InRanges(Field.SOCKET_USER, Ranges.of(1000)),)),
         ("-m owner ! --gid-owner 10-20", (
             AnyOf(((InRanges(Field.SOCKET_GROUP, Ranges(((10, 20),))),),), negated=True),
@@ -307,14 +311,15 @@ def test_ipv6(said: str, expected: tuple[Match, ...]) -> None:
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        ("-m limit --limit 5/sec", "limit"), ("-m recent --set --name x --rsource", "recent"),
+        ("-m limit --limit 5/sec", "limit"), ("-m recent --rcheck --seconds 60 --name x --rsource", "recent"),
         ("-m hashlimit --hashlimit-above 5/sec --hashlimit-name h", "hashlimit"), ("-m statistic --mode random",
         "statistic"), ("-m statistic --mode nth --every 3 --packet 0", "statistic"),
         ("-m statistic --mode random --probability 0.5", "statistic"),
         ('-m string --string "-j ACCEPT" --algo bm', "string"), ("-m u32 --u32 0x6&0xff=0x1", "u32"),
         ('-m bpf --bytecode "1,6 0 0 1"', "bpf"), ("-m time --timestart 08:00", "time"), ("-m quota --quota 5",
         "quota"),
-        ("-m helper --helper ftp", "helper"), ("-m policy --dir in --strict", "policy"), ("-m cpu --cpu 1", "cpu"),
+        ("-m recent --remove --name x --rsource", "recent"), ("-m policy --dir in --strict", "policy"),
+        ("-m cpu --cpu 1", "cpu"),
         ("-m cgroup --cgroup 5", "cgroup"), ("-m nfacct --nfacct-name x", "nfacct"), ("-m length --length 100",
         "length"),
         ("-m ttl --ttl-gt 5", "ttl"), ("-m dscp --dscp 0x10", "dscp"), ("-m tos --tos 1",

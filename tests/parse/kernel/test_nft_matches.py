@@ -218,6 +218,8 @@ CONNECTIONS: dict[str, tuple[Step, ...]] = {
         HasBits(Field.CT_STATUS, int(CtStatus.DNAT | CtStatus.SNAT), int(CtStatus.DNAT)),
     ),
     "ct direction reply": (are(Field.CT_DIRECTION, 1),),
+    'ct helper "ftp"': (NEVER,),
+    'ct helper != "ftp"': (NEVER,),
     "ct mark & 0xff == 0x10": (HasBits(Field.CT_MARK, 0xFF, 0x10),),
     "ct mark & 0xff00 != { 0x100, 0x200 }": (
         CT_MARK_THERE,
