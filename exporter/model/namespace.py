@@ -321,8 +321,9 @@ class Namespace:
 
     `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
     namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
-    depend on who asked whom before. `forwarding` is read only where a port of a bridge does not learn, flood or let
-    pass as usual. `programs` are what else may drop packets that the namespace sends or receives itself (`cgroup`).
+    depend on who asked whom before. `forwarding` is what somebody told bridges, and all that they know where a port
+    does not learn, flood or let pass as usual. `programs` are what else may drop packets that the namespace sends or
+    receives itself (`cgroup`).
     `policies` are those of IPsec, in the order in which the kernel asks them; of one priority, where it does not tell
     which it asks first, those that do not let packets pass as they are stand before the others. `inode` tells a
     namespace from all others.

@@ -68,11 +68,11 @@ class NamespaceDocuments:
     command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours`
     are the permanent, noarp and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the
     kernel makes itself are left out. `fdb` is what bridges know of link addresses, with the keys of `bridge -json
-    fdb`; it is there only where a port's switches make it matter. `programs` holds `cgroup` where programs of BPF see
-    what a container in the namespace sends and receives. `policies` are those of IPsec: `dir`, `src` and `dst` with
-    their prefixes, `priority`, `action`; `templates` where they want packets transformed, `narrow` where they select
-    by more than addresses. `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs` shows them; empty where
-    there are none.
+    fdb`; of those that they learned only where a port's switches make that matter. `programs` holds `cgroup` where
+    programs of BPF see what a container in the namespace sends and receives. `policies` are those of IPsec: `dir`,
+    `src` and `dst` with their prefixes, `priority`, `action`; `templates` where they want packets transformed,
+    `narrow` where they select by more than addresses. `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs`
+    shows them; empty where there are none.
     """
 
     inode: int

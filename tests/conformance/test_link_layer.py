@@ -98,6 +98,13 @@ def fixed(place: str, *entries: str, **verdicts: str) -> Odd:
     return Odd({place: "; ".join(added)}, {place: "; ".join(gone)}, verdicts)
 
 
+def told(entry: str, undone: str = "", **verdicts: str) -> Odd:
+    """Return what a bridge is told of a link address."""
+    mac, _, place = entry.partition(" dev ")
+    gone = undone or f"bridge fdb del {mac} dev {' '.join(place.split()[:2])} || bridge fdb del {mac} dev {{pb}} master"
+    return Odd({"": f"bridge fdb replace {entry}"}, {"": gone}, verdicts)
+
+
 FORGET = "; bridge fdb del {mb} dev {pb} master || true"
 STATIC = FORGET + "; bridge fdb replace {mb} dev {pb} master static"
 ISOLATE, JOIN = (
@@ -144,6 +151,15 @@ CASES = {
     "mcast_flood off": port("mcast_flood off", "mcast_flood on", ab="reachable"),
     "locked, forgotten": port("locked on" + FORGET, "locked off", **CUT),
     "locked, static": port("locked on learning off" + STATIC, "locked off learning on" + FORGET, ab="reachable"),
+    "told: elsewhere, static": told("{mb} dev {pc} master static", ab="reachable", ba="reachable"),
+    "told: elsewhere, sticky": told("{mb} dev {pc} master static sticky", ab="blocked", ba="unknown"),
+    "told: elsewhere, local": told("{mb} dev {pc} master local", ab="unknown"),
+    "told: there, sticky": told("{mb} dev {pb} master static sticky", ab="reachable", ba="reachable"),
+    "told: there, local": told("{mb} dev {pb} master local", ab="unknown"),
+    "told: the bridge": told("{mb} dev brsix self local", ab="unknown"),
+    "told: the router elsewhere": told(
+        "{mh} dev {pc} master static", "bridge fdb replace {mh} dev brsix self local", ad="blocked", ab="reachable"
+    ),
     "neigh_suppress": port("neigh_suppress on", "neigh_suppress off", ab="reachable", ba="reachable"),
     "proxy_arp of the port": Odd(
         {"": "echo 1 >/sys/class/net/{pb}/brport/proxyarp"},

@@ -105,6 +105,8 @@ def hindered(world: World, asking: Asking) -> bool:
         return True
     if not asking.sender.is_bridge and asking.sender.segment.is_taken(asking.sender.interface.mac):
         return True
+    if asking.sender.segment.ports is not None and asking.sender.segment.ports.told:
+        return True
     filtering = bridge is not None and bridge.bridge is not None and bridge.bridge.vlan_filtering
     ports = [station.port.port for station in (asking.sender, asking.receiver) if station.port is not None]
     return filtering or not all(map(usual, ports)) or asking.receiver.stack.reluctant(asking.receiver.interface)

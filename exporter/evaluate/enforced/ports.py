@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 AGES = "how long bridge {name} remembers the link address behind port {port}"
 SILENT = "whether bridge {name} has learned the link address behind port {port}"
+OWN = "what bridge {name} makes of frames for a link address that it was told is its own"
+ELSEWHERE = "whether bridge {name} leads frames elsewhere, as it was told of a link address"
 SNOOPED = "whether multicast snooping leads questions to port {port}"
+
+
+def told_bridges(host: Namespace) -> frozenset[int]:
+    """Return the indexes of bridges that somebody told where a link address is, or that it is their own."""
+    found = set()
+    for entry in host.forwarding:
+        port = host.interfaces.get(entry.port)
+        if port is not None and (entry.sticky or entry.lasting or (entry.local and entry.mac != port.mac)):
+            found.add(port.master or port.index)
+    return frozenset(found)
 
 
 class Frame(Enum):
@@ -29,6 +41,7 @@ class Known:
 
     def __init__(self, namespace: Namespace) -> None:
         self._bridges: dict[int, dict[tuple[str, int], ForwardingEntry]] = defaultdict(dict)
+        self.told = told_bridges(namespace)
         for entry in namespace.forwarding:
             port = namespace.interfaces.get(entry.port)
             if port is not None:
@@ -40,11 +53,12 @@ class Known:
 
 
 class Ports:
-    """The ports of one bridge of the host."""
+    """The ports of one bridge of the host, which somebody may have `told` where link addresses are."""
 
     def __init__(self, bridge: Interface, known: Known) -> None:
         self._bridge = bridge
         self._known = known.of(bridge)
+        self.told = bridge.index in known.told
 
     def lets_in(self, port: Interface, mac: str) -> tuple[bool, str]:
         """Return whether a port takes frames from a link address, and what is not known about it.
@@ -63,25 +77,44 @@ class Ports:
     def leads_to(self, port: Interface, mac: str, *, silent: bool = False) -> tuple[bool, str]:
         """Return whether frames for a link address leave by a port, and what is not known about it.
 
-        Who sent by a port that learns is known to be there. What is for nobody that the bridge knows leaves by ports
-        that flood. `silent` tells that nobody asked the one behind the port for anything first.
+        Who sent by a port that learns is known to be there, unless the bridge was told that he stays elsewhere
+        (br_fdb_update). What it takes for its own, the host gets, and may lead back. What is for nobody that the bridge
+        knows leaves by ports that flood. `silent` tells that nobody asked the one behind the port for anything first.
         """
         own = port.port
-        if own is None or (own.learning and _floods(own)):
+        if own is None or not (self._known or not (own.learning and _floods(own))):
             return True, ""
         entry = self._entry(own, mac)
-        if entry is not None and entry.port != port.index and (entry.local or entry.sticky):
+        elsewhere = entry is not None and entry.port != port.index
+        if entry is not None and entry.local:
+            return True, self._doubt(OWN, port)
+        if entry is not None and elsewhere and entry.sticky:
             return False, ""
         if own.learning:
-            lasts = not silent or (entry is not None and entry.port == port.index and entry.lasting)
-            return True, "" if lasts else self._doubt(SILENT, port)
+            lasts = entry is not None and entry.lasting and not elsewhere
+            told = entry is not None and entry.lasting and elsewhere
+            unsure = silent and (told if _floods(own) else not lasts)
+            return True, self._doubt(SILENT, port) if unsure else ""
         if entry is None:
             return _floods(own), ""
         if entry.port == port.index:
-            return not entry.local, "" if entry.lasting or _floods(own) else self._doubt(AGES, port)
+            return True, "" if entry.lasting or _floods(own) else self._doubt(AGES, port)
         if entry.lasting or not _floods(own):
             return False, ""
         return True, self._doubt(AGES, port)
+
+    def leads_in(self, sender: Interface, mac: str) -> bool:
+        """Return whether frames for the bridge's own link address, which come in by a port, are not led elsewhere.
+
+        Its own entry says so until somebody writes over it (fdb_add_entry); who sends from there does not change it.
+        """
+        entry = self._entry(sender.port, mac) if self._known and sender.port is not None else None
+        return entry is None or entry.local or not entry.lasting
+
+    def moves(self, mac: str) -> tuple[bool, str]:
+        """Return that frames come to who has a link address somewhere on the bridge, and what is not known about it."""
+        told = any((entry.sticky or entry.local) for (known, _), entry in self._known.items() if known == mac)
+        return True, ELSEWHERE.format(name=self._bridge.name) if told else ""
 
     def spreads_to(self, port: Interface, frame: Frame, *, own: bool) -> tuple[bool, str]:
         """Return whether frames for all or a group leave by a port, and what is not known about it.

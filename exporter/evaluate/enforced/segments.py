@@ -338,4 +338,9 @@ def _by_ports(sender: Station, receiver: Station, segment: Segment, frame: Frame
             led = True, TWICE.format(name=segment.name)
         else:
             led = ports.leads_to(receiver.port, receiver.interface.mac)
+    elif ports is not None and frame is Frame.ONE:
+        if not receiver.is_bridge:
+            led = ports.moves(receiver.interface.mac)
+        elif sender.port is not None:
+            led = ports.leads_in(sender.port, receiver.interface.mac), ""
     return let_in[0] and led[0], let_in[1] or led[1]

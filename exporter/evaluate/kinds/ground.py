@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.gateways import left_where_silent
 from exporter.evaluate.enforced.policy_rules import usual_policy
+from exporter.evaluate.enforced.ports import told_bridges
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.evaluate.enforced.strangers import lends, of_nobody, redirects_strangers
@@ -72,7 +73,9 @@ class Ground:
         self.entangled = found.bridges
         memory.unread = unread(snapshot, kernel, found.ports) if kernel is not None else []
         joined = {self._bridges[index] for index in self.entangled if index in self._bridges}
+        self._told_bridges = told_bridges(self.host) if self.host is not None else frozenset[int]()
         odd = self.entangled | visited(snapshot, kernel) if kernel is not None else frozenset[int]()
+        odd |= self._told_bridges
         self.peculiar |= {Owner("network", self._bridges[index]) for index in odd if index in self._bridges}
         memory.told.turn(snapshot)
         self._told = told_by_all(kernel, memory.told) if kernel is not None else {}
@@ -191,7 +194,7 @@ class Ground:
         passing = self._passing.get(id(told))
         if passing is None:
             passing = self._passing[id(told)] = told in PASSING
-        return not passing or self._keeps_somebody_apart(port)
+        return not passing or port.master in self._told_bridges or self._keeps_somebody_apart(port)
 
     def _keeps_somebody_apart(self, port: Interface) -> bool:
         """Return whether a port is down and a container's: one that nobody has yet comes up in a moment."""

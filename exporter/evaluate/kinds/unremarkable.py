@@ -17,6 +17,7 @@ from exporter.evaluate.enforced.hops import sends_near
 from exporter.evaluate.enforced.meeting import asked, leads, named_by_translations, possible
 from exporter.evaluate.enforced.picking import USUAL, picked_ports
 from exporter.evaluate.enforced.policy_rules import usual_policy
+from exporter.evaluate.enforced.ports import told_bridges
 from exporter.evaluate.enforced.segments import PASSING
 from exporter.evaluate.enforced.stand_ins import StandIns
 from exporter.model.addresses import bounds
@@ -116,6 +117,7 @@ class _Seen:
         counted.update(_told_outside(kernel))
         counted.update(set(taken_by_bridges(kernel.host)))
         self._link_addresses.update(mac for mac, count in counted.items() if count > 1)
+        self._told_bridges = told_bridges(kernel.host)
         indexes = {interface.name: interface.index for interface in kernel.host.interfaces.values()}
         self._bridges = {network.id: indexes.get(network.interface) for network in snapshot.networks.values()}
 
@@ -141,6 +143,7 @@ class _Seen:
             and (end.kind, end.peer) == ("veth", card.index)
             and end.master == self._bridges.get(network)
             and end.port in PASSING
+            and end.master not in self._told_bridges
             and all(address.is_link_local for address in end.addresses)
         )
 

@@ -100,7 +100,7 @@ class NamespaceReader:
                     "routes": routes.route_documents(routes.read_routes(netlink, self._route), found),
                     "rules": routes.read_rules(netlink, self._rule),
                     "neighbours": neighbours.read_neighbours(netlink, found),
-                    "fdb": neighbours.read_fdb(netlink, found) if neighbours.needs_fdb(documents) else [],
+                    "fdb": neighbours.read_fdb(netlink, found, whole=neighbours.needs_fdb(documents)),
                 }
         except OSError as error:
             raise Unreadable(reason(error, "rtnetlink", "CAP_NET_ADMIN")) from error

@@ -33,6 +33,7 @@ _NOARP, _PERMANENT = 0x40, 0x80
 _FIXED: Final = ((_PERMANENT, "PERMANENT"), (_NOARP, "NOARP"))
 _PROXY = 0x08
 _FDB_FLAGS: Final = ((0x10, "extern_learn"), (0x20, "offload"), (0x40, "sticky"))
+_SELF, _TOLD = 0x02, 0x10 | 0x40
 _LOCKED = 0x2
 
 
@@ -86,11 +87,34 @@ def needs_fdb(documents: Iterable[Mapping[str, Any]]) -> bool:
     return False
 
 
-def read_fdb(netlink: Netlink, links: Iterable[Link]) -> list[dict[str, Any]]:
-    """Return what all bridges know of link addresses. Raises as `Netlink.dump` does."""
-    names = {link.index: link.name for link in links}
+def read_fdb(netlink: Netlink, links: Iterable[Link], *, whole: bool) -> list[dict[str, Any]]:
+    """Return what bridges know of link addresses: all of it, or what somebody told them. Raises as `Netlink.dump`."""
+    known = list(links)
+    if not any(link.kind == "bridge" for link in known):
+        return []
+    names = {link.index: link.name for link in known}
     messages = netlink.dump(_GET_NEIGHBOUR, _MESSAGE.pack(_AF_BRIDGE, 0, 0, 0, 0))
+    if not whole:
+        own = {link.index: _bytes(link.document.get("address")) for link in known}
+        messages = [message for message in messages if _was_told(message, own)]
     return [document for message in messages for document in _fdb_entry(message, names)]
+
+
+def _was_told(message: bytes, own: Mapping[int, bytes]) -> bool:
+    """Return whether an entry is neither learned nor that of a device's own address, which the kernel makes.
+
+    Hosts have thousands of the latter, so messages are not taken apart for that.
+    """
+    _, index, state, flags, _ = _MESSAGE.unpack_from(message, 16)
+    if flags & _SELF:
+        return False
+    if state & _NOARP or flags & _TOLD:
+        return True
+    return bool(state & _PERMANENT) and own.get(index, b"") not in message
+
+
+def _bytes(mac: str | None) -> bytes:
+    return bytes.fromhex((mac or "").replace(":", ""))
 
 
 def _fdb_entry(message: bytes, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
