@@ -50,9 +50,10 @@ class NamespaceDocuments:
     `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy` to the output of that program's `-save -c`; one that has
     nothing to print is left out. `tables` names all tables that nftables lists, in its order, as `family name`;
     `nftables` holds the output of `nft -j list table` for each of those that is not iptables'. A table that is in
-    both was changed by nft: iptables' text is then wrong for the rules of which nft shows no `xt`. `ebtables` is the
-    output of `ebtables-nft-save` where nft shows an `xt` in a table of ebtables', `ipsets` that of `ipset save` where a
-    rule asks for a set.
+    both was changed by nft: iptables' text is then wrong for the rules of which nft shows no `xt`. In tables of
+    `ip` and `ip6`, an `xt` has `options` where it is known what that module was told, as iptables writes it.
+    `ebtables` is the output of `ebtables-nft-save` where nft shows an `xt` in a table of ebtables', `ipsets` that
+    of `ipset save` where a rule asks for a set.
 
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
     true, and routes and rules have their `family` (`inet`, `inet6`); rules that ask for users are `foreign` where

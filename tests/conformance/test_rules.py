@@ -601,6 +601,14 @@ CASES: dict[str, Case] = {
     "a translation of nft's among those of iptables": hinging(
         "nft add rule ip nat POSTROUTING oifname nothing masquerade", NATIVE_GONE, Verdict.REACHABLE, ("near", "web"),
     ),
+    "translations of iptables' among nft's": hinging(
+        f"{ONE_OF_SEVERAL} --dport 80 -j DNAT --to-destination 10.100.2.11:7777;"
+        f" {TRANSLATED} PREROUTING -p udp -d 192.0.2.1 -m addrtype ! --dst-type LOCAL -j DNAT --to-destination :5432;"
+        " nft 'add rule ip nat PREROUTING ip daddr 192.0.2.1 icmp type echo-request dnat to 10.100.2.11'",
+        "nft delete rule ip nat PREROUTING handle $(nft -a list chain ip nat PREROUTING"
+        f" | sed -n 's/.*echo-request.*handle //p'); {LAST}; {LAST}",
+        Verdict.REACHABLE, ("near", "web"),
+    ),
     "a way by a mark that is drawn": hinging(
         f"{MARKED} -m statistic --mode random --probability 0.5 -j MARK --set-mark 7;"
         " ip rule add pref 77 not fwmark 7 to 10.100.2.0/24 blackhole",

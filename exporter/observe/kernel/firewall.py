@@ -6,7 +6,8 @@
 * Tables that look like iptables' may hold what nft put there, and iptables-nft-save does not tell the truth about all
   of it: `ip saddr @set drop` it prints as `-j DROP`. Where a table has sets, which iptables never makes, or the program
   says itself that something is incompatible, the table is read by both. Of a table that it then shows nothing of,
-  `iptables-nft -S` shows the chains that nft left alone, one by one.
+  `iptables-nft -S` shows the chains that nft left alone, one by one. What modules were told in the others is read
+  from the kernel's own structures.
 * iptables-legacy has tables of its own. Asking for them would make them, so only those are asked for that exist.
 
 nftables counts its changes (the generation), so tables need not be read again while that number stays. It tells
@@ -25,9 +26,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.model.listing import listing
 from exporter.observe.kernel import programs
-from exporter.observe.kernel.nfnetlink import Overview, Table, read_devices, read_overview
+from exporter.observe.kernel.nfnetlink import Overview, Table, read_devices, read_modules, read_overview
 from exporter.observe.kernel.programs import Failed, Missing
 from exporter.observe.kernel.trouble import Unreadable, reason
+from exporter.observe.kernel.xtables import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -283,6 +285,8 @@ def _nft(table: Table, budget: Budget) -> _Listed:
         raise Unreadable(f"nft -j list table {table}: the output is not a list of objects as JSON") from error
     if any(_lacks_device(entry.get("chain")) for entry in entries):
         text = _with_devices(table, text, budget)
+    if _MODULE in text and table.family in _NFT:
+        text = _with_options(table, text, budget)
     return _Listed(text, _is_shown(table, entries), _comes_and_goes(entries))
 
 
@@ -293,6 +297,22 @@ def _with_devices(table: Table, text: str, budget: Budget) -> str:
     for entry in document["nftables"]:
         if _lacks_device(chain := entry.get("chain")):
             chain["dev"] = devices.get((table, str(chain.get("name"))), [])
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _with_options(table: Table, text: str, budget: Budget) -> str:
+    """Return a listing with what modules of iptables were told, `options`, where that is known. Raises Unreadable."""
+    modules = read_modules(table, budget)
+    document = json.loads(text)
+    rules = (entry["rule"] for entry in document["nftables"] if "rule" in entry)
+    for rule in rules:
+        shown = [each["xt"] for each in rule.get("expr", ()) if isinstance(each.get("xt"), dict)]
+        told = modules.get(rule.get("handle"), [])
+        if [(each.get("type"), each.get("name")) for each in shown] == [(each.kind, each.name) for each in told]:
+            for each, module in zip(shown, told, strict=True):
+                options = written(module)
+                if options is not None:
+                    each["options"] = options
     return json.dumps(document, ensure_ascii=False)
 
 

@@ -7,20 +7,27 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.observe.kernel.modules import present
-from exporter.observe.kernel.netlink import NETFILTER, Netlink, attribute_list, attributes
+from exporter.observe.kernel.netlink import NETFILTER, Netlink, attribute, attribute_list, attributes
 from exporter.observe.kernel.trouble import Unreadable, reason
+from exporter.observe.kernel.xtables import Module
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exporter.observe.kernel.budget import Budget
 
 FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 _SUBSYSTEM = 10 << 8
-_GET_TABLE, _GET_CHAIN, _GET_SET, _GET_GENERATION = 1, 4, 10, 16
+_GET_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_GENERATION = 1, 4, 7, 10, 16
 _HEADER = struct.Struct("=BBH")
 _NAME_OF_TABLE, _TABLE_OF_SET, _GENERATION = 1, 1, 1
 _TABLE_OF_CHAIN, _NAME_OF_CHAIN, _HOOK = 1, 3, 4
 _DEVICE, _DEVICES = 3, 4
+_TABLE_OF_RULE, _HANDLE, _EXPRESSIONS = 1, 3, 4
+_NAME, _DATA = 1, 2
+_NAME_OF_MODULE, _REVISION, _INFO = 1, 2, 3
+_MODULES: Final = {b"match\0": "match", b"target\0": "target"}
 _BODY = 20
 """Bytes of the headers of netlink and nfnetlink."""
 
@@ -80,6 +87,34 @@ def read_devices(budget: Budget) -> dict[tuple[Table, str], list[str]]:
             return found
     except OSError as error:
         raise Unreadable(reason(error, "nftables", "CAP_NET_ADMIN in the engine's namespace")) from error
+
+
+def read_modules(table: Table, budget: Budget) -> dict[int, list[Module]]:
+    """Return the modules of iptables that a table's rules have, in their order, by the rules' handles.
+
+    Raises Unreadable.
+    """
+    family = next(number for number, name in FAMILIES.items() if name == table.family)
+    body = _HEADER.pack(family, 0, 0) + attribute(_TABLE_OF_RULE, f"{table.name}\0".encode())
+    try:
+        with Netlink(NETFILTER, budget) as netlink:
+            rules = [attributes(message, _BODY) for message in netlink.dump(_SUBSYSTEM | _GET_RULE, body)]
+    except OSError as error:
+        raise Unreadable(reason(error, "nftables", "CAP_NET_ADMIN in the engine's namespace")) from error
+    return {
+        int.from_bytes(rule.get(_HANDLE, b""), "big"): list(_modules(rule.get(_EXPRESSIONS, b""), table.family))
+        for rule in rules
+    }
+
+
+def _modules(expressions: bytes, family: str) -> Iterator[Module]:
+    for _, said in attribute_list(expressions):
+        expression = attributes(said, 0)
+        kind = _MODULES.get(expression.get(_NAME, b""))
+        if kind is not None:
+            own = attributes(expression.get(_DATA, b""), 0)
+            revision = int.from_bytes(own.get(_REVISION, b""), "big")
+            yield Module(kind, _string(own.get(_NAME_OF_MODULE, b"")), revision, own.get(_INFO, b""), family)
 
 
 def _overview(netlink: Netlink) -> Overview:

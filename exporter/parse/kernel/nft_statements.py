@@ -6,6 +6,7 @@ depends on time or load, such as a limit, is `Opaque`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,7 @@ from exporter.model.firewall import (
     Verdict,
 )
 from exporter.model.ranges import Ranges
+from exporter.parse.kernel.matches import module_matches
 from exporter.parse.kernel.nft_expressions import expression, name_of, of_family, of_protocol
 from exporter.parse.kernel.nft_maps import CARRY_ON, verdict, verdict_map
 from exporter.parse.kernel.nft_marks import mangle
@@ -35,7 +37,10 @@ from exporter.parse.kernel.nft_nat import copied_to, proxy, translate
 from exporter.parse.kernel.nft_sets import element
 from exporter.parse.kernel.nft_text import match_text, statement_text
 from exporter.parse.kernel.nft_values import items, properties, tagged
+from exporter.parse.kernel.options import Context as Iptables
+from exporter.parse.kernel.options import options
 from exporter.parse.kernel.targets import WITHOUT_EFFECT
+from exporter.parse.kernel.targets import statement as target
 from exporter.parse.kernel.values import HIGHEST_PORT
 
 if TYPE_CHECKING:
@@ -272,16 +277,30 @@ LEADING_ELSEWHERE = frozenset(f"xt {name}" for name in _ELSEWHERE)
 """Targets that do more to packets than letting them pass or not, which their arguments alone tell."""
 
 
-def _xtables(body: object, _before: Sequence[Step], _context: Context) -> Sequence[Step]:
-    """Modules of iptables and ebtables: nft shows their names, not their arguments. `watchers` only log."""
+def _xtables(body: object, _before: Sequence[Step], context: Context) -> Sequence[Step]:
+    """Modules of iptables and ebtables: nft shows their names, `options` is what is told beside. Watchers only log."""
     said = properties(body) if body is not None else {}
     kind, name = said.get("type"), str(said.get("name", ""))
     called = f"xt {name}".rstrip()
     if kind == "watcher":
         return ()
+    told = said.get("options")
+    if isinstance(told, str):
+        return _as_iptables(told, context.family)
     if kind == "match":
         return () if name == "comment" else (Opaque(called),)
     return _XT_STATEMENTS.get(name, (Unforeseeable(called),))
+
+
+def _as_iptables(told: str, family: TableFamily) -> Sequence[Step]:
+    """Return what a module does by its options, as iptables writes them: `-m addrtype --dst-type LOCAL`."""
+    first, *others = options(told)
+    if first.name == "-m":
+        return tuple(module_matches(first.only, others, Iptables(family)))
+    found = target(first, others, "", frozenset(), Iptables(family))
+    if isinstance(found, Unforeseeable):
+        return (replace(found, name=f"xt {found.name}"),)
+    return () if found is None else (found,)
 
 
 _STATEMENTS: Mapping[str, Handler] = {

@@ -259,6 +259,12 @@ def _quota(body: object) -> str:
     return f"quota {'over' if body.get('inv') is True else 'until'} {body.get('val')} {body.get('val_unit')}"
 
 
+def _module(body: object) -> str:
+    said = properties(body)
+    told = said.get("options")
+    return told if isinstance(told, str) else f"xt {said.get('type')} {said.get('name')}"
+
+
 def _log(body: object) -> str:
     if not isinstance(body, dict):
         return "log"
@@ -280,7 +286,7 @@ _STATEMENTS: Mapping[str, Callable[[object], str]] = {
     "limit": _limit,
     "quota": _quota,
     "log": _log,
-    "xt": lambda body: f"xt {properties(body).get('type')} {properties(body).get('name')}",
+    "xt": _module,
     **_VERDICTS,
     **{name: _translation(name) for name in ("dnat", "snat", "masquerade", "redirect", "tproxy")},
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.model.firewall import (
+    AddressType,
+    AddressTypeIs,
     AnyBit,
     Call,
     CopyMark,
@@ -22,6 +24,8 @@ from exporter.model.firewall import (
     TableFamily,
     Target,
     Terminate,
+    Translate,
+    Translation,
     Unforeseeable,
     Untrack,
     Verdict,
@@ -305,6 +309,7 @@ def test_counters_are_those_of_rules() -> None:
     [
         ({"type": "match", "name": "comment"}, ()),
         ({"type": "match", "name": "conntrack"}, (Opaque("xt conntrack"),)),
+        ({"type": "watcher", "name": "log"}, ()),
         ({"type": "target", "name": "REJECT"}, (REJECT,)),
         ({"type": "target", "name": "LOG"}, ()),
         ({"type": "target", "name": "DNAT"}, (Unforeseeable("xt DNAT"),)),
@@ -318,6 +323,26 @@ def test_counters_are_those_of_rules() -> None:
 def test_modules_of_iptables_have_lost_their_arguments(body: object, expected: tuple[Step, ...]) -> None:
     """A comment always holds, a REJECT rejects, and of all others nobody can tell."""
     assert parsed([{"xt": body}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            "-m addrtype ! --dst-type LOCAL",
+            (AddressTypeIs(Field.DESTINATION, frozenset({AddressType.LOCAL}), negated=True),),
+        ),
+        ("-j REDIRECT --to-ports 80", (Translate(Translation.REDIRECT, (Target(Ranges(), Ranges.of(80)),)),)),
+        ("-j LOG", ()),
+        ("-m nonsense --what ever", (Opaque("nonsense", "--what ever"),)),
+        ("-j DNAT --to-nowhere", (Unforeseeable("xt DNAT", "-j DNAT --to-nowhere"),)),
+        ("nonsense", (Unforeseeable("xt", "nonsense"),)),
+    ],
+)
+def test_modules_whose_options_are_told(told: str, expected: tuple[Step, ...]) -> None:
+    """They mean what iptables writes so, and are shown so."""
+    kind = "target" if told.startswith("-j") else "match"
+    assert parsed([{"xt": {"type": kind, "name": "any", "options": told}}], "ip") == expected
 
 
 @pytest.mark.parametrize("name", ["flow", "ct helper", "ct timeout", "secmark", "last"])
