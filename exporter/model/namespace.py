@@ -114,8 +114,9 @@ class Interface:
     `peer` is the index of the other end of a veth, or of the parent of a macvlan, in this namespace if `peer_here`, or
     in another one, whose number here is `peer_namespace`, if that is told; `master` the bridge that the interface is a
     port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
-    macvlan's. `programs` are what else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue.
-    `diverts` are where filters of tc may lead packets that pass there, `bpf` whether a program sees them.
+    macvlan's or ipvlan's, `flag` what the latter was made with beside (`private`, `vepa`). `programs` are what else
+    may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue. `diverts` are where filters of tc may
+    lead packets that pass there, `bpf` whether a program sees them.
     Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
     `group` is the number of the group that somebody put the interface in.
     `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
@@ -132,6 +133,7 @@ class Interface:
     peer_here: bool = False
     peer_namespace: int | None = None
     mode: str = ""
+    flag: str = ""
     addresses: tuple[OwnAddress, ...] = ()
     bridge: Bridge | None = None
     port: Port | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PASSING = (Port(), Port(hairpin=True))
 """Ports of bridges that pass everything: it does not matter who has which."""
 
-_VEPA = "macvlan in mode vepa: the switch outside decides whether frames come back"
+_VEPA = "{driver} in mode vepa: the switch outside decides whether frames come back"
 _UNPLACED = "which port of bridge {name} a container has whose namespace was not read"
 _PLUGIN = "what a network of driver {driver!r} lets through"
 BEYOND = "what {name} is connected to"
@@ -53,6 +53,21 @@ class Station:
 
     def __repr__(self) -> str:
         return f"Station({self.stack.name!r}, {self.interface.name!r})"
+
+    @property
+    def child(self) -> tuple[str, str]:
+        """The kind of child of a card that this is, and how that passes frames to other ones; empty strings for none.
+
+        Where the namespace was not read, it is what the engine makes for the network.
+        """
+        interface, network = self.interface, self.network
+        if interface.kind == "macvlan":
+            return "macvlan", interface.mode
+        if interface.kind == "ipvlan":
+            return "ipvlan", interface.flag or "bridge"
+        if interface.kind == "" and network is not None and network.driver in ("macvlan", "ipvlan"):
+            return network.driver, network.mode if network.driver == "macvlan" else network.flag
+        return "", ""
 
     @property
     def is_bridge(self) -> bool:
@@ -291,11 +306,11 @@ def hears(sender: Station, receiver: Station, frame: Frame = Frame.ONE) -> tuple
             return True, _UNPLACED.format(name=segment.name)
         audible = _bridged(sender, receiver, segment.bridge)
         return _by_ports(sender, receiver, segment, frame) if audible else (False, "")
-    if "macvlan" in (sender.interface.kind, receiver.interface.kind):
-        modes = {sender.interface.mode, receiver.interface.mode}
-        if modes == {"vepa"}:
-            return True, _VEPA
-        return modes == {"bridge"}, ""
+    (kind, way), (other_kind, other_way) = sender.child, receiver.child
+    if "macvlan" in (kind, other_kind) or kind == other_kind == "ipvlan":
+        if way == other_way == "vepa":
+            return True, _VEPA.format(driver=kind)
+        return way == other_way == "bridge", ""
     network = receiver.network
     if network is not None and network.driver not in ("bridge", "macvlan", "ipvlan", "overlay"):
         return True, _PLUGIN.format(driver=network.driver)

@@ -500,7 +500,7 @@ def _deafness(sender: Station, receiver: Station) -> str:
         return "the sender's port is locked"
     if receiver.port and not usual(receiver.port.port):
         return "the receiver's port neither learns nor floods"
-    return "the ports are in different VLANs" if ports else f"mode {sender.interface.mode or receiver.interface.mode}"
+    return "the ports are in different VLANs" if ports else f"mode {sender.child[1] or receiver.child[1]}"
 
 
 def _kept_back(sender: Station, receiver: Station, family: int) -> str:

@@ -92,8 +92,10 @@ class Wiring:
             bridge = self._by_name.get(network.interface)
             if kind == "" and bridge is not None:
                 return Place(self._bridge(bridge))  # a stand-in
+            card = self._by_name.get(network.parent) if network.driver == "macvlan" else None
+            if card is not None:
+                return Place(self._card(card))  # a stand-in as well
             segment = self._at(("network", network.id), network.name)
-            segment.card = self._by_name.get(network.parent) if network.driver == "macvlan" else None
             self._tasks = segment if network.ingress else self._tasks
             return Place(segment)
         if kind in _ALONE or not depth:

@@ -123,6 +123,7 @@ def _interface(
         peer_here="link" in link,
         peer_namespace=integer(link, "link_netnsid") if "link_netnsid" in link else None,
         mode=info.mode,
+        flag=info.flag,
         addresses=addresses,
         bridge=info.bridge,
         port=info.port,
@@ -137,6 +138,9 @@ def _interface(
         peer_inode=integer(link, "peer_inode") or None,
     )
 
+
+_IPVLAN_FLAGS = ("private", "vepa")
+"""What keeps the children of one card apart, which bridge between each other else (IPVLAN_F_PRIVATE, IPVLAN_F_VEPA)."""
 
 _OF_TAPS = {"macvtap": "macvlan", "ipvtap": "ipvlan"}
 """Kinds whose frames a program takes, where one has opened them (tap_handle_frame), and what they are else."""
@@ -203,6 +207,7 @@ class _Info(NamedTuple):
 
     kind: str
     mode: str
+    flag: str
     bridge: Bridge | None
     port: Port | None
 
@@ -243,6 +248,7 @@ class _Shared:
         return _Info(
             kind,
             text(data, "mode"),
+            next((each for each in _IPVLAN_FLAGS if data.get(each) is True), ""),
             _bridge(data) if kind == "bridge" else None,
             self._ports.setdefault(port, port) if port is not None else None,
         )

@@ -1,0 +1,78 @@
+"""Verdicts from the kernel about containers whose namespaces were not read, or not all: as the engine makes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.model.reach import Verdict
+from tests.hosts import Host, host
+from tests.kernels import kernel
+from tests.looks import CLOSED, OPEN, UNKNOWN, Look
+
+MODES = pytest.mark.parametrize(
+    ("driver", "told", "expected"),
+    [
+        ("macvlan", {"macvlan_mode": "bridge"}, OPEN),
+        ("macvlan", {}, OPEN),
+        ("macvlan", {"macvlan_mode": "private"}, CLOSED),
+        ("macvlan", {"macvlan_mode": "vepa"}, UNKNOWN),
+        ("ipvlan", {"ipvlan_flag": "bridge"}, OPEN),
+        ("ipvlan", {}, OPEN),
+        ("ipvlan", {"ipvlan_flag": "private"}, CLOSED),
+        ("ipvlan", {"ipvlan_flag": "vepa"}, UNKNOWN),
+    ],
+)
+
+
+def lan(driver: str, told: dict[str, Any]) -> Host:
+    """Return a host with two containers on a network of a driver."""
+    built = host("28.5").network("lan", driver, parent="eth0", **told)
+    return built.container("a", "lan").container("b", "lan")
+
+
+def unread(built: Host) -> Look:
+    """Return what the tier kernel makes of a host."""
+    return kernel(built).engine_rules().unread("sandboxes", "not asked for").look()
+
+
+@MODES
+def test_what_a_parent_interface_passes(driver: str, told: dict[str, str], expected: Verdict) -> None:
+    """It goes by macvlan's mode and ipvlan's flag, which the engine's API tells."""
+    assert unread(lan(driver, told)).verdict("a", "b") is expected
+
+
+@MODES
+@pytest.mark.parametrize("known", [("a", "b"), ("a",)], ids=["all are read", "one is read"])
+def test_what_a_parent_interface_passes_that_is_read(
+    driver: str, told: dict[str, str], expected: Verdict, known: tuple[str, ...]
+) -> None:
+    """Interfaces tell the same, and are of one parent whether or not the other one was read."""
+    seen = unread(lan(driver, told))
+    snapshot, read = seen.snapshot, seen.snapshot.kernel
+    assert read is not None
+    (network,) = (each for each in snapshot.networks.values() if each.name == "lan")
+    boxes = {box.name: box for box in snapshot.sandboxes.values()}
+    inside = {boxes[name].id: _inside(driver, told, seen.ip(name, "lan"), number) for number, name in enumerate(known)}
+    card = Interface(77, network.parent, "", "02:00:00:00:00:77", up=True)
+    here = replace(read.host, interfaces={**read.host.interfaces, 77: card})
+    read = replace(read, host=here, sandboxes=inside, missing={})
+    assert Look(seen.observation, replace(snapshot, kernel=read)).verdict("a", "b") is expected
+
+
+def _inside(driver: str, told: dict[str, str], address: str, number: int) -> Namespace:
+    own = OwnAddress(ip_address(address), 16)
+    flag = told.get("ipvlan_flag", "bridge")
+    options: dict[str, Any] = {"mode": told.get("macvlan_mode", "bridge")}
+    if driver == "ipvlan":
+        options = {"mode": "l2", "flag": "" if flag == "bridge" else flag}
+    mac = "02:00:00:00:00:77" if driver == "ipvlan" else f"02:00:00:00:01:{number:02x}"
+    interface = Interface(90 + number, "eth0", driver, mac, up=True, peer=77, addresses=(own,), **options)
+    local = Route(255, RouteKind.LOCAL, OwnAddress(own.ip, 32).network, (Hop(interface.index),))
+    return Namespace(
+        {interface.index: interface}, (local, Route(254, RouteKind.UNICAST, own.network, (Hop(interface.index),)))
+    )
