@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
-from exporter.model.reach import Verdict
 from tests.hosts import Host, host
 from tests.kernels import kernel
 from tests.looks import CLOSED, OPEN, UNKNOWN, Look
+
+if TYPE_CHECKING:
+    from exporter.model.reach import Verdict
 
 MODES = pytest.mark.parametrize(
     ("driver", "told", "expected"),
