@@ -312,6 +312,21 @@ CASES = {
 }  # fmt: skip
 
 
+PORT_OF_FAR = "$(ip -oneline link show master brtwo | sed 's/^[0-9]*: \\([^@:]*\\).*/\\1/')"
+
+
+def test_questions_for_neighbours_are_led_elsewhere_as_well(host: Built) -> None:
+    """Who looks for somebody on his own bridge finds him on the other one: that is undecided."""
+    there = (f"{asked} {FAR} fwd to brtwo" for asked in ("ip daddr", "arp daddr ip"))
+    back = (f"{asked} {NEAR} fwd to {PORT_OF_NEAR}" for asked in ("ip daddr", "arp daddr ip"))
+    does = (*at_interfaces("ingress", PORT_OF_NEAR, *there), *at_interfaces("ingress", PORT_OF_FAR, *back)[1:])
+    route = f"ip route add {FAR} dev eth0", f"ip route del {FAR} dev eth0"
+    outcome = host.done("led on", "; ".join(does), "nft delete table netdev behind", {"near": route})
+    assert outcome.enforced.disagreements == ()
+    assert led(outcome, FAR) == "far: icmp udp"
+    assert "" not in {path.undecided for path in outcome.pair("near", "far").paths if FAR in path.addresses}
+
+
 def led(outcome: Outcome, address: str) -> str:
     """Return whom packets from near to an address come to, and by which protocols."""
     told = [each for each in outcome.truth.packets.arrived if (each.source, each.address) == ("near", address)]

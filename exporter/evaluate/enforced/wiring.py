@@ -195,6 +195,11 @@ class Wiring:
 
     # --- Segments ---
 
+    def join(self, one: Segment, other: Segment) -> None:
+        """Connect two segments by a way that is not followed: who asks on one may be answered on the other."""
+        if one is not other:
+            self._joints.append((one, other))
+
     def settle(self) -> None:
         """Join what is connected by ways that are not followed, when all interfaces have been placed."""
         strange: dict[int, list[Interface]] = defaultdict(list)

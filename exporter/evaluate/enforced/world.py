@@ -83,7 +83,21 @@ class World:
                     self._join(wiring.place(stack, interface, network), stack, interface, network)
         for interface in self.host.namespace.interfaces.values():
             self._join(wiring.place_of_host(interface), self.host, interface, None)
+        led = set(self._led_elsewhere())
+        for one, other in led:
+            # who asks is answered where the answer is led back as well
+            if (other, one) in led:
+                wiring.join(one, other)
         wiring.settle()
+
+    def _led_elsewhere(self) -> Iterator[tuple[Segment, Segment]]:
+        """Yield the segments from which questions for neighbours are led to others, past all bridges."""
+        for stack in self.stacks.values():
+            for names in stack.gates.leads(self.family) if not stack.gates.idle else ():
+                ends = [self._on(stack, stack.by_name[name]) for name in names if name in stack.by_name]
+                found = [each.segment for each in ends if each is not None]
+                if len(found) > 1:
+                    yield found[0], found[1]
 
     @cached_property
     def partly_seen(self) -> bool:
@@ -191,11 +205,15 @@ class World:
 
     def beside(self, stack: Stack, interface: Interface) -> list[Station]:
         """Return all others who hear an interface or its bridge, and to whom these may lead what they hear."""
-        own = self.station(stack, interface.index) or self.station(stack, interface.master or 0)
+        own = self._on(stack, interface)
         if own is None:
             return [each for each in self._station.values() if each.segment.card is interface]
         near = own.segment.widely.stations, own.segment.outside.stations if own.segment.outside is not None else ()
         return [each for each in dict.fromkeys(chain.from_iterable(near)) if each is not own]
+
+    def _on(self, stack: Stack, interface: Interface) -> Station | None:
+        """Return an interface, or the bridge that it is a port of, as others hear it."""
+        return self.station(stack, interface.index) or self.station(stack, interface.master or 0)
 
     def resolving(self, address: int) -> World:
         """Return the world in which the link address of a next hop is looked for (ip_neigh_for_gw)."""
