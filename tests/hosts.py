@@ -272,9 +272,9 @@ class Host:
         return endpoint | {"MacAddress": f"02:42:00:01:{number >> 8:02x}:{number & 255:02x}"}
 
     def _has_gateway(self, network: Document) -> bool:
-        isolated = "isolated" in network["Options"].values()
-        kept = network["Internal"] and self.release.number >= (25, 0)
-        return not isolated and not kept and network["Driver"] != "overlay"
+        without = {"isolated", "l3", "l3s"} & {*network["Options"].values()}
+        kept = network["Internal"] and (network["Driver"] != "bridge" or self.release.number >= (25, 0))
+        return not without and not kept and network["Driver"] != "overlay"
 
 
 host = Host

@@ -207,6 +207,19 @@ def test_29_two_networks_of_one_parent(version: str) -> None:
 
 
 @engines
+@pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
+def test_29_and_30_no_default_route_without_a_parent(version: str, driver: str) -> None:
+    """Without a parent interface a network leads nowhere: its members go out by another one that they are on."""
+    built = host(version).network("alone", driver).network("net")
+    built.container("a", "alone", "net").container("b", publish=["8080:80"])
+    for endpoint in (each["NetworkSettings"]["Networks"].get("alone") for each in built.containers):
+        if endpoint is not None:
+            endpoint["Gateway"] = ""
+    seen = built.look()
+    assert seen.probe("a", "b", seen.gateway(), "8080/tcp") is not CLOSED
+
+
+@engines
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_30_ipvlan_routes_between_its_subnets(version: str, mode: str) -> None:
     """In layer 3 mode the parent interface routes between all subnets of the network."""

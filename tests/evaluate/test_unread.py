@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.model.reach import Protocol, Verdict
 from tests.hosts import Host, host
 from tests.kernels import kernel
 from tests.looks import CLOSED, OPEN, UNKNOWN, Look
-
-if TYPE_CHECKING:
-    from exporter.model.reach import Verdict
 
 MODES = pytest.mark.parametrize(
     ("driver", "told", "expected"),
@@ -78,3 +76,24 @@ def _inside(driver: str, told: dict[str, str], address: str, number: int) -> Nam
     return Namespace(
         {interface.index: interface}, (local, Route(254, RouteKind.UNICAST, own.network, (Hop(interface.index),)))
     )
+
+
+@pytest.mark.parametrize(("version", "expected"), [("20.10", CLOSED), ("26.1", OPEN), ("28.5", OPEN)])
+def test_loopback_of_ipv6(version: str, expected: Verdict) -> None:
+    """Before 26.0, engines switch IPv6 off in the namespace of who has no address of it, and ::1 with it."""
+    built = host(version).container("a").container("b", "container:a").seen("b", "2 minutes", before=5)
+    seen = unread(built)
+    assert seen.probe("a", "b", "::1", "80/tcp") is expected
+    assert seen.probe("a", "b", "127.0.0.1", "80/tcp") is OPEN
+    six = host(version).network("six", ipv6=True).container("a", "six").container("b", "container:a")
+    assert unread(six).probe("a", "b", "::1", "80/tcp") is OPEN
+
+
+@pytest.mark.parametrize("mode", ["l3", "l3s"])
+def test_ipvlan_routes_between_its_subnets(mode: str) -> None:
+    """In layer 3, default routes lead out by the interface, where the parent finds who is meant."""
+    subnets = ("10.1.0.0/24", "10.2.0.0/24")
+    built = host("28.5").network("lan", "ipvlan", subnets=subnets, parent="eth0", ipvlan_mode=mode)
+    seen = unread(built.container("a", "lan").container("b", "lan", pool=1))
+    assert {path.protocol for path in seen.pair("a", "b").paths} == set(Protocol)
+    assert seen.verdict("a", "b") is OPEN

@@ -7,7 +7,6 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.behaviour import LOOPBACK_KEEPS_IPV6
 from exporter.evaluate.declared.ingress import service_paths
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS, foreign_paths, is_foreign, shared_network_paths
 from exporter.evaluate.declared.published import Approach, HostAddresses, PublishedPorts
@@ -290,7 +289,7 @@ def _own_addresses(topology: Topology, sandbox: Sandbox) -> Iterator[Address]:
     yield from topology.loopbacks[4]
     for family in FAMILIES:
         yield from (address for endpoint in sandbox.endpoints if (address := endpoint.address(family)))
-    if topology.behaviour.version >= LOOPBACK_KEEPS_IPV6 or any(endpoint.ipv6 for endpoint in sandbox.endpoints):
+    if topology.keeps_ipv6(sandbox):
         yield LOOPBACK[6]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.evaluate.declared.behaviour import (
     GATEWAY_PER_FAMILY,
     INTERNAL_WITHOUT_DEFAULT_ROUTE,
+    LOOPBACK_KEEPS_IPV6,
     Behaviour,
 )
 from exporter.model.reach import HOST
@@ -178,6 +179,9 @@ class Topology:
         network = item.network
         if network.driver == "overlay":
             return family == 4 and not network.internal
+        if network.driver in ("macvlan", "ipvlan") and not routes_by_itself(network):
+            # there is none without a parent interface either, which the driver takes for --internal
+            return item.endpoint.gateway(family) is not None
         # --internal bridges had a default route in old engines; their rules, not routes, kept packets in
         return not network.internal or (
             network.driver == "bridge" and self.behaviour.version < INTERNAL_WITHOUT_DEFAULT_ROUTE
@@ -190,6 +194,10 @@ class Topology:
         """
         network = self.gateway(sandbox, family)
         return None if network is None or _leads_astray(network, family) else network
+
+    def keeps_ipv6(self, sandbox: Sandbox) -> bool:
+        """Return whether the loopback of a sandbox has an address of IPv6."""
+        return self.behaviour.version >= LOOPBACK_KEEPS_IPV6 or any(item.ipv6 for item in sandbox.endpoints)
 
     def standing(self, sandbox: Sandbox) -> Standing:
         """Return what decides how far a sandbox reaches."""
@@ -217,6 +225,11 @@ def bridge_gateway(network: Network, family: int) -> Address | None:
         return None
     gateways = (pool.gateway for pool in network.pools if pool.gateway and pool.subnet.version == family)
     return next(gateways, None) if network.has(family) else None
+
+
+def routes_by_itself(network: Network) -> bool:
+    """Return whether default routes of a network lead out by its interfaces, and to no gateway: ipvlan in layer 3."""
+    return network.driver == "ipvlan" and network.mode in ("l3", "l3s") and not network.internal
 
 
 def has_router(network: Network, family: int) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.declared.topology import Topology
+from exporter.evaluate.declared.topology import Topology, routes_by_itself
 from exporter.model.addresses import prefix_of
 from exporter.model.namespace import (
     DOCKER_PROXY,
@@ -37,16 +37,10 @@ _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 _MADE = 1 << 20
 """The index of a made interface of which nobody knows the real one, and which no real one has."""
 
-_LOOPBACK = Interface(
-    1,
-    "lo",
-    "",
-    "",
-    up=True,
-    addresses=(OwnAddress(IPv4Address("127.0.0.1"), 8, Scope.HOST), OwnAddress(IPv6Address("::1"), 128)),
-)
-
-_TO_LOOPBACK = tuple(Route(LOCAL_TABLE, RouteKind.LOCAL, own.network, (Hop(1),)) for own in _LOOPBACK.addresses)
+_HOME = (OwnAddress(IPv4Address("127.0.0.1"), 8, Scope.HOST), OwnAddress(IPv6Address("::1"), 128))
+_LOOPBACK = Interface(1, "lo", "", "", up=True, addresses=_HOME)
+_LOOPBACK_OF_IPV4 = replace(_LOOPBACK, addresses=_HOME[:1])
+_TO_LOOPBACK = tuple(Route(LOCAL_TABLE, RouteKind.LOCAL, own.network, (Hop(1),)) for own in _HOME)
 _LINK_LOCAL = IPv6Network("fe80::/64")
 
 
@@ -63,8 +57,9 @@ class StandIns:
 
     def namespace(self, sandbox: Sandbox) -> Namespace:
         """Return the namespace of a sandbox."""
-        interfaces: dict[int, Interface] = {1: _LOOPBACK}
-        routes = list(_TO_LOOPBACK)
+        loopback = _LOOPBACK if self._topology.keeps_ipv6(sandbox) else _LOOPBACK_OF_IPV4
+        interfaces = {1: loopback}
+        routes = list(_TO_LOOPBACK[: len(loopback.addresses)])
         for number, endpoint in enumerate(sandbox.endpoints):
             network = self._snapshot.networks[endpoint.network_id]
             prefixes = {own: _prefix(network, own) for own in (endpoint.ipv4, endpoint.ipv6) if own is not None}
@@ -111,7 +106,8 @@ class StandIns:
     def _defaults(self, sandbox: Sandbox, endpoint: Endpoint, network: Network, index: int) -> Iterator[Route]:
         for family, anywhere in _ANYWHERE.items():
             gateway = endpoint.gateway(family)
-            if gateway is not None and self._topology.gateway(sandbox, family) == network:
+            led = gateway is not None or routes_by_itself(network)
+            if led and self._topology.gateway(sandbox, family) == network:
                 yield Route(MAIN_TABLE, RouteKind.UNICAST, anywhere, (Hop(index, gateway),))
 
 
