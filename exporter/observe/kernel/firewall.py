@@ -306,7 +306,9 @@ def _with_options(table: Table, text: str, budget: Budget) -> str:
     document = json.loads(text)
     rules = (entry["rule"] for entry in document["nftables"] if "rule" in entry)
     for rule in rules:
-        shown = [each["xt"] for each in rule.get("expr", ()) if isinstance(each.get("xt"), dict)]
+        # of a chain without a name, nft prints a text
+        statements = [each for each in rule.get("expr", ()) if isinstance(each, dict)]
+        shown = [each["xt"] for each in statements if isinstance(each.get("xt"), dict)]
         told = modules.get(rule.get("handle"), [])
         if [(each.get("type"), each.get("name")) for each in shown] == [(each.kind, each.name) for each in told]:
             for each, module in zip(shown, told, strict=True):

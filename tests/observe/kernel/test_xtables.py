@@ -20,6 +20,11 @@ from exporter.observe.kernel.xtables import written
 found = {family: read_modules(Table(family, "nat"), Budget(30)) for family in ("ip", "ip6")}
 print(json.dumps([[written(each) for each in told] for rules in found.values() for told in rules.values() if told]))
 """
+LISTING = """
+from exporter.observe.kernel.budget import Budget
+from exporter.observe.kernel.firewall import FirewallReader
+print(FirewallReader().read(None, Budget(30)).nftables[0])
+"""
 V4 = (
     "PREROUTING -m addrtype --dst-type LOCAL",
     "PREROUTING -m addrtype ! --src-type LOCAL,BROADCAST ! --dst-type UNICAST --limit-iface-in",
@@ -53,8 +58,8 @@ HIDDEN = "PREROUTING -m conntrack --ctstate NEW --ctdir REPLY"
 def test_modules_say_what_iptables_prints() -> None:
     """Each is read back as it was written; what it is not known to say, is not told."""
     rules = [f"-A {said}" for said in (*V4, HIDDEN)]
-    script = 'iptables-nft-restore <<< "$1" && ip6tables-nft-restore <<< "$2" && exec "$3" -c "$4"'
     texts = ["\n".join(("*nat", *lines, "COMMIT")) for lines in (rules, [f"-A {said}" for said in V6])]
+    script = 'iptables-nft-restore <<< "$1" && ip6tables-nft-restore <<< "$2" && exec "$3" -c "$4"'
     done = subprocess.run(
         ["unshare", "--net", "bash", "-c", script, "bash", *texts, sys.executable, READER],
         capture_output=True, text=True, check=False, timeout=60,
@@ -62,6 +67,22 @@ def test_modules_say_what_iptables_prints() -> None:
     assert done.returncode == 0, done.stderr
     expected = [[_module(said)] for said in V4] + [[None]] + [[_module(said)] for said in V6]
     assert sorted(json.loads(done.stdout), key=repr) == sorted(expected, key=repr)
+
+
+def test_options_stand_in_a_listing_beside_what_nft_has_no_words_for() -> None:
+    """Of a chain without a name nft prints a text among the statements."""
+    script = (
+        "iptables-nft -t nat -A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.2:90;"
+        " nft 'add rule ip nat PREROUTING ip saddr 10.9.9.9 jump { tcp dport 5 accept; }';"
+        ' nft "add set ip nat some { type ipv4_addr; }"; exec "$1" -c "$2"'
+    )
+    done = subprocess.run(
+        ["unshare", "--net", "bash", "-c", script, "bash", sys.executable, LISTING],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = [entry["rule"]["expr"][-1] for entry in json.loads(done.stdout)["nftables"] if "rule" in entry]
+    assert {"xt": {"type": "target", "name": "DNAT", "options": "-j DNAT --to-destination 10.0.0.2:90"}} in shown
 
 
 def _module(said: str) -> str:
