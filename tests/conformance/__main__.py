@@ -53,7 +53,7 @@ def main() -> int:
     options = _options()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.count)
     enforced, declared = Tally("enforced"), Tally("declared")
-    unbuilt = doubtful = 0
+    unbuilt = doubtful = odd = 0
     for seed, version in product(seeds, options.version or VERSIONS):
         began = time.monotonic()
         try:
@@ -66,9 +66,11 @@ def main() -> int:
         changes = "".join(f" [{change.name}]" for change in outcome.truth.changes)
         print(f"{version} seed {seed}: {'; '.join(words)}; {time.monotonic() - began:.1f} s{changes}", flush=True)
         doubtful += bool(outcome.unexplained)
+        odd += bool(outcome.unlike or outcome.unread)
         if (
             outcome.unexplained
             or outcome.unlike
+            or outcome.unread
             or outcome.enforced.disagreements
             or (outcome.declared.disagreements and not options.tampered)
         ):
@@ -76,7 +78,8 @@ def main() -> int:
     for tally in (enforced, declared):
         tally.show()
     print(f"{doubtful} cases with something unknown that nothing on the host is the cause of")
-    return 1 if unbuilt or doubtful or enforced.failed or (declared.failed and not options.tampered) else 0
+    print(f"{odd} cases in which a part of the host, or the tier kernel, gives something else")
+    return 1 if unbuilt or doubtful or odd or enforced.failed or (declared.failed and not options.tampered) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -103,14 +106,15 @@ def _show(outcome: Outcome, folder: Path | None) -> None:
     for change in truth.changes:
         commands = (*change.commands, *(" ".join(("docker", *arguments)) for arguments in change.engine))
         print("  changed", change.inside or "host", *(f"\n      {command}" for command in commands))
-    for text in outcome.enforced.disagreements:
-        print("  WRONG, enforced:", text)
-    for text in sorted(outcome.unexplained):
-        print("  UNKNOWN without a cause:", text)
-    for text in outcome.unlike:
-        print("  UNLIKE the whole host:", text)
-    for text in () if truth.changes else outcome.declared.disagreements:
-        print("  WRONG, declared:", text)
+    found = {
+        "WRONG, enforced": outcome.enforced.disagreements,
+        "UNKNOWN without a cause": sorted(outcome.unexplained),
+        "UNLIKE the whole host": outcome.unlike,
+        "WRONG, in the tier kernel": outcome.unread,
+        "WRONG, declared": () if truth.changes else outcome.declared.disagreements,
+    }
+    for what, texts in found.items():
+        print("".join(f"  {what}: {text}\n" for text in texts), end="")
     tampered = " --tampered" if truth.changes else ""
     print(f"  again: python -m tests.conformance --version {case.version} --seed {case.topology.seed}{tampered}")
     if folder:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from exporter.model.namespace import Namespace
-    from exporter.model.observation import Observation
+    from exporter.model.observation import KernelDocuments, Observation
     from exporter.model.reach import PairVerdict
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
@@ -44,7 +44,10 @@ THIRD_PARTIES = ("192.0.2.1", "2001:db8::1")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the exporter saw of an engine, and what packets did there at the same time."""
+    """What the exporter saw of an engine, and what packets did there at the same time.
+
+    `unread` is what the tier `kernel` sees, where that was looked at as well.
+    """
 
     case: Case
     changes: tuple[Change, ...]
@@ -52,6 +55,7 @@ class Truth:
     addresses: tuple[str, ...]
     ports: tuple[int, ...]
     packets: Packets
+    unread: KernelDocuments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class Outcome:
     """What came of a case: what the kernel enforces against packets to every address, and what the API promises.
 
     The promise is compared for the addresses that the API shows. `unlike` are pairs on which the report, which may
-    evaluate a part of the host that stands for all of it, is not what all of it gives.
+    evaluate a part of the host that stands for all of it, is not what all of it gives. `unread` are disagreements with
+    what the kernel enforces where no namespace of a container was read.
     """
 
     truth: Truth
@@ -67,6 +72,7 @@ class Outcome:
     enforced: Comparison
     declared: Comparison
     unlike: tuple[str, ...]
+    unread: tuple[str, ...]
 
     @property
     def unexplained(self) -> set[str]:
@@ -105,7 +111,8 @@ def truth_of(case: Case, *, tampered: bool = False) -> Truth:
             for change in changes:
                 apply(engine, change)
             time.sleep(max((change.seconds for change in changes), default=0.0))
-            return measured(engine, observer, case, changes)
+            truth = measured(engine, observer, case, changes)
+            return truth if tampered else replace(truth, unread=observe(engine, Tier.KERNEL).kernel)
     finally:
         engine.close()
 
@@ -211,7 +218,12 @@ def judge(truth: Truth) -> Outcome:
         enforced=compare(report, arrived, truth.addresses, truth.ports),
         declared=compare(promised, arrived, sorted(shown), truth.ports),
         unlike=tuple(_unlike(snapshot, report)),
+        unread=compare(_unread(truth), arrived, truth.addresses, truth.ports).disagreements if truth.unread else (),
     )
+
+
+def _unread(truth: Truth) -> Report:
+    return evaluate(parse(replace(truth.observation, kernel=truth.unread)))
 
 
 def _unlike(snapshot: Snapshot, report: Report) -> Iterator[str]:

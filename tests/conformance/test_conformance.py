@@ -33,6 +33,7 @@ def test_packets_agree(version: str, seed: int) -> None:
     outcome = run_case(generate(version, seed))
 
     check(outcome, f"python -m tests.conformance --version {version} --seed {seed}")
+    assert not outcome.unread, "\n".join(outcome.unread)
     assert not outcome.declared.disagreements, "\n".join(outcome.declared.disagreements)
     assert {reason for reason in outcome.declared.unknown if not reason.startswith(UNTOLD)} == set()
     assert (outcome.report.totals.drift_open, outcome.report.totals.drift_closed) == (0, 0)
