@@ -244,6 +244,14 @@ def test_18_a_port_is_published_by_the_gateways_endpoint(version: str, first: st
     assert seen.verdict("a", "b") == expected
 
 
+@pytest.mark.parametrize(("version", "expected"), [("28.5", UNKNOWN), ("29", CLOSED)])
+def test_18_gateways_of_both_versions_go_before_priorities(version: str, expected: str) -> None:
+    """Before 29.5, a higher priority of a network with one version of IP does not keep a dual-stack one back."""
+    built = host(version, userland_proxy=False).network("one", enable_icc="0").network("two", ipv6=True, enable_icc="0")
+    seen = built.container("a", "one").container("b", "one", "two", publish=["8080:80"], priority={"one": 1}).look()
+    assert seen.probe("a", "b", seen.gateway("one"), "8080/tcp") == expected
+
+
 @engines
 def test_19_a_routed_port_is_on_no_address_of_the_host(version: str) -> None:
     """A port of a routed network is open at the container's address only, and before 28.0 to nobody."""

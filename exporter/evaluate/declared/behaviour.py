@@ -32,6 +32,9 @@ IP6TABLES_BY_DEFAULT = EngineVersion(27, 0)
 GATEWAY_PER_FAMILY = EngineVersion(28, 0)
 """moby#48936: the IPv6 default route may belong to another endpoint than the IPv4 one."""
 
+GATEWAY_BY_PRIORITY = EngineVersion(29, 5)
+"""moby#52328 (of April 2026): before, whatever has gateways of both versions of IP went before all priorities."""
+
 ROUTED_FROM_OTHER_BRIDGES = EngineVersion(28, 0)
 """moby#48596: other bridges reach a routed network's published ports."""
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.declared.behaviour import (
+    GATEWAY_BY_PRIORITY,
     GATEWAY_PER_FAMILY,
     INTERNAL_WITHOUT_DEFAULT_ROUTE,
     LOOPBACK_KEEPS_IPV6,
@@ -145,11 +146,15 @@ class Topology:
         """Return the network that carries the sandbox's default route of a family.
 
         The order is libnetwork's `Endpoint.Less`: gw-priority, not internal, more families, then name. Engines
-        before 28.0 chose one endpoint for both families, the first that has an IPv4 gateway.
+        before 28.0 chose one endpoint for both families, the first that has an IPv4 gateway. Those before 29.5 take the
+        first one with gateways of both, if there is any, before those with a higher gw-priority that have one
+        (libnetwork's `selectGatewayEndpoint`).
         """
         per_family = self.behaviour.version >= GATEWAY_PER_FAMILY
         asked = family if per_family else 4
         candidates = [item for item in self.attachments(sandbox) if self._offers_route(item, asked)]
+        if per_family and self.behaviour.version < GATEWAY_BY_PRIORITY:
+            candidates = [item for item in candidates if self._offers_both(item)] or candidates
         chosen = min(candidates, key=_gateway_order, default=None)
         if chosen is None or (not per_family and not self._offers_route(chosen, family)):
             return None
@@ -172,6 +177,9 @@ class Topology:
     def _gateway_bridge(self) -> Network | None:
         named = (network for network in self.snapshot.networks.values() if network.name == GATEWAY_BRIDGE)
         return next(named, None)
+
+    def _offers_both(self, item: Attachment) -> bool:
+        return all(self._offers_route(item, each) and item.endpoint.gateway(each) is not None for each in FAMILIES)
 
     def _offers_route(self, item: Attachment, family: int) -> bool:
         if item.endpoint.address(family) is None:
