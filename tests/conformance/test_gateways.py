@@ -50,6 +50,24 @@ def test_default_routes(version: str) -> None:
     assert outcome.declared.disagreements == ()
 
 
+def test_ports_of_routed_networks_are_open_at_the_gateways_endpoint() -> None:
+    """Whoever is on several networks in gateway mode routed has ports open at the address on one of them alone."""
+    routed = {f"com.docker.network.bridge.gateway_mode_ipv{family}": "routed" for family in (4, 6)}
+    networks = (
+        Network("led", "bridge", routed, ("--ipv6", "--subnet=fd00:a::/64", "--subnet=10.100.1.0/24")),
+        Network("other", "bridge", routed, ("--ipv6", "--subnet=fd00:b::/64", "--subnet=10.100.2.0/24")),
+        Network("plain", "bridge", {}, ("--subnet=10.100.3.0/24",)),
+    )
+    on: tuple[dict[str, int], ...] = (
+        {"led": 0, "other": 0}, {"led": 0, "other": 1}, {"led": 0, "plain": 1}, {"led": 0}, {"plain": 0},
+    )  # fmt: skip
+    containers = tuple(_member(number, each, prioritised=True) for number, each in enumerate(on, 1))
+    outcome = run_case(Case(VERSIONS[-1], Topology(networks=networks, containers=containers)))
+    assert outcome.enforced.disagreements == ()
+    assert outcome.unread == ()
+    assert outcome.declared.disagreements == ()
+
+
 def _member(number: int, on: dict[str, int], *, prioritised: bool) -> Container:
     """Return a container on networks, with a published port."""
     published = f"--publish={20000 + number}:80"

@@ -13,7 +13,6 @@ from exporter.evaluate.declared.behaviour import (
     IP6TABLES_UNTOLD,
     NO_INTER_NETWORK_DROP,
     ROUTED_FROM_OTHER_BRIDGES,
-    Behaviour,
 )
 from exporter.evaluate.declared.layer2 import ALL_PROTOCOLS
 from exporter.evaluate.declared.published import answers_pass, is_masqueraded
@@ -88,26 +87,29 @@ def _filtered(topology: Topology, entry: Entry, destination: Attachment, *, neig
     """Return what the engine's rules let pass from one bridge to another, and for TCP let back."""
     answered = entry.answered or destination.network.interface in entry.trusts
     by_the_host = answered and (entry.masqueraded or _routes_back(topology, destination, entry.family))
-    return _answerable(_accepted(topology.behaviour, entry, destination), answered=neighbour or by_the_host)
+    return _answerable(_accepted(topology, entry, destination), answered=neighbour or by_the_host)
 
 
-def _accepted(behaviour: Behaviour, entry: Entry, destination: Attachment) -> Openings:
+def _accepted(topology: Topology, entry: Entry, destination: Attachment) -> Openings:
     """Return what arrives.
 
     Nothing, but for a routed network's published ports and ICMP (28.0), all of a nat-unprotected one (29.0: before,
-    DOCKER-ISOLATION-STAGE-2 dropped it), and published ports from a trusted interface (29.0).
+    DOCKER-ISOLATION-STAGE-2 dropped it), and published ports from a trusted interface (29.0). Ports are published for
+    the endpoint that carries the default route alone.
     """
-    network, sandbox = destination.network, destination.sandbox
+    network, sandbox, behaviour = destination.network, destination.sandbox, topology.behaviour
     mode = network.gateway_mode(entry.family)
     if network.internal:
         return {}
+    published = topology.gateway(sandbox, entry.family) == network
     if mode is GatewayMode.ROUTED and behaviour.version >= ROUTED_FROM_OTHER_BRIDGES:
-        return _ports(port for port in sandbox.routed if port.family == entry.family) | {Protocol.ICMP: NO_PORTS}
+        routed = (port for port in sandbox.routed if port.family == entry.family)
+        return _ports(routed if published else ()) | {Protocol.ICMP: NO_PORTS}
     if behaviour.version < NO_INTER_NETWORK_DROP:
         return {}
     if mode is GatewayMode.NAT_UNPROTECTED:
         return dict(ALL_PROTOCOLS)
-    if entry.interface and entry.interface in network.trusted_host_interfaces:
+    if published and entry.interface and entry.interface in network.trusted_host_interfaces:
         return _ports(ExposedPort(port.container_port, port.protocol) for port in sandbox.published)
     return {}
 
