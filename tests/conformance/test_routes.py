@@ -13,6 +13,7 @@ import pytest
 from exporter.evaluate.enforced.gateways import SILENT
 from exporter.evaluate.enforced.routing import OF_TOS, TOUCHED, UNHEEDED
 from exporter.evaluate.enforced.segments import BEYOND
+from exporter.evaluate.enforced.stack import FORMER
 from exporter.evaluate.enforced.walk import LEARNED
 from exporter.evaluate.enforced.way import SEVERAL_DEFAULTS, TUNNELLED
 from exporter.evaluate.enforced.ways import CONNECTED
@@ -417,6 +418,32 @@ CASES: Mapping[str, Case] = {
                 "ip6tables -w -A OUTPUT -m addrtype --dst-type ANYCAST -p udp -j DROP", "ip6tables -w -F OUTPUT"
             )
         },
+    ),
+    "anycast that somebody made": Case(
+        {("near", "fd00:a::77"): "icmp udp", ("next", "fd00:a::77"): "", ("far", "fd00:a::77"): ""},
+        inside={
+            "next": ("ip -6 route add anycast fd00:a::77 dev eth0", "ip -6 route del anycast fd00:a::77 dev eth0"),
+            "near": ("ip -6 route add fd00:a::77 via fd00:a::12", "ip -6 route del fd00:a::77"),
+        },
+    ),
+    "anycast that somebody made, by loopback": Case(
+        {("near", "fd00:a::77"): ""},
+        inside={
+            "next": ("ip -6 route add anycast fd00:a::77 dev lo", "ip -6 route del anycast fd00:a::77 dev lo"),
+            "near": ("ip -6 route add fd00:a::77 via fd00:a::12", "ip -6 route del fd00:a::77"),
+        },
+    ),
+    "anycast that somebody made of a neighbour's address": Case(
+        {("near", "fd00:a::12"): ALL, ("next", NEAR_V6): ALL},
+        inside={
+            "near": ("ip -6 route add anycast fd00:a::12 dev eth0", "ip -6 route del anycast fd00:a::12 dev eth0")
+        },
+    ),
+    "anycast that the host has of others' addresses": Case(
+        {("far", "fd00:a::12"): "icmp udp", ("near", "fd00:a::12"): ALL, ("near", FAR): ""},
+        "ip -6 route add anycast fd00:a::12 dev brone; ip route add anycast 10.100.2.11 dev brtwo",
+        "ip -6 route del anycast fd00:a::12 dev brone; ip route del anycast 10.100.2.11 dev brtwo",
+        doubts=frozenset({FORMER}),
     ),
     "unicast, whoever has it": Case(
         {("near", "fd00:a::"): "icmp", ("near", "fd00:a::1"): "icmp tcp"},

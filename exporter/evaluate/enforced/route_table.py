@@ -78,12 +78,14 @@ class RouteTable:
     """A routing table by prefix length.
 
     `by_sender` tells whether it has routes for some senders alone; `by_tos` are the types of service that some are for.
-    `by_link` tells whether it has routes of IPv6 of which the one is taken by whose interface packets came in.
+    `by_link` tells whether it has routes of IPv6 of which the one is taken by whose interface packets came in,
+    `by_origin` whether it has such as lead packets of the namespace itself elsewhere than others.
     """
 
     def __init__(self) -> None:
         self.by_sender = False
         self.by_link = False
+        self.by_origin = False
         self.by_tos: set[str] = set()
         self._by_length: dict[int, dict[int, list[Route]]] = defaultdict(lambda: defaultdict(list))
         self._lengths: list[tuple[int, int]] = []
@@ -92,6 +94,7 @@ class RouteTable:
         """Add a route; `settle` comes after the last one."""
         prefix = route.destination
         self.by_sender = self.by_sender or route.senders is not None
+        self.by_origin = self.by_origin or is_made_anycast(route)
         if route.tos:
             self.by_tos.add(route.tos)
         shift = _BITS[prefix.version] - prefix.prefixlen
@@ -283,6 +286,15 @@ def anycast(namespace: Namespace) -> Iterator[Anycast]:
     for route in namespace.routes:
         if route.kind is RouteKind.ANYCAST and route.destination.version == 6 and route.hops:
             yield Anycast(int(route.destination.network_address), route.hops[0].interface, not route.metric)
+
+
+def is_made_anycast(route: Route) -> bool:
+    """Return whether somebody made a route of anycast: what the namespace itself sends leaves by that.
+
+    Those of the kernel's own lead it back (RTF_ANYCAST in ip6_rt_get_dev_rcu), and of IPv4 there are none
+    (ip_route_output_key_hash_rcu asks for local ones alone).
+    """
+    return route.kind is RouteKind.ANYCAST and (route.metric != 0 or route.destination.version == 4)
 
 
 def taken(namespace: Namespace) -> Iterator[tuple[int, int]]:

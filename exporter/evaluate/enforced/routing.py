@@ -48,8 +48,9 @@ class Routing:
         self._merges = self.rules == USUAL[4] and self._merge()
         self._interfaces = namespace.interfaces
         self.names = {index: interface.name for index, interface in namespace.interfaces.items()}
+        self.by_origin = any(table.by_origin for table in self._tables.values())
         selecting = any(table.by_sender or table.by_tos or table.by_link for table in self._tables.values())
-        self.plain = as_usual(self.rules, family) and not selecting
+        self.plain = as_usual(self.rules, family) and not (selecting or self.by_origin)
         self._variants = tuple(self._ways_to_ask(family))
         self._family = family
         self._types: dict[tuple[int, str | None], AddressType] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.evaluate.enforced.expiry import Expiry, expiry
 from exporter.evaluate.enforced.gates import Gates
 from exporter.evaluate.enforced.hops import sends_near
-from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question, anycast, lent
+from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question, anycast, is_made_anycast, lent
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.walk import Step
     from exporter.model.namespace import Interface, IpsecPolicy, Namespace, OwnAddress
 
+FORMER = "whether a local route or a policy rule was ever made where a route of anycast leads back to who sends"
 _MAPPED = 0xFFFF
 """The first 96 bits of an address of IPv4 in the shape of IPv6 (::ffff:0:0/96)."""
 
@@ -279,7 +280,7 @@ class Stack:
         """
         level = self.reverse_path_filter(interface)
         if not level:
-            return True, ""
+            return True, self._distrust(question)
         kinds = {RouteKind.UNICAST} | ({RouteKind.LOCAL} if self.either(interface, "accept_local") else set())
         loose = level > 1 and interface in self._addressed
         found = {
@@ -287,6 +288,17 @@ class Stack:
             for route, doubt in self.routing.lookups(question)
         }
         return True in found, next(filter(None, found.values()), "") if len(found) > 1 else ""
+
+    def _distrust(self, question: Question) -> str:
+        """Return why packets may not be believed without any filter: none is that a route of anycast leads back to.
+
+        The kernel looks only where somebody made a local route or a policy rule, be it that these are gone again
+        (fib_has_custom_local_routes, fib_has_custom_rules in fib_validate_source).
+        """
+        if not self.routing.by_origin:
+            return ""
+        shared = any(route is not None and is_made_anycast(route) for route, _ in self.routing.lookups(question))
+        return FORMER if shared else ""
 
     @cached_property
     def _addressed(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.evaluate.enforced.route_table import Exit, Way
+from exporter.evaluate.enforced.route_table import Exit, Way, is_made_anycast
 from exporter.model.namespace import RouteKind
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _routes(stack: Stack, question: Question) -> Iterator[tuple[Route | None, st
 
 
 def _along(stack: Stack, question: Question, route: Route | None) -> Way:
-    if route is None or route.kind is not RouteKind.UNICAST:
+    if route is None or not (route.kind is RouteKind.UNICAST or (is_made_anycast(route) and not question.interface)):
         return _ending(stack, question, route)
     exits = tuple(
         dict.fromkeys(way_out for hop in route.hops for way_out in _exits(stack, question.destination, hop, route))

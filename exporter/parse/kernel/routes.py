@@ -124,7 +124,9 @@ _SELDOM = frozenset({"from", "pref", "tos", "metrics", "encap", "nexthops"})
 
 
 def _kind(document: Mapping[str, Any]) -> RouteKind:
-    return _KINDS.get(text(document, "type") or "unicast", RouteKind.OTHER)
+    """Return what a route does: one of anycast by loopback throws packets away (ip6_rt_init_dst_reject)."""
+    kind = _KINDS.get(text(document, "type") or "unicast", RouteKind.OTHER)
+    return RouteKind.UNREACHABLE if kind is RouteKind.ANYCAST and text(document, "dev") == "lo" else kind
 
 
 _KINDS = {kind.value: kind for kind in RouteKind}
