@@ -137,6 +137,8 @@ BY_TURNS = (
 NO_MORE = "kill $(cat /tmp/{pa}.turns); rm /tmp/{pa}.turns"
 TAKEN = "ip route add local {b4} dev lo; ip -6 address add {b6}/128 dev brsix nodad"
 LEFT = "ip route del local {b4} dev lo; ip -6 address del {b6}/128 dev brsix"
+PROXIES = "sysctl -qw net.ipv4.conf.brsix.proxy_arp=1"
+MEDIUM = "sysctl -qw net.ipv4.conf.brsix.medium_id={} net.ipv4.conf.brother.medium_id={}"
 CUT = {"ab": "blocked", "ba": "blocked", "ac": "reachable"}
 
 CASES = {
@@ -221,6 +223,21 @@ CASES = {
         {**ON_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=1"},
         {**OFF_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=0"},
         {"ad": "reachable"},
+    ),
+    "proxy_arp, on one medium": Odd(
+        {**ON_LINK, "": PROXIES + "; " + MEDIUM.format(5, 5)},
+        {**OFF_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=0; " + MEDIUM.format(0, 0)},
+        {},
+    ),
+    "proxy_arp, on another medium": Odd(
+        {**ON_LINK, "": PROXIES + "; " + MEDIUM.format(5, 6)},
+        {**OFF_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=0; " + MEDIUM.format(0, 0)},
+        {"ad": "reachable"},
+    ),
+    "proxy_arp, on no medium": Odd(
+        {**ON_LINK, "": PROXIES + "; " + MEDIUM.format(-1, 6)},
+        {**OFF_LINK, "": "sysctl -qw net.ipv4.conf.brsix.proxy_arp=0; " + MEDIUM.format(0, 0)},
+        {},
     ),
     "answered for": Odd(
         {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.evaluate.enforced.ports import Ports
+    from exporter.evaluate.enforced.route_table import Way
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface
     from exporter.model.snapshot import Network
@@ -281,7 +282,20 @@ def _proxies(station: Station, address: int, asker: Station) -> bool:
         return False
     if found.exits[0].interface == interface.index:
         return bool(stack.either(interface.name, "proxy_arp_pvlan"))
-    return listed or bool(stack.either(interface.name, "proxy_arp"))
+    return listed or (bool(stack.either(interface.name, "proxy_arp")) and _on_another_medium(stack, interface, found))
+
+
+def _on_another_medium(stack: Stack, interface: Interface, found: Way) -> bool:
+    """Return whether what leads elsewhere is not on the medium of an interface: others hear it there themselves.
+
+    arp_fwd_proxy: of those that have a number each is a medium, and by one with -1 nobody is answered for.
+    """
+    own = stack.conf(interface.name, "medium_id")
+    other = stack.conf(stack.routing.names[found.exits[0].interface], "medium_id")
+    return not own or (own != _NO_MEDIUM and other not in (own, _NO_MEDIUM))
+
+
+_NO_MEDIUM = -1
 
 
 def followed(sender: Station, receiver: Station) -> bool:

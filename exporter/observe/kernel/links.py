@@ -67,11 +67,12 @@ _PORT: Final = {
 
 _CONF4: Final = {
     0: "forwarding", 2: "proxy_arp", 3: "accept_redirects", 5: "send_redirects", 7: "rp_filter", 12: "arp_filter",
-    18: "arp_ignore", 22: "accept_local", 23: "src_valid_mark", 24: "proxy_arp_pvlan", 25: "route_localnet",
+    13: "medium_id", 18: "arp_ignore", 22: "accept_local", 23: "src_valid_mark", 24: "proxy_arp_pvlan",
+    25: "route_localnet",
 }  # fmt: skip
 _CONF6: Final = {0: "forwarding", 1: "hop_limit", 22: "proxy_ndp", 26: "disable_ipv6", 59: "force_forwarding"}
 """Sysctls of an interface by their place in the arrays that come with it (IPV4_DEVCONF_…, one less; DEVCONF_…)."""
-_EVERYWHERE: Final = ("hop_limit", 64)
+_EVERYWHERE: Final = frozenset({("hop_limit", 64), ("medium_id", 0)})
 """What is left out: every interface has it, unless somebody says otherwise (IPV6_DEFAULT_HOPLIMIT)."""
 
 
@@ -335,5 +336,5 @@ def _conf(message: bytes, name: str) -> dict[str, str]:
         f"{folder}/{names[place]}": str(value)
         for folder, array, names in arrays
         for place, (value,) in enumerate(struct.iter_unpack("=i", array[: len(array) & ~3]))
-        if place in names and (names[place], value) != _EVERYWHERE
+        if place in names and (names[place], value) not in _EVERYWHERE
     }
