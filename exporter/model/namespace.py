@@ -34,28 +34,42 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An interface as a port of a bridge. `vlans` are the ids that pass, `untagged` those that leave without a tag.
-
-    The bridge remembers who sent by a port (`learning`), and sends there what is for nobody it knows (`flood`), for a
-    group (`mcast_flood`) or for all (`bcast_flood`). By a `locked` port only those may send whom it knows to be there.
-    `answers` says that the bridge may answer questions for link addresses in the place of whoever is behind the port
-    (`neigh_suppress`, `proxy_arp_wifi`), `proxied` that it does so for whoever asks by the port, and leads what is for
-    nobody it knows, for a group or for all past the port (`proxy_arp`).
-    """
+    """An interface as a port of a bridge."""
 
     isolated: bool = False
     hairpin: bool = False
     forwarding: bool = True
+
     learning: bool = True
+    """The bridge remembers who sent by the port."""
+
     flood: bool = True
+    """The bridge sends there what is for nobody it knows."""
+
     mcast_flood: bool = True
+    """The bridge sends there what is for a group."""
+
     bcast_flood: bool = True
+    """The bridge sends there what is for all."""
+
     locked: bool = False
+    """Only those may send by the port whom the bridge knows to be there."""
+
     answers: bool = False
+    """The bridge may answer questions for link addresses in the place of whoever is behind the port
+    (`neigh_suppress`, `proxy_arp_wifi`)."""
+
     proxied: bool = False
+    """The bridge answers so for whoever asks by the port, and leads what is for nobody it knows, for a group or for all
+    past the port (`proxy_arp`)."""
+
     pvid: int | None = None
+
     vlans: frozenset[int] = frozenset()
+    """The ids that pass."""
+
     untagged: frozenset[int] = frozenset()
+    """The ids of `vlans` that leave without a tag."""
 
 
 USUAL_HOPS = 64
@@ -109,42 +123,62 @@ class OwnAddress:
 
 @record
 class Interface:
-    """A network interface. Indexes are the kernel's.
-
-    `peer` is the index of the other end of a veth, or of the parent of a macvlan, in this namespace if `peer_here`, or
-    in another one, whose number here is `peer_namespace`, if that is told; `master` the bridge that the interface is a
-    port of; `kind` rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback. `mode` is
-    macvlan's or ipvlan's, `flag` what the latter was made with beside (`private`, `vepa`). `programs` are what else
-    may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue. `diverts` are where filters of tc may
-    lead packets that pass there, `bpf` whether a program sees them.
-    Without `arp` the kernel asks nobody there for link addresses (`IFF_NOARP`).
-    `group` is the number of the group that somebody put the interface in.
-    `peer_mac` and `peer_addresses` are the other end's, where its namespace was not entered and the kernel tells.
-    `peer_inode` is the namespace of the other end, where indexes alone do not tell it and it was found out.
-    """
+    """A network interface. Indexes are the kernel's."""
 
     index: int
     name: str
+
     kind: str
+    """Rtnetlink's name (`veth`, `bridge`, `macvlan`), empty for physical cards and loopback."""
+
     mac: str
     up: bool
+
     master: int | None = None
+    """The bridge that the interface is a port of."""
+
     peer: int | None = None
+    """The index of the other end of a veth, or of the parent of a macvlan."""
+
     peer_here: bool = False
+    """Whether `peer` is in this namespace; else it is in another one."""
+
     peer_namespace: int | None = None
+    """The number here of the other namespace that `peer` is in, if that is told."""
+
     mode: str = ""
+    """Macvlan's or ipvlan's."""
+
     flag: str = ""
+    """What an ipvlan was made with beside its mode (`private`, `vepa`)."""
+
     addresses: tuple[OwnAddress, ...] = ()
     bridge: Bridge | None = None
     port: Port | None = None
+
     programs: tuple[str, ...] = ()
+    """What else may drop packets there, and cannot be foreseen: `XDP`, `tc`, `tcx`, a queue."""
+
     diverts: tuple[Divert, ...] = ()
+    """Where filters of tc may lead packets that pass there."""
+
     bpf: bool = False
+    """Whether a program sees the packets that pass there."""
+
     arp: bool = True
+    """Without it the kernel asks nobody there for link addresses (`IFF_NOARP`)."""
+
     peer_mac: str = ""
+    """The other end's, where its namespace was not entered and the kernel tells."""
+
     peer_addresses: tuple[OwnAddress, ...] = ()
+    """The other end's, where its namespace was not entered and the kernel tells."""
+
     group: int = 0
+    """The number of the group that somebody put the interface in."""
+
     peer_inode: int | None = None
+    """The namespace of the other end, where indexes alone do not tell it and it was found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +200,23 @@ class ProxiedNeighbour:
 
 @dataclass(frozen=True, slots=True)
 class ForwardingEntry:
-    """What a bridge knows of a link address: the index of the port that it is behind, or the bridge's own if `local`.
-
-    `vlan` is 0 where none was told. An entry that is not `lasting` is forgotten some time after whoever has the address
-    was silent. One that is `sticky` stays where it is, whoever sends from that address elsewhere.
-    """
+    """What a bridge knows of a link address."""
 
     port: int
+    """The index of the port that the address is behind, or the bridge's own if the entry is `local`."""
+
     mac: str
+
     vlan: int = 0
+    """0 where none was told."""
+
     local: bool = False
+
     lasting: bool = False
+    """Else the entry is forgotten some time after whoever has the address was silent."""
+
     sticky: bool = False
+    """The entry stays where it is, whoever sends from that address elsewhere."""
 
 
 class RouteKind(StrEnum):
@@ -205,25 +244,32 @@ class Hop:
 
 @record
 class Route:
-    """An entry of a routing table. Of several `hops` the kernel takes any.
-
-    `senders` are those whose packets alone it is for (`from`, of IPv6), None where it is for all. Of IPv6, of one
-    metric, the route with the highest `preference` is taken: 1 (`pref high`), 0, or -1 (`low`). One of IPv4 that has a
-    `tos` is for packets of that type of service. `hop_limit` is what packets that a namespace itself sends by it are
-    sent with, 0 where that is as by others. What is in packets is another thing where they are `tunnelled` (`encap`).
-    """
+    """An entry of a routing table."""
 
     table: int
     kind: RouteKind
     destination: Subnet
+
     hops: tuple[Hop, ...] = ()
+    """Of several the kernel takes any."""
+
     source: Address | None = None
     metric: int = 0
+
     senders: Subnet | None = None
+    """Those whose packets alone it is for (`from`, of IPv6), None where it is for all."""
+
     preference: int = 0
+    """1 (`pref high`), 0, or -1 (`low`): of IPv6, of one metric, the route with the highest is taken."""
+
     tos: str = ""
+    """The type of service of the packets that it is for, of IPv4."""
+
     hop_limit: int = 0
+    """What packets that a namespace itself sends by it are sent with, 0 where that is as by others."""
+
     tunnelled: bool = False
+    """What is in packets is another thing then (`encap`)."""
 
 
 class RuleAction(StrEnum):
@@ -319,30 +365,40 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """One network namespace.
-
-    `settings` are the sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`. A
-    namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`. `neighbours` are those that do not
-    depend on who asked whom before. `forwarding` is what somebody told bridges, and all that they know where a port
-    does not learn, flood or let pass as usual. `programs` are what else may drop packets that the namespace sends or
-    receives itself (`cgroup`).
-    `policies` are those of IPsec, in the order in which the kernel asks them; of one priority, where it does not tell
-    which it asks first, those that do not let packets pass as they are stand before the others. `inode` tells a
-    namespace from all others.
-    """
+    """One network namespace."""
 
     interfaces: Mapping[int, Interface] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     rules: tuple[PolicyRule, ...] = USUAL_RULES
     firewall: Firewall = field(default_factory=Firewall)
     listeners: tuple[Listener, ...] = ()
+
     settings: Mapping[str, str] = field(default_factory=dict)
+    """The sysctls under `net/`, by path and as the kernel prints them: `ipv4/conf/all/forwarding`.
+
+    A namespace that has no br_netfilter has no `bridge/bridge-nf-call-iptables`.
+    """
+
     neighbours: tuple[Neighbour, ...] = ()
+    """Those that do not depend on who asked whom before."""
+
     proxied: tuple[ProxiedNeighbour, ...] = ()
+
     forwarding: tuple[ForwardingEntry, ...] = ()
+    """What somebody told bridges, and all that they know where a port does not learn, flood or let pass as usual."""
+
     programs: tuple[str, ...] = ()
+    """What else may drop packets that the namespace sends or receives itself (`cgroup`)."""
+
     policies: tuple[IpsecPolicy, ...] = ()
+    """Those of IPsec, in the order in which the kernel asks them.
+
+    Of one priority, where it does not tell which it asks first, those that do not let packets pass as they are stand
+    before the others.
+    """
+
     inode: int = 0
+    """What tells a namespace from all others."""
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""

@@ -46,73 +46,110 @@ class Sighting:
 class NamespaceDocuments:
     """What the kernel says about one network namespace, as its tools and rtnetlink print it.
 
-    `inode` is the namespace's own number: two that have the same are one. `iptables` maps `iptables-nft`,
-    `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy` to the output of that program's `-save -c`; one that has
-    nothing to print is left out. `tables` names all tables that nftables lists, in its order, as `family name`;
-    `nftables` holds the output of `nft -j list table` for each of those that is not iptables'. A table that is in
-    both was changed by nft: iptables' text is then wrong for the rules of which nft shows no `xt`. In tables of
-    `ip` and `ip6`, an `xt` has `options` where it is known what that module was told, as iptables writes it.
-    `ebtables` is the output of `ebtables-nft-save` where nft shows an `xt` in a table of ebtables', `ipsets` that
-    of `ipset save` where a rule asks for a set.
-
     Links, addresses, routes and rules have the keys of `ip -json -details`; what `ip` writes as a key with null is
-    true, and routes and rules have their `family` (`inet`, `inet6`); rules that ask for users are `foreign` where
-    these are not the machine's own. Rules are those of every namespace where they are not told. Addresses are one
-    list, with the `ifindex` and `ifname` of their link. Links have `link_index` also for a peer or parent in the same
-    namespace (`link` names it then), `vlans` as `bridge -json vlan` shows them, `xdp`, `tc` and `tcx` where such
-    programs or filters see their packets, `bpf` where one of the filters is a program, `actions` of filters that may
-    lead packets elsewhere (by their `kind`, mirred's by `dev`, or in by it where it is `inward`), `queue` where that
-    is of a kind that may drop them without load, and where sandboxes are not entered `peer_mac` and `peer_addresses`
-    ("address/prefix") of a veth's other end, and `peer_inode`, the namespace of a veth's other end, where its index
-    and number did not tell whose it is. `listeners` are sockets that take packets: `protocol`, `address`, `port`,
-    `v6only` (absent where it is not known), and for docker-proxy `program` and `relay`, the address and port that its
-    command line tells. `settings` are sysctls by their path under `net/`; ports of bridges have none. `neighbours`
-    are the permanent, noarp and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the
-    kernel makes itself are left out. `fdb` is what bridges know of link addresses, with the keys of `bridge -json
-    fdb`; of those that they learned only where a port's switches make that matter. `programs` holds `cgroup` where
-    programs of BPF see what a container in the namespace sends and receives. `policies` are those of IPsec: `dir`,
-    `src` and `dst` with their prefixes, `priority`, `action`; `templates` where they want packets transformed,
-    `narrow` where they select by more than addresses. `ipvs` are the virtual services of IPVS, as `/proc/net/ip_vs`
-    shows them; empty where there are none.
+    true.
     """
 
     inode: int
+    """The namespace's own number: two that have the same are one."""
+
     iptables: Mapping[str, str] = field(default_factory=dict)
+    """`iptables-nft`, `ip6tables-nft`, `iptables-legacy` and `ip6tables-legacy`, with the output of that program's
+    `-save -c`; one that has nothing to print is left out."""
+
     tables: Sequence[str] = ()
+    """The names of all tables that nftables lists, in its order, as `family name`."""
+
     nftables: Sequence[str] = ()
+    """The output of `nft -j list table` for each table that is not iptables'.
+
+    A table that is here and in `iptables` was changed by nft: iptables' text is then wrong for the rules of which nft
+    shows no `xt`. In tables of `ip` and `ip6`, an `xt` has `options` where it is known what that module was told, as
+    iptables writes it.
+    """
+
     ebtables: str = ""
+    """The output of `ebtables-nft-save` where nft shows an `xt` in a table of ebtables'."""
+
     ipsets: str = ""
+    """The output of `ipset save` where a rule asks for a set."""
+
     links: Sequence[Mapping[str, Any]] = ()
+    """Interfaces. Besides the keys of `ip` they have
+
+    * `link_index` also for a peer or parent in the same namespace (`link` names it then);
+    * `vlans` as `bridge -json vlan` shows them;
+    * `xdp`, `tc` and `tcx` where such programs or filters see their packets;
+    * `bpf` where one of the filters is a program;
+    * `actions` of filters that may lead packets elsewhere (by their `kind`, mirred's by `dev`, or in by it where it is
+      `inward`);
+    * `queue` where that is of a kind that may drop packets without load;
+    * where sandboxes are not entered, `peer_mac` and `peer_addresses` ("address/prefix") of a veth's other end, and
+      `peer_inode`, the namespace of that end, where its index and number did not tell whose it is.
+    """
+
     addresses: Sequence[Mapping[str, Any]] = ()
+    """One list for all links, with the `ifindex` and `ifname` of theirs."""
+
     routes: Sequence[Mapping[str, Any]] = ()
+    """Routes with their `family` (`inet`, `inet6`)."""
+
     rules: Sequence[Mapping[str, Any]] | None = None
+    """Policy rules with their `family`, `foreign` where they ask for users that are not the machine's own.
+
+    Where they are not told, they are those of every namespace.
+    """
+
     listeners: Sequence[Mapping[str, Any]] = ()
+    """Sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it is not known), and for
+    docker-proxy `program` and `relay`, the address and port that its command line tells."""
+
     settings: Mapping[str, str] = field(default_factory=dict)
+    """Sysctls by their path under `net/`; ports of bridges have none."""
+
     neighbours: Sequence[Mapping[str, Any]] = ()
+    """The permanent, noarp and proxied ones with the keys of `ip -json neigh` (`proxy` is true); those that the kernel
+    makes itself are left out."""
+
     fdb: Sequence[Mapping[str, Any]] = ()
+    """What bridges know of link addresses, with the keys of `bridge -json fdb`; of those that they learned only where
+    a port's switches make that matter."""
+
     programs: Sequence[str] = ()
+    """`cgroup` where programs of BPF see what a container in the namespace sends and receives."""
+
     policies: Sequence[Mapping[str, Any]] = ()
+    """Policies of IPsec: `dir`, `src` and `dst` with their prefixes, `priority`, `action`; `templates` where they want
+    packets transformed, `narrow` where they select by more than addresses."""
+
     ipvs: str = ""
+    """The virtual services of IPVS, as `/proc/net/ip_vs` shows them; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDocuments:
-    """The engine's own namespace, `host`, and those of its containers by container id.
-
-    Containers that share a namespace have the same documents; those in the host's have `host`. `bystanders` are
-    namespaces that are no container's and have cables to networks' bridges, into containers or into each other, by
-    what people know them by (`namespace 4026532456 (rtr)`). A source of evidence
-    (`firewall`, `bridge`, `routes`, `sandboxes`) that could not be read is in `missing`, with the reason. Further keys
-    are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), `ipsec`,
-    `bystanders` (those that were not found or read), and
-    `sandboxes/` with the id of a container whose namespace could not be read whole, and is then not in `sandboxes`.
-    `host` is None where nothing could be read.
-    """
+    """What the kernel says about the namespaces that matter to an engine's containers."""
 
     host: NamespaceDocuments | None = None
+    """The engine's own namespace; None where nothing could be read."""
+
     sandboxes: Mapping[str, NamespaceDocuments] = field(default_factory=dict)
+    """The namespaces of containers by container id.
+
+    Containers that share a namespace have the same documents; those in the host's have `host`.
+    """
+
     missing: Mapping[str, str] = field(default_factory=dict)
+    """What could not be read, with the reason: sources of evidence (`firewall`, `bridge`, `routes`, `sandboxes`).
+
+    Further keys are `listeners`, `relays` (where docker-proxies lead), `ipsets`, `programs` (those of BPF), `ipsec`,
+    `bystanders` (those that were not found or read), and `sandboxes/` with the id of a container whose namespace could
+    not be read whole, and is then not in `sandboxes`.
+    """
+
     bystanders: Mapping[str, NamespaceDocuments] = field(default_factory=dict)
+    """Namespaces that are no container's and have cables to networks' bridges, into containers or into each other, by
+    what people know them by (`namespace 4026532456 (rtr)`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,40 +187,58 @@ class ConfigurationFile:
 
 @dataclass(frozen=True, slots=True)
 class DaemonDocuments:
-    """How dockerd was started, and what its next start would find.
-
-    `running` are the flags that it runs with, `flags` those that it would be started with by `service` (a systemd unit,
-    an init script; empty where nobody knows, and `flags` are then the running ones). `troubles` are reasons why the
-    service would not start it, `unused` flags in /etc/default/docker that nothing reads. `missing` says why nothing of
-    all this could be read, empty where it could.
-    """
+    """How dockerd was started, and what its next start would find."""
 
     running: Sequence[str] = ()
+    """The flags that it runs with."""
+
     service: str = ""
+    """What would start it: a systemd unit, an init script; empty where nobody knows."""
+
     flags: Sequence[Flag] = ()
+    """The flags that `service` would start it with; the running ones where nobody knows what would."""
+
     file: ConfigurationFile | None = None
+
     troubles: Sequence[str] = ()
+    """Reasons why the service would not start it."""
+
     unused: Sequence[str] = ()
+    """Flags in /etc/default/docker that nothing reads."""
+
     missing: str = ""
+    """Why nothing of all this could be read, empty where it could."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One look at an engine: the documents it answered with, reduced to the fields that verdicts need.
-
-    `version` and `info` are `GET /version` and `GET /info`, `networks` and `containers` are the lists
-    `GET /networks` and `GET /containers/json`. `sightings` maps container ids to their first sighting. `kernel` and
-    `daemon` are None where nobody asked for more than the API. `labels` names the labels of containers that were asked
-    for: no others are in the documents, for they may hold secrets, and of others nobody knows which containers have
-    them.
-    """
+    """One look at an engine: the documents it answered with, reduced to the fields that verdicts need."""
 
     taken_at: datetime
+
     version: Mapping[str, Any]
+    """`GET /version`."""
+
     info: Mapping[str, Any]
+    """`GET /info`."""
+
     networks: Sequence[Mapping[str, Any]]
+    """The list `GET /networks`."""
+
     containers: Sequence[Mapping[str, Any]]
+    """The list `GET /containers/json`."""
+
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
+    """The first sighting of each container by its id."""
+
     kernel: KernelDocuments | None = None
+    """None where nobody asked for more than the API."""
+
     labels: tuple[str, ...] = ()
+    """The names of the labels of containers that were asked for.
+
+    No others are in the documents, for they may hold secrets, and of others nobody knows which containers have them.
+    """
+
     daemon: DaemonDocuments | None = None
+    """None where nobody asked for more than the API."""
