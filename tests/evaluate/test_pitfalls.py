@@ -212,7 +212,7 @@ def test_interface_wildcards(name: str, verdict: Verdict) -> None:
     [
         "-m limit --limit 5/sec",
         "-m hashlimit --hashlimit-upto 5/sec --hashlimit-name few",
-        "-m recent --set --name all",
+        "-m recent --update --name all",
         "-m statistic --mode random --probability 0.5",
         "-m string --string GET --algo bm",
         '-m u32 --u32 "0x0=0x1"',

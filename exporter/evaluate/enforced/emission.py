@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.flight import Arrival, Conversation, Crossing, Delivery, Departure, Ends, Flight, Stage
 from exporter.evaluate.enforced.journey import Journey
-from exporter.evaluate.enforced.packets import Column
+from exporter.evaluate.enforced.packets import UNTOLD, Column
 from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.way import plain_way, way
 from exporter.model.namespace import Scope
@@ -219,18 +219,12 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     sources: dict[int | str, int] = defaultdict(int)
     ports: dict[int | str, int] = defaultdict(int)
     interfaces: dict[int | str, int] = defaultdict(int)
-    macs: dict[int | str, int] = defaultdict(int)
-    frames_for: dict[int | str, int] = defaultdict(int)
     for item in group:
         cells |= item.cells
         astray |= item.flight.astray
         contested |= item.flight.contested
         sources[_value(item.flight.ends.source)] |= item.cells
         ports[_value(item.port)] |= item.cells
-        if item.mac is not None:
-            macs[_value(item.mac)] |= item.cells
-        if item.frame_for is not None:
-            frames_for[_value(item.frame_for)] |= item.cells
         if isinstance(item, Arrival):
             interfaces[_value(item.interface)] |= item.cells
         for name, doubted in item.flight.doubts.items():
@@ -239,11 +233,24 @@ def _merged(group: Sequence[Arrival | Crossing]) -> Arrival | Crossing:
     ends = replace(first.flight.ends, source=Column(sources))
     flight = replace(first.flight, ends=ends, doubts=doubts, astray=astray, contested=contested)
     port = Column(ports) if len(ports) > 1 else first.port
-    mac, frame_for = (Column(told) if told else None for told in (macs, frames_for))
+    mac = _link_addresses((item.mac, item.cells) for item in group)
+    frame_for = _link_addresses((item.frame_for, item.cells) for item in group)
     merged = replace(first, cells=cells, flight=flight, port=port, mac=mac, frame_for=frame_for)
     if isinstance(merged, Arrival) and len(interfaces) > 1:
         return replace(merged, interface=Column(interfaces))
     return merged
+
+
+def _link_addresses(told: Iterable[tuple[int | Column | None, int]]) -> Column | None:
+    """Return the link addresses of packets by their cells, None where none has any."""
+    found: dict[int | str, int] = defaultdict(int)
+    untold = 0
+    for address, cells in told:
+        if address is UNTOLD:
+            untold |= cells
+        elif address is not None:
+            found[_value(address)] |= cells
+    return Column(found, untold) if found or untold else None
 
 
 def _value(value: int | str | Column) -> int | str:
