@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind
+from exporter.evaluate.enforced.segments import HIDDEN
+from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Port, Route, RouteKind
 from exporter.model.reach import Protocol, Verdict
 from tests.hosts import Host, host
 from tests.kernels import kernel
@@ -97,3 +98,28 @@ def test_ipvlan_routes_between_its_subnets(mode: str) -> None:
     seen = unread(built.container("a", "lan").container("b", "lan", pool=1))
     assert {path.protocol for path in seen.pair("a", "b").paths} == set(Protocol)
     assert seen.verdict("a", "b") is OPEN
+
+
+def test_members_of_overlays_have_an_address_that_is_not_listed() -> None:
+    """They go out by docker_gwbridge, and have one of the addresses there that are nobody's else; none is certain."""
+    built = host("28.5", swarm=True).network("over", "overlay").container("h", "host")
+    built.container("a", "over", publish=["8080:80"]).container("b", "over").container("c", publish=["8081:80"])
+    seen = unread(built)
+    snapshot, read = seen.snapshot, seen.snapshot.kernel
+    assert read is not None
+    (bridge,) = (each for each in read.host.interfaces.values() if each.name == "docker_gwbridge")
+    gateway = next(each.ip for each in bridge.addresses if each.version == 4)
+    cables = {70 + number: _cable(70 + number, bridge.index, OwnAddress(gateway + number, 16)) for number in (1, 2, 3)}
+    here = replace(read.host, interfaces={**read.host.interfaces, **cables})
+    found = Look(seen.observation, replace(snapshot, kernel=replace(read, host=here)))
+    assert found.verdict("a", "b") is OPEN
+    pairs = (("a", "h"), ("h", "a"), ("h", "b"), ("b", "c"))
+    assert {found.verdict(*pair) for pair in pairs} == {UNKNOWN}
+    assert {reason for pair in pairs for reason in found.reasons(*pair)} == {HIDDEN}
+    assert found.verdict("c", "b") is CLOSED
+
+
+def _cable(index: int, bridge: int, peer: OwnAddress) -> Interface:
+    return Interface(
+        index, f"veth{index}", "veth", "", up=True, master=bridge, peer=index + 100, port=Port(), peer_addresses=(peer,)
+    )

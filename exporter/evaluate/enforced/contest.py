@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from exporter.evaluate.enforced.neighbours import FIXED, Asking, hindered
 from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.segments import PROXY_ANSWERS, TWO_ANSWER, answers_as_own, asks, followed, hears
+from exporter.evaluate.enforced.segments import (
+    HIDDEN,
+    PROXY_ANSWERS,
+    TWO_ANSWER,
+    answers_as_own,
+    asks,
+    followed,
+    hears,
+    is_hidden,
+)
 from exporter.model.firewall import Field
 
 if TYPE_CHECKING:
@@ -93,6 +102,8 @@ def _one_and_the_same(
 def _who_answers(sender: Station, receivers: Sequence[Station], address: int) -> str:
     if not asks(sender, address):
         text = FIXED
+    elif any(is_hidden(receiver.interface) for receiver in receivers):
+        return HIDDEN
     elif all(answers_as_own(receiver, address, sender) for receiver in receivers):
         text = TWO_ANSWER
     else:

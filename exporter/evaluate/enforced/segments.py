@@ -10,6 +10,7 @@ from exporter.evaluate.enforced.ports import Frame
 from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question
 from exporter.evaluate.enforced.way import way
 from exporter.model.namespace import Port, Scope
+from exporter.model.snapshot import GATEWAY_BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.stack import Stack
     from exporter.model.namespace import Interface
     from exporter.model.snapshot import Network
+
+HIDDEN = f"which address on {GATEWAY_BRIDGE} a container has whose namespace was not read"
 
 PASSING = (Port(), Port(hairpin=True))
 """Ports of bridges that pass everything: it does not matter who has which."""
@@ -30,6 +33,11 @@ BEYOND = "what {name} is connected to"
 TWICE = "behind which port bridge {name} looks for a link address that two have"
 TWO_ANSWER = "two that answer for {address}"
 PROXY_ANSWERS = "whether an owner or a proxy answers first"
+
+
+def is_hidden(interface: Interface) -> bool:
+    """Return whether an interface stands for an endpoint on docker_gwbridge that nobody knows the address of."""
+    return interface.kind == "" and interface.name == GATEWAY_BRIDGE
 
 
 def link_address(interface: Interface) -> int | None:
@@ -318,6 +326,8 @@ def hears(sender: Station, receiver: Station, frame: Frame = Frame.ONE) -> tuple
     if segment.bridge is not None:
         if _may_be_at(segment.unplaced, sender, receiver):
             return True, _UNPLACED.format(name=segment.name)
+        if is_hidden(sender.interface) or is_hidden(receiver.interface):
+            return True, HIDDEN
         audible = _bridged(sender, receiver, segment.bridge)
         return _by_ports(sender, receiver, segment, frame) if audible else (False, "")
     (kind, way), (other_kind, other_way) = sender.child, receiver.child

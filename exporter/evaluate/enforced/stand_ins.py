@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 from exporter.evaluate.declared.topology import Topology, routes_by_itself
+from exporter.evaluate.enforced.meeting import leads
 from exporter.model.addresses import prefix_of
 from exporter.model.namespace import (
     DOCKER_PROXY,
@@ -25,6 +26,7 @@ from exporter.model.namespace import (
     Scope,
 )
 from exporter.model.reach import HOST
+from exporter.model.snapshot import GATEWAY_BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -36,6 +38,9 @@ _ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 _MADE = 1 << 20
 """The index of a made interface of which nobody knows the real one, and which no real one has."""
+
+_ENOUGH = 10
+"""As many addresses on docker_gwbridge stand for all that nothing leads to."""
 
 _HOME = (OwnAddress(IPv4Address("127.0.0.1"), 8, Scope.HOST), OwnAddress(IPv6Address("::1"), 128))
 _LOOPBACK = Interface(1, "lo", "", "", up=True, addresses=_HOME)
@@ -54,6 +59,7 @@ class StandIns:
         self._snapshot = snapshot
         self._topology = Topology.of(snapshot)
         self._cables = _cables(host) if host is not None else {}
+        self._hidden = tuple(self._of_nobody_listed(host)) if host is not None else ()
 
     def namespace(self, sandbox: Sandbox) -> Namespace:
         """Return the namespace of a sandbox."""
@@ -76,6 +82,12 @@ class StandIns:
                 routes.append(Route(LOCAL_TABLE, RouteKind.LOCAL, prefix_of(own, own.max_prefixlen), by_it))
                 routes.append(Route(MAIN_TABLE, RouteKind.UNICAST, prefix, by_it))
             routes.extend(self._defaults(sandbox, endpoint, network, index))
+        if self._is_hidden(sandbox):
+            interface = Interface(
+                _MADE + len(sandbox.endpoints), GATEWAY_BRIDGE, "", "", up=True, addresses=self._hidden
+            )
+            interfaces[interface.index] = interface
+            routes.extend(self._by_gateway_bridge(interface.index))
         return Namespace(interfaces, tuple(routes))
 
     def likeness(self, sandbox: Sandbox) -> Hashable:
@@ -103,6 +115,38 @@ class StandIns:
             return interface
         return replace(interface, index=cable.peer, kind="veth", mac=cable.peer_mac, peer=cable.index)
 
+    def _of_nobody_listed(self, host: Namespace) -> Iterator[OwnAddress]:
+        """Yield the addresses at the other ends of cables to docker_gwbridge that no container is listed with.
+
+        Of those that no translation and no docker-proxy leads to, which fare alike, some are enough: everybody may have
+        any.
+        """
+        listed = {each.ipv4 for box in self._snapshot.sandboxes.values() for each in box.endpoints}
+        ends = [cable.peer_addresses for (bridge, _), cable in self._cables.items() if bridge == GATEWAY_BRIDGE]
+        free = {each for own in ends for each in own if each.version == 4 and each.ip not in listed}
+        led = {lead.to[0] for lead in leads(host.firewall)} if free else set()
+        led |= {int(each.relay[0]) for each in host.listeners if each.relay is not None}
+        named = {each for each in free if int(each.ip) in led}
+        yield from sorted(named, key=_by_number)
+        yield from sorted(free - named, key=_by_number)[:_ENOUGH]
+
+    def _is_hidden(self, sandbox: Sandbox) -> bool:
+        """Return whether a sandbox has an endpoint on docker_gwbridge that the list of containers leaves out."""
+        if not self._hidden:
+            return False
+        gateway = self._topology.gateway(sandbox, 4)
+        return gateway is not None and gateway.name == GATEWAY_BRIDGE and gateway.id not in sandbox.networks
+
+    def _by_gateway_bridge(self, index: int) -> Iterator[Route]:
+        """Yield the routes of who may have any of the addresses on docker_gwbridge that are nobody's else."""
+        (bridge,) = (each for each in self._snapshot.networks.values() if each.name == GATEWAY_BRIDGE)
+        for address in self._hidden:
+            yield Route(LOCAL_TABLE, RouteKind.LOCAL, prefix_of(address.ip, 32), (Hop(index),))
+        for pool in bridge.pools:
+            if pool.subnet.version == 4 and pool.gateway is not None:
+                yield Route(MAIN_TABLE, RouteKind.UNICAST, pool.subnet, (Hop(index),))
+                yield Route(MAIN_TABLE, RouteKind.UNICAST, _ANYWHERE[4], (Hop(index, pool.gateway),))
+
     def _defaults(self, sandbox: Sandbox, endpoint: Endpoint, network: Network, index: int) -> Iterator[Route]:
         for family, anywhere in _ANYWHERE.items():
             gateway = endpoint.gateway(family)
@@ -119,6 +163,10 @@ def namespaces_of(snapshot: Snapshot, kernel: Kernel) -> Mapping[str, Namespace]
         for sandbox in snapshot.sandboxes.values()
         if sandbox.id != HOST
     }
+
+
+def _by_number(address: OwnAddress) -> int:
+    return int(address.ip)
 
 
 def likely_sockets(snapshot: Snapshot) -> tuple[Listener, ...]:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.evaluate.enforced.ports import Known, Ports
-from exporter.evaluate.enforced.segments import PASSING, Segment
+from exporter.evaluate.enforced.segments import PASSING, Segment, is_hidden
 from exporter.model.namespace import MAIN_TABLE
 from exporter.model.reach import HOST
 from exporter.model.snapshot import GATEWAY_BRIDGE
@@ -88,6 +88,8 @@ class Wiring:
             return self._plugged(end)
         if kind == "macvlan" and end is not None:
             return Place(self._card(end))
+        if is_hidden(interface):
+            return Place(self._bridge(self._by_name[GATEWAY_BRIDGE]))
         if network is not None and not interface.peer_here and kind not in ("bridge", "dummy"):
             bridge = self._by_name.get(network.interface)
             if kind == "" and bridge is not None:
