@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from exporter.model.addresses import prefix_of
 from exporter.model.snapshot import Engine, EngineVersion, GatewayMode, IpamPool, Network, Product
-from exporter.parse.fields import address, flag, go_bool, identity, mapping, objects, subnet, text
+from exporter.parse.fields import address, flag, go_bool, identity, integer, mapping, objects, subnet, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -51,6 +52,29 @@ def with_gateways(networks: Mapping[str, Network], told: Mapping[str, Set[Addres
     }
 
 
+def with_pools(networks: Mapping[str, Network], containers: Iterable[Mapping[str, Any]]) -> dict[str, Network]:
+    """Return networks with the subnets that `GET /networks` leaves out where it leaves out the driver's options."""
+    bare = {network.id for network in networks.values() if not (network.driver or network.pools)}
+    found: dict[str, set[Subnet]] = {each: set() for each in bare}
+    for container in containers if bare else ():
+        for endpoint in mapping(mapping(container, "NetworkSettings"), "Networks").values():
+            if isinstance(endpoint, dict) and text(endpoint, "NetworkID") in bare:
+                found[text(endpoint, "NetworkID")].update(_told_subnets(endpoint))
+    return {
+        each.id: replace(each, pools=tuple(IpamPool(own, own, None) for own in sorted(found[each.id], key=str)))
+        if each.id in bare
+        else each
+        for each in networks.values()
+    }
+
+
+def _told_subnets(endpoint: Mapping[str, Any]) -> Iterator[Subnet]:
+    for own, length in (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen")):
+        told, prefix = address(text(endpoint, own)), integer(endpoint, length)
+        if told is not None and 0 < prefix <= told.max_prefixlen:
+            yield prefix_of(told, prefix)
+
+
 def _with_gateway(pool: IpamPool, told: Iterable[Address]) -> IpamPool:
     if pool.gateway is not None:
         return pool
@@ -68,7 +92,7 @@ def _network(document: Mapping[str, Any], engine: Engine) -> Network | None:
     if flag(document, "ConfigOnly"):
         return None
     options = mapping(document, "Options")
-    driver = text(document, "Driver")
+    driver = "" if _is_untold(document) else text(document, "Driver")
     network_id = identity(document, "network")
     return Network(
         id=network_id,
@@ -91,6 +115,14 @@ def _network(document: Mapping[str, Any], engine: Engine) -> Network | None:
         mode=text(options, f"{driver}_mode") or {"macvlan": "bridge", "ipvlan": "l2"}.get(driver, ""),
         flag=(text(options, "ipvlan_flag") if engine.version >= _IPVLAN_FLAG else "") or "bridge",
     )
+
+
+def _is_untold(document: Mapping[str, Any]) -> bool:
+    """Return whether a driver's options and subnets are left out, as those of networks that a swarm made.
+
+    The list has them of overlays alone, whose options matter to nobody.
+    """
+    return text(document, "Scope") == "swarm" and text(document, "Driver") != "overlay" and not document.get("Options")
 
 
 def _icc(options: Mapping[str, Any], driver: str, engine: Engine) -> bool | None:

@@ -14,7 +14,7 @@ from exporter.parse.engine import parse_engine
 from exporter.parse.kernel import bystander, parse_kernel
 from exporter.parse.links import parse_links
 from exporter.parse.memory import Memory, Resolved
-from exporter.parse.networks import parse_networks, with_gateways
+from exporter.parse.networks import parse_networks, with_gateways, with_pools
 from exporter.parse.sandboxes import Residence, residences
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parse(observation: Observation, memory: Memory | None = None) -> Snapshot:
         engine = replace(engine, userland_proxy=True)
     residence = residences(listed, observation.sightings, _inodes(observation.kernel))
     endpoints = _told_apart(listed)
-    told |= _unlisted_networks(endpoints, told)
+    told = with_pools(told | _unlisted_networks(endpoints, told), observation.containers)
     networks = _same(with_gateways(told, _told_gateways(endpoints, told)), known.resolved.networks)
     labels = frozenset(observation.labels)
     resolved = known.resolved = _resolved(listed, residence, networks, labels, known.resolved)

@@ -152,3 +152,15 @@ def test_auxiliary_addresses_that_are_no_router(driver: str, others: object) -> 
     config = {"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.1", "AuxiliaryAddresses": others}
     built.document("net")["IPAM"]["Config"] = [config]
     assert parsed(built).pools[0].router is None
+
+
+@pytest.mark.parametrize("told", [16, 0, 99, None])
+def test_what_is_left_out_of_networks_that_a_swarm_made(told: int | None) -> None:
+    """Their driver's options and subnets: the latter follow from the containers, if these tell anything."""
+    built = host("28.5").network("lan", "macvlan", Scope="swarm", subnets=("10.7.0.0/16",)).container("a", "lan")
+    document = built.document("lan")
+    document |= {"Options": None, "IPAM": {"Driver": "default", "Config": []}}
+    built.containers[0]["NetworkSettings"]["Networks"]["lan"]["IPPrefixLen"] = told
+    network = next(each for each in built.look().snapshot.networks.values() if each.name == "lan")
+    assert (network.driver, network.icc) == ("", None)
+    assert [str(pool.subnet) for pool in network.pools] == (["10.7.0.0/16"] if told == 16 else [])

@@ -184,19 +184,27 @@ class _Rows:
         for network in self._foreign:
             if network.id in attached:
                 for sandbox in self._topology.snapshot.sandboxes.values():
-                    if all(endpoint.network_id != network.id for endpoint in sandbox.endpoints):
-                        yield sandbox.id, self._anywhere(network, sandbox)
+                    # at its own address there, it is on a shared network
+                    apart = all(endpoint.network_id != network.id for endpoint in sandbox.endpoints)
+                    yield sandbox.id, self._anywhere(network, sandbox, own=apart)
             elif standing.host or any(standing.routes):
                 for member in self._topology.members.get(network.id, ()):
-                    yield member.sandbox.id, self._anywhere(network, member.sandbox)
+                    yield member.sandbox.id, self._anywhere(network, member.sandbox, inside=standing.host)
 
-    def _anywhere(self, network: Network, sandbox: Sandbox) -> tuple[Path, ...]:
-        """Return undecided paths to every address that leads to a sandbox, none where it has no network."""
-        own = [address for endpoint in sandbox.endpoints for address in (endpoint.ipv4, endpoint.ipv6) if address]
-        known = self._topology.host_addresses
-        hosts = [*known[4], *known[6]] if sandbox.id == HOST or sandbox.published else []
-        reachable = bool(sandbox.endpoints or (sandbox.id == HOST and sandbox.members))
-        return foreign_paths(network, tuple(map(str, [*own, *hosts]))) if reachable else ()
+    def _anywhere(
+        self, network: Network, sandbox: Sandbox, *, own: bool = True, inside: bool = False
+    ) -> tuple[Path, ...]:
+        """Return undecided paths to every address that leads to a sandbox, its own or the host's, if there is any.
+
+        From `inside` of the host, those of its loopback lead there as well.
+        """
+        ends = sandbox.endpoints if own else ()
+        known = (self._topology.host_addresses, *((self._topology.loopbacks,) if inside else ()))
+        hosts = [address for each in known for family in FAMILIES for address in each[family]]
+        hosts = hosts if sandbox.id == HOST or sandbox.published else []
+        reachable = bool(ends or (sandbox.members and hosts))
+        there = [address for endpoint in ends for address in (endpoint.ipv4, endpoint.ipv6) if address]
+        return foreign_paths(network, tuple(map(str, [*there, *hosts]))) if reachable else ()
 
     def _from_host(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Yield what a process in the host reaches by sending to container addresses: the engine filters none of it."""
