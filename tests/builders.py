@@ -27,7 +27,7 @@ from exporter.model.report import (
     Violation,
 )
 from exporter.model.snapshot import Engine, EngineVersion, Product, Snapshot
-from exporter.publish.state import PollResult, PollStats, ProbeStats, Published
+from exporter.publish.state import PollResult, PollStats, ProbeStats, Published, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -327,12 +327,9 @@ def stats() -> PollStats:
         last_evaluation_seconds=0.002,
         events_total={"container": 3, "network": 1},
         event_stream_up=True,
-        reload_succeeded=True,
-        last_reload_success=TAKEN_AT,
-        web_reload_succeeded=True,
-        last_web_reload_success=TAKEN_AT,
-        policy_reload_succeeded=True,
-        last_policy_reload_success=TAKEN_AT,
+        configuration=Reading(succeeded=True, last_success=TAKEN_AT),
+        web_configuration=Reading(succeeded=True, last_success=TAKEN_AT),
+        policy=Reading(succeeded=True, last_success=TAKEN_AT),
         probes=ProbeStats({ProbeResult.AGREED: 11, ProbeResult.DISAGREED: 1}, (probed(),), TAKEN_AT),
     )
 

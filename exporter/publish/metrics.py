@@ -444,39 +444,39 @@ METRICS: tuple[MetricSpec, ...] = (
         "docker_icc_exporter_config_last_reload_successful",
         "gauge",
         "Whether the configuration was last read without an error: 1 yes, 0 no.",
-        lambda published: _single(published.stats.reload_succeeded),
+        lambda published: _single(published.stats.configuration.succeeded),
     ),
     MetricSpec(
         "docker_icc_exporter_config_last_reload_success_timestamp_seconds",
         "gauge",
         "When the configuration was last read without an error, in seconds since the epoch.",
-        lambda published: _timestamp(published.stats.last_reload_success),
+        lambda published: _timestamp(published.stats.configuration.last_success),
     ),
     MetricSpec(
         "docker_icc_exporter_web_config_last_reload_successful",
         "gauge",
         "Whether the web configuration and its certificates were last read without an error: 1 yes, 0 no, and the "
         "last good ones stay in force. Absent without --web.config.file.",
-        lambda published: _single(published.stats.web_reload_succeeded),
+        lambda published: _single(published.stats.web_configuration.succeeded),
     ),
     MetricSpec(
         "docker_icc_exporter_web_config_last_reload_success_timestamp_seconds",
         "gauge",
         "When the web configuration was last read without an error, in seconds since the epoch.",
-        lambda published: _timestamp(published.stats.last_web_reload_success),
+        lambda published: _timestamp(published.stats.web_configuration.last_success),
     ),
     MetricSpec(
         "docker_icc_exporter_policy_last_reload_successful",
         "gauge",
         "Whether the policy file was last read without an error: 1 yes, 0 no. At 0 the policy before is in force. "
         "Absent without a policy file.",
-        lambda published: _single(published.stats.policy_reload_succeeded),
+        lambda published: _single(published.stats.policy.succeeded),
     ),
     MetricSpec(
         "docker_icc_exporter_policy_last_reload_success_timestamp_seconds",
         "gauge",
         "When the policy file was last read without an error, in seconds since the epoch.",
-        lambda published: _timestamp(published.stats.last_policy_reload_success),
+        lambda published: _timestamp(published.stats.policy.last_success),
     ),
     MetricSpec(
         "docker_icc_exporter_probes_total",

@@ -58,31 +58,51 @@ class ProbeStats:
 
 
 @dataclass(frozen=True, slots=True)
-class PollStats:
-    """What the exporter counted and measured of itself. Durations are seconds, None before the first.
+class Reading:
+    """How it went when a file was last read: whether without an error, and when that was so last.
 
-    `pair_series` is how many pairs may be series of their own, `evidence_wanted` what is to be read, None where a file
-    takes the engine's place. `events_total` counts the engine's events by type
-    (container, network, …). `reload_succeeded` tells whether the configuration was last read without an error,
-    `last_reload_success` when that was so last. The same of the web configuration and of the policy file; None where
-    there is none. `probes` is None where none are sent.
+    Both are None where there is no file.
     """
+
+    succeeded: bool | None = None
+    last_success: datetime | None = None
+
+    def again(self, at: datetime, *, succeeded: bool | None) -> Reading:
+        """Return the same after it was read once more; `succeeded` is None where there is no file any more."""
+        if succeeded is None:
+            return Reading()
+        return Reading(succeeded, at if succeeded else self.last_success)
+
+
+@dataclass(frozen=True, slots=True)
+class PollStats:
+    """What the exporter counted and measured of itself. Durations are seconds, None before the first."""
 
     polls_by_result: Mapping[PollResult, int] = field(default_factory=lambda: MappingProxyType({}))
     poll_interval_seconds: float | None = None
+
     pair_series: int = 0
+    """How many pairs may be series of their own."""
+
     evidence_wanted: Evidence | None = None
+    """What is to be read, None where a file takes the engine's place."""
+
     last_poll_duration_seconds: float | None = None
     last_evaluation_seconds: float | None = None
+
     events_total: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """The engine's events by type (container, network, …)."""
+
     event_stream_up: bool = False
-    reload_succeeded: bool = True
-    last_reload_success: datetime | None = None
-    web_reload_succeeded: bool | None = None
-    last_web_reload_success: datetime | None = None
-    policy_reload_succeeded: bool | None = None
-    last_policy_reload_success: datetime | None = None
+
+    configuration: Reading = Reading(succeeded=True)
+    """All settings: without a configuration file, those of the environment and the command line."""
+
+    web_configuration: Reading = Reading()
+    policy: Reading = Reading()
+
     probes: ProbeStats | None = None
+    """None where none are sent."""
 
 
 class Causes:

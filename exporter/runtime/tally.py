@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.model.report import Evidence
-from exporter.publish.state import PollStats, ProbeStats
+from exporter.publish.state import PollStats, ProbeStats, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,12 +41,9 @@ class Tally:
         self._poll_duration: float | None = None
         self._evaluation: float | None = None
         # nothing is counted before a configuration was read
-        self._reload_succeeded = True
-        self._reload_success = datetime.now(UTC)
-        self._front_succeeded: bool | None = None
-        self._front_success: datetime | None = None
-        self._policy_succeeded: bool | None = None
-        self._policy_success: datetime | None = None
+        self._configuration = Reading(succeeded=True, last_success=datetime.now(UTC))
+        self._front = Reading()
+        self._policy = Reading()
         self._probing = False
         self._probes: Counter[ProbeResult] = Counter()
         self._round = ProbeStats()
@@ -84,27 +81,17 @@ class Tally:
     def reloaded(self, *, succeeded: bool) -> None:
         """Note how reading the configuration again went."""
         with self._lock:
-            self._reload_succeeded = succeeded
-            if succeeded:
-                self._reload_success = datetime.now(UTC)
+            self._configuration = self._configuration.again(datetime.now(UTC), succeeded=succeeded)
 
     def front_read(self, *, succeeded: bool | None) -> None:
         """Note how reading the web configuration went; None where there is none any more."""
         with self._lock:
-            self._front_succeeded = succeeded
-            if succeeded is None:
-                self._front_success = None
-            elif succeeded:
-                self._front_success = datetime.now(UTC)
+            self._front = self._front.again(datetime.now(UTC), succeeded=succeeded)
 
     def policy_read(self, *, succeeded: bool | None) -> None:
         """Note how reading the policy file went; None where there is none any more."""
         with self._lock:
-            self._policy_succeeded = succeeded
-            if succeeded is None:
-                self._policy_success = None
-            elif succeeded:
-                self._policy_success = datetime.now(UTC)
+            self._policy = self._policy.again(datetime.now(UTC), succeeded=succeeded)
 
     def follow(self, poll_interval: float, pair_series: int, wanted: Callable[[Evidence], Evidence | None]) -> None:
         """Note the settings that are in force now: time between polls, pairs that may be series, evidence."""
@@ -136,11 +123,8 @@ class Tally:
                 last_evaluation_seconds=self._evaluation,
                 events_total=MappingProxyType(dict(self._events)),
                 event_stream_up=self._stream_up,
-                reload_succeeded=self._reload_succeeded,
-                last_reload_success=self._reload_success,
-                web_reload_succeeded=self._front_succeeded,
-                last_web_reload_success=self._front_success,
-                policy_reload_succeeded=self._policy_succeeded,
-                last_policy_reload_success=self._policy_success,
+                configuration=self._configuration,
+                web_configuration=self._front,
+                policy=self._policy,
                 probes=self._round if self._probing else None,
             )

@@ -32,7 +32,7 @@ from exporter.publish.page import (
     matrix,
     shares,
 )
-from exporter.publish.state import ProbeStats, Published
+from exporter.publish.state import ProbeStats, Published, Reading
 from exporter.publish.text import visible
 from tests.builders import (
     KERNEL,
@@ -330,7 +330,7 @@ def test_a_policy_file_with_mistakes_is_told() -> None:
     """What is shown is then the policy before, and from when that is."""
     state = published(governed())
     assert "has mistakes" not in shown(state).text
-    broken = replace(state, stats=replace(stats(), policy_reload_succeeded=False))
+    broken = replace(state, stats=replace(stats(), policy=Reading(succeeded=False, last_success=TAKEN_AT)))
     assert "The one of 2026-01-01 00:00:00 UTC is in force." in shown(broken).text
 
 
