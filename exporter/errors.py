@@ -82,3 +82,8 @@ class ProbeError(ExporterError):
 
 class ForbiddenProbe(ProbeError):
     """A packet to an address outside this engine's sandboxes was about to be sent; it was not."""
+
+
+def message_of(error: Exception) -> str:
+    """Return what users are told of an error: what we raised says it by itself, anything else is a defect of ours."""
+    return str(error) if isinstance(error, ExporterError) else f"defect: {type(error).__name__}: {error}"

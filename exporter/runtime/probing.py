@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.errors import ExporterError, ProbeError
+from exporter.errors import ExporterError, ProbeError, message_of
 from exporter.evaluate.probes import Planner, expected, judge, lacking
 from exporter.model.probe import ProbeResult
 from exporter.model.reach import Verdict
@@ -121,10 +121,10 @@ class Probing:
             probed = self._round(sender, snapshot, report)
             problem = next((each.reason for each in probed if each.result is ProbeResult.FAILED), "")
         except ExporterError as error:
-            problem = str(error)
+            problem = message_of(error)
         except Exception as error:
             logger.exception("a round of probes failed")
-            problem = f"defect: {type(error).__name__}: {error}"
+            problem = message_of(error)
         if not self._stopping.is_set() and sender is self._sender:
             self._note(probed, problem)
 

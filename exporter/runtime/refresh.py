@@ -17,6 +17,7 @@ from exporter.errors import (
     ExporterError,
     ObservationError,
     SystemShort,
+    message_of,
 )
 from exporter.publish.state import PollResult
 
@@ -202,7 +203,7 @@ class Refresher:
             self._fail(result, error)
 
     def _fail(self, result: PollResult, error: Exception) -> None:
-        message = str(error) if isinstance(error, ExporterError) else f"defect: {type(error).__name__}: {error}"
+        message = message_of(error)
         self._tally.polled(result)
         failure = _Failure(result, message)
         defect = result is PollResult.ERROR and not isinstance(error, SystemShort)

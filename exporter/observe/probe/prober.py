@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from exporter import threads
-from exporter.errors import ForbiddenProbe, ProbeError, SystemShort
+from exporter.errors import ForbiddenProbe, ProbeError, SystemShort, message_of
 from exporter.model.probe import Sight
 from exporter.model.reach import HOST, Protocol
 from exporter.observe.kernel.netns import OWN, Netns
@@ -58,7 +58,7 @@ class Prober:
                 seen.append(self._send(probes, ground))
             except Exception as error:
                 logger.exception("sending probes failed")
-                failed.append(f"defect: {type(error).__name__}: {error}")
+                failed.append(message_of(error))
 
         # a thread of its own, for it does not come back to its namespace
         try:
