@@ -189,12 +189,6 @@ def _switch(text: str) -> bool:
     return text == "true"
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
-        raise ValueError(f"must be a whole number from 0 to 999999, not {text!r}")
-    return int(text)
-
-
 OPTIONS: Final = (
     Option("web.listen-address", "listen_addresses", _listen_address, "ADDRESS",
            "Where to serve: :PORT, HOST:PORT or [IPV6]:PORT. Repeat it for several.", ":10422", multiple=True),
@@ -203,7 +197,7 @@ OPTIONS: Final = (
            "TLS, passwords, rate limit and headers, in exporter-toolkit's format. Read again when it changes."),
     Option("web.systemd-socket", "web_systemd_socket", _switch, "",
            "Serve on the sockets that systemd hands over, not on --web.listen-address.", kind="switch"),
-    Option("web.max-requests", "web_max_requests", _count, "N",
+    Option("web.max-requests", "web_max_requests", _number_up_to(999_999), "N",
            "Answer at most this many requests at the same time; 0 is no limit.", "40", kind="number"),
     Option("log.level", "log_level", _choice("debug", "info", "warn", "error"), "debug|info|warn|error",
            "Log from this level on.", "info"),

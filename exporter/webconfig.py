@@ -230,8 +230,7 @@ class _Reader:
     def _ciphers(self, lowest: str, highest: str) -> tuple[tuple[str, ...], str]:
         """Return the suites up to TLS 1.2, and the lowest version that has one of all that are named."""
         name = f"{_TLS}.cipher_suites"
-        named: tuple[str, ...] = ()
-        named = self._value(name, _cipher_suites, named)
+        named: tuple[str, ...] = self._value(name, _cipher_suites, ())
         older = tuple(suite for suite in named if suite in CIPHERS)
         if not named or older:
             return older, lowest
