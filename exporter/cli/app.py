@@ -16,6 +16,7 @@ import click
 from exporter import __version__
 from exporter.cli import terminal
 from exporter.cli.options import ALL, LIVE, LOOK, STANDARDS, resolve, settings
+from exporter.cli.terminal import STANDARD
 from exporter.errors import ConfigError, ExporterError
 from exporter.publish.text import visible
 
@@ -31,10 +32,7 @@ NAME: Final = "docker-icc-exporter"
 FAILED: Final = 2
 INTERRUPTED: Final = 130
 
-STANDARD = "-"
-"""Names standard input or output where a file is expected."""
-
-EPILOG = """\b
+EPILOG: Final = """\b
 Priority: flag, then environment variable, then configuration file, then default.
 A key of the configuration file is the flag with its dot unfolded:
   poll:

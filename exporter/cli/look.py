@@ -10,9 +10,9 @@ import os
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.cli.terminal import progress
+from exporter.cli.terminal import STANDARD, progress
 from exporter.errors import ConfigError
 from exporter.evaluate import evaluate
 from exporter.model.policy import NO_STANDARDS, Standards
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
     from exporter.observe.observer import Observer
-
-
-STANDARD: Final = Path("-")
-"""Names standard input or output where a file is expected."""
 
 
 class Answer(NamedTuple):
@@ -57,7 +53,7 @@ def observe(config: Config, held_to: Standards = NO_STANDARDS) -> Observation:
 
 def read(path: Path) -> Observation:
     """Return the observation in a file or in standard input."""
-    if path == STANDARD:
+    if path == Path(STANDARD):
         return files.loads(sys.stdin.buffer.read(), "standard input")
     return files.load(path)
 

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-PIPE_CLOSED = 141
+STANDARD: Final = "-"
+"""Names standard input or output where a file is expected."""
+
+PIPE_CLOSED: Final = 141
 """The exit code that a shell shows for a program that SIGPIPE ended."""
 
-PATIENCE = 1.0
+PATIENCE: Final = 1.0
 """Seconds that something may take before a person wants to hear about it."""
 
 
