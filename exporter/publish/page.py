@@ -153,8 +153,14 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"moment": moment, "duration": duration, "ways": ways, "count": count, "hop": hop_text}
-        environment.filters["outcome"] = outcome
+        environment.filters |= {
+            "count": count,
+            "duration": duration,
+            "hop": hop_text,
+            "moment": moment,
+            "outcome": outcome,
+            "ways": ways,
+        }
         style = environment.get_template("style.css").render()
         self._template = environment.get_template("page.html")
         self._constants: Mapping[str, Any] = {

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from exporter.model.report import Report
     from exporter.model.whatif import Foretelling
     from exporter.publish.state import Board, Causes, Published
+
+Answer = TypeVar("Answer")
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -149,29 +151,13 @@ class _Site:
 
     def explain(self, request: Request) -> Response:
         """Say why a pair is reachable, blocked or unknown."""
-        try:
-            answer = _explanation(self.board.current, _asked(request, _OF_EXPLAIN))
-        except _NothingPublished as error:
-            return _error(str(error), 503)
-        except UnknownContainer as error:
-            return _error(str(error), 404)
-        except ValueError as error:
-            return _error(str(error), 400)
-        return _respond(json_report.explanation(answer), _JSON)
+        return _answered(
+            lambda: _explanation(self.board.current, _asked(request, _OF_EXPLAIN)), json_report.explanation
+        )
 
     def whatif(self, request: Request) -> Response:
         """Say what would become of the pairs if a setting were another one."""
-        try:
-            answer = _foretelling(self.board.current, _asked(request, _OF_WHATIF))
-        except _NothingPublished as error:
-            return _error(str(error), 503)
-        except UnknownNetwork as error:
-            return _error(str(error), 404)
-        except Unforeseeable as error:
-            return _error(str(error), 409)
-        except ValueError as error:
-            return _error(str(error), 400)
-        return _respond(json_report.foretelling(answer), _JSON)
+        return _answered(lambda: _foretelling(self.board.current, _asked(request, _OF_WHATIF)), json_report.foretelling)
 
     def page(self, request: Request) -> Response:
         """Show everything to people, and the explanation of a pair or what a change would bring if they ask for it."""
@@ -183,7 +169,7 @@ class _Site:
             except (UnknownContainer, ValueError) as error:
                 complaint = str(error)
         foretelling, objection = None, ""
-        if any(asked.get(name) for name in ("icc", "network", "userland_proxy")):
+        if any(asked.get(name) for name in _OF_WHATIF):
             try:
                 foretelling = _foretelling(published, asked)
             except (UnknownNetwork, Unforeseeable, ValueError) as error:
@@ -217,6 +203,25 @@ def _shared(board: Board, make: Callable[[Request], Response]) -> Callable[[Requ
 
 class _NothingPublished(ValueError):
     """There is no report to answer from."""
+
+
+_STATUSES: Mapping[type[Exception], int] = {
+    _NothingPublished: 503,
+    UnknownContainer: 404,
+    UnknownNetwork: 404,
+    Unforeseeable: 409,
+    ValueError: 400,
+}
+"""Why a question has no answer, and the status that says so; the first that fits counts."""
+
+
+def _answered(ask: Callable[[], Answer], written: Callable[[Answer], str]) -> Response:
+    """Serve the answer to a question as JSON, or say why there is none."""
+    try:
+        answer = ask()
+    except tuple(_STATUSES) as error:
+        return _error(str(error), next(status for kind, status in _STATUSES.items() if isinstance(error, kind)))
+    return _respond(written(answer), _JSON)
 
 
 def _asked(request: Request, known: Sequence[str]) -> Mapping[str, str]:
@@ -302,11 +307,11 @@ def _error(message: str, status: int) -> Response:
     return _respond(json.dumps({"error": message}) + "\n", _JSON, status)
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
+async def _refused(_: Request, error: Exception) -> Response:
     """Answer unknown paths and methods."""
-    if not isinstance(refusal, HTTPException):
-        raise refusal
-    return _respond(f"{refusal.detail}\n", _TEXT, refusal.status_code, refusal.headers)
+    if not isinstance(error, HTTPException):
+        raise error
+    return _respond(f"{error.detail}\n", _TEXT, error.status_code, error.headers)
 
 
 async def _failed(_: Request, __: Exception) -> Response:
