@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,12 +15,7 @@ from exporter import __version__, policyfile
 from exporter.errors import ExporterError
 from exporter.evaluate import evaluate_after
 from exporter.model.policy import Standards
-from exporter.observe.client import EngineClient
-from exporter.observe.events import EventStream
-from exporter.observe.files import FileObserver, dumps
-from exporter.observe.host import EngineHost
-from exporter.observe.observer import open_observer
-from exporter.observe.tier import DEFAULT, Tier
+from exporter.observe.files import dumps
 from exporter.parse import Memory, parse
 from exporter.publish.exposition import render
 from exporter.publish.state import Board, Published
@@ -34,23 +28,21 @@ from exporter.runtime.probing import Probing
 from exporter.runtime.refresh import Refresher
 from exporter.runtime.schedule import Schedule
 from exporter.runtime.tally import Tally
+from exporter.runtime.target import Target
 from exporter.runtime.watch import Hints, Watcher
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from starlette.types import ASGIApp
 
     from exporter.config import Config
     from exporter.evaluate import Evaluated
     from exporter.model.policy import Policy
-    from exporter.model.report import Evidence, Report
+    from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
-    from exporter.observe.observer import Labels
     from exporter.observe.probe import Prober
-    from exporter.runtime.refresh import Source
 
 logger = logging.getLogger(__name__)
 
@@ -71,43 +63,12 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     # Blocked and waited for, signals interrupt nothing; threads inherit the mask, so it comes before all of them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        target, front_file = _target(config), FrontFile(config.web_config_file)
+        target, front_file = Target.of(config, os.environ), FrontFile(config.web_config_file)
         standards = Standards(config.tenant_label, _policy(config), config.trusted_tenants)
         manager = Manager.of(os.environ)
         return Daemon(config, target, front_file, standards, _sockets(config), reload, manager).run()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is looked at: an engine, or a file in its place.
-
-    `timeout` is for one look, in seconds; `tier` is None where nobody asked for one.
-    """
-
-    where: EngineHost | Path
-    timeout: float
-    tier: Tier | None
-    netns: Path | None
-
-    def wanted(self, seen: Evidence) -> Evidence | None:
-        """Return what is to be read: what was asked for, else what could be read before. A file has what it has."""
-        if not isinstance(self.where, EngineHost):
-            return None
-        return self.tier.wanted if self.tier else seen
-
-    def source(self, labels: Labels) -> Source:
-        """Return where observations come from; a file holds the labels that it was made with."""
-        if isinstance(self.where, EngineHost):
-            return open_observer(self.where, self.timeout, self.tier or DEFAULT, self.netns, labels)
-        return FileObserver(self.where)
-
-    def stream(self) -> EventStream | None:
-        """Return the events of the engine; a file has none."""
-        if isinstance(self.where, EngineHost):
-            return EventStream(EngineClient(self.where, self.timeout))
-        return None
 
 
 class Daemon:
@@ -226,7 +187,7 @@ class Daemon:
         """Read the configuration again, and go on with what it says now."""
         try:
             config = self._reload()
-            target = _target(config)
+            target = Target.of(config, os.environ)
         except ExporterError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - the message is complete
             self._tally.reloaded(succeeded=False)
@@ -339,12 +300,6 @@ def _next_signal(seconds: float) -> signal.Signals | None:
     """
     received = signal.sigtimedwait(_SIGNALS, seconds)
     return next((number for number in _SIGNALS if received and number == received.si_signo), None)
-
-
-def _target(config: Config) -> Target:
-    where = config.snapshot or EngineHost.resolve(config.docker_host, os.environ)
-    tier = Tier(config.evidence_max) if config.evidence_max else None
-    return Target(where, config.poll_timeout, tier, config.host_netns)
 
 
 def _places(config: Config) -> tuple[bool, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from exporter.publish.web import refusal
 from exporter.runtime.connection import BUFFER
-from exporter.runtime.target import path_of
+from exporter.runtime.request_path import path_of
 from exporter.runtime.turns import TooMany
 
 if TYPE_CHECKING:

@@ -1,23 +1,60 @@
-"""What a request is for: the path of its target, which may have a host in front of it as for a proxy."""
+"""What is looked at: an engine, or a file in its place."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
-_ABSOLUTE: Final = re.compile(
-    rb"https?://(?:\[[0-9a-f:.]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9a-f]{2})+)(?::[0-9]{0,5})?(/.*)?", re.IGNORECASE
-)
-"""A scheme, a host, perhaps a port, and the path; no name of a user (RFC 9110, 4.2.4)."""
+from exporter.observe.client import EngineClient
+from exporter.observe.events import EventStream
+from exporter.observe.files import FileObserver
+from exporter.observe.host import EngineHost
+from exporter.observe.observer import open_observer
+from exporter.observe.tier import DEFAULT, Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from exporter.config import Config
+    from exporter.model.report import Evidence
+    from exporter.observe.observer import Labels
+    from exporter.runtime.refresh import Source
 
 
-def path_of(target: bytes) -> bytes | None:
-    """Return the path of a target without its query; None where it is none that has a path.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An engine, or an observation file.
 
-    Absolute targets have to be accepted (RFC 9112, 3.2.2). Which scheme and host is no matter, nor is it in the header
-    Host: nobody tells us who ends TLS in front of us, and under which name.
+    `timeout` is for one look, in seconds; `tier` is None where nobody asked for one.
     """
-    if target.startswith(b"/"):
-        return target
-    absolute = _ABSOLUTE.fullmatch(target)
-    return (absolute[1] or b"/") if absolute else None
+
+    where: EngineHost | Path
+    timeout: float
+    tier: Tier | None
+    netns: Path | None
+
+    @classmethod
+    def of(cls, config: Config, environ: Mapping[str, str]) -> Self:
+        """Return what the settings name. Raises ConfigError for an engine's address that is none."""
+        where = config.snapshot or EngineHost.resolve(config.docker_host, environ)
+        tier = Tier(config.evidence_max) if config.evidence_max else None
+        return cls(where, config.poll_timeout, tier, config.host_netns)
+
+    def wanted(self, seen: Evidence) -> Evidence | None:
+        """Return what is to be read: what was asked for, else what could be read before. A file has what it has."""
+        if not isinstance(self.where, EngineHost):
+            return None
+        return self.tier.wanted if self.tier else seen
+
+    def source(self, labels: Labels) -> Source:
+        """Return where observations come from; a file holds the labels that it was made with."""
+        if isinstance(self.where, EngineHost):
+            return open_observer(self.where, self.timeout, self.tier or DEFAULT, self.netns, labels)
+        return FileObserver(self.where)
+
+    def stream(self) -> EventStream | None:
+        """Return the events of the engine; a file has none."""
+        if isinstance(self.where, EngineHost):
+            return EventStream(EngineClient(self.where, self.timeout))
+        return None
