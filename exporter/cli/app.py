@@ -15,7 +15,7 @@ import click
 
 from exporter import __version__
 from exporter.cli import terminal
-from exporter.cli.options import ALL, LIVE, LOOK, STANDARDS, resolve, settings
+from exporter.cli.options import ALL, LIVE, LOOK, STANDARDS, formatted, resolve, settings
 from exporter.cli.terminal import STANDARD
 from exporter.errors import ConfigError, ExporterError
 from exporter.publish.text import visible
@@ -106,14 +106,7 @@ def _serve(context: click.Context) -> None:
 
 @commands.command()
 @settings(*LOOK, *STANDARDS)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "dot"]),
-    default="table",
-    show_default=True,
-    help="dot is a graph for Graphviz.",
-)
+@formatted("table", "json", "csv", "dot", remark="dot is a graph for Graphviz.")
 @click.pass_context
 def report(context: click.Context, form: str) -> None:
     """Print every reachable or undecided pair with its paths."""
@@ -135,7 +128,7 @@ def report(context: click.Context, form: str) -> None:
 @click.option("--protocol", type=click.Choice(["tcp", "udp", "icmp"]), help="Ask about this protocol only.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Ask about this port only.")
 @click.option("--address", metavar="IP", help="Ask about packets to this address only.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@formatted("text", "json")
 @click.argument("source")
 @click.argument("destination")
 @click.pass_context
@@ -177,7 +170,7 @@ def explain(
 @click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="Send packets of this protocol only.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Send packets to this port only.")
 @click.option("--address", metavar="IP", help="Send packets to this address only.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@formatted("text", "json")
 @click.argument("source")
 @click.argument("destination")
 @click.pass_context
@@ -240,14 +233,7 @@ def snapshot(context: click.Context, output: str) -> None:
 
 @commands.command()
 @settings(*LOOK, *STANDARDS)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "junit"]),
-    default="text",
-    show_default=True,
-    help="junit is for CI systems.",
-)
+@formatted("text", "json", "junit", remark="junit is for CI systems.")
 @click.option(
     "--limit",
     metavar="N",
@@ -277,7 +263,7 @@ def check(context: click.Context, form: str, limit: int) -> None:
 
 
 @commands.command()
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@formatted("text", "json")
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @click.pass_context
@@ -305,7 +291,7 @@ def diff(context: click.Context, before: str, after: str, form: str) -> None:
 @click.option("--icc", type=click.Choice(["true", "false"]), help="The daemon's --icc, or enable_icc of --network.")
 @click.option("--network", metavar="NAME", help="Ask about this network, created anew with --icc.")
 @click.option("--userland-proxy", type=click.Choice(["true", "false"]), help="The daemon's --userland-proxy.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@formatted("text", "json")
 @click.pass_context
 def whatif(context: click.Context, icc: str | None, network: str | None, userland_proxy: str | None, form: str) -> None:
     """Tell which pairs would close, open or stay open if the daemon were restarted, or a network created anew.

@@ -38,6 +38,11 @@ def settings(*names: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
+def formatted(*forms: str, remark: str | None = None) -> Callable[[Decorated], Decorated]:
+    """Give a command `--format`, as its argument `form`: one of these, the first unless somebody asks for another."""
+    return click.option("--format", "form", type=click.Choice(forms), default=forms[0], show_default=True, help=remark)
+
+
 def resolve(context: click.Context, environ: Mapping[str, str]) -> Config:
     """Return the settings that flags, environment and file amount to."""
     return load(given(context), environ)
