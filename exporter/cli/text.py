@@ -27,10 +27,10 @@ GOOD: Final = "green"
 BAD: Final = "red"
 DOUBTFUL: Final = "yellow"
 
-_VERDICT_COLOURS: Final = {Verdict.REACHABLE: BAD, Verdict.BLOCKED: GOOD, Verdict.UNKNOWN: DOUBTFUL}
 SIGNS: Final = {True: "+", False: "-", None: " "}
+"""By whether a finding opens a pair."""
 
-
+_VERDICT_COLOURS: Final = {Verdict.REACHABLE: BAD, Verdict.BLOCKED: GOOD, Verdict.UNKNOWN: DOUBTFUL}
 _RESULT_COLOURS: Final = {
     ProbeResult.AGREED: GOOD,
     ProbeResult.DISAGREED: BAD,

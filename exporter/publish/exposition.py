@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _GZIP_LEVEL = 6  # a tenth of the time of level 9 on 10,000 series, for the same size within a few percent
 _ESCAPINGS = ("allow-utf-8", "underscores", "dots", "values")
 
-
 _LONGEST = 1024
 """Characters of a header; Prometheus' Accept has some 300. Others wait while one is taken apart."""
 

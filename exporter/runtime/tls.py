@@ -39,7 +39,6 @@ _ANY_SECURITY_LEVEL: Final = ":@SECLEVEL=0"
 _LARGEST: Final = 1 << 20
 """Bytes; more than this is neither a certificate nor a key."""
 
-
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 _CERTIFICATE: Final = "CERTIFICATE"
 _PRIVATE_KEY: Final = "PRIVATE KEY"
