@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.evaluate import evaluate
 from exporter.evaluate.declared import declared_reach
 from exporter.evaluate.enforced import enforced_reach
-from exporter.evaluate.enforced.worlds import worlds
-from exporter.model.namespace import RouteKind
 from exporter.observe.host import EngineHost
 from exporter.observe.observer import Observer, open_observer
 from exporter.observe.tier import Tier
 from exporter.parse import parse
+from tests.conformance.addresses import judged, of_bridges, of_local_routes, shown_by_api
 from tests.conformance.changes import Change, Facts
 from tests.conformance.compare import Comparison, compare
 from tests.conformance.generator import HOST_ADDRESS, PORTS, Case
@@ -30,16 +28,11 @@ from tests.lab.system import run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from exporter.model.namespace import Namespace
     from exporter.model.observation import KernelDocuments, Observation
     from exporter.model.reach import PairVerdict
     from exporter.model.report import Report
     from exporter.model.snapshot import Snapshot
     from tests.lab import Packets, Topology
-
-
-THIRD_PARTIES = ("192.0.2.1", "2001:db8::1")
-"""Nobody has these addresses; rules may lead packets that are sent there to somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +175,9 @@ def measured(engine: Engine, observer: Observer, case: Case, changes: tuple[Chan
         run(["nsenter", f"--net={box.path}", "ip", "neighbour", "flush", "all"])
     observation = observer.observe()
     snapshot = parse(observation)
-    own = {*shown_addresses(observation), *_of_namespaces(observation)}
-    addresses = tuple(sorted({*own, *THIRD_PARTIES, *_asked_about(snapshot)}))
+    addresses = tuple(sorted(judged(observation, snapshot)))
     ports = ports_in_use(engine, *PORTS)
-    packets = measure(engine, {*addresses, *_of_local_routes(snapshot)}, ports)
+    packets = measure(engine, {*addresses, *of_local_routes(snapshot)}, ports)
     return Truth(case, changes, observation, addresses, ports, packets)
 
 
@@ -210,7 +202,7 @@ def judge(truth: Truth) -> Outcome:
         Arrival(names[item.source], item.address, item.protocol, item.port, names[item.destination])
         for item in truth.packets.arrived
     ]
-    shown = {*shown_addresses(truth.observation), *_of_bridges(truth.observation)} & {*truth.addresses}
+    shown = {*shown_by_api(truth.observation), *of_bridges(truth.observation)} & {*truth.addresses}
     promised = evaluate(parse(replace(truth.observation, kernel=None, daemon=None)))
     return Outcome(
         truth,
@@ -234,65 +226,3 @@ def _unlike(snapshot: Snapshot, report: Report) -> Iterator[str]:
         ends = source.sandbox, destination.sandbox
         if source != destination and one.between(*ends) != other.between(*ends):
             yield f"{source.name} -> {destination.name}"
-
-
-def shown_addresses(observation: Observation) -> set[str]:
-    """Return every address that the engine's API shows, and the loopback ones."""
-    return {"127.0.0.1", "::1", *_of_containers(observation), *_of_networks(observation)}
-
-
-def _of_containers(observation: Observation) -> Iterator[str]:
-    for container in observation.containers:
-        for endpoint in container["NetworkSettings"]["Networks"].values():
-            yield from filter(None, (endpoint.get("IPAddress"), endpoint.get("GlobalIPv6Address")))
-        bound = (port.get("IP", "") for port in container.get("Ports") or ())
-        yield from (host for host in bound if host and not ip_address(host).is_unspecified)
-
-
-def _of_bridges(observation: Observation) -> Iterator[str]:
-    """Yield the gateways: those that the API leaves out are told by endpoints or follow from the pool."""
-    for network in parse(observation).networks.values():
-        yield from (str(pool.gateway) for pool in network.pools if pool.gateway)
-
-
-def _of_networks(observation: Observation) -> Iterator[str]:
-    for network in observation.networks:
-        pools: list[dict[str, Any]] = (network.get("IPAM") or {}).get("Config") or []
-        yield from (pool["Gateway"].partition("/")[0] for pool in pools if pool.get("Gateway"))
-
-
-def _of_namespaces(observation: Observation) -> Iterator[str]:
-    """Yield the addresses that the host and the containers themselves have."""
-    kernel = observation.kernel
-    if kernel is None or kernel.host is None:
-        raise LabError("the exporter could not read the kernel")
-    for namespace in (kernel.host, *kernel.sandboxes.values()):
-        yield from (item["local"] for item in namespace.addresses)
-
-
-def _asked_about(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the addresses that verdicts are about beside those of namespaces: some stand for others."""
-    for family, world in worlds(snapshot, snapshot.kernel).items() if snapshot.kernel is not None else ():
-        shared = {address for stack in world.stacks.values() for address in stack.anycast}
-        yield from (str(_ADDRESS[family](address)) for address in world.asked_about() | shared)
-
-
-def _namespaces(snapshot: Snapshot) -> tuple[Namespace, ...]:
-    kernel = snapshot.kernel
-    return (kernel.host, *kernel.sandboxes.values()) if kernel is not None else ()
-
-
-def _of_local_routes(snapshot: Snapshot) -> Iterator[str]:
-    """Yield some of the addresses that nobody has and that routes lead to a namespace itself all the same.
-
-    They are not those that verdicts are about, and count for pairs alone.
-    """
-    for namespace in _namespaces(snapshot):
-        for route in namespace.routes:
-            prefix = route.destination
-            if route.kind is RouteKind.LOCAL and 0 < prefix.prefixlen < prefix.max_prefixlen and not prefix.is_loopback:
-                size = prefix.num_addresses
-                yield from (str(prefix[place % size]) for place in (5, size // 4 + 5, size // 2 + 5, size * 3 // 4 + 5))
-
-
-_ADDRESS = {4: IPv4Address, 6: IPv6Address}
