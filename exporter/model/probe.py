@@ -39,20 +39,25 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen of a probe.
-
-    It `arrived` when the packet passed all firewalls up to the sockets of the destination's sandbox. It was `answered`
-    when the answer to a TCP packet came back as far into the source's. `relayed` says that docker-proxy leads there.
-    `withheld` says why it was not sent in the last moment, `trouble` why it could not be sent or seen, `deaf` why it
-    means nothing that it was not seen.
-    """
+    """What was seen of a probe."""
 
     arrived: bool = False
+    """The packet passed all firewalls up to the sockets of the destination's sandbox."""
+
     answered: bool = False
+    """The answer to a TCP packet came back as far into the source's sandbox."""
+
     relayed: bool = False
+    """docker-proxy leads there."""
+
     withheld: str = ""
+    """Why it was not sent in the last moment."""
+
     trouble: str = ""
+    """Why it could not be sent or seen."""
+
     deaf: str = ""
+    """Why it means nothing that it was not seen."""
 
     def reached(self, protocol: Protocol) -> bool:
         """Return whether the destination is reached: by UDP that means one way, by TCP there and back."""

@@ -58,20 +58,28 @@ class Via(StrEnum):
 class Path:
     """One way into the destination's sandbox.
 
-    A packet that the source sends to any of `addresses`, of `protocol`, to any of `ports` (empty for ICMP) arrives.
-    Without `addresses` it is one that the API does not tell.
-    `network` is the name of the network that carries or publishes it, None where none does.
-    `undecided` is empty for a path that is certain, else the reason why it may also be closed. `within` is the id of
-    the network that both ends are attached to, where that network carries the path: names need not be unique.
+    A packet that the source sends to any of `addresses`, of `protocol`, to any of `ports` arrives.
     """
 
     via: Via
+
     network: str | None
+    """The name of the network that carries or publishes it, None where none does."""
+
     protocol: Protocol
+
     addresses: tuple[str, ...]
+    """Empty where it is one that the API does not tell."""
+
     ports: PortSet = NO_PORTS
+    """Empty for ICMP."""
+
     undecided: str = ""
+    """Empty for a path that is certain, else the reason why it may also be closed."""
+
     within: str = field(default="", compare=False, repr=False)
+    """The id of the network that both ends are attached to, where that network carries the path: names need not be
+    unique."""
 
     @property
     def order(self) -> tuple[int, str, str, int, tuple[tuple[int, int], ...], tuple[str, ...]]:

@@ -152,20 +152,27 @@ class TenantSummary:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """Whose containers are whose by `label`. Tenants are sorted by name.
-
-    `told` is False where an observation was made without the label: nothing is known then. A container without the
-    label (`without` counts them) is a tenant of its own. `cross_pairs` are reachable and undecided ordered pairs of
-    containers of different tenants of which neither is trusted; None where no container has the label, or nothing is
-    known. `absent` are trusted tenants of whom no container runs: perhaps a mistake in a name.
-    """
+    """Whose containers are whose by `label`."""
 
     label: str
+
     told: bool
+    """False where an observation was made without the label: nothing is known then."""
+
     tenants: tuple[TenantSummary, ...] = ()
+    """Sorted by name."""
+
     without: int = 0
+    """Containers without the label: each is a tenant of its own."""
+
     cross_pairs: int | None = None
+    """Reachable and undecided ordered pairs of containers of different tenants of which neither is trusted.
+
+    None where no container has the label, or nothing is known.
+    """
+
     absent: tuple[str, ...] = ()
+    """Trusted tenants of whom no container runs: perhaps a mistake in a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,36 +233,53 @@ VIOLATIONS_LISTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is published, from one look at the engine. Containers are sorted by name.
-
-    `reach` is what the kernel enforces where the evidence allows it, and rests on `assumptions`; `declared` is then
-    what the configuration promises, which rests on `declared_assumptions` as well, and None where that is all there
-    is. `missing` tells why evidence could not be read; `unsupported` counts the firewall's rules that nobody can
-    foresee, by the name of what is not understood in them. `tenancy` and `policy` are None where nobody asked whose
-    containers they are, and wrote no policy. `bridge_netfilter` has br_netfilter's switches by family (`ipv4`,
-    `ipv6`), those that are known. `pending_restart` is None where the daemon's configuration is not known,
-    `configuration_missing` then says why, if anybody looked.
-    """
+    """Everything that is published, from one look at the engine."""
 
     taken_at: datetime
     engine: EngineSummary
     evidence: Evidence
+
     assumptions: tuple[str, ...]
+    """What `reach` rests on."""
+
     networks: tuple[NetworkSummary, ...]
+
     containers: tuple[ContainerSummary, ...]
+    """Sorted by name."""
+
     totals: Totals
     pairs_by_via: Mapping[Via, int]
     blast_radius: BlastRadius
+
     reach: Reach
+    """What the kernel enforces where the evidence allows it, else what the configuration promises."""
+
     declared: Reach | None = None
+    """What the configuration promises, None where `reach` is that."""
+
     declared_assumptions: tuple[str, ...] = ()
+    """What `declared` rests on besides `assumptions`."""
+
     missing: Mapping[str, str] = field(default_factory=dict)
+    """Why evidence could not be read."""
+
     unsupported: Mapping[str, int] = field(default_factory=dict)
+    """How many of the firewall's rules nobody can foresee, by the name of what is not understood in them."""
+
     tenancy: Tenancy | None = None
+    """None where nobody asked whose containers they are."""
+
     policy: PolicyResult | None = None
+    """None where nobody wrote one."""
+
     bridge_netfilter: Mapping[str, bool] = field(default_factory=dict)
+    """br_netfilter's switches by family (`ipv4`, `ipv6`), those that are known."""
+
     pending_restart: PendingRestart | None = None
+    """None where the daemon's configuration is not known."""
+
     configuration_missing: str = ""
+    """Why the daemon's configuration is not known, if anybody looked."""
 
     @property
     def unread_sandboxes(self) -> int | None:

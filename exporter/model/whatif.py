@@ -68,20 +68,26 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Foretelling:
-    """The answer. `action` is what would be done; `pairs` are the first of those that it concerns, by name.
-
-    `fates` counts all of these: there may be millions, of which PAIRS_LISTED are listed at most. `warnings` say what
-    keeps the action from having this effect, `assumptions` what is taken for granted.
-    """
+    """The answer."""
 
     action: str
+    """What would be done."""
+
     containers: int
     before: Count
     after: Count
+
     fates: Mapping[Fate, int]
+    """How many pairs the action concerns: there may be millions."""
+
     pairs: tuple[ForetoldPair, ...]
+    """The first of these by name, PAIRS_LISTED at most."""
+
     warnings: tuple[str, ...]
+    """What keeps the action from having this effect."""
+
     assumptions: tuple[str, ...]
+    """What is taken for granted."""
 
     @property
     def concerned(self) -> int:

@@ -58,10 +58,12 @@ class Packets:
     ports: tuple[int, ...]
     sandboxes: tuple[Sandbox, ...]
     arrived: frozenset[Arrival]
-    # (sandbox, protocol, address, port) where the lab cannot listen, because the engine or its proxy does
+
     unbound: frozenset[tuple[str, str, str, int]]
-    # (source, address, port) of TCP sessions that were established with such a program and led no further
+    """(sandbox, protocol, address, port) where the lab cannot listen, because the engine or its proxy does."""
+
     silent: frozenset[tuple[str, str, int]]
+    """(source, address, port) of TCP sessions that were established with such a program and led no further."""
 
     @property
     def boxes(self) -> dict[str, int]:
