@@ -1,9 +1,9 @@
 """The lab: real Docker Engines, and real packets between their containers."""
 
-from .engine import IMAGE, Engine, engine, start_engine
-from .errors import LabError
-from .packages import VERSIONS
-from .packets import (
+from tests.lab.engine import IMAGE, Engine, engine, start_engine
+from tests.lab.errors import LabError
+from tests.lab.packages import VERSIONS
+from tests.lab.packets import (
     HOST,
     Arrival,
     Packets,
@@ -15,8 +15,8 @@ from .packets import (
     ports_in_use,
     sandboxes,
 )
-from .registry import reap
-from .topology import Container, Network, Topology, build
+from tests.lab.registry import reap
+from tests.lab.topology import Container, Network, Topology, build
 
 __all__ = [
     "HOST",

@@ -13,8 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from . import VERSIONS, LabError, arrivals, engine, reap
-from .packages import BUNDLES, cache_folder, install_tools, python_root, unpacked
+from tests.lab import VERSIONS, LabError, arrivals, engine, reap
+from tests.lab.packages import BUNDLES, cache_folder, install_tools, python_root, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

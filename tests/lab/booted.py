@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .engine import IMAGE, image_of
-from .errors import LabError
-from .hostns import make_network
-from .packages import unpacked
-from .plots import give_back, new_plot
-from .registry import NAMED_NAMESPACES, Plot, engine_cgroup, world_cgroups
-from .system import SYSTEM_PATH, children_of, run, wait_until
+from tests.lab.engine import IMAGE, image_of
+from tests.lab.errors import LabError
+from tests.lab.hostns import make_network
+from tests.lab.packages import unpacked
+from tests.lab.plots import give_back, new_plot
+from tests.lab.registry import NAMED_NAMESPACES, Plot, engine_cgroup, world_cgroups
+from tests.lab.system import SYSTEM_PATH, children_of, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .errors import LabError
+from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

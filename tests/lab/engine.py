@@ -11,13 +11,13 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import client
-from .errors import LabError
-from .hostns import World, make_world
-from .packages import unpacked
-from .plots import give_back, new_plot
-from .registry import Plot, engine_cgroup
-from .system import LET_GARBAGE_LIE, SYSTEM_PATH, run, wait_until
+from tests.lab import client
+from tests.lab.errors import LabError
+from tests.lab.hostns import World, make_world
+from tests.lab.packages import unpacked
+from tests.lab.plots import give_back, new_plot
+from tests.lab.registry import Plot, engine_cgroup
+from tests.lab.system import LET_GARBAGE_LIE, SYSTEM_PATH, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import LabError
-from .registry import NAMED_NAMESPACES, Plot, engine_cgroup
-from .system import SYSTEM_PATH, ProcessIdentity, run, wait_until
+from tests.lab.errors import LabError
+from tests.lab.registry import NAMED_NAMESPACES, Plot, engine_cgroup
+from tests.lab.system import SYSTEM_PATH, ProcessIdentity, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

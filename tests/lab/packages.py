@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import LabError
-from .system import find_tool, run
+from tests.lab.errors import LabError
+from tests.lab.system import find_tool, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

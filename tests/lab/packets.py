@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .agent import Plan, is_link_local
-from .errors import LabError
-from .links import near
-from .system import run
+from tests.lab.agent import Plan, is_link_local
+from tests.lab.errors import LabError
+from tests.lab.links import near
+from tests.lab.system import run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .engine import Engine
+    from tests.lab.engine import Engine
 
 HOST = "host"
 PROTOCOLS = ("tcp", "udp", "icmp")

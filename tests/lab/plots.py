@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import LabError
-from .packages import missing_packages
-from .registry import Plot, claim, clear, reap
-from .system import ProcessIdentity, run
+from tests.lab.errors import LabError
+from tests.lab.packages import missing_packages
+from tests.lab.registry import Plot, claim, clear, reap
+from tests.lab.system import ProcessIdentity, run
 
 if TYPE_CHECKING:
     from types import FrameType

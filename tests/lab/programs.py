@@ -12,7 +12,7 @@ import struct
 import sys
 from typing import Final
 
-from .errors import LabError
+from tests.lab.errors import LabError
 
 _BPF: Final = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _PROG_ATTACH = 5, 8

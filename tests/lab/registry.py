@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import LabError
-from .system import ProcessIdentity, run, wait_until
+from tests.lab.errors import LabError
+from tests.lab.system import ProcessIdentity, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

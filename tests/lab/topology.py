@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .engine import Engine
+    from tests.lab.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
