@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 from exporter.model.addresses import is_link_local, prefix_of
@@ -321,6 +322,26 @@ USUAL_RULES = tuple(
 """The rules that every namespace begins with."""
 
 
+@dataclass(frozen=True, slots=True)
+class AddressLabel:
+    """An entry of `ip addrlabel`: what addresses of IPv6 are labelled with, at one interface alone unless that is 0."""
+
+    prefix: IPv6Network
+    label: int
+    interface: int = 0
+
+
+UNLABELLED = 0xFFFFFFFF
+"""The label of addresses that no entry is for (IPV6_ADDR_LABEL_DEFAULT)."""
+
+_LABELS = (
+    ("::1/128", 0), ("::/96", 3), ("::ffff:0:0/96", 4), ("2001::/32", 6), ("2001:10::/28", 7), ("3ffe::/16", 12),
+    ("2002::/16", 2), ("fec0::/10", 11), ("fc00::/7", 5), ("::/0", 1),
+)  # fmt: skip
+USUAL_LABELS = tuple(AddressLabel(IPv6Network(prefix), label) for prefix, label in _LABELS)
+"""The labels that every namespace begins with (ip6addrlbl_init_table), in the order in which the kernel asks."""
+
+
 class Direction(StrEnum):
     """Which packets a policy of IPsec is for (`XFRM_POLICY_…`)."""
 
@@ -397,8 +418,16 @@ class Namespace:
     before the others.
     """
 
+    labels: tuple[AddressLabel, ...] = USUAL_LABELS
+    """Those of addresses of IPv6, in the order in which the kernel asks: the first that an address has counts."""
+
     inode: int = 0
     """What tells a namespace from all others."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether somebody changed what addresses are labelled with."""
+        return self.labels != USUAL_LABELS
 
     def setting(self, path: str, default: int = 0) -> int:
         """Return a sysctl's number by its path under `net/`; the default where there is none."""

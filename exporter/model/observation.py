@@ -100,6 +100,12 @@ class NamespaceDocuments:
     Where they are not told, they are those of every namespace.
     """
 
+    labels: Sequence[Mapping[str, Any]] | None = None
+    """What addresses of IPv6 are labelled with, with the keys of `ip -json addrlabel`, in its order.
+
+    Where that is not told, it is as in every namespace.
+    """
+
     listeners: Sequence[Mapping[str, Any]] = ()
     """Sockets that take packets: `protocol`, `address`, `port`, `v6only` (absent where it is not known), and for
     docker-proxy `program` and `relay`, the address and port that its command line tells."""

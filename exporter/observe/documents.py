@@ -180,6 +180,7 @@ NAMESPACE: Final = _shape(
             "table goto unresolved nop action unknown foreign"
         )
     ),
+    labels=Each(_shape("address prefixlen ifname label")),
     listeners=Each(_shape("protocol address port v6only program relay")),
     settings=Values(_TEXT),
     neighbours=Each(_shape("dst dev lladdr state proxy")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +16,7 @@ from exporter.evaluate.kinds import sample
 from exporter.model.firewall import Backend, Base, Chain, Field, Hook, InRanges, Rule, Table, TableFamily, Terminate
 from exporter.model.firewall import Verdict as RuleVerdict
 from exporter.model.namespace import (
+    AddressLabel,
     Hop,
     Interface,
     Neighbour,
@@ -575,6 +576,37 @@ def test_an_address_that_is_answered_for() -> None:
     check(_with(seen, "host", lambda own: replace(own, proxied=(proxied,))))
 
 
+@pytest.mark.parametrize("where", ["host", "a1"])
+def test_labels_of_addresses(where: str) -> None:
+    """Who is sent to from another address than everybody else is like nobody else."""
+    built = host("28.5").network("n0", ipv6=True).network("n1", ipv6=True).container("own", "host")
+    for number in range(ALIKE):
+        built.container(f"a{number}", "n0").container(f"b{number}", "n1")
+    shut = ("-A FORWARD -s fd00:9::9/128 -j DROP", "-A OUTPUT -s fd00:9::9/128 -j DROP", "-A FORWARD -j ACCEPT")
+    seen = kernel(built).engine_rules().rules(*shut, version=6).look().snapshot
+    assert seen.kernel is not None
+    bridge = next(each for each in seen.kernel.host.interfaces.values() if each.name == names(seen)["n0_bridge"])
+    card = bridge if where == "host" else _card(seen, where)
+    target = next(end.ipv6 for box in seen.sandboxes.values() if box.name == "a3" for end in box.endpoints)
+    labels = tuple(AddressLabel(IPv6Network(prefix), 9) for prefix in (f"{target}/128", "fd00:9::/64"))
+    mine = replace(card, addresses=(*card.addresses, OwnAddress(ip_address("fd00:9::9"), 64)))
+
+    def changed(own: Namespace) -> Namespace:
+        return replace(own, interfaces={**own.interfaces, card.index: mine}, labels=labels)
+
+    found = _with(seen, where, changed)
+    check(found)
+    assert found.kernel is not None
+    reach, ids = enforced_reach(found, found.kernel), {box.name: box.id for box in found.sandboxes.values()}
+    source = HOST if where == "host" else ids[where]
+    addressed = {
+        name: {address for path in reach.between(source, ids[name]).paths for address in path.addresses}
+        for name in ("a2", "a3")
+    }
+    assert target not in addressed["a3"]
+    assert len(addressed["a2"]) > len(addressed["a3"])
+
+
 def _cards(snapshot: Snapshot, name: str) -> list[int]:
     """Return the host's ends of a container's cables."""
     assert snapshot.kernel is not None
@@ -862,6 +894,7 @@ HEADSTRONG: dict[str, Change] = {
     "a policy of IPsec": lambda own: replace(
         own, policies=[{"dir": "out", "src": "0.0.0.0/0", "dst": "10.64.1.0/24", "priority": 1, "action": "block"}]
     ),
+    "a label": lambda own: replace(own, labels=[{"address": "fd00:64:1::", "prefixlen": 64, "label": 9}]),
     "a type of service": _routed(_by("10.64.1.0/24", tos="0x10")),
     "a route for some senders": _routed(_by("fd00:64:1::/64", metric=9, **{"from": "fd00:64:2::/64"})),
     "strangers sent to itself": _ruled("OUTPUT -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81", table="nat"),

@@ -6,7 +6,8 @@ What is expected here is what packets did between network namespaces with Linux 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from exporter.evaluate.enforced.route_table import Question
 from exporter.evaluate.enforced.stack import Stack
 from exporter.evaluate.enforced.way import way
 from exporter.model.firewall import ReversePath
-from exporter.model.namespace import Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
+from exporter.model.namespace import AddressLabel, Hop, Interface, Namespace, OwnAddress, Route, RouteKind, Scope
 from exporter.parse.kernel.routes import parse_rules
 
 IN, OUT, FAR = 2, 3, 4
@@ -286,6 +287,57 @@ def test_no_more_bits_of_ipv6_count_than_those_of_the_prefix() -> None:
     """Of two that are alike so far, the first one is taken."""
     first, second = address("fd00:1::1", 64), address("fd00:1::9:1", 64)
     assert sending(first, second, version=6).source_for(IN, number("fd00:1::9:2")) == number("fd00:1::1")
+
+
+LABELLED = tuple(address(each, 64) for each in ("fd00:1::1", "2001::1", "2002:1::1", "2001:10::1", "2400::1"))
+
+
+@pytest.mark.parametrize(
+    ("towards", "expected"),
+    [
+        ("fd00:77::1", "fd00:1::1"),
+        ("2001:db8::1", "2400::1"),
+        ("2003::1", "2400::1"),
+        ("2001:3f::1", "2400::1"),
+        ("2001:0:77::1", "2001::1"),
+        ("2001:17::1", "2001:10::1"),
+        ("2002:77::1", "2002:1::1"),
+    ],
+)
+def test_ipv6_goes_by_labels_before_bits(towards: str, expected: str) -> None:
+    """As every namespace has them."""
+    for told in permutations(LABELLED):
+        assert sending(*told, version=6).source_for(IN, number(towards)) == number(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "towards", "expected"),
+    [
+        ((), "fd00:77::1", "fd00:1::1"),
+        ((), "2003::1", "2002:1::1"),
+        ((), "2001:30::1", "2001::1"),
+        ((("fd00:77::/64", 9), ("2400::/16", 9)), "fd00:77::1", "2400::1"),
+        ((("fd00:77::/64", 9, IN), ("2400::/16", 9, IN)), "fd00:77::1", "2400::1"),
+        ((("fd00:77::/64", 9, OUT), ("2400::/16", 9)), "fd00:77::1", "fd00:1::1"),
+        ((("fd00:77::/64", 9), ("2400::/16", 9, OUT)), "fd00:77::1", "fd00:1::1"),
+        ((("fd00:77::/64", 9), ("fd00::/8", 8), ("2400::/16", 8)), "fd00:77::1", "fd00:1::1"),
+        ((("fd00::/8", 8), ("fd00:77::/64", 9), ("2400::/16", 9)), "fd00:77::1", "fd00:1::1"),
+    ],
+)
+def test_the_first_label_counts(labels: tuple[tuple[Any, ...], ...], towards: str, expected: str) -> None:
+    """Of those at any interface, or at the one in question."""
+    told = tuple(AddressLabel(IPv6Network(prefix), *rest) for prefix, *rest in labels)
+    stack = Stack("host", replace(sending(*LABELLED, version=6).namespace, labels=told), 6)
+    assert stack.source_for(IN, number(towards)) == number(expected)
+
+
+def test_what_is_lent_is_labelled_where_it_is() -> None:
+    """Not where the packets leave: FAR has two addresses, and the interface none."""
+    stack = sending(version=6)
+    lending = Interface(FAR, "far", "veth", "", True, addresses=(address("2400::1", 64), address("2600::1", 64)))
+    told = (AddressLabel(IPv6Network("fd00:77::/64"), 9, IN), AddressLabel(IPv6Network("2600::/16"), 9, FAR))
+    namespace = replace(stack.namespace, interfaces={**stack.namespace.interfaces, FAR: lending}, labels=told)
+    assert Stack("host", namespace, 6).source_for(IN, number("fd00:77::1")) == number("2600::1")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def _reached_by_nat_alone(chains: Mapping[str, Chain]) -> AbstractSet[str]:
 
 
 def telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
-    """Yield the sets of addresses that rules, routes and neighbours of a namespace treat each in their own way.
+    """Yield the sets of addresses that rules, routes, neighbours and labels of a namespace treat each in their own way.
 
     Prefixes of one length with routes of a table that do the same are one: no address is in two of them.
     """
@@ -142,6 +142,7 @@ def telling_apart(namespace: Namespace, family: int) -> Iterator[Ranges]:
     prefixes = joined(
         joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
         joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
+        (each.prefix for each in namespace.labels if namespace.labelled),
     )
     yield from (Ranges((bounds(each),)) for each in prefixes if each is not None and each.version == family)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
+from ipaddress import IPv6Network
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from exporter.evaluate.enforced.route_table import NOBODYS_SOCKET, Question, any
 from exporter.evaluate.enforced.routing import Routing
 from exporter.evaluate.enforced.ruleset import ARP_FRAMES, BRIDGED_FRAMES, Ruleset
 from exporter.evaluate.enforced.walk import Walker
-from exporter.model.addresses import bounds, is_link_local
-from exporter.model.namespace import RouteKind, Scope
+from exporter.model.addresses import bounds, is_link_local, within
+from exporter.model.namespace import UNLABELLED, RouteKind, Scope
 from exporter.model.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FORMER = "whether a local route or a policy rule was ever made where a route of anycast leads back to who sends"
 _MAPPED = 0xFFFF
 """The first 96 bits of an address of IPv4 in the shape of IPv6 (::ffff:0:0/96)."""
+_ORCHIDS = Ranges((bounds(IPv6Network("2001:10::/28")),))
+"""Addresses that are names of keys (ipv6_addr_orchid)."""
 
 
 class Stack:
@@ -47,6 +50,7 @@ class Stack:
         self.ways: dict[int | Question, Way] = {}
         self._believed: dict[tuple[int, str], bool] = {}
         self._reluctant: dict[int, bool] = {}
+        self._labels: dict[tuple[int, int], int] = {}
         self.by_name = {interface.name: interface for interface in namespace.interfaces.values()}
 
     def __repr__(self) -> str:
@@ -335,11 +339,11 @@ class Stack:
 
         Of IPv4 (inet_select_addr) that is one of the subnet of `towards`, a next hop, or the first one, which is taken
         where there is no next hop (0); none that reaches less far. Secondary ones come after all others, and are never
-        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that has the most bits
-        in common with `towards`, a destination, of those that are not deprecated. An interface without one lends
-        another interface's, as does none (0): of IPv4 that of the first which was made and has any (for_each_netdev),
-        and what is link-local of IPv6 is not used for more. To a link-local destination only the interface's own are,
-        and of these its link-local ones first. None where no interface has one.
+        the first of their subnet (__inet_insert_ifa). Of IPv6 (ipv6_dev_get_saddr) it is the one that suits `towards`,
+        a destination, best of those that are not deprecated. An interface without one lends another interface's, as
+        does none (0): of IPv4 that of the first which was made and has any (for_each_netdev), and what is link-local of
+        IPv6 is not used for more. To a link-local destination only the interface's own are, and of these its link-local
+        ones first. None where no interface has one.
         """
         found = self.namespace.interfaces.get(interface)
         if self.family == 6:
@@ -356,12 +360,34 @@ class Stack:
         if is_link_local(towards):
             told.sort(key=lambda item: (not item.is_link_local, item.deprecated))
             return int(told[0].ip) if told else None
-        groups = [item for item in told if not item.is_link_local], self._lent_v6
-        preferred = ([item for item in group if not item.deprecated] for group in groups)
-        own = next(filter(None, (*preferred, *groups)), told)
-        # no more bits count than those of the prefix (ipv6_get_saddr_eval)
-        best = max(own, key=lambda item: min(_common(int(item.ip), towards), item.prefixlen), default=None)
-        return int(best.ip) if best is not None else None
+        here = interface.index if interface is not None else 0
+        groups = [(here, item) for item in told if not item.is_link_local], self._lent_v6
+        preferred = ([each for each in group if not each[1].deprecated] for group in groups)
+        own = next(filter(None, (*preferred, *groups)), [(here, item) for item in told])
+        if len(own) > 1:
+            label = self._label(towards, here)
+            return int(max(own, key=lambda each: self._suits(each, towards, label))[1].ip)
+        return int(own[0][1].ip) if own else None
+
+    def _suits(self, which: tuple[int, OwnAddress], towards: int, label: int) -> tuple[bool, bool, int]:
+        """Return how well an interface's address suits a destination with a label (ipv6_get_saddr_eval).
+
+        The same label comes first, then whether both are ORCHIDs, or none is; then the bits that both begin with, no
+        more of them than those of the prefix.
+        """
+        interface, own = which
+        address = int(own.ip)
+        alike = (address in _ORCHIDS) == (towards in _ORCHIDS)
+        return self._label(address, interface) == label, alike, min(_common(address, towards), own.prefixlen)
+
+    def _label(self, address: int, interface: int) -> int:
+        """Return what an address at an interface is labelled with (ipv6_addr_label)."""
+        known = self._labels.get((address, interface))
+        if known is None:
+            fitting = (each for each in self.namespace.labels if each.interface in (0, interface))
+            known = next((each.label for each in fitting if within(address, each.prefix)), UNLABELLED)
+            self._labels[address, interface] = known
+        return known
 
     def _sources(self, interface: Interface) -> list[OwnAddress]:
         return [item for item in interface.addresses if item.version == self.family]
@@ -377,10 +403,11 @@ class Stack:
         return next((item for item in self._everyone if item.scope != Scope.LINK and item.scope <= scope), None)
 
     @cached_property
-    def _lent_v6(self) -> tuple[OwnAddress, ...]:
-        """What interfaces without an address of IPv6 but a link-local one send from."""
-        usable = (item for item in self._everyone if not item.is_link_local)
-        return tuple(item for item in usable if not self.is_loopback(int(item.ip)))
+    def _lent_v6(self) -> tuple[tuple[int, OwnAddress], ...]:
+        """What interfaces without an address of IPv6 but a link-local one send from, and the index of what has it."""
+        cards = sorted(self.namespace.interfaces.items())
+        usable = ((index, item) for index, card in cards for item in self._sources(card) if not item.is_link_local)
+        return tuple(each for each in usable if not self.is_loopback(int(each[1].ip)))
 
 
 def _common(one: int, other: int) -> int:

@@ -205,6 +205,7 @@ class Ground:
         host = self.host
         return host is None or (
             usual_policy(host)
+            and not host.labelled
             and not redirects_strangers(self.firewalls[HOST])
             and not lends(host)
             and left_where_silent(host).isdisjoint(self._bridges)

@@ -183,10 +183,11 @@ class Surveyor:
 
 
 def _selected(namespace: Namespace) -> Iterator[Subnet]:
-    """Yield the prefixes that routes, policy rules and policies of IPsec ask for beside routes' destinations."""
+    """Yield the prefixes that routes, beside their destinations, policy rules, policies of IPsec and labels ask for."""
     asked: Iterable[Subnet | None] = joined(
         (route.senders for route in namespace.routes),
         joined.from_iterable((rule.source, rule.destination) for rule in namespace.rules),
         joined.from_iterable((policy.source, policy.destination) for policy in namespace.policies),
+        (each.prefix for each in namespace.labels if namespace.labelled),
     )
     return (prefix for prefix in asked if prefix is not None)

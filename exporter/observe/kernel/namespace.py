@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.observation import NamespaceDocuments
-from exporter.observe.kernel import bpf, links, neighbours, netns, queues, routes
+from exporter.observe.kernel import bpf, labels, links, neighbours, netns, queues, routes
 from exporter.observe.kernel.firewall import NOTHING, FirewallReader
 from exporter.observe.kernel.ipsec import read_policies
 from exporter.observe.kernel.ipvs import read_virtual_services
@@ -41,11 +41,12 @@ class NamespaceReader:
         self._address = Memo(links.decode_address)
         self._route = Memo(routes.decode_route)
         self._rule = Memo(routes.decode_rule)
+        self._label = Memo(labels.decode_label)
         self._firewall = FirewallReader()
 
     def turn(self) -> None:
         """Begin another look."""
-        for memory in (self._link, self._address, self._route, self._rule, self._firewall):
+        for memory in (self._link, self._address, self._route, self._rule, self._label, self._firewall):
             memory.turn()
 
     def read(self, inode: int, budget: Budget) -> Reading:
@@ -93,12 +94,14 @@ class NamespaceReader:
                 if any(_filters_vlans(document) for document in documents):
                     vlans = links.read_vlans(netlink)
                     documents = [_with_vlans(document, vlans) for document in documents]
+                addresses = links.address_documents(links.read_addresses(netlink, self._address), found)
                 return {
                     "links": documents,
                     "settings": links.link_settings(found),
-                    "addresses": links.address_documents(links.read_addresses(netlink, self._address), found),
+                    "addresses": addresses,
                     "routes": routes.route_documents(routes.read_routes(netlink, self._route), found),
                     "rules": routes.read_rules(netlink, self._rule),
+                    "labels": labels.read_labels(netlink, found, self._label) if labels.matter(addresses) else None,
                     "neighbours": neighbours.read_neighbours(netlink, found),
                     "fdb": neighbours.read_fdb(netlink, found, whole=neighbours.needs_fdb(documents)),
                 }

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from exporter.errors import ObservationError
 from exporter.model.firewall import Firewall
-from exporter.model.namespace import USUAL_RULES, Namespace
+from exporter.model.namespace import USUAL_LABELS, USUAL_RULES, Namespace
 from exporter.model.snapshot import Kernel
 from exporter.parse.kernel.firewall import parse_firewall
 from exporter.parse.kernel.interfaces import parse_interfaces, with_diverted
 from exporter.parse.kernel.ipsec import parse_policies
+from exporter.parse.kernel.labels import parse_labels
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
@@ -121,6 +122,7 @@ def _namespace(
         neighbours=told("bridge", lambda: parse_neighbours(documents.neighbours, indexes), ()),
         proxied=told("bridge", lambda: parse_proxied(documents.neighbours, indexes), ()),
         forwarding=told("bridge", lambda: parse_forwarding(documents.fdb, indexes), ()),
+        labels=told("routes", lambda: parse_labels(documents.labels, indexes), USUAL_LABELS),
         programs=tuple(documents.programs),
         policies=told("ipsec", lambda: parse_policies(documents.policies), ()),
         inode=documents.inode,

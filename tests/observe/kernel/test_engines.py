@@ -54,6 +54,8 @@ TOPOLOGY = Topology(
         "ip neigh add fd00:a::97 lladdr 02:00:5e:00:53:06 dev lo nud permanent",
         "ip neigh add proxy 172.17.0.98 dev docker0",
         "sysctl -qw net.ipv6.conf.docker0.hop_limit=7",
+        "ip addrlabel add prefix fd00:77::/64 dev docker0 label 99; ip addrlabel add prefix fd00:77::/64 label 98",
+        "ip addrlabel del prefix 2002::/16 label 2",
         "ip -6 neigh add proxy fd00:a::98 dev docker0",
         "ip link add odd type bridge; ip link set odd group 5",
         "ip link add odd0 type veth peer name odd1",
@@ -223,6 +225,16 @@ def test_neighbours_are_those_of_ip(host: Host, name: str | None) -> None:
     ours = sorted(documents.neighbours, key=lambda each: each["dst"])
     assert ours == sorted([*fixed, *proxied], key=lambda each: each["dst"])
     assert len(ours) == (5 if name is None else 0)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_labels_are_those_of_ip(host: Host, name: str | None) -> None:
+    """They are told where somebody changed them, and the namespace has several addresses."""
+    documents, path = host.box(name)
+    shown = [
+        {**each, "address": str(ip_address(each["address"]))} for each in tool(path, "ip", "-json", "addrlabel", "list")
+    ]
+    assert documents.labels == (shown if name is None else None)
 
 
 def test_what_bridges_know_is_that_of_bridge(host: Host) -> None:

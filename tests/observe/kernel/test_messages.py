@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from exporter.observe.kernel.labels import decode_label, read_labels
 from exporter.observe.kernel.links import without_counters
 from exporter.observe.kernel.memo import Memo
 from exporter.observe.kernel.netlink import attribute
@@ -59,15 +61,26 @@ def test_a_rule_for_a_port_has_a_mask_that_asks_for_all_of_it(mask: int, unknown
 class _WithoutIpv6:
     """The kernel as it answers for a family that it was started without, and for IPv4."""
 
+    def __init__(self, refusal: int) -> None:
+        self._refusal = refusal
+
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """Refuse what fib_nl_dumprule refuses."""
+        """Refuse what is of IPv6."""
         del kind
         if body[0] == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            raise OSError(self._refusal, os.strerror(self._refusal))
         return [bytes(16) + body]
 
 
 def test_a_kernel_that_was_started_without_ipv6_has_no_rules_of_it() -> None:
-    """With ipv6.disable=1 there is nobody to list them."""
-    found = read_rules(_WithoutIpv6(), Memo(lambda message: {"family": message[16]}))  # type: ignore[arg-type]
+    """With ipv6.disable=1 there is nobody to list them (fib_nl_dumprule)."""
+    kernel = _WithoutIpv6(errno.EAFNOSUPPORT)
+    found = read_rules(kernel, Memo(lambda message: {"family": message[16]}))  # type: ignore[arg-type]
     assert found == [{"family": socket.AF_INET}]
+
+
+def test_a_kernel_that_was_started_without_ipv6_has_no_labels() -> None:
+    """Nobody is there for such a message then (rtnetlink_rcv_msg)."""
+    assert read_labels(_WithoutIpv6(errno.EOPNOTSUPP), (), Memo(decode_label)) is None  # type: ignore[arg-type]
+    with pytest.raises(PermissionError):
+        read_labels(_WithoutIpv6(errno.EPERM), (), Memo(decode_label))  # type: ignore[arg-type]

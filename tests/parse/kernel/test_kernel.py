@@ -173,6 +173,7 @@ BROKEN = [
     ({"links": [{}]}, "bridge", "a link or address without `ifname`"),
     ({"routes": [{"dst": "x", "dev": "lo"}]}, "routes", "a route to 'x'"),
     ({"rules": [{"src": "x"}]}, "routes", "policy rule 0: src 'x'"),
+    ({"labels": [{"address": "x"}]}, "routes", "a label: At least 3 parts expected in 'x'"),
     ({"listeners": [{}]}, "listeners", "a listening socket without address or protocol"),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +11,9 @@ from exporter.errors import ObservationError
 from exporter.model.addresses import link_local_of
 from exporter.model.firewall import Divert
 from exporter.model.namespace import (
+    USUAL_LABELS,
     USUAL_RULES,
+    AddressLabel,
     Bridge,
     ForwardingEntry,
     Hop,
@@ -28,6 +30,7 @@ from exporter.model.namespace import (
 )
 from exporter.model.reach import Protocol
 from exporter.parse.kernel.interfaces import parse_interfaces, with_diverted
+from exporter.parse.kernel.labels import parse_labels
 from exporter.parse.kernel.listeners import parse_listeners
 from exporter.parse.kernel.neighbours import parse_forwarding, parse_neighbours, parse_proxied
 from exporter.parse.kernel.routes import coming_routes, parse_routes, parse_rules
@@ -203,6 +206,28 @@ def test_what_is_no_neighbour(document: dict[str, Any]) -> None:
     """Documents without an address are refused."""
     with pytest.raises(ObservationError):
         (parse_proxied if "proxy" in document else parse_neighbours)([document], INDEXES)
+
+
+def test_labels() -> None:
+    """They keep their order; those at interfaces that nobody knows are left out."""
+    documents: list[dict[str, Any]] = [
+        {"address": "fd00:77::", "prefixlen": 64, "ifname": "eth0", "label": 99},
+        {"address": "fd00:78::", "prefixlen": 64, "ifname": "gone", "label": 98},
+        {"address": "::", "prefixlen": 0, "label": 1},
+    ]
+    assert parse_labels(documents, INDEXES) == (
+        AddressLabel(IPv6Network("fd00:77::/64"), 99, INDEXES["eth0"]),
+        AddressLabel(IPv6Network("::/0"), 1),
+    )
+    assert parse_labels([], INDEXES) == ()
+    assert parse_labels(None, INDEXES) == USUAL_LABELS
+
+
+@pytest.mark.parametrize("document", [{"label": 1}, {"address": "10.0.0.0", "prefixlen": 8}, {"address": "fd00::1"}])
+def test_what_is_no_label(document: dict[str, Any]) -> None:
+    """Prefixes are of IPv6, and end where they say."""
+    with pytest.raises(ObservationError):
+        parse_labels([document], INDEXES)
 
 
 def test_what_bridges_know() -> None:
