@@ -55,6 +55,10 @@ _STAND_INS = (
     "the namespaces of {names}, which were not read, are as the engine makes them: no --sysctl, and no use of NET_ADMIN"
 )
 _PROGRAMS = "programs of BPF at {names} lead no packets elsewhere, past the firewall: nobody can tell what they do"
+_LEGACY_EBTABLES = (
+    "tables of ebtables-legacy, which are not read, drop no frames and write nothing into them: somebody has used it "
+    "({names} loaded)"
+)
 _OTHER_GATEWAYS = (
     "members of overlay networks do not reach each other by docker_gwbridge, though it is not as the engine makes it "
     "(icc=false, IPv4, gateway mode nat): their addresses there are not in the list of containers"
@@ -88,6 +92,8 @@ def of_enforced(snapshot: Snapshot) -> Iterator[str]:
     programmed = sorted(_programmed(snapshot))
     if programmed:
         yield _PROGRAMS.format(names=_first_of(programmed))
+    if snapshot.kernel is not None and snapshot.kernel.modules:
+        yield _LEGACY_EBTABLES.format(names=_first_of(snapshot.kernel.modules))
 
 
 def _programmed(snapshot: Snapshot) -> Iterator[str]:

@@ -157,6 +157,9 @@ class KernelDocuments:
     """Namespaces that are no container's and have cables to networks' bridges, into containers or into each other, by
     what people know them by (`namespace 4026532456 (rtr)`)."""
 
+    modules: Sequence[str] = field(default_factory=list)
+    """Modules of the kernel whose rules are not read and which are loaded: those of ebtables-legacy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flag:

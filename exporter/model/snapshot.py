@@ -253,13 +253,14 @@ class Kernel:
 
     `missing` gives the reason for each source of evidence (`firewall`, `bridge`, `routes`, `sandboxes`) that could not.
     `strangers` are addresses of nobody that packets are sent to, where they were chosen on a host that this is a part
-    of: none of that host has them.
+    of: none of that host has them. `modules` are those whose rules are not read and which are loaded (ebtables-legacy).
     """
 
     host: Namespace
     sandboxes: Mapping[str, Namespace]
     missing: Mapping[str, str]
     strangers: frozenset[int] | None = None
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ KERNEL: Final = _shape(
     namespaces=Each(NAMESPACE),
     sandboxes=Values(_NUMBER),
     bystanders=Values(_NUMBER),
+    modules=Each(_TEXT),
     missing=Values(_TEXT),
 )
 

@@ -138,7 +138,7 @@ def _kernel_document(kernel: KernelDocuments) -> dict[str, Any]:
     """Return the documents with each namespace once, however many containers live in it."""
     host = [kernel.host] if kernel.host else []
     everywhere = [*host, *kernel.sandboxes.values(), *kernel.bystanders.values()]
-    document = {
+    document: dict[str, Any] = {
         "host": kernel.host.inode if kernel.host else None,
         "namespaces": list({documents.inode: _namespace_document(documents) for documents in everywhere}.values()),
         "sandboxes": {identity: documents.inode for identity, documents in kernel.sandboxes.items()},
@@ -146,6 +146,8 @@ def _kernel_document(kernel: KernelDocuments) -> dict[str, Any]:
     }
     if kernel.bystanders:
         document["bystanders"] = {name: documents.inode for name, documents in kernel.bystanders.items()}
+    if kernel.modules:
+        document["modules"] = kernel.modules
     return document
 
 
@@ -171,6 +173,7 @@ def _kernel(document: dict[str, Any]) -> KernelDocuments:
         host=None if host is None else namespaces[host],
         sandboxes={identity: namespaces[inode] for identity, inode in sandboxes.items()},
         bystanders={name: namespaces[inode] for name, inode in bystanders.items()},
+        modules=document.get("modules", []),
         missing=document.get("missing", {}),
     )
 

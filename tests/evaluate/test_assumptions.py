@@ -140,6 +140,17 @@ def test_that_programs_lead_nobody_elsewhere_is_said_where_there_are_any() -> No
     assert told.startswith(f"programs of BPF at eth0 of a, {ports[0]} lead no packets elsewhere")
 
 
+def test_that_ebtables_legacy_drops_nothing_is_said_where_somebody_has_used_it() -> None:
+    """Its tables are not read; they are behind no declared verdict."""
+    seen = kernel(host("28.5").container("a")).engine_rules().look().snapshot
+    assert seen.kernel is not None
+    assert not any("ebtables" in text for text in evaluate(seen).assumptions)
+    used = replace(seen, kernel=replace(seen.kernel, modules=("ebtable_broute", "ebtable_filter")))
+    (told,) = (text for text in evaluate(used).assumptions if "ebtables-legacy" in text)
+    assert told.endswith("(ebtable_broute, ebtable_filter loaded)")
+    assert not any("ebtables" in text for text in evaluate(used).declared_assumptions)
+
+
 def test_without_br_netfilter_a_neighbour_gets_no_answer_from_a_published_port() -> None:
     """Where docker-proxy may not run it is what gives the answer back the address that was asked; UDP needs none."""
     built = host("20.10", BridgeNfIptables=False).container("b")

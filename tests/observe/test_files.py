@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import ObservationError
-from exporter.model.observation import ConfigurationFile, DaemonDocuments, Flag, FormerAddress, FormerLink
+from exporter.model.observation import (
+    ConfigurationFile,
+    DaemonDocuments,
+    Flag,
+    FormerAddress,
+    FormerLink,
+    KernelDocuments,
+)
 from exporter.observe import files
 from exporter.observe.files import FileObserver, dumps, load, loads
+from exporter.parse import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +95,16 @@ def test_the_daemon_s_documents_come_back_as_they_were() -> None:
     raw = loads(document(daemon={"file": {"path": "/d", "options": {"icc": True, "labels": ["secret"]}}}), "x").daemon
     assert raw is not None
     assert "secret" not in repr(raw)
+
+
+def test_modules_whose_rules_are_not_read_come_back() -> None:
+    """They are behind verdicts as much as what was read."""
+    seen = replace(loads(document(), "x"), kernel=KernelDocuments(modules=["ebtable_nat"]))
+    again = loads(dumps(seen), "x")
+    assert again == seen
+    kernel = parse(again).kernel
+    assert kernel is not None
+    assert kernel.modules == ("ebtable_nat",)
 
 
 def test_parts_of_later_versions_are_passed_over() -> None:

@@ -16,6 +16,7 @@ from exporter.observe.kernel.budget import Budget
 from exporter.observe.kernel.bystanders import BYSTANDERS, BystanderReader, Known
 from exporter.observe.kernel.cgroups import Cgroups
 from exporter.observe.kernel.daemon import Root, read_daemon
+from exporter.observe.kernel.modules import of_legacy_ebtables
 from exporter.observe.kernel.namespace import NamespaceReader, Reading
 from exporter.observe.kernel.netns import OWN, Netns
 from exporter.observe.kernel.peers import with_peers
@@ -183,10 +184,11 @@ class _Look:
             reading = self._with_relays(reading, found, containers)
             if self._tier is Tier.KERNEL:
                 missing = {**reading.missing, "sandboxes": "--evidence.max=kernel"}
-                return KernelLook(KernelDocuments(reading.documents, {}, missing), daemon=daemon)
+                documents = KernelDocuments(reading.documents, {}, missing, modules=of_legacy_ebtables())
+                return KernelLook(documents, daemon=daemon)
             look = self._with_sandboxes(reading, found, containers)
             documents = self._with_bystanders(self._with_programs(look.documents, found), networks, found)
-            return replace(look, documents=documents, daemon=daemon)
+            return replace(look, documents=replace(documents, modules=of_legacy_ebtables()), daemon=daemon)
 
     def _daemon(self, found: Processes, inode: int) -> DaemonDocuments:
         """Return the documents of the engine's dockerd: the one in the namespace that the engine's bridges are in.

@@ -76,7 +76,8 @@ def parse_kernel(documents: KernelDocuments, members: Mapping[str, Sequence[str]
             sandboxes[sandbox] = namespace
     memory.sandboxes = known
     cards = (card for namespace in sandboxes.values() for card in namespace.interfaces.values())
-    return Kernel(replace(host, interfaces=with_diverted(host.interfaces, cards, here=False)), sandboxes, missing)
+    host = replace(host, interfaces=with_diverted(host.interfaces, cards, here=False))
+    return Kernel(host, sandboxes, missing, modules=tuple(documents.modules))
 
 
 def _routes(documents: NamespaceDocuments, indexes: Mapping[str, int], memory: NamespaceMemory) -> tuple[Route, ...]:

@@ -13,6 +13,7 @@ import pytest
 
 from exporter.observe.files import dumps, loads
 from exporter.observe.host import EngineHost
+from exporter.observe.kernel import reader
 from exporter.observe.observer import open_observer
 from exporter.observe.tier import Tier
 from tests.lab import VERSIONS, Container, Engine, Network, Topology, build, engine
@@ -235,6 +236,18 @@ def test_labels_are_those_of_ip(host: Host, name: str | None) -> None:
         {**each, "address": str(ip_address(each["address"]))} for each in tool(path, "ip", "-json", "addrlabel", "list")
     ]
     assert documents.labels == (shown if name is None else None)
+
+
+@pytest.mark.parametrize("tier", [Tier.KERNEL, Tier.SANDBOXES])
+def test_ebtables_legacy_is_told_where_somebody_has_used_it(
+    host: Host, tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its modules: the lab's kernel has none."""
+    assert host.kernel.modules == []
+    monkeypatch.setattr(reader, "of_legacy_ebtables", lambda: ["ebtable_nat"])
+    found = host.observe(tier).kernel
+    assert found is not None
+    assert found.modules == ["ebtable_nat"]
 
 
 def test_what_bridges_know_is_that_of_bridge(host: Host) -> None:
