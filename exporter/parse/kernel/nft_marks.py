@@ -70,11 +70,11 @@ def mangle(body: object, before: Sequence[Step], context: Context) -> tuple[Step
 
 def _leads_elsewhere(key: object) -> bool:
     """Return whether what is written into packets, and cannot be told, may lead them to anybody."""
-    name, body = tagged(key)
-    if name == "payload":
-        return properties(body).get("field") not in _OF_ITSELF
+    target = _target(key)
+    if tagged(key)[0] == "payload":
+        return target[1] not in _OF_ITSELF
     # bridges pass such frames to the namespace itself (`broute`), which takes those that are for others as well
-    return (name, properties(body).get("key")) in (("meta", "broute"), ("meta", "pkttype"))
+    return target in (("meta", "broute"), ("meta", "pkttype"))
 
 
 def _target(key: object) -> tuple[str, str]:

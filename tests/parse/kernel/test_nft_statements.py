@@ -335,7 +335,7 @@ def test_modules_of_iptables_have_lost_their_arguments(body: object, expected: t
         ("-j REDIRECT --to-ports 80", (Translate(Translation.REDIRECT, (Target(Ranges(), Ranges.of(80)),)),)),
         ("-j LOG", ()),
         ("-m nonsense --what ever", (Opaque("nonsense", "--what ever"),)),
-        ("-j DNAT --to-nowhere", (Unforeseeable("xt DNAT", "-j DNAT --to-nowhere"),)),
+        ("-j DNAT --to-nowhere", (Divert("DNAT"),)),
         ("nonsense", (Unforeseeable("xt", "nonsense"),)),
     ],
 )
