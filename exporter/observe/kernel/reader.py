@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import threads
-from exporter.errors import EngineUnreachable, SystemShort
+from exporter.errors import EngineUnreachable, SystemShort, message_of
 from exporter.model.namespace import DOCKER_PROXY
 from exporter.model.observation import DaemonDocuments, KernelDocuments, NamespaceDocuments
 from exporter.observe.kernel.budget import Budget
@@ -164,7 +164,7 @@ class _Look:
             return _unread(reason(error, "the kernel cannot be read", "root"))
         except Exception as error:
             logger.exception("reading the kernel failed")
-            return _unread(f"defect: {type(error).__name__}: {error}")
+            return _unread(message_of(error))
 
     def _look(self, networks: Sequence[Mapping[str, Any]], containers: Collection[str]) -> KernelLook:
         self._namespaces.turn()
@@ -203,7 +203,7 @@ class _Look:
             return DaemonDocuments(missing=str(error))
         except Exception as error:
             logger.exception("reading the daemon's configuration failed")
-            return DaemonDocuments(missing=f"defect: {type(error).__name__}: {error}")
+            return DaemonDocuments(missing=message_of(error))
 
     def _read_daemon(self, found: Processes, inode: int) -> DaemonDocuments:
         here = [process for process in found.daemons if self._inode(process) == inode]
