@@ -128,8 +128,9 @@ def _past_gate(seen: Sight, hook: Hook, name: str, passing: Passing, met: list[M
         doubts = {UNPLACED.format(chain=chain.name): outcome.dropped & passing.cells}
         passed = passed._replace(flight=passed.flight.doubted(doubts))
         taken += outcome.taken
-    if met is not None and (taken or diverts):
+    if met is not None and taken:
         met.append(Met(taken, passed._replace(cells=passing.cells), through))
+    if met is not None and diverts:
         met.append(Met([Taken(divert, None, before.cells) for divert in diverts], before, through))
     return passed
 

@@ -49,6 +49,18 @@ class Hooks:
         """Note which packets, and copies of them, go elsewhere: no more chains of this hook see them."""
         self._aside += sent_aside(taken, passing)
 
+    def led_astray(
+        self, through: Callable[[Passing], Outcome], taken: Iterable[Taken], passing: Passing
+    ) -> Iterator[Passing]:
+        """Yield packets as they may be rewritten, and note which of them go elsewhere then."""
+
+        def noting(led: Passing) -> Outcome:
+            outcome = through(led)
+            self.note(outcome.taken, led)
+            return outcome
+
+        return led_astray(noting, taken, passing)
+
     def sent_aside(self) -> list[Passing]:
         """Return the packets that went elsewhere since somebody asked."""
         sent, self._aside = self._aside, []
@@ -134,14 +146,12 @@ class Hooks:
     def _led_astray(
         self, chains: Sequence[BaseChain], taken: Iterable[Taken], passing: Passing, see: See
     ) -> Iterator[Passing]:
-        """Yield packets as they may be rewritten, and note those that go elsewhere then."""
+        """Yield packets as they may be rewritten in chains of IP."""
 
         def through(led: Passing) -> Outcome:
-            outcome = led.stack.walker.through(chains, see(led), led.cells)
-            self.note(outcome.taken, led)
-            return outcome
+            return led.stack.walker.through(chains, see(led), led.cells)
 
-        for led in led_astray(through, taken, passing):
+        for led in self.led_astray(through, taken, passing):
             # before conntrack has seen them, it takes them for what they are then
             yield led._replace(arrived=led.flight.ends) if see == self.sight.entering else led
 

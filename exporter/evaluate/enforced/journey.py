@@ -196,7 +196,7 @@ class Journey:
             if known or sender.segment.unseen:
                 yield from self._unseen.routed(sender, passing)
             else:
-                mac, frame_for = link_address(sender.interface), self._world.framed_for_nobody(sender, way.towards)
+                mac, frame_for = link_address(sender.interface), self._world.framed_for(sender, sender, way.towards)
                 yield from self._bridging.astray(sender, passing._replace(mac=mac, frame_for=frame_for))
             if not receivers:
                 yield from self._unseen.led_on(sender, passing, way)

@@ -8,10 +8,9 @@ from exporter.evaluate.enforced.frames import past_bridge, past_gates
 from exporter.evaluate.enforced.hooks import Hooks
 from exporter.evaluate.enforced.neighbours import Asking, resolved
 from exporter.evaluate.enforced.packets import parts
-from exporter.evaluate.enforced.rewriting import led_astray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from exporter.evaluate.enforced.flight import Conversation, Flight
     from exporter.evaluate.enforced.frames import Met
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from exporter.evaluate.enforced.passing import Passing
     from exporter.evaluate.enforced.segments import Station
     from exporter.evaluate.enforced.stack import Stack
-    from exporter.evaluate.enforced.walk import Outcome
     from exporter.evaluate.enforced.world import World
     from exporter.model.firewall import Hook
     from exporter.model.namespace import Interface
@@ -71,14 +69,8 @@ class Obstacles:
         """Return what goes on, and beside it what was rewritten; note what goes elsewhere."""
         found = [past] if past.cells else []
         for taken, passing, through in met:
-
-            def again(led: Passing, through: Callable[[Passing], Outcome] = through) -> Outcome:
-                outcome = through(led)
-                self._hooks.note(outcome.taken, led)
-                return outcome
-
             self._hooks.note(taken, passing)
-            found += led_astray(again, taken, passing)
+            found += self._hooks.led_astray(through, taken, passing)
         return found
 
     def resolved(self, sender: Station, receiver: Station, target: int, passing: Passing) -> tuple[int, dict[str, int]]:

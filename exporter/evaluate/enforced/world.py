@@ -224,18 +224,13 @@ class World:
         return self._station[station.stack.name, station.interface.index]
 
     def framed_for(self, sender: Station, receiver: Station, address: int) -> int | None:
-        """Return whose link address frames are for that a station sends to the next hop with an address."""
-        fixed = self._fixed(sender, address)
-        return link_address(receiver.interface) if fixed is None else number_of(fixed)
+        """Return whose link address frames are for that a station sends to the next hop with an address.
 
-    def framed_for_nobody(self, sender: Station, address: int) -> int | None:
-        """Return for whose link address a station sends frames that did not ask anybody for it (arp_constructor)."""
-        fixed = self._fixed(sender, address)
-        return link_address(sender.interface) if fixed is None else number_of(fixed)
-
-    def _fixed(self, sender: Station, address: int) -> str | None:
+        Who asks nobody for it takes its own (arp_constructor), and is the receiver himself.
+        """
         asker = self.resolving(address).same(sender)
-        return asker.stack.fixed(asker.interface, address)
+        fixed = asker.stack.fixed(asker.interface, address)
+        return link_address(receiver.interface) if fixed is None else number_of(fixed)
 
     def link_to(self, stack: Stack, address: int) -> str:
         """Return by which interface a link-local address is looked for: one where somebody answers for it, if any."""

@@ -241,8 +241,10 @@ class Apart:
             case ProxyLocally(addresses):
                 for low, high in addresses.intervals:
                     self._between(low, high)
-            case Divert() | ReversePath() | AddressTypeIs():
-                self.noted.unusual |= isinstance(step, Divert) or (not self._inside and _asks_for_sides(step))
+            case Divert():
+                self.noted.unusual = True
+            case ReversePath() | AddressTypeIs() if not self._inside:
+                self.noted.unusual |= _asks_for_sides(step)
             case _:
                 pass
 
